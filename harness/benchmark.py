@@ -1,0 +1,109 @@
+"""What a benchmark is: items with prompts, a score for each response, metrics as functions of summed parts.
+
+A metric is computed from *sums* of the scores' parts and from nothing else. So one function gives the point value,
+every bootstrap replicate (whole arrays at once) and every subset, and a failed judgement cannot slip into a mean.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from harness.judge import Judge
+from harness.types import Image, Item, Response, Score, Unscored
+
+Group = Literal["vqa", "comprehension", "hallucination"]
+Totals = Mapping[str, Any]  # part name -> float or array; a missing part is a KeyError
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number a benchmark reports. `id` is unambiguous ("pope/f1_macro3"), `scale` its (worst, best) ends.
+
+    `chance` is the value of guessing, where that is defined; `digits` is what the papers print.
+    """
+
+    id: str
+    label: str
+    scale: tuple[float, float]
+    digits: int = 1
+    chance: float | None = None
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger value is better: the best end of the scale is the larger one."""
+        return self.scale[1] > self.scale[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is resampled as one: items scored together. Units of one `cluster` (an image) are not independent."""
+
+    id: str
+    cluster: str
+    parts: dict[str, float]
+
+
+class Images(Protocol):
+    """Where a benchmark takes its pictures from; gives them their identity."""
+
+    def at(self, path: Path) -> Image:
+        """The picture in a file; raises UsageError where there is none."""
+        ...
+
+    def of(self, data: bytes) -> Image:
+        """A picture that came inside a record (base64, parquet)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One scored evaluation set. A file in benchmarks/ defines one subclass; its fields are its options.
+
+    `metrics[0]` is the column of the paper's table. `layout` says which files `items` reads and where they come
+    from, for the error when they are missing.
+    """
+
+    label: ClassVar[str]
+    group: ClassVar[Group]
+    metrics: ClassVar[tuple[Metric, ...]]
+    max_new_tokens: ClassVar[int]
+    layout: ClassVar[str]
+    judged: ClassVar[bool] = False
+
+    def items(self, folder: Path, images: Images) -> Iterator[Item]:
+        """The items in `folder`, in the official order; raises UsageError that names a missing file."""
+        raise NotImplementedError
+
+    def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
+        """The official score of one response, as additive parts; no exception for any text."""
+        raise NotImplementedError
+
+    def units(self, scored: Sequence[tuple[Item, Score]]) -> list[Unit]:
+        """Scores joined to what is resampled as one; by default every item is its own unit."""
+        return [Unit(item.id, cluster(item), score.parts) for item, score in scored]
+
+    def compute(self, totals: Totals) -> dict[str, Any]:
+        """Metric id -> value from summed parts; works on floats and, elementwise, on arrays."""
+        raise NotImplementedError
+
+
+def cluster(item: Item) -> str:
+    """What an item shares with others: its image, or itself where it has none."""
+    return item.image.sha256 if item.image else item.id
+
+
+def totals(units: Sequence[Unit]) -> dict[str, float]:
+    """Exact sums of every part, independent of order (math.fsum)."""
+    names = sorted({name for unit in units for name in unit.parts})
+    return {name: math.fsum(unit.parts.get(name, 0.0) for unit in units) for name in names}
+
+
+def ratio(numerator: Any, denominator: Any, scale: float = 100.0) -> Any:
+    """scale * numerator / denominator, elementwise; NaN where the denominator is 0."""
+    over = np.asarray(denominator, dtype=float)
+    value = scale * np.divide(numerator, over, out=np.full_like(over + numerator, np.nan), where=over != 0)
+    return float(value) if np.ndim(value) == 0 else value

@@ -1,0 +1,95 @@
+"""Finds methods, benchmarks and data sources: a plugin is a file, and the file's name is its name.
+
+No registry and no decorator: `methods/dpo.py` is `dpo`, and `./mine.py` is the method in that file.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from dataclasses import is_dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from harness.types import UsageError
+
+T = TypeVar("T")
+
+
+def names(package: str) -> list[str]:
+    """Plugin names in an import package, sorted; reads the folder, imports no plugin."""
+    spec = importlib.util.find_spec(package)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    files = [path for folder in folders for path in Path(folder).glob("*.py")]
+    return sorted(path.stem for path in files if not path.stem.startswith("_"))
+
+
+def unknown(kind: str, name: str, known: list[str]) -> UsageError:
+    """The error for a name that is not there: one sentence with the nearest name and the list."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f'; did you mean "{close[0]}"?' if close else "."
+    return UsageError(f'no {kind} "{name}"{hint} Known: {", ".join(known)}.')
+
+
+def source(package: str, name: str) -> Path:
+    """The file of a plugin: in its package, or an outside file given as a path ending in .py."""
+    if name.endswith(".py"):
+        path = Path(name).expanduser().resolve()
+        if not path.is_file():
+            raise UsageError(f"no file {name}; give a path to a Python file that defines one plugin.")
+        return path
+    if name not in names(package):
+        raise unknown(package.removesuffix("s").split(".")[-1], name, names(package))
+    module = importlib.util.find_spec(f"{package}.{name}")
+    if module is None or module.origin is None:
+        raise UsageError(f"{package}/{name}.py cannot be found; is another package called {package} in the way?")
+    return Path(module.origin)
+
+
+def module(package: str, name: str) -> ModuleType:
+    """The plugin's module, imported."""
+    path = source(package, name)
+    if not name.endswith(".py"):
+        return importlib.import_module(f"{package}.{name}")
+    qualified = f"{package}_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(qualified, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{name} is not a Python module.")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[qualified] = loaded
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def plugin(package: str, name: str, base: type[T]) -> type[T]:
+    """The one subclass of `base` that the plugin's file defines."""
+    loaded = module(package, name)
+    found = [
+        thing
+        for thing in vars(loaded).values()
+        if isinstance(thing, type) and issubclass(thing, base) and thing.__module__ == loaded.__name__
+    ]
+    if len(found) != 1:
+        raise UsageError(f"{name} defines {len(found)} subclasses of {base.__name__}; it must define exactly one.")
+    return found[0]
+
+
+def make(package: str, name: str, base: type[T], options: dict[str, Any]) -> T:
+    """The plugin with its options set; an unknown or malformed option is a UsageError that lists them."""
+    from pydantic import TypeAdapter, ValidationError
+
+    cls = plugin(package, name, base)
+    if not is_dataclass(cls):
+        raise UsageError(f"{cls.__name__} in {name} is not a dataclass; its fields are its options.")
+    known = sorted(cls.__dataclass_fields__)
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name}", option, known or ["(it has none)"])
+    try:
+        made: T = TypeAdapter(cls).validate_python(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{name}.{where}: {first['msg']} (given: {first['input']!r}).") from None
+    return made

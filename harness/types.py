@@ -1,0 +1,181 @@
+"""The nouns of a comparison, frozen: what passes between data, methods, benchmarks and reports.
+
+Everything here is plain data that JSON can carry; `dumps` and `loads` are the only way to and from a file.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+class HarnessError(Exception):
+    """Something the user can cure. The message is a sentence that says how; `exit_status` goes to the shell.
+
+    HarnessError (3, incomplete)
+    └── UsageError (2): the command, a name, an option or a file the user gave is wrong
+    """
+
+    exit_status = 3
+
+
+class UsageError(HarnessError):
+    """The request itself is wrong; nothing was done."""
+
+    exit_status = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture on disk. `sha256` of the file's bytes is its identity; `path` is only where it lies today."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One exchange: what the user asks (without the image token) and what the assistant answers."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training datum before a method touches it; `turns` hold the ground truth."""
+
+    id: str
+    source: str
+    image: Image | None
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is asked: an image, the turns that went before, a question; `id` tells responses apart."""
+
+    id: str
+    image: Image | None
+    question: str
+    history: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A record for supervised losses: every answer of every branch is supervised.
+
+    `branches` share the image; a plain conversation has one. A branch is a sequence of turns.
+    """
+
+    id: str
+    image: Image | None
+    branches: tuple[tuple[Turn, ...], ...]
+    kind: Literal["conversation"] = "conversation"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A record for preference losses: two answers to one prompt."""
+
+    id: str
+    image: Image | None
+    question: str
+    chosen: str
+    rejected: str
+    history: tuple[Turn, ...] = ()
+    kind: Literal["pair"] = "pair"
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An example that gave no record, and why. Counted in the report, never silent."""
+
+    id: str
+    reason: str
+    kind: Literal["dropped"] = "dropped"
+
+
+Record = Conversation | Pair
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One benchmark question. `prompt` is the text the model sees; `facts` is what scoring needs.
+
+    `id` is unique in its benchmark and stable; `unit` joins items that are scored together (MME's two
+    questions of an image, MMBench's circular passes) and equals `id` where nothing is joined.
+    """
+
+    id: str
+    image: Image | None
+    prompt: str
+    unit: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the model under test said to an item; `tokens` counts generated tokens without the end token."""
+
+    id: str
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Additive parts of a metric for one item, e.g. {"correct": 1.0, "n": 1.0}. Sums of parts make metrics."""
+
+    id: str
+    parts: dict[str, float]
+    kind: Literal["score"] = "score"
+
+
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """No valid verdict, and why. Never a number, never in a mean, always counted."""
+
+    id: str
+    reason: str
+    kind: Literal["unscored"] = "unscored"
+
+
+def dumps(thing: object) -> str:
+    """One line of JSON; keys sorted, floats exact, NaN refused."""
+    plain = asdict(thing) if is_dataclass(thing) and not isinstance(thing, type) else thing
+    return json.dumps(plain, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter  # slow to import, and `harness --help` needs none of it
+
+    return TypeAdapter(kind)
+
+
+def loads(kind: type[T] | Any, line: str) -> T:
+    """The `kind` (a dataclass or a union of them) written by `dumps`; raises ValueError where it is not one."""
+    result: T = _adapter(kind).validate_json(line)
+    return result
+
+
+def write_jsonl(path: Path, things: Iterable[object]) -> int:
+    """Write one line per thing; returns how many."""
+    count = 0
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for thing in things:
+            file.write(dumps(thing) + "\n")
+            count += 1
+    return count
+
+
+def read_jsonl(kind: type[T] | Any, path: Path) -> Iterator[T]:
+    """The things written by `write_jsonl`, in order."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield loads(kind, line)

@@ -1,0 +1,1 @@
+"""Alignment methods, one file each; the file name is the name on the command line."""

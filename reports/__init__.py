@@ -1,0 +1,1 @@
+"""Tables, statistics and files made from stored results: pure functions, no torch."""
