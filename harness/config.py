@@ -4,9 +4,15 @@ A model whose name says `Runtime` never changes a result and is in no key; every
 its fields is in the key of the stages that use it.
 """
 
-from typing import Literal
+import os
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.plugins import unknown
+from harness.types import UsageError
 
 
 class Fixed(BaseModel):
@@ -53,3 +59,77 @@ class Runtime(Fixed):
     zero_stage: Literal[0, 1, 2, 3] = 2
     checkpoint_every_steps: int = Field(50, gt=0)
     reference: Literal["cached", "adapter_off"] = "cached"
+
+
+class MethodSpec(Fixed):
+    """One row of a comparison: a method, its options, and the training arguments it declares for itself.
+
+    `label` tells two rows of one method apart ("dpo:beta=0.5"); by default it is the method's name.
+    """
+
+    name: str
+    options: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    row: str = ""
+
+    @property
+    def id(self) -> str:
+        """The row's name in files and tables."""
+        return self.row or self.name
+
+
+class Testbed(Fixed):
+    """Everything a comparison holds fixed: base models, data, protocol, writer, judge.
+
+    `models` are folders in Hugging Face's layout; seed i uses number i modulo their count. `data` is "generated" (the
+    embedded world) or a folder with `sources/NAME/` and `benchmarks/NAME/` in the official layouts. `methods` holds the
+    training arguments a method declares beside `training`.
+    """
+
+    name: str
+    synthetic: bool = False
+    models: tuple[str, ...]
+    data: str
+    writer: str = ""
+    judge: str = ""
+    protocol: Literal["llava"] = "llava"
+    examples: int = Field(10_000, gt=0)
+    scenes: int = Field(0, ge=0)
+    response_tokens: int = Field(1024, gt=0)
+    training: Training = Training()
+    methods: dict[str, dict[str, Any]] = {}
+    benchmarks: dict[str, dict[str, Any]] = {}
+
+
+def testbed(name: str) -> Testbed:
+    """A built-in testbed by name, or a user's YAML file; `~` and paths relative to the file are resolved."""
+    folder = Path(__file__).parent / "testbeds"
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not name.endswith((".yaml", ".yml")) and name not in known:
+        raise unknown("testbed", name, known)
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        bed = Testbed.model_validate(fields)
+    except OSError as error:
+        raise UsageError(f"testbed {path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, ValidationError) as error:
+        raise UsageError(f"testbed {path} is not valid: {first_error(error)}") from None
+    home = path.parent
+    located = {"models": tuple(str(locate(model, home)) for model in bed.models)}
+    if bed.data != "generated":
+        located["data"] = str(locate(bed.data, home))
+    return bed.model_copy(update=located)
+
+
+def locate(path: str, home: Path) -> Path:
+    """An absolute path: `$VARIABLES` and `~` expanded, relative paths taken from `home`."""
+    return (home / Path(os.path.expandvars(path)).expanduser()).resolve()
+
+
+def first_error(error: Exception) -> str:
+    """The first complaint of a validation as one sentence."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']} (given: {first['input']!r})."

@@ -6,6 +6,7 @@ Nothing else differs between the rows of a comparison: loop, collator, sampler a
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from harness.judge import Writer
@@ -61,6 +62,11 @@ class Method:
     def rounds(self) -> int:
         """How often build and train alternate."""
         return 1
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Data files `build` reads beside the examples; their content is part of the method's identity."""
+        return ()
 
     def build(self, examples: Iterable[Example], round: Round) -> Iterator[Record | Dropped]:
         """One record per example, in order, or `Dropped` with the reason."""

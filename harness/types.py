@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-T = TypeVar("T")
+from typing import Any, Literal
 
 
 class HarnessError(Exception):
@@ -158,10 +156,9 @@ def _adapter(kind: Any) -> Any:
     return TypeAdapter(kind)
 
 
-def loads(kind: type[T] | Any, line: str) -> T:
+def loads(kind: Any, line: str) -> Any:
     """The `kind` (a dataclass or a union of them) written by `dumps`; raises ValueError where it is not one."""
-    result: T = _adapter(kind).validate_json(line)
-    return result
+    return _adapter(kind).validate_json(line)
 
 
 def write_jsonl(path: Path, things: Iterable[object]) -> int:
@@ -174,7 +171,7 @@ def write_jsonl(path: Path, things: Iterable[object]) -> int:
     return count
 
 
-def read_jsonl(kind: type[T] | Any, path: Path) -> Iterator[T]:
+def read_jsonl(kind: Any, path: Path) -> Iterator[Any]:
     """The things written by `write_jsonl`, in order."""
     with path.open(encoding="utf-8") as file:
         for line in file:

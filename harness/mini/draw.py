@@ -54,7 +54,9 @@ def _inside(shape: str, points: tuple[int, ...], side: int) -> NDArray[np.bool_]
         corners = [(a * unit, b * unit) for a, b in zip(points[::2], points[1::2], strict=True)]
         edges = zip(corners, corners[1:] + corners[:1], strict=True)
         turns = [(bx - ax) * (y - ay) - (by - ay) * (x - ax) for (ax, ay), (bx, by) in edges]
-        return np.all([t >= 0 for t in turns], axis=0) | np.all([t <= 0 for t in turns], axis=0)
+        signs = np.sign(np.stack(np.broadcast_arrays(*turns)))
+        filled: NDArray[np.bool_] = (signs.min(0) >= 0) | (signs.max(0) <= 0)
+        return filled
     left, top, right, bottom = points
     if shape == "box":
         return (x >= left * unit) & (x < right * unit) & (y >= top * unit) & (y < bottom * unit)

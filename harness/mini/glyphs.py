@@ -34,9 +34,7 @@ SHAPES = {
         "book": "box 2 10 98 90; box* 45 10 55 90; box* 12 30 38 38; box* 62 30 88 38",
         "lamp": "polygon 30 5 70 5 100 50 0 50; box* 44 50 56 90; box* 22 88 78 100",
         "clock": "oval 0 0 100 100; box* 45 14 55 55; box* 45 45 80 55",
-        "umbrella": (
-            "polygon 50 4 100 52 0 52; polygon 14 20 86 20 100 52 0 52; box* 46 52 55 96; box* 55 88 70 97"
-        ),
+        "umbrella": ("polygon 50 4 100 52 0 52; polygon 14 20 86 20 100 52 0 52; box* 46 52 55 96; box* 55 88 70 97"),
         "ball": "oval 5 5 95 95",
         "boat": "polygon 0 62 100 62 80 100 20 100; polygon* 48 0 48 58 95 58",
         "tree": "oval 8 0 92 70; box* 40 62 60 100",

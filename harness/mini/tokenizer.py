@@ -1,0 +1,87 @@
+"""The mini models' tokenizer: the words of the drawn world, and bytes for everything else.
+
+The long constant strings of LLaVA's template are tokens of their own. The text stays exactly the official one;
+a model of a million weights is only spared thirty positions of it.
+"""
+
+import random
+import re
+from functools import cache
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from harness.mini import questions as ask
+from harness.mini.language import DETAIL, NUMBERS, SHORT, detail, imagine, short_caption
+from harness.mini.world import AUTHORS, FIRST, GENRES, SECOND, SIGNS, Scene, cover, scene, seed_of
+from harness.template import OPTION_LETTER, SHORT_ANSWER, SYSTEM
+
+SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
+CONSTANT = (
+    SYSTEM,
+    " USER: ",
+    "USER: ",
+    " ASSISTANT:",
+    SHORT_ANSWER,
+    OPTION_LETTER,
+    DETAIL,
+    SHORT,
+    *(f"\n{letter}." for letter in ask.LETTERS),
+)
+
+
+def _spoken(seen: Scene, rng: random.Random) -> list[str]:
+    questions = [ask.existence(seen, category) for category in ask.values("object")]
+    for thing in (None, *seen.things):
+        for kind in ask.kinds(seen, thing):
+            question = ask.open_question(seen, thing, kind)
+            questions.append(question)
+            other = rng.choice(ask.alternatives(question))
+            questions += [ask.attribute(seen, thing, kind, value) for value in (question.value, other)]
+        if thing:
+            sides = [ask.beside(seen, thing, side) for side in ("left", "right")]
+            questions += [question for question in sides if question]
+    questions.append(ask.which_object(seen, seen.things[0].category))
+    said = [text for question in questions for text in (question.text, question.short, question.full)]
+    imagined = imagine(seen, rng, 0.1, 0.5, 0.5)
+    return [*said, *(question.value for question in questions), detail(imagined), short_caption(seen)]
+
+
+@cache
+def words() -> tuple[str, ...]:
+    """Every word that the drawn world's language uses, sorted."""
+    texts = [*SIGNS, *AUTHORS, *FIRST, *SECOND, *NUMBERS, *GENRES]
+    for number in range(300):
+        seen, rng = scene(f"words/0/{number}"), random.Random(seed_of(f"words/0/{number}"))
+        texts += _spoken(seen, rng)
+        book = cover(f"words/0/{number}")
+        asked = [ask.cover_question(book, kind) for kind in ("title", "author", "genre")]
+        asked += [ask.is_genre(book, genre) for genre in GENRES]
+        texts += [text for question in asked for text in (question.text, question.short, question.full)]
+    return tuple(sorted({word for text in texts for word in re.findall(r"[A-Za-z]+", text)}))
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer: special tokens, template strings, 256 bytes, and the words with a blank before them."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    listed = [*SPECIAL, *letters, *(f"\u0120{word}" for word in words())]
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(listed))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in CONSTANT])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", vocabulary["<s>"])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        image_token="<image>",
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=1024,
+    )

@@ -1,0 +1,65 @@
+"""GT-DPO: ground truth preferred to the model's own response (nSFT paper, Sec. 3.1 and Eq. 6).
+
+The official SIMA repository, which the paper follows for this row, has no GT-DPO script; whether the rejected response
+was greedy or sampled is not stated. Only an example's first turn makes a pair: later turns have no own response.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from harness import losses
+from harness.method import Loss, Method, Role, Round
+from harness.types import Dropped, Example, Pair, Prompt, Record
+
+if TYPE_CHECKING:
+    from harness.logps import LogProbs
+
+
+@dataclass(frozen=True)
+class Dpo(Method):
+    """chosen = ground truth, rejected = own response; sigmoid loss on summed log-probs."""
+
+    label: ClassVar[str] = "GT-DPO"
+    roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
+    unit: ClassVar[Literal["token", "record"]] = "record"
+
+    beta: float = field(
+        default=0.1, metadata={"help": "strength of the implicit KL", "source": "SIMA's and POVID's default"}
+    )
+    rejected: Literal["greedy", "sampled"] = field(
+        default="greedy", metadata={"help": "how the own response is drawn", "source": "not stated in the paper; ours"}
+    )
+    temperature: float = field(default=0.8, metadata={"help": "used by rejected=sampled", "source": "SIMA's sampling"})
+
+    def build(self, examples: Iterable[Example], round: Round) -> Iterator[Record | Dropped]:
+        """One pair per example; equal sides teach nothing and are dropped."""
+        examples = list(examples)
+        prompts = [Prompt(e.id, e.image, e.turns[0].question) for e in examples]
+        own = round.respond(prompts, temperature=0.0 if self.rejected == "greedy" else self.temperature)
+        for example, response in zip(examples, own, strict=True):
+            turn = example.turns[0]
+            if response.text.strip() == turn.answer.strip():
+                yield Dropped(example.id, "own response equals the ground truth")
+            elif not response.text.strip():
+                yield Dropped(example.id, "own response is empty")
+            else:
+                yield Pair(example.id, example.image, turn.question, turn.answer, response.text.strip())
+
+    def loss(self, logps: "LogProbs") -> Loss:
+        """Eq. 6 on the sums of response log-probs; TRL's metric names."""
+        assert logps.reference is not None, "the engine gives every method with a reference role its log-probs"
+        chosen, rejected = logps.sequence(logps.policy).view(-1, 2).unbind(1)
+        ref_chosen, ref_rejected = logps.sequence(logps.reference).view(-1, 2).unbind(1)
+        values, reward_chosen, reward_rejected = losses.dpo(chosen, rejected, ref_chosen, ref_rejected, self.beta)
+        return Loss(
+            values,
+            {
+                "rewards/chosen": reward_chosen,
+                "rewards/rejected": reward_rejected,
+                "rewards/margins": reward_chosen - reward_rejected,
+                "rewards/accuracies": (reward_chosen > reward_rejected).float(),
+                "logps/chosen": chosen.detach(),
+                "logps/rejected": rejected.detach(),
+            },
+        )
