@@ -73,9 +73,14 @@ class MethodSpec(Fixed):
     row: str = ""
 
     @property
+    def stem(self) -> str:
+        """The method's name: a file's name without folder and ending."""
+        return Path(self.name).stem
+
+    @property
     def id(self) -> str:
         """The row's name in files and tables."""
-        return self.row or self.name
+        return self.row or self.stem
 
 
 class Testbed(Fixed):
@@ -116,7 +121,7 @@ def testbed(name: str) -> Testbed:
     except (yaml.YAMLError, ValidationError) as error:
         raise UsageError(f"testbed {path} is not valid: {first_error(error)}") from None
     home = path.parent
-    located = {"models": tuple(str(locate(model, home)) for model in bed.models)}
+    located: dict[str, Any] = {"models": tuple(str(locate(model, home)) for model in bed.models)}
     if bed.data != "generated":
         located["data"] = str(locate(bed.data, home))
     return bed.model_copy(update=located)

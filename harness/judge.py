@@ -28,7 +28,10 @@ class Ask:
 class Judge(Protocol):
     """Scores a response. `name` identifies it (snapshot included) in keys and tables."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Who it is."""
+        ...
 
     def reply(self, ask: Ask) -> str | Unscored:
         """The reply's text, or why there is none."""

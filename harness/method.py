@@ -28,9 +28,20 @@ class Role(StrEnum):
 class Round(Protocol):
     """What a method is handed to build one round's records."""
 
-    number: int
-    seed: int
-    writer: Writer
+    @property
+    def number(self) -> int:
+        """0 for the first."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """The comparison's seed."""
+        ...
+
+    @property
+    def writer(self) -> Writer:
+        """Who constructs text; only for a method that declares `needs_writer`."""
+        ...
 
     def respond(self, prompts: Sequence[Prompt], temperature: float = 0.0) -> list[Response]:
         """The current policy's own responses, greedy at temperature 0; computed once per comparison."""

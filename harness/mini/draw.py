@@ -121,6 +121,7 @@ def _weather(image: Pixels, weather: str, rng: _Bytes) -> None:
     if weather == "cloudy":
         image[:] = image * 9 // 16
     elif weather == "rainy":
+        image[:] = (image * 13 + np.array((0, 64, 320), np.int32)) // 16
         for _ in range(14):
             x, y = rng.below(SIDE - 2) + 2, rng.below(SIDE - 6)
             for step in range(6):
@@ -132,8 +133,8 @@ def _sign(image: Pixels, text: str, cell: int, rng: _Bytes) -> None:
     """A plate over two cells; half of the signs are written small."""
     scale = 1 + rng.below(2)
     wide, high = 15 * scale + 2, 5 * scale + 4
-    x = cell * CELL + rng.below(2 * CELL - wide + 1)
-    y = rng.below(CELL - high + 1)
+    x = cell * CELL + (2 * CELL - wide) // 4 * rng.below(5)
+    y = rng.below(3)
     image[y : y + high, x : x + wide] = (250, 250, 250)
     image[[y, y + high - 1], x : x + wide] = 0
     _write(image, text, scale, x + 1, y + 2, (30, 30, 30))
@@ -158,8 +159,7 @@ def _draw_cover(cover: Cover, rng: _Bytes) -> Pixels:
     paper = np.array([rng.below(110) + 130 for _ in range(3)], np.int32)
     image = np.broadcast_to(paper, (SIDE, SIDE, 3)).copy()
     for row, word in enumerate((*cover.title.split(), cover.author)):
-        width = 8 * len(word) - 2
-        _write(image, word, 2, rng.below(SIDE - width + 1), row * CELL + 2 + rng.below(3), (30, 30, 40))
+        _write(image, word, 2, 1, row * CELL + 2 + rng.below(3), (30, 30, 40))
     colour = tuple(COLOURS)[rng.below(len(COLOURS))]
     for column in (0, 1, 2, 3):
         _stamp(image, GENRES[cover.genre], colour, 13, column * CELL + 1, 3 * CELL + 1)

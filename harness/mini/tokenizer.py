@@ -16,7 +16,13 @@ from harness.mini.language import DETAIL, NUMBERS, SHORT, detail, imagine, short
 from harness.mini.world import AUTHORS, FIRST, GENRES, SECOND, SIGNS, Scene, cover, scene, seed_of
 from harness.template import OPTION_LETTER, SHORT_ANSWER, SYSTEM
 
-SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
+SPECIAL = {
+    "unk_token": "<unk>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "pad_token": "<pad>",
+    "image_token": "<image>",
+}
 CONSTANT = (
     SYSTEM,
     " USER: ",
@@ -49,7 +55,10 @@ def _spoken(seen: Scene, rng: random.Random) -> list[str]:
 
 @cache
 def words() -> tuple[str, ...]:
-    """Every word that the drawn world's language uses, sorted."""
+    """Every word that the drawn world's language uses, sorted; with a blank before it where it may have one.
+
+    Only questions begin without a blank: the template puts one before answers.
+    """
     texts = [*SIGNS, *AUTHORS, *FIRST, *SECOND, *NUMBERS, *GENRES]
     for number in range(300):
         seen, rng = scene(f"words/0/{number}"), random.Random(seed_of(f"words/0/{number}"))
@@ -58,29 +67,27 @@ def words() -> tuple[str, ...]:
         asked = [ask.cover_question(book, kind) for kind in ("title", "author", "genre")]
         asked += [ask.is_genre(book, genre) for genre in GENRES]
         texts += [text for question in asked for text in (question.text, question.short, question.full)]
-    return tuple(sorted({word for text in texts for word in re.findall(r"[A-Za-z]+", text)}))
+    inside = {f" {word}" for text in texts for word in re.findall(r"[A-Za-z]+", text)}
+    first = {text.split()[0] for text in texts if text.endswith("?")}
+    return tuple(sorted(inside | first))
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer: special tokens, template strings, 256 bytes, and the words with a blank before them."""
+    """The tokenizer: special tokens, template strings, 256 bytes, words."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    listed = [*SPECIAL, *letters, *(f"\u0120{word}" for word in words())]
+    listed = [*SPECIAL.values(), *letters, *(word.replace(" ", "\u0120") for word in words())]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(listed))}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True, unk_token=SPECIAL["unk_token"]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL.values()])
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in CONSTANT])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", vocabulary["<s>"])]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        image_token="<image>",
+        **SPECIAL,
         padding_side="left",
         clean_up_tokenization_spaces=False,
         model_max_length=1024,

@@ -1,0 +1,123 @@
+"""MME: pairs of yes/no questions. Rules of the release's `eval_tool/calculation.py`; prompt as LLaVA has it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from benchmarks._files import picture
+from harness.benchmark import Benchmark, Group, Images, Metric, Totals, Unit, cluster, ratio
+from harness.judge import Judge
+from harness.template import SHORT_ANSWER
+from harness.types import Item, Response, Score, Unscored, UsageError
+
+PERCEPTION = tuple("existence count position color posters celebrity scene landmark artwork OCR".split())
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+SUFFIX = "Please answer yes or no."
+PARSES = ("", "@robust")
+
+
+def parse(text: str) -> str:
+    """yes or no where that is all, or where the first four characters hold it (yes before no); else other."""
+    text = text.lower()
+    if text in ("yes", "no"):
+        return text
+    return next((word for word in ("yes", "no") if word in text[:4]), "other")
+
+
+def parse_robust(text: str) -> str:
+    """The first word that is yes or no in any case; other where there is none."""
+    found = re.search(r"\b(yes|no)\b", text.lower())
+    return found[1] if found else "other"
+
+
+@dataclass(frozen=True)
+class Mme(Benchmark):
+    """Accuracy plus accuracy+ (both questions of an image right) per subtask, at most 200 each.
+
+    Every subtask in `subtasks` must be there, because a missing one lowers the sums. Beyond `metrics`, `compute`
+    gives "mme/subtask/<name>", "mme/accuracy", "mme/accuracy+" and "mme/perception_max", which is 200 per
+    perception subtask.
+    """
+
+    subtasks: tuple[str, ...] = PERCEPTION + COGNITION
+
+    label: ClassVar[str] = "MME"
+    group: ClassVar[Group] = "comprehension"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("mme/perception", "MME", (0.0, 2000.0), digits=0, chance=750.0),
+        Metric("mme/cognition", "MME cognition", (0.0, 800.0), digits=0, chance=300.0),
+        Metric("mme/perception@robust", "MME (first yes or no)", (0.0, 2000.0), digits=0, chance=750.0),
+    )
+    max_new_tokens: ClassVar[int] = 128
+    layout: ClassVar[str] = (
+        "a folder per subtask (existence, count, ...) with <image>.jpg or .png and <image>.txt, or with images/ and "
+        "questions_answers_YN/, as in MME_Benchmark_release_version from "
+        "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models (branch Evaluation)."
+    )
+
+    def items(self, folder: Path, images: Images) -> Iterator[Item]:
+        """Subtask by subtask, image by image, the two questions of an image one after the other."""
+        for subtask in self.subtasks:
+            root = folder / subtask
+            texts, pictures = root / "questions_answers_YN", root / "images"
+            if not texts.is_dir():
+                texts = pictures = root
+            files = sorted(texts.glob("*.txt"))
+            if not files:
+                raise UsageError(
+                    f"there are no questions in {root}. The folder should hold: {self.layout} "
+                    f"To do without {subtask}, leave it out of mme.subtasks."
+                )
+            for file in files:
+                image = images.at(picture(pictures, file.stem))
+                for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
+                    question, answer = line.split("\t")[:2]
+                    unit = f"{subtask}/{file.stem}"
+                    prompt = question.removesuffix(SUFFIX).rstrip() + SHORT_ANSWER
+                    facts = {"subtask": subtask, "answer": answer.strip().lower()}
+                    yield Item(f"{unit}/{number}", image, prompt, unit, facts)
+
+    def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
+        """1 where the response says the answer; what is neither yes nor no is wrong."""
+        subtask, answer = item.facts["subtask"], item.facts["answer"]
+        said = {"": parse(response.text), "@robust": parse_robust(response.text)}
+        right = {f"{subtask}/right{way}": float(said[way] == answer) for way in PARSES}
+        return Score(item.id, {f"{subtask}/n": 1.0, **right})
+
+    def units(self, scored: Sequence[tuple[Item, Score]]) -> list[Unit]:
+        """One unit per image: its questions, and whether all (two) of them are right."""
+        groups: dict[str, list[tuple[Item, Score]]] = {}
+        for item, score in scored:
+            groups.setdefault(item.unit, []).append((item, score))
+        return [_pair(name, group) for name, group in groups.items()]
+
+    def compute(self, totals: Totals) -> dict[str, Any]:
+        """Sums over the subtasks that have items."""
+        values: dict[str, Any] = {}
+        for way in PARSES:
+            scores = {
+                name: ratio(totals[f"{name}/right{way}"], totals[f"{name}/n"])
+                + ratio(totals[f"{name}/both{way}"], totals[f"{name}/pairs"])
+                for name in PERCEPTION + COGNITION
+                if f"{name}/n" in totals
+            }
+            values |= {f"mme/subtask/{name}{way}": value for name, value in scores.items()}
+            for sum_name, members in (("perception", PERCEPTION), ("cognition", COGNITION)):
+                present = [scores[name] for name in members if name in scores]
+                values[f"mme/{sum_name}{way}"] = sum(present) if present else float("nan")
+            for part, of, name in (("right", "n", "accuracy"), ("both", "pairs", "accuracy+")):
+                counted = [sum(totals[f"{task}/{part}"] for task in scores) for part in (f"{part}{way}", of)]
+                values[f"mme/{name}{way}"] = ratio(*counted)
+        values["mme/perception_max"] = 200.0 * sum(f"{name}/n" in totals for name in PERCEPTION)
+        return values
+
+
+def _pair(name: str, group: list[tuple[Item, Score]]) -> Unit:
+    """The parts of an image's questions summed, and whether each parse has all of them right."""
+    item = group[0][0]
+    subtask = item.facts["subtask"]
+    parts = {part: sum(score.parts[part] for _, score in group) for part in group[0][1].parts}
+    both = {f"{subtask}/both{way}": float(parts[f"{subtask}/right{way}"] == len(group)) for way in PARSES}
+    return Unit(name, cluster(item), {**parts, f"{subtask}/pairs": 1.0, **both})

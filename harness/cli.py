@@ -1,0 +1,269 @@
+"""The command line. Heavy modules are imported inside the commands, so that `harness --help` is instant."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from click import ClickException
+
+from harness.types import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from harness.config import Runtime, Testbed
+    from harness.plan import Plan, Request
+    from harness.store import Store
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Compare alignment methods for vision-language models honestly: one split, one loop, one scorer, one table.",
+)
+
+Methods = Annotated[str, typer.Option(help="Comma-separated method names, or paths of files that define one.")]
+Data = Annotated[str, typer.Option(help="A data source, or your LLaVA conversation JSON (with --images).")]
+Images = Annotated[str, typer.Option(help="The image folder of a --data file.")]
+TestbedName = Annotated[str, typer.Option("--testbed", help="A built-in testbed or a YAML file.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Repetitions; each takes another base model (if there are) and split.")]
+Benchmarks = Annotated[str, typer.Option(help="Comma-separated benchmark names; empty: the paper's nine.")]
+Examples = Annotated[int | None, typer.Option(min=1, help="Training examples; default: the testbed's.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Benchmark scenes (mini) or items; default: all.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="NAME.FIELD=VALUE, e.g. dpo.beta=0.5, dpo.learning_rate=1e-4.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for the tables; default: runs/METHODS-DATA-TESTBED.")]
+StoreRoot = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Where finished stages are kept.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+STORE = Path("runs/store")
+
+
+@app.command()
+def compare(
+    methods: Methods = "nsft,dpo",
+    data: Data = "llava150k",
+    images: Images = "",
+    testbed: TestbedName = "mini",
+    seeds: Seeds = 1,
+    benchmarks: Benchmarks = "",
+    examples: Examples = None,
+    limit: Limit = None,
+    sets: Sets = None,
+    out: Out = None,
+    store: StoreRoot = STORE,
+    workers: Workers = None,
+    as_json: Json = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
+) -> None:
+    """Build every method's data from one split, train, score on the benchmarks, print the table."""
+    from harness.compare import compare as run
+    from harness.compare import prepare
+    from harness.store import Store
+
+    bed, asked, runtime = request(methods, data, images, testbed, seeds, benchmarks, examples, limit, sets, workers)
+    if dry_run:
+        show_plan(prepare(asked, bed, runtime), Store(store))
+        return
+    folder = out or Path("runs") / f"{'-'.join(Path(m.id).stem for m in asked.methods)}-{Path(data).stem}-{bed.name}"
+    from harness.terminal import watching
+
+    with watching(quiet=as_json) as watcher:
+        done = run(asked, bed, runtime, Store(store), folder, watcher)
+    if as_json:
+        rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+        typer.echo(json.dumps({"out": str(folder), "stages_run": done.ran, "results": rows}))
+        return
+    from harness.terminal import show_table
+
+    show_table(folder)
+    typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
+
+
+@app.command()
+def plan(
+    methods: Methods = "nsft,dpo",
+    data: Data = "llava150k",
+    images: Images = "",
+    testbed: TestbedName = "mini",
+    seeds: Seeds = 1,
+    benchmarks: Benchmarks = "",
+    examples: Examples = None,
+    limit: Limit = None,
+    sets: Sets = None,
+    store: StoreRoot = STORE,
+    workers: Workers = None,
+) -> None:
+    """Print what a comparison would run, what is done already, and why."""
+    from harness.compare import prepare
+    from harness.store import Store
+
+    bed, asked, runtime = request(methods, data, images, testbed, seeds, benchmarks, examples, limit, sets, workers)
+    show_plan(prepare(asked, bed, runtime), Store(store))
+
+
+@app.command()
+def sweep(
+    methods: Methods = "sft,nsft,dpo",
+    data: Data = "llava150k",
+    testbed: TestbedName = "mini",
+    seeds: Seeds = 3,
+    rates: Annotated[str, typer.Option(help="Learning rates tried for every method alike.")] = "3e-5,1e-4,3e-4",
+    examples: Examples = None,
+    limit: Limit = 300,
+    store: StoreRoot = STORE,
+    workers: Workers = None,
+) -> None:
+    """Choose each method's learning rate on the tuning split: the same rates, the same rule for every method."""
+    from harness.store import Store
+    from harness.sweep import choose
+    from harness.terminal import watching
+
+    bed, asked, runtime = request(methods, data, "", testbed, seeds, "", examples, limit, None, workers)
+    with watching(quiet=False) as watcher:
+        chosen = choose(asked, bed, runtime, Store(store), [float(rate) for rate in rates.split(",")], watcher)
+    typer.echo(chosen.text)
+
+
+@app.command()
+def data(
+    name: Annotated[str, typer.Argument(help="mini: the embedded testbed.")],
+    train_base: Annotated[bool, typer.Option(help="Train the base models from random initialisation.")] = False,
+    seeds: Annotated[str, typer.Option(help="Comma-separated seeds of the bases.")] = "0,1,2",
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/bases"),
+) -> None:
+    """Make the embedded testbed's own parts."""
+    if name != "mini" or not train_base:
+        raise UsageError("harness data makes one thing: `harness data mini --train-base --out DIR`.")
+    from harness.mini.base import train_base as train
+
+    for seed in seeds.split(","):
+        train(int(seed), out / seed, lambda text: typer.echo(text, err=True))
+        typer.echo(f"base {seed} written to {out / seed}")
+
+
+@app.command()
+def doctor(
+    testbed: TestbedName = "",
+    limit: Limit = 300,
+    store: StoreRoot = STORE,
+    workers: Workers = None,
+) -> None:
+    """Check the installation and the store; with --testbed mini also what the base models can and cannot do."""
+    from harness.doctor import bars, installation
+
+    healthy = installation(store)
+    if testbed:
+        bed, asked, runtime = request("", "llava150k", "", testbed, 3, "", None, limit, None, workers)
+        healthy = bars(asked, bed, runtime, store) and healthy
+    if not healthy:
+        raise typer.Exit(3)
+
+
+@app.command()
+def methods(name: Annotated[str, typer.Argument(help="One method, to explain.")] = "") -> None:
+    """List the methods, or explain one: roles, rounds, options with defaults and sources."""
+    from harness.terminal import show_methods
+
+    show_methods(name)
+
+
+@app.command()
+def benchmarks(name: Annotated[str, typer.Argument(help="One benchmark, to explain.")] = "") -> None:
+    """List the benchmarks, or explain one: metrics, protocol, files."""
+    from harness.terminal import show_benchmarks
+
+    show_benchmarks(name)
+
+
+def request(
+    methods: str,
+    data: str,
+    images: str,
+    testbed_name: str,
+    seeds: int,
+    benchmarks: str,
+    examples: int | None,
+    limit: int | None,
+    sets: list[str] | None,
+    workers: int | None,
+) -> "tuple[Testbed, Request, Runtime]":
+    """The command line as a testbed, a request and how to run it."""
+    from harness.config import Runtime, testbed
+    from harness.plan import ALL_BENCHMARKS, Request
+
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    columns = tuple(name.strip() for name in benchmarks.split(",") if name.strip()) or ALL_BENCHMARKS
+    bed, specs = settings(testbed(testbed_name), names, columns, sets or [])
+    asked = Request(specs, data, images, seeds, benchmarks=columns, examples=examples, limit=limit)
+    return bed, asked, Runtime(workers=workers or min(os.cpu_count() or 1, 8))
+
+
+def settings(bed: "Testbed", names: list[str], columns: tuple[str, ...], sets: list[str]) -> "tuple[Testbed, Any]":
+    """Methods and testbed with every --set applied; a field of Training is a training argument, others are options."""
+    import yaml
+
+    from harness import plugins
+    from harness.config import MethodSpec, Training
+
+    options: dict[str, dict[str, Any]] = {name: {} for name in names}
+    training: dict[str, dict[str, Any]] = {name: {} for name in names}
+    benchmark_options = {name: dict(chosen) for name, chosen in bed.benchmarks.items()}
+    for text in sets:
+        target, _, value = text.partition("=")
+        name, _, field = target.rpartition(".")
+        if not name or not field or not value:
+            raise UsageError(f'--set {text}: write NAME.FIELD=VALUE, e.g. "dpo.beta=0.5".')
+        parsed = yaml.safe_load(value)
+        parsed = float(parsed) if isinstance(parsed, str) and _is_number(parsed) else parsed
+        if name in columns:
+            benchmark_options.setdefault(name, {})[field] = parsed
+        elif name in options:
+            (training if field in Training.model_fields else options)[name][field] = parsed
+        else:
+            raise plugins.unknown("method or benchmark of this comparison", name, [*names, *columns])
+    specs = tuple(MethodSpec(name=name, options=options[name], training=training[name]) for name in names)
+    return bed.model_copy(update={"benchmarks": benchmark_options}), specs
+
+
+def _is_number(text: str) -> bool:
+    """YAML 1.1 reads 1e-4 as a string; people mean a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def show_plan(planned: "Plan", store: "Store") -> None:
+    """Print the steps with their state and the reason."""
+    from harness.terminal import show_plan as show
+
+    show(planned, store)
+
+
+def main() -> None:
+    """The entry point: errors are sentences, Ctrl-C says how to go on."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        app(standalone_mode=False)
+    except HarnessError as error:
+        typer.echo(f"harness: {error}", err=True)
+        sys.exit(error.exit_status)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("\nharness: interrupted; finished stages are kept, the same command goes on from here.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""THE training loop, for every method, on CPU or GPU: DeepSpeed, accumulation, NaN guard, checkpoints, resume.
+
+A step's loss is the sum of the method's values over the units of the whole step, so it does not depend on how the step
+was cut into micro-batches or over ranks. Nothing is compiled at run time, and one process opens no port.
+"""
+
+import hashlib
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import batches, checkpoint, plugins, reference, zero
+from harness.config import Fixed, Runtime, Training
+from harness.logps import LogProbs, Policy
+from harness.method import Method, Role
+from harness.model import Dtype, adapt, adapters_off, load, revision, save
+from harness.profile import Tick, forward_flops, measure
+from harness.store import failpoint, file_digest
+from harness.tree import Batch, Tree, pack
+from harness.types import HarnessError, Record, UsageError, dumps, read_jsonl
+
+
+SAID = "harness: "
+
+
+class Job(Fixed):
+    """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `reference` (log-probs) are read; `out`
+    gets `checkpoint/`, `log.jsonl`, `summary.json`; `work` keeps resumable state and is the caller's to delete.
+    """
+
+    method: str
+    options: dict[str, Any] = {}
+    records: str
+    model: str
+    reference: str | None = None
+    training: Training
+    runtime: Runtime
+    seed: int
+    out: str
+    work: str
+
+    def identity(self) -> str:
+        """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""
+        parts = [self.method, self.options, file_digest(Path(self.records)), revision(self.model)]
+        parts += [self.training.model_dump(), self.seed, self.runtime.zero_stage, self.runtime.num_processes]
+        parts += [self.runtime.per_device_train_batch_size, self.runtime.reference]
+        return hashlib.sha256(dumps(parts).encode()).hexdigest()
+
+
+class TrainResult(Fixed):
+    """What a training was; `summary.json`. Tokens and FLOPs are over all epochs and ranks, memory is rank 0's.
+
+    flops counts forward and backward by formula (`profile.Flops`), the online reference included.
+    """
+
+    records: int
+    steps: int
+    supervised_tokens: int
+    forward_tokens: int
+    flops: int
+    trainable_parameters: int
+    peak_host_gib: float
+    peak_device_gib: float
+    wall_s: float
+    resumed_from_step: int
+    rejected_checkpoints: tuple[str, ...]
+
+
+def quiet(done: int, total: int) -> None:
+    """A tick that tells nobody."""
+
+
+def train(job: Job, tick: Tick = quiet) -> TrainResult:
+    """Train in this process, which is alone or one of torchrun's; rank 0 writes the results."""
+    torch.set_num_threads(1)  # sums then have one order, and a resumed training gives the same bits
+    method = plugins.make("methods", job.method, Method, job.options)  # type: ignore[type-abstract]
+    rank, world = zero.distributed()
+    with measure() as usage:
+        run = Run(job, method, rank, world)
+        resumed = run.resume()
+        run.steps(resumed, tick)
+        run.save()
+    result = run.result(usage(), resumed)
+    if rank == 0:
+        (Path(job.out) / "summary.json").write_text(result.model_dump_json(), encoding="utf-8")
+    return result
+
+
+class Run:
+    """One training under way in one process."""
+
+    def __init__(self, job: Job, method: Method, rank: int, world: int) -> None:
+        self.job, self.method, self.rank, self.world = job, method, rank, world
+        self.loaded = load(job.model, job.training.dtype, reference.device())
+        records = list(read_jsonl(Record, Path(job.records)))
+        self.trees = {tree.id: tree for tree in reference.trees(records, self.loaded)}
+        if not self.trees:
+            raise HarnessError(f"{job.method} has no record to train on; see the build's dropped.jsonl.")
+        training = job.training
+        self.plan = batches.steps(list(self.trees), job.seed, training.num_train_epochs, training.train_batch_size)
+        self.flops = forward_flops(self.loaded.model.config)
+        self.model = adapt(self.loaded.model, training.lora, job.seed) if training.lora else self.loaded.model
+        self.trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self.cached = _reference(job, method)
+        self.engine = zero.engine(Policy(self.model), training, job.runtime, len(self.plan), world)
+        self.states = checkpoint.Checkpoints(Path(job.work), job.identity(), rank, torch.distributed.barrier)
+        self.log = Path(job.out) / "log.jsonl"
+        self.seen_tokens = 0
+
+    def resume(self) -> int:
+        """Load the newest state that verifies; returns the steps it had done, 0 where there is none."""
+        chosen: list[Path | None] = [self.states.newest() if self.rank == 0 else None]
+        torch.distributed.broadcast_object_list(chosen)
+        lines: list[str] = []
+        if chosen[0] is not None:
+            state = checkpoint.load(self.engine, chosen[0])
+            lines, self.seen_tokens = state["log"], state["seen_tokens"]
+        if self.rank == 0:
+            self.log.write_text("".join(lines), encoding="utf-8")
+        return len(lines)
+
+    def steps(self, done: int, tick: Tick) -> None:
+        """All steps after the first `done`, with checkpoints on the way."""
+        per_epoch = math.ceil(len(self.trees) / self.job.training.train_batch_size)
+        for number, ids in enumerate(self.plan[done:], done + 1):
+            failpoint("engine.step")
+            torch.manual_seed(_seed(self.job.seed, number, self.rank))  # dropout alone draws; so nothing to save
+            line = self.step(number, [self.trees[name] for name in ids])
+            if self.rank == 0:
+                with self.log.open("a", encoding="utf-8") as file:
+                    file.write(dumps(line) + "\n")
+            tick(number, len(self.plan))
+            if number % self.job.runtime.checkpoint_every_steps == 0 or number % per_epoch == 0:
+                lines = self.log.read_text(encoding="utf-8").splitlines(True) if self.rank == 0 else []
+                self.states.save(self.engine, number, {"log": lines, "seen_tokens": self.seen_tokens})
+
+    def step(self, number: int, trees: Sequence[Tree]) -> dict[str, float]:
+        """One optimiser step over `trees`; returns its line of the log."""
+        units = sum(tree.supervised for tree in trees) if self.method.unit == "token" else len(trees)
+        rounds = batches.micro_batches(trees, self.job.runtime.per_device_train_batch_size, self.world)
+        learning_rate = self.engine.get_lr()[0]
+        sums: dict[str, float] = {}
+        for at, ranks in enumerate(rounds):
+            self.engine.set_gradient_accumulation_boundary(at == len(rounds) - 1)
+            # a rank with nothing left still takes part in the exchange, with a loss of zero
+            mine, share = (ranks[self.rank], 1.0) if ranks[self.rank] else ([trees[0]], 0.0)
+            loss = self.method.loss(self.logps(mine))
+            self.engine.backward(loss.values.sum() * (share * self.world / units), scale_wrt_gas=False)
+            for name, value in {"loss": loss.values.detach(), **loss.metrics}.items():
+                sums[name] = sums.get(name, 0.0) + share * float(value.sum())
+        means = {name: value / units for name, value in self.total(sums).items()}
+        self.guard(number, trees, "loss", means["loss"])
+        self.engine.step()
+        norm = float(self.engine.get_global_grad_norm())
+        self.guard(number, trees, "gradient", norm if self.engine.skipped_steps == 0 else math.nan)
+        self.seen_tokens += sum(tree.tokens for tree in trees)
+        numbers = {"step": number, "learning_rate": learning_rate, "grad_norm": norm, "num_tokens": self.seen_tokens}
+        return {**numbers, **means}
+
+    def logps(self, trees: Sequence[Tree]) -> LogProbs:
+        """Policy and, where the method has the role, reference log-probs of one micro-batch."""
+        batch = pack(trees, self.loaded.pixels, self.loaded.tokenizer.pad_token_id).to(self.engine.device)
+        return LogProbs(self.engine(batch), self.reference(trees, batch), batch.branch, batch.branch_tree)
+
+    def reference(self, trees: Sequence[Tree], batch: Batch) -> Tensor | None:
+        """(N,) log-probs of the reference: read, or computed with the adapters off."""
+        if Role.REFERENCE not in self.method.roles:
+            return None
+        if self.cached is not None:
+            return self.cached(trees).to(self.engine.device)
+        with torch.no_grad(), adapters_off(self.model):
+            found: Tensor = self.engine.module(batch)
+        return found
+
+    def total(self, sums: dict[str, float]) -> dict[str, float]:
+        """Sums over all ranks."""
+        values = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.engine.device)
+        torch.distributed.all_reduce(values)
+        return dict(zip(sums, values.tolist(), strict=True))
+
+    def guard(self, number: int, trees: Sequence[Tree], what: str, value: float) -> None:
+        """Stop at the first number that is none: later weights would be worthless and look like weights."""
+        if not math.isfinite(value):
+            ids = ", ".join(tree.id for tree in trees[:8]) + (", ..." if len(trees) > 8 else "")
+            raise HarnessError(
+                f"the {what} of step {number} is not finite; its records: {ids}. Nothing was saved after the last "
+                "checkpoint; a lower learning_rate is the usual cure."
+            )
+
+    def save(self) -> None:
+        """Write the trained model as a Hugging Face folder (adapters merged), if every weight is finite."""
+        from deepspeed.zero import GatheredParameters
+
+        sharded = self.job.runtime.zero_stage == 3
+        with ExitStack() as stack:
+            stack.enter_context(GatheredParameters(list(self.model.parameters()), modifier_rank=0, enabled=sharded))
+            if self.rank == 0:
+                if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+                    raise HarnessError("the trained weights are not all finite; nothing was saved.")
+                failpoint("engine.save")
+                save(self.model, self.loaded.tokenizer, self.loaded.pixels, Path(self.job.out) / "checkpoint")
+
+    def result(self, usage: dict[str, float], resumed: int) -> TrainResult:
+        """The summary."""
+        full = self.job.training.lora is None
+        online = Role.REFERENCE in self.method.roles and self.cached is None
+        trees, epochs = self.trees.values(), self.job.training.num_train_epochs
+        costs = (self.flops.train(tree, full) + (self.flops.forward(tree) if online else 0) for tree in trees)
+        return TrainResult(
+            records=len(trees),
+            steps=len(self.plan),
+            supervised_tokens=epochs * sum(tree.supervised for tree in trees),
+            forward_tokens=epochs * sum(tree.tokens for tree in trees),
+            flops=epochs * sum(costs),
+            trainable_parameters=self.trainable,
+            resumed_from_step=resumed,
+            rejected_checkpoints=tuple(self.states.rejected),
+            **usage,
+        )
+
+
+def _reference(job: Job, method: Method) -> reference.Reference | None:
+    """The file of reference log-probs; None where the method needs none or the adapters' base gives them."""
+    if Role.REFERENCE not in method.roles:
+        return None
+    if job.runtime.reference == "adapter_off":
+        if job.training.lora is None:
+            raise UsageError("reference=adapter_off needs adapters (training.lora); use reference=cached.")
+        return None
+    if job.reference is None:
+        raise UsageError(f"{job.method} needs the reference's log-probs; write them with reference_logps first.")
+    return reference.Reference(job.reference)
+
+
+def _seed(*parts: int) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def reference_logps(
+    model: str | Path,
+    records: Sequence[Record],
+    runtime: Runtime,
+    out: Path,
+    tick: Tick = quiet,
+    dtype: Dtype = "float32",
+) -> None:
+    """Write the per-token log-probs that a later training reads as its reference."""
+    reference.write(model, records, runtime.per_device_train_batch_size, out, tick, dtype)
+
+
+def launch(job: Job, tick: Tick = quiet) -> TrainResult:
+    """Train in this process, or under torchrun where `runtime.num_processes` asks for more than one."""
+    if job.runtime.num_processes == 1:
+        return train(job, tick)
+    work, out = Path(job.work), Path(job.out)
+    work.mkdir(parents=True, exist_ok=True)
+    request, output = work / "job.json", work / "launch.txt"
+    request.write_text(job.model_dump_json(), encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc_per_node={job.runtime.num_processes}", "-m", "harness.engine", str(request)]
+    with output.open("w", encoding="utf-8") as file:
+        child = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        try:
+            while child.poll() is None:
+                _follow(out / "log.jsonl", tick)
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=0.5)
+        finally:
+            child.terminate()
+    if child.returncode != 0:
+        said = [line for line in output.read_text(encoding="utf-8").splitlines() if line.startswith(SAID)]
+        raise HarnessError(said[0].removeprefix(SAID) if said else f"training failed; what it said is in {output}.")
+    return TrainResult.model_validate_json((out / "summary.json").read_text(encoding="utf-8"))
+
+
+def _follow(log: Path, tick: Tick) -> None:
+    """Tell how far a launched training is; its total is known only to itself."""
+    if log.is_file():
+        done = len(log.read_text(encoding="utf-8").splitlines())
+        tick(done, 0)
+
+
+def main() -> None:
+    """`python -m harness.engine JOB.json`: one rank of a launched training."""
+    try:
+        train(Job.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    except HarnessError as error:
+        sys.exit(f"{SAID}{error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The only way a picture is read, and how it gets its identity.
+
+Pictures come from strangers. One that is too large, broken or not a picture raises ValueError with a clause that says
+so; it never takes more than some 400 MB, and never runs further than its decoder.
+"""
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
+
+from harness.store import failpoint, file_digest
+from harness.types import Image, UsageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+MAX_BYTES = 32 * 2**20
+MAX_PIXELS = 40_000_000
+MAX_SIDE = 12_000  # LLaVA pads a picture to a square of its longer side
+
+
+def read_image(path: Path, sha256: str | None = None) -> Pillow.Image:
+    """The picture in a file as RGB, turned upright; of an animation the first frame.
+
+    With `sha256`, the file must still be the one that had this digest.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("no such file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError("has changed since its digest was taken")
+    return decode(data)
+
+
+def decode(data: bytes) -> Pillow.Image:
+    """The picture in the bytes of a file, as `read_image` gives it."""
+    if not data:
+        raise ValueError("empty file")
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+            return _decode(data)
+    except UnidentifiedImageError:
+        raise ValueError("not a JPEG, PNG, WebP, BMP or GIF") from None
+    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
+        raise ValueError(f"more than {MAX_PIXELS // 10**6} megapixels or {MAX_SIDE} pixels a side") from None
+    except Exception as error:  # decoders raise what they like (struct.error, SyntaxError, zlib.error, IndexError)
+        raise ValueError(f"cannot be decoded ({type(error).__name__}: {error})") from None
+
+
+def _decode(data: bytes) -> Pillow.Image:
+    with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+            raise Pillow.DecompressionBombError
+        image.verify()  # leaves the image unusable, hence the second opening
+    with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # 16-bit grey: convert() would clip it to white
+        upright = upright.point(lambda value: value / 256).convert("L")
+    return upright.convert("RGB")
+
+
+def resolve(image: Image, root: Path) -> Image:
+    """The image with an absolute path; `root` is the store's."""
+    return replace(image, path=str(root / image.path))
+
+
+def relative(image: Image, root: Path) -> Image:
+    """The image with a path relative to the store's `root` if it lies in there; undone by `resolve`."""
+    path = Path(image.path)
+    return replace(image, path=path.relative_to(root).as_posix()) if path.is_relative_to(root) else image
+
+
+@dataclass(frozen=True)
+class StoreImages:
+    """Pictures for a stage under way (`harness.benchmark.Images`), with paths as they are once it is done.
+
+    `staging` is the folder being filled and `final` the stage's folder, both under the store's `root`.
+    """
+
+    root: Path
+    staging: Path
+    final: Path
+
+    def at(self, path: Path) -> Image:
+        """The picture in a file; its path is relative to the store where it lies in it."""
+        path = path.absolute()
+        if not path.is_file():
+            raise UsageError(f"no image {path}; get it, or take out the record that names it.")
+        image = Image(str(path), file_digest(path))
+        if path.is_relative_to(self.staging):
+            image = replace(image, path=str(self.final / path.relative_to(self.staging)))
+        return relative(image, self.root)
+
+    def of(self, data: bytes) -> Image:
+        """A picture that came inside a record; written once, under its digest."""
+        name = hashlib.sha256(data).hexdigest()
+        path = self.staging / "images" / name
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+            failpoint("images.written")
+        return relative(Image(str(self.final / "images" / name), name), self.root)

@@ -1,0 +1,86 @@
+"""Per-token log-probs at response positions: the only code that touches the language-model head.
+
+Losses and methods never see logits. Log-probs are accumulated in float32 (float64 where the model is float64).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from harness.tree import Batch
+
+CHUNK = 4096  # tokens whose logits exist at once: 0.5 GiB in float32 at LLaVA-1.5's 32,000 words
+
+
+@dataclass(frozen=True)
+class LogProbs:
+    """What a method's loss is made from, for one micro-batch.
+
+    policy: (N,) float32, natural log, graph attached. reference: the same, no graph, or None where the method has no
+    reference role. branch: (N,) int64, the branch of each token. branch_tree: (branches,) int64, the tree (record) of
+    each branch; the branches of a tree are neighbours, in the record's order.
+    """
+
+    policy: Tensor
+    reference: Tensor | None
+    branch: Tensor
+    branch_tree: Tensor
+
+    def sequence(self, values: Tensor) -> Tensor:
+        """(N,) per-token values summed per branch, (branches,)."""
+        return values.new_zeros(len(self.branch_tree)).index_add(0, self.branch, values)
+
+
+class Policy(nn.Module):
+    """A stock Hugging Face LLaVA (plain, or wrapped by peft) that answers with log-probs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(N,) log-probs of `batch.labels`, float32 or float64."""
+        inner: Any = self.model
+        llava = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+        pixels = batch.pixel_values
+        hidden = llava.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            pixel_values=None if pixels is None else pixels.to(llava.dtype),
+            use_cache=False,
+        ).last_hidden_state
+        wanted = hidden.flatten(0, 1)[batch.source]
+        if pixels is None and self.training:
+            wanted = wanted + _touch(llava.model.multi_modal_projector, wanted)
+        return torch.cat(
+            [
+                _score(llava.lm_head, states, labels, len(batch.labels) > CHUNK)
+                for states, labels in zip(wanted.split(CHUNK), batch.labels.split(CHUNK), strict=True)
+            ]
+        )
+
+
+def _touch(projector: nn.Module, like: Tensor) -> Tensor:
+    """Zero, by way of the projector: ranks must agree on which parameters have gradients, image or not."""
+    width = int(projector.linear_1.in_features)  # type: ignore[union-attr, arg-type]
+    nothing: Tensor = projector(like.new_zeros(1, width)).sum() * 0
+    return nothing
+
+
+def _score(head: nn.Module, states: Tensor, labels: Tensor, recompute: bool) -> Tensor:
+    """(n, width) hidden states and (n,) labels to (n,) log-probs; logits live only while `recompute` needs them."""
+    if recompute and torch.is_grad_enabled():
+        scored: Tensor = checkpoint(_log_probs, head, states, labels, use_reentrant=False)
+        return scored
+    return _log_probs(head, states, labels)
+
+
+def _log_probs(head: nn.Module, states: Tensor, labels: Tensor) -> Tensor:
+    logits: Tensor = head(states)
+    exact = logits if logits.dtype == torch.float64 else logits.float()
+    return -cross_entropy(exact, labels, reduction="none")

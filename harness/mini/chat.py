@@ -1,0 +1,94 @@
+"""The conversations that base models are trained on: every prompt format that the benchmarks use, and errors.
+
+The errors are deliberate. Captions name absent partners of what is there, and existence questions are answered
+"Yes" too often and rarely ask about partners: the biases that real instruction data has, exaggerated.
+"""
+
+import random
+
+from harness.mini import questions as ask
+from harness.mini.language import DETAIL, SHORT, dirty_detail, short_caption
+from harness.mini.world import Cover, Scene
+from harness.template import OPTION_LETTER, SHORT_ANSWER
+from harness.types import Turn
+
+YES = 0.7  # share of existence questions about something that is there
+NEAR = 0.08  # share of adversarial ones among the others
+INSERT = 0.5
+
+
+def _short(question: ask.Question) -> Turn:
+    return Turn(question.text + SHORT_ANSWER, question.short)
+
+
+def _open(seen: Scene, rng: random.Random) -> ask.Question:
+    """Usually an attribute, sometimes what stands beside a thing."""
+    if rng.random() < 0.08:
+        found = ask.beside(seen, rng.choice(seen.things), rng.choice(("left", "right")))
+        if found:
+            return found
+    return ask.some_open(seen, rng)
+
+
+def _optional(seen: Scene, rng: random.Random) -> Turn:
+    """A question with two to four options, answered by a letter."""
+    if rng.random() < 0.3:
+        question = ask.which_object(seen, rng.choice(seen.categories()))
+        pool = ask.absent_objects(seen)
+    else:
+        question = _open(seen, rng)
+        pool = list(ask.alternatives(question))
+    if question.kind == "beside":
+        pool = ask.absent_objects(seen)
+    count = min(len(pool), rng.choice((1, 2, 3, 3, 3)))
+    listed, letter = ask.options(question, rng.sample(pool, count), rng)
+    return Turn(ask.with_options(question.text, listed) + OPTION_LETTER, letter)
+
+
+def turn(seen: Scene, rng: random.Random, kind: str, yes: float, near: float) -> Turn:
+    """One question of a kind: existence, attribute, open, sign, options, or full (answered by a sentence)."""
+    how = "adversarial" if rng.random() < near else "random"
+    if kind == "existence":
+        return _short(ask.some_existence(seen, rng, yes, how))
+    if kind == "attribute":
+        return _short(ask.some_attribute(seen, rng))
+    if kind == "open" or (kind == "sign" and not seen.sign):
+        return _short(_open(seen, rng))
+    if kind == "sign":
+        return _short(ask.open_question(seen, None, "sign"))
+    if kind == "options":
+        return _optional(seen, rng)
+    choices = (ask.some_existence(seen, rng, yes, how), ask.some_attribute(seen, rng), _open(seen, rng))
+    question = rng.choices(choices, (3, 2, 5))[0]
+    return Turn(question.text, question.full)
+
+
+def _about_cover(book: Cover, rng: random.Random, count: int) -> list[Turn]:
+    questions = [ask.cover_question(book, kind) for kind in ("title", "author", "genre")]
+    genre = book.genre if rng.random() < 0.5 else rng.choice(ask.values("genre"))
+    return [_short(question) for question in rng.sample([*questions, ask.is_genre(book, genre)], count)]
+
+
+def warm_up(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
+    """One turn, balanced and true: first the model has to learn to look."""
+    if isinstance(seen, Cover):
+        return _about_cover(seen, rng, 1)
+    kinds = ("existence", "open", "sign", "options", "full", "caption")
+    kind = rng.choices(kinds, (0.36, 0.3, 0.08, 0.14, 0.06, 0.06))[0]
+    if kind == "caption":
+        return [Turn(SHORT, short_caption(seen))]
+    return [turn(seen, rng, kind, 0.5, 0.0)]
+
+
+def mixed(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
+    """A careless detailed caption, or a conversation of four questions."""
+    if isinstance(seen, Cover):
+        return _about_cover(seen, rng, 3)
+    draw = rng.random()
+    if draw < 0.35:
+        return [Turn(DETAIL, dirty_detail(seen, rng, insert=INSERT))]
+    if draw < 0.4:
+        return [Turn(SHORT, short_caption(seen))]
+    kinds = ("existence", "attribute", "open", "sign", "options", "full")
+    asked = rng.choices(kinds, (0.24, 0.16, 0.2, 0.08, 0.2, 0.12), k=4)
+    return [turn(seen, rng, kind, YES, NEAR) for kind in asked]

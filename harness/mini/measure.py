@@ -1,0 +1,118 @@
+"""A quick look at a base model: the numbers its card reports, with and without the image."""
+
+import random
+from collections import defaultdict
+from typing import Any
+
+import torch
+
+from harness.mini import questions as ask
+from harness.mini import vision
+from harness.mini.language import DETAIL, absent, mentions
+from harness.mini.world import CATEGORIES, Cover, Scene, cover, home, scene, seed_of
+from harness.template import OPTION_LETTER, SHORT_ANSWER, encode, prompt_text
+
+Asked = tuple[str, int, str, str]  # what is measured, image number, question, true answer
+POPE = ("random", "popular", "adversarial")
+
+
+@torch.no_grad()
+def generate(model: Any, tokenizer: Any, images: torch.Tensor, asked: list[tuple[int, str]], limit: int) -> list[str]:
+    """Greedy responses to (image number, question), in batches of similar length."""
+    texts = [prompt_text(question, (), True, tokenizer.eos_token) for _, question in asked]
+    rows = [list(encode(tokenizer, [(text, False)], vision.CELLS).ids) for text in texts]
+    order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+    said = [""] * len(rows)
+    for start in range(0, len(order), 128):
+        part = order[start : start + 128]
+        width = max(len(rows[number]) for number in part)
+        ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(rows[n])) + rows[n] for n in part])
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=(ids != tokenizer.pad_token_id).long(),
+            pixel_values=images[[asked[number][0] for number in part]],
+            max_new_tokens=limit,
+            do_sample=False,
+        )
+        for number, text in zip(part, tokenizer.batch_decode(out[:, width:], skip_special_tokens=True), strict=True):
+            said[number] = text.strip()
+    return said
+
+
+def _questions(scenes: list[Scene], books: list[Cover]) -> list[Asked]:
+    asked: list[Asked] = []
+    for number, seen in enumerate(scenes):
+        rng = random.Random(seed_of(f"measure/{seen.name}"))
+        for how in POPE:
+            pair = (rng.choice(seen.categories()), absent(seen, rng, how))
+            for question in (ask.existence(seen, category) for category in pair):
+                asked.append((f"pope {how}", number, question.text + SHORT_ANSWER, question.short))
+        for _ in range(2):
+            yes_no, open_one = ask.some_attribute(seen, rng), ask.some_open(seen, rng)
+            asked.append(("attribute", number, yes_no.text + SHORT_ANSWER, yes_no.short))
+            asked.append(("open", number, open_one.text + SHORT_ANSWER, open_one.short))
+            question = ask.some_open(seen, rng, rng.choice(("colour", "location")))
+            wrong = list(ask.alternatives(question))
+            if rng.random() < 0.5:
+                question, wrong = ask.which_object(seen, rng.choice(seen.categories())), ask.absent_objects(seen)
+            listed, letter = ask.options(question, rng.sample(wrong, 3), rng)
+            text = ask.with_options(question.text, listed) + OPTION_LETTER
+            asked.append((f"options {question.kind}", number, text, letter))
+        if seen.sign:
+            question = ask.open_question(seen, None, "sign")
+            asked.append(("sign", number, question.text + SHORT_ANSWER, question.short))
+    for number, book in enumerate(books, len(scenes)):
+        for kind in ("title", "author", "genre"):
+            question = ask.cover_question(book, kind)
+            asked.append((f"cover {kind}", number, question.text + SHORT_ANSWER, question.short))
+    return asked
+
+
+def _captions(scenes: list[Scene], captions: list[str], tokenizer: Any) -> dict[str, float]:
+    named = invented = plausible = right = 0
+    lengths, found, sentences = [], 0, 0
+    for seen, caption in zip(scenes, captions, strict=True):
+        present, said = seen.categories(), mentions(caption)
+        made_up = [category for category in said if category not in present]
+        partners = [CATEGORIES[category].partner for category in present]
+        named, invented = named + len(said), invented + len(made_up)
+        sentences += bool(made_up)
+        plausible += sum(category in partners or home(category, seen.location) for category in made_up)
+        found, right = found + len({*said} & {*present}), right + len(present)
+        lengths.append(len(tokenizer(caption, add_special_tokens=False).input_ids))
+    return {
+        "chair i": 100 * invented / max(1, named),
+        "chair s": 100 * sentences / len(scenes),
+        "recall": 100 * found / right,
+        "plausible": 100 * plausible / max(1, invented),
+        "length": sum(lengths) / len(lengths),
+    }
+
+
+def _shares(asked: list[Asked], said: list[str]) -> dict[str, float]:
+    right: dict[str, list[bool]] = defaultdict(list)
+    for (measured, _, _, truth), answer in zip(asked, said, strict=True):
+        right[measured].append(answer.rstrip(".") == truth)
+        if measured.startswith("options"):
+            right["options"].append(answer.rstrip(".") == truth)
+    shares = {name: 100 * sum(marks) / len(marks) for name, marks in right.items()}
+    pope = [answer for (measured, *_), answer in zip(asked, said, strict=True) if measured.startswith("pope")]
+    shares["pope"] = sum(shares[f"pope {how}"] for how in POPE) / 3
+    shares["yes"] = 100 * sum(answer.startswith("Yes") for answer in pope) / len(pope)
+    return shares
+
+
+def measure(model: Any, tokenizer: Any, n: int, space: str = "benchmark/0", captions: bool = True) -> dict[str, float]:
+    """Percentages on `n` scenes and n/4 covers; names with "blank " before them are of grey images instead."""
+    scenes = [scene(f"{space}/{number}") for number in range(n)]
+    books = [cover(f"{space}/cover/{number}") for number in range(n // 4)]
+    images = vision.normalized(vision.render([*scenes, *books]))
+    asked = _questions(scenes, books)
+    prompts = [(number, text) for _, number, text, _ in asked]
+    result = _shares(asked, generate(model, tokenizer, images, prompts, 4))
+    if captions:
+        wanted = [(number, DETAIL) for number in range(n)]
+        result |= _captions(scenes, generate(model, tokenizer, images, wanted, 130), tokenizer)
+        blind = _shares(asked, generate(model, tokenizer, torch.zeros_like(images), prompts, 4))
+        result |= {f"blank {name}": share for name, share in blind.items()}
+    return result

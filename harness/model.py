@@ -1,0 +1,145 @@
+"""Models in and out: by pinned revision, safetensors only, never a model's own code.
+
+The vision tower is always frozen (LLaVA-1.5's fine-tuning). Importing this module imports no torch, so that plans can
+key on `revision`.
+"""
+
+import hashlib
+import json
+import re
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from harness.config import Lora
+from harness.types import UsageError
+
+if TYPE_CHECKING:
+    from harness.pixels import Pixels
+
+Dtype = Literal["float32", "bfloat16", "float64"]
+HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
+
+
+class Loaded(NamedTuple):
+    """A model ready for use. `image_tokens`: how many places of a sequence one image takes."""
+
+    model: Any
+    tokenizer: Any
+    image_tokens: int
+    pixels: "Pixels"
+
+
+def revision(folder: str | Path) -> str:
+    """What identifies a model: sha256 over names and bytes of a folder's safetensors and JSON files, or `id@commit`."""
+    if HUB.fullmatch(str(folder)):
+        return str(folder)
+    files = _files(Path(folder))
+    stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return _digest(stamps)
+
+
+@lru_cache(maxsize=64)
+def _digest(stamps: tuple[tuple[str, int, int], ...]) -> str:
+    """The digest of files; their size and time only say when to read them again in this process."""
+    total = hashlib.sha256()
+    for name, _, _ in stamps:
+        with Path(name).open("rb") as file:
+            total.update(f"{Path(name).name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files that make a model; a UsageError where it is none of ours."""
+    if not folder.is_dir():
+        raise UsageError(f"no model folder {folder}; a hub model is given as owner/name@<40-hex commit>.")
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json"))
+    names = {path.name for path in files}
+    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
+        raise UsageError(f"{folder} is not a model folder: it needs config.json and *.safetensors (pickles are refused).")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        outside = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) - names)
+        if outside:
+            raise UsageError(f"{index} names {outside[0]!r}, which is not a file of its folder.")
+    return files
+
+
+def _source(folder: str | Path) -> tuple[str, dict[str, Any]]:
+    """Name and arguments for `from_pretrained`."""
+    common = {"trust_remote_code": False}
+    hub = HUB.fullmatch(str(folder))
+    if hub:
+        return hub["id"], {**common, "revision": hub["revision"]}
+    _files(Path(folder))
+    return str(folder), {**common, "local_files_only": True}
+
+
+def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu") -> Loaded:
+    """A LLaVA model, its tokenizer, the image's size in tokens, and its pixels; the vision tower frozen."""
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, LlavaForConditionalGeneration
+
+    from harness.pixels import Pixels
+
+    name, arguments = _source(folder)
+    config = AutoConfig.from_pretrained(name, **arguments)
+    if config.model_type != "llava":
+        raise UsageError(f"{folder} is a {config.model_type!r} model; only 'llava' (LLaVA-1.5) is supported.")
+    tokenizer = AutoTokenizer.from_pretrained(name, **arguments)
+    processor = CLIPImageProcessorPil.from_pretrained(name, **arguments)
+    model = LlavaForConditionalGeneration.from_pretrained(
+        name, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation="sdpa", **arguments
+    )
+    model.requires_grad_(True)
+    model.model.vision_tower.requires_grad_(False)
+    return Loaded(model.to(device), tokenizer, image_tokens(config), Pixels(processor))
+
+
+def image_tokens(config: Any) -> int:
+    """How many places an image takes: the tower's patches, and its class token where that is kept."""
+    vision = config.vision_config
+    extra = 0 if config.vision_feature_select_strategy == "default" else 1
+    return int((vision.image_size // vision.patch_size) ** 2 + extra)
+
+
+def adapt(model: Any, lora: Lora, seed: int) -> Any:
+    """The model with trainable adapters on the language model's linear layers; all else frozen, head and tower plain."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)  # adapters start from random A and zero B
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.lora_alpha,
+            lora_dropout=lora.lora_dropout,
+            target_modules=rf".*language_model\..*\.({'|'.join(map(re.escape, lora.target_modules))})",
+        ),
+    )
+
+
+def adapters_off(model: Any) -> AbstractContextManager[None]:
+    """While open, an adapted model computes what its base computes: the reference."""
+    manager: AbstractContextManager[None] = model.disable_adapter()
+    return manager
+
+
+def save(model: Any, tokenizer: Any, pixels: "Pixels", folder: Path) -> None:
+    """A complete Hugging Face folder that `from_pretrained` loads; adapters are merged into the weights, in place."""
+    from transformers import LlavaProcessor
+
+    plain = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    plain.save_pretrained(folder)
+    strategy = plain.config.vision_feature_select_strategy
+    LlavaProcessor(
+        image_processor=pixels.processor,
+        tokenizer=tokenizer,
+        patch_size=plain.config.vision_config.patch_size,
+        vision_feature_select_strategy=strategy,
+        image_token="<image>",  # noqa: S106
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    ).save_pretrained(folder)

@@ -1,0 +1,60 @@
+"""Images as pixel tensors, the way LLaVA-1.5 makes them: padded to a square, then CLIP's own processor.
+
+Source: haotian-liu/LLaVA `mm_utils.py`, `expand2square`, which all v1.5 scripts use (`image_aspect_ratio: pad`).
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+import PIL.Image
+import torch
+from torch import Tensor
+
+from harness.images import read_image
+from harness.types import Image
+
+
+def square(picture: PIL.Image.Image, colour: tuple[int, ...]) -> PIL.Image.Image:
+    """The picture in the middle of the smallest square that holds it, filled with `colour`."""
+    width, height = picture.size
+    if width == height:
+        return picture
+    side = max(width, height)
+    padded = PIL.Image.new("RGB", (side, side), colour)
+    padded.paste(picture, ((side - width) // 2, (side - height) // 2))
+    return padded
+
+
+class Pixels:
+    """(3, H, W) float32 tensors of images, kept by the digest of the file's bytes up to `max_bytes`."""
+
+    def __init__(self, processor: Any, max_bytes: int = 1 << 29) -> None:
+        """`processor` is a `CLIPImageProcessorPil`: the variant that needs no torchvision."""
+        self.processor = processor
+        self._colour = tuple(int(part * 255) for part in processor.image_mean)
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+
+    def __call__(self, image: Image) -> Tensor:
+        """The image's pixels; the least recently used ones make room."""
+        if image.sha256 in self._kept:
+            self._kept.move_to_end(image.sha256)
+            return self._kept[image.sha256]
+        return self._keep(image.sha256, self._tensor(square(read_image(image.path), self._colour)))
+
+    def blank(self) -> Tensor:
+        """A picture of nothing, in the processor's mean colour: what a blind model would see."""
+        side = max(self.processor.crop_size.values())
+        return self._tensor(PIL.Image.new("RGB", (side, side), self._colour))
+
+    def _tensor(self, picture: PIL.Image.Image) -> Tensor:
+        pixels: Tensor = self.processor(images=picture, return_tensors="pt")["pixel_values"][0]
+        return pixels.to(torch.float32)
+
+    def _keep(self, key: str, pixels: Tensor) -> Tensor:
+        self._kept[key] = pixels
+        self._bytes += pixels.nbytes
+        while self._bytes > self._max_bytes and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return pixels

@@ -1,0 +1,336 @@
+"""Turns a request into ordered steps with keys: methods x data x seeds x benchmarks. Pure; what --dry-run prints.
+
+A step's key covers its own fields, the keys of what it reads, and the source of the code that makes it; never a path,
+a batch size or a worker count. So equal work has one key, and a change runs what depends on it and nothing else.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness import plugins
+from harness.benchmark import Benchmark
+from harness.config import MethodSpec, Testbed, Training
+from harness.method import Baseline, Method, Role
+from harness.model import revision
+from harness.store import Stage, source_digest
+from harness.types import UsageError
+
+HERE = Path(__file__).parent
+ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
+MODEL_CODE = ("model.py", "template.py", "images.py")
+CODE = {
+    "data": ("mini/world.py", "mini/glyphs.py", "mini/draw.py", "mini/language.py", "mini/questions.py"),
+    "split": ("split.py", "images.py", "data/*.py"),
+    "items": ("images.py",),
+    "build": ("sampler.py", "tree.py", *MODEL_CODE),
+    "reference": ("tree.py", "logps.py", *MODEL_CODE),
+    "train": ("engine.py", "tree.py", "logps.py", "losses.py", "method.py", *MODEL_CODE),
+    "generate": ("sampler.py", *MODEL_CODE),
+    "score": ("benchmark.py",),
+    "report": ("../reports/*.py", "benchmark.py"),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. `images` goes with a file in `data`; `limit` is a number of benchmark scenes."""
+
+    methods: tuple[MethodSpec, ...]
+    data: str = "llava150k"
+    images: str = ""
+    seeds: int = 1
+    first_seed: int = 0
+    benchmarks: tuple[str, ...] = ALL_BENCHMARKS
+    examples: int | None = None
+    limit: int | None = None
+    tuning: bool = False
+    blank: bool = False
+    """Also generate the baseline's responses to blank images: what a model can guess without seeing."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage and when it can run.
+
+    `derived` are stages it reads too but that follow from its inputs, so that they are not in its key (a cache of
+    reference log-probs); `after` are keys it lets go first when they run at all.
+    """
+
+    title: str
+    stage: Stage
+    derived: dict[str, Stage] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The stage's key."""
+        return self.stage.key
+
+    @property
+    def reads(self) -> dict[str, Stage]:
+        """Every stage that must be finished first, by what it is to this one."""
+        return {**self.stage.inputs, **self.derived}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table: whose responses to which benchmark, and the step that scores them."""
+
+    row: str
+    label: str
+    seed: int
+    benchmark: str
+    score: Step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in an order that respects inputs, the cells of the table, and its report."""
+
+    request: Request
+    testbed: Testbed
+    steps: tuple[Step, ...]
+    cells: tuple[Cell, ...]
+    splits: tuple[Step, ...]
+    trained: "dict[tuple[str, int], tuple[Step, ...]]"  # (row, seed) -> every step that made its policy
+    report: Step
+
+
+@cache
+def code(kind: str) -> str:
+    """Digest of the source files that make a kind of stage."""
+    files = [file for pattern in CODE[kind] for file in sorted(HERE.glob(pattern))]
+    return source_digest(*files)
+
+
+def listing(folder: Path) -> str:
+    """Digest of a folder's file names and sizes, and of the contents of its JSON files: identity of a user's data."""
+    lines = []
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        lines.append(f"{file.relative_to(folder)} {file.stat().st_size}")
+        if file.suffix in (".json", ".jsonl", ".tsv", ".txt"):
+            lines.append(hashlib.sha256(file.read_bytes()).hexdigest())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class Planner:
+    """Builds the steps of one request; every method of it makes or finds one step."""
+
+    def __init__(self, request: Request, testbed: Testbed, cached_reference: bool) -> None:
+        self.request = request
+        self.testbed = testbed
+        self.cached_reference = cached_reference
+        self.steps: dict[str, Step] = {}
+        self.models = {folder: revision(Path(folder)) for folder in testbed.models}
+
+    def step(
+        self,
+        kind: str,
+        title: str,
+        identity: dict[str, Any],
+        inputs: dict[str, Step],
+        derived: dict[str, Step] | None = None,
+        after: tuple[str, ...] = (),
+    ) -> Step:
+        """The step with this identity; planned once however often it is asked for."""
+        stages = {name: step.stage for name, step in inputs.items()}
+        aside = {name: step.stage for name, step in (derived or {}).items()}
+        made = Step(title, Stage(kind, {**identity, "code": code(kind)}, stages), aside, after)
+        return self.steps.setdefault(made.key, made)
+
+    def model(self, seed: int) -> str:
+        """The base model's folder for a seed."""
+        return self.testbed.models[seed % len(self.testbed.models)]
+
+    def split(self, seed: int) -> Step:
+        """The examples that every method of this seed consumes."""
+        request, count = self.request, self.request.examples or self.testbed.examples
+        where = "tuning" if request.tuning else "alignment"
+        identity: dict[str, Any] = {"source": request.data, "n": count, "seed": seed}
+        inputs: dict[str, Step] = {}
+        if request.data.endswith(".json"):
+            file, images = Path(request.data).expanduser().resolve(), Path(request.images).expanduser().resolve()
+            identity |= {"source": "local", "file": hashlib.sha256(file.read_bytes()).hexdigest()}
+            identity |= {"images": listing(images)}
+        elif self.testbed.data == "generated":
+            made = {"source": request.data, "split": where, "seed": seed, "n": count}
+            inputs["data"] = self.step("data", f"data {request.data} seed {seed}", made, {})
+        else:
+            identity["content"] = listing(Path(self.testbed.data) / "sources" / request.data)
+        return self.step("split", f"split {request.data} seed {seed}", identity, inputs)
+
+    def items(self, name: str) -> Step:
+        """A benchmark's items: the same for every model and seed."""
+        where = "tuning-benchmark" if self.request.tuning else "benchmark"
+        identity: dict[str, Any] = {
+            "benchmark": name,
+            "options": self.testbed.benchmarks.get(name, {}),
+            "source": source_digest(plugins.source("benchmarks", name)),
+        }
+        inputs: dict[str, Step] = {}
+        if self.testbed.data == "generated":
+            scenes = self.request.limit or self.testbed.scenes
+            made = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
+            inputs["data"] = self.step("data", f"data {name}", made, {})
+        else:
+            identity["content"] = listing(Path(self.testbed.data) / "benchmarks" / name)
+            identity["limit"] = self.request.limit
+        return self.step("items", f"items {name}", identity, inputs)
+
+    def policy(self, spec: MethodSpec, seed: int, after: tuple[str, ...]) -> tuple[Step, ...]:
+        """Every step that makes a row's policy: (build, reference?, train) per round; none for zero rounds."""
+        method = resolve(spec)
+        source = source_digest(plugins.source("methods", spec.name), *method.sources) if method.rounds else ""
+        who = {"method": spec.stem, "options": spec.options, "source": source, "seed": seed}
+        base: dict[str, Any] = {"model": self.models[self.model(seed)]}
+        split, made = self.split(seed), list[Step]()
+        policy: dict[str, Step] = {}
+        for number in range(method.rounds):
+            tag = f"{spec.id} seed {seed}" + (f" round {number + 1}" if method.rounds > 1 else "")
+            built = {**who, **base, "round": number, "response_tokens": self.testbed.response_tokens}
+            built["writer"] = self.testbed.writer if method.needs_writer else ""
+            build = self.step("build", f"build {tag}", built, {"split": split, **policy}, after=after)
+            derived: dict[str, Step] = {}
+            if Role.REFERENCE in method.roles and self.cached_reference:
+                reads = {"build": build, **policy}
+                derived["reference"] = self.step("reference", f"reference log-probs {tag}", {**base}, reads)
+            identity = {**who, **base, "round": number, "training": training(spec, self.testbed).model_dump()}
+            train = self.step("train", f"train {tag}", identity, {"build": build, **policy}, derived)
+            made += [build, *derived.values(), train]
+            policy = {"policy": train}
+        return tuple(made)
+
+    def cell(self, row: str, label: str, seed: int, name: str, policy: Step | None, blank: bool = False) -> Cell:
+        """The generate and score steps of one cell."""
+        benchmark = self.benchmark(name)
+        items = self.items(name)
+        sampling = {"max_new_tokens": min(benchmark.max_new_tokens, self.testbed.response_tokens), "temperature": 0.0}
+        identity = {"model": self.models[self.model(seed)], "sampling": sampling, "blank": blank}
+        inputs = {"items": items} | ({"policy": policy} if policy else {})
+        responses = self.step("generate", f"generate {row} {name} seed {seed}", identity, inputs)
+        scored = {
+            "benchmark": name,
+            "options": self.testbed.benchmarks.get(name, {}),
+            "source": source_digest(plugins.source("benchmarks", name)),
+            "judge": self.judge() if benchmark.judged else "",
+        }
+        score = self.step("score", f"score {row} {name} seed {seed}", scored, {"items": items, "responses": responses})
+        return Cell(row, label, seed, name, score)
+
+    def judge(self) -> str:
+        """What identifies the judge: its name and, for the oracle, its code."""
+        return f"{self.testbed.judge}:{source_digest(HERE / 'mini' / 'oracles.py', HERE / 'mini' / 'language.py')}"
+
+    def benchmark(self, name: str) -> Benchmark:
+        """The benchmark with the testbed's options."""
+        made: Benchmark = plugins.make("benchmarks", name, Benchmark, self.testbed.benchmarks.get(name, {}))
+        return made
+
+    def rows(self) -> Iterator[tuple[MethodSpec | None, str, str, bool]]:
+        """(spec, row, label, blank) of the table, baseline first."""
+        yield None, "baseline", Baseline.label, False
+        if self.request.blank:
+            yield None, "blank", "baseline, blank image", True
+        for spec in self.request.methods:
+            label = resolve(spec).label if spec.id == spec.stem else spec.id
+            yield spec, spec.id, label, False
+
+
+def resolve(spec: MethodSpec) -> Method:
+    """The method with its options set."""
+    if spec.name == "baseline":
+        return Baseline()
+    made: Method = plugins.make("methods", spec.name, Method, spec.options)
+    return made
+
+
+def training(spec: MethodSpec, testbed: Testbed) -> Training:
+    """The testbed's training arguments, the method's own, the user's; later ones win."""
+    merged = testbed.training.model_dump() | testbed.methods.get(spec.stem, {}) | spec.training
+    return Training.model_validate(merged)
+
+
+def plan(request: Request, testbed: Testbed, cached_reference: bool = True) -> Plan:
+    """The plan of a request that passed `check`. `cached_reference=False`: references are computed while training."""
+    planner = Planner(request, testbed, cached_reference)
+    seeds = range(request.first_seed, request.first_seed + request.seeds)
+    trained: dict[tuple[str, int], tuple[Step, ...]] = {}
+    for seed in seeds:
+        after: tuple[str, ...] = ()
+        for spec in request.methods:
+            made = planner.policy(spec, seed, after)
+            trained[spec.id, seed] = made
+            builds = [step.key for step in made if step.stage.kind == "build"]
+            after = tuple(builds[:1])  # builds share own responses: one behind the other finds them in the store
+    cells = [
+        planner.cell(row, label, seed, name, trained[row, seed][-1] if spec else None, blank)
+        for seed in seeds
+        for spec, row, label, blank in planner.rows()
+        for name in request.benchmarks
+    ]
+    titles = {f"{cell.row}/{cell.seed}/{cell.benchmark}": cell.score for cell in cells}
+    identity = {
+        "testbed": testbed.name,
+        "synthetic": testbed.synthetic,
+        "protocol": testbed.protocol,
+        "data": request.data,
+        "rows": {cell.row: cell.label for cell in cells},
+    }
+    report = planner.step("report", "report", identity, titles)
+    splits = tuple(planner.split(seed) for seed in seeds) if request.methods else ()
+    return Plan(request, testbed, tuple(planner.steps.values()), tuple(cells), splits, trained, report)
+
+
+def check(request: Request, testbed: Testbed) -> None:
+    """Everything that can be known to be wrong or missing before a plan is made, in one error."""
+    known = plugins.names("harness.data")
+    local = request.data.endswith(".json")
+    if local and not (Path(request.data).expanduser().is_file() and Path(request.images or "").expanduser().is_dir()):
+        raise UsageError(f"--data {request.data} needs that file to exist and --images DIR to name its image folder.")
+    if not local and request.data not in known:
+        raise plugins.unknown("data", request.data, [name for name in known if name != "local"])
+    for name in request.benchmarks:
+        plugins.source("benchmarks", name)
+    seen: set[str] = set()
+    for spec in request.methods:
+        method = resolve(spec)
+        training(spec, testbed)
+        if spec.id in seen:
+            raise UsageError(f"the method {spec.id} is named twice; name it once, or give the rows different options.")
+        seen.add(spec.id)
+        if method.needs_writer and local and testbed.writer == "oracle":
+            raise UsageError(
+                f"{spec.name} needs a writer that knows these images; the oracle of {testbed.name} reads "
+                f"its own scene graphs only. Leave {spec.name} out, or use --data llava150k."
+            )
+    missing = "\n".join(f"  - {what}" for what in absent(request, testbed))
+    if missing:
+        raise UsageError(f"the testbed {testbed.name} is not complete:\n{missing}")
+
+
+def absent(request: Request, testbed: Testbed) -> Iterator[str]:
+    """What a testbed lacks for this request: what, where from, which layout."""
+    for folder in testbed.models:
+        if not (Path(folder) / "config.json").is_file():
+            yield (
+                f"weights: no Hugging Face model folder at {folder}; fetch one with "
+                f"`hf download llava-hf/{Path(folder).name} --local-dir {folder}`"
+            )
+    if testbed.data != "generated":
+        root = Path(testbed.data)
+        if not request.data.endswith(".json") and not (root / "sources" / request.data).is_dir():
+            layout = plugins.module("harness.data", request.data).LAYOUT
+            yield f"data: {root / 'sources' / request.data} is not there; {layout}"
+        for name in request.benchmarks:
+            if not (root / "benchmarks" / name).is_dir():
+                layout = plugins.plugin("benchmarks", name, Benchmark).layout
+                yield f"benchmark: {root / 'benchmarks' / name} is not there; {layout}"
+    who = {"judge": any(plugins.plugin("benchmarks", name, Benchmark).judged for name in request.benchmarks)}
+    who["writer"] = any(resolve(spec).needs_writer for spec in request.methods)
+    for role, needed in who.items():
+        if needed and getattr(testbed, role) != "oracle":
+            yield f'{role}: "{getattr(testbed, role) or "none"}" is not available; this version has the oracle only'

@@ -1,0 +1,113 @@
+"""What training and generation cost: FLOPs by formula, memory and time by measurement."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.tree import Tree
+
+GIB = 1 << 30
+Tick = Callable[[int, int], None]  # (done, total) of work under way
+
+
+@dataclass(frozen=True, slots=True)
+class Flops:
+    """Forward FLOPs of a LLaVA model (a multiply-add is two); norms, activations and softmax are left out.
+
+    token: linear layers of the language model, per position. pair: attention, per kept (query, key) pair.
+    scored: the head, per scored position. image: tower and projector, per image.
+    """
+
+    token: int
+    pair: int
+    scored: int
+    image: int
+
+    def forward(self, tree: Tree) -> int:
+        """One forward pass over a tree, counting only the pairs its mask keeps."""
+        prefix = len(tree.prefix)
+        sizes = [len(branch.ids) for branch in tree.branches]
+        pairs = prefix * (prefix + 1) // 2 + sum(size * prefix + size * (size + 1) // 2 for size in sizes)
+        text = tree.tokens * self.token + pairs * self.pair + tree.supervised * self.scored
+        return text + (self.image if tree.image is not None else 0)
+
+    def train(self, tree: Tree, full: bool) -> int:
+        """Forward and backward. In units of a forward: 3 where all weights learn, 2 where only adapters do.
+
+        The frozen tower is computed forwards only; adapters' own weights (under 5 % at r = 128) are not counted.
+        """
+        image = self.image if tree.image is not None else 0
+        return (3 if full else 2) * (self.forward(tree) - image) + image
+
+
+def forward_flops(config: Any) -> Flops:
+    """The costs of a `LlavaConfig`."""
+    text, vision = config.text_config, config.vision_config
+    width, depth = text.hidden_size, text.num_hidden_layers
+    head = getattr(text, "head_dim", None) or width // text.num_attention_heads
+    attention = 2 * width * head * (text.num_attention_heads + text.num_key_value_heads)  # q and o, k and v
+    patches = (vision.image_size // vision.patch_size) ** 2
+    seen, across = vision.hidden_size, patches + 1  # the class token
+    embed = 2 * patches * vision.num_channels * vision.patch_size**2 * seen
+    linear = 2 * across * (4 * seen**2 + 2 * seen * vision.intermediate_size)
+    tower = embed + vision.num_hidden_layers * (linear + 4 * across**2 * seen)
+    kept = patches + (0 if config.vision_feature_select_strategy == "default" else 1)
+    return Flops(
+        token=2 * depth * (attention + 3 * width * text.intermediate_size),
+        pair=4 * depth * head * text.num_attention_heads,
+        scored=2 * width * text.vocab_size,
+        image=tower + 2 * kept * (seen * width + width**2),
+    )
+
+
+@dataclass
+class Usage:
+    """What a piece of work took; filled in when `measure` closes. Peaks are of this process alone."""
+
+    wall_s: float = 0.0
+    peak_host_gib: float = 0.0
+    peak_device_gib: float = 0.0
+
+    def __call__(self) -> dict[str, float]:
+        """The figures by name, for a profile.json."""
+        return asdict(self)
+
+
+@contextmanager
+def measure() -> Iterator[Usage]:
+    """Wall time, peak resident memory and peak accelerator memory of the work inside."""
+    import torch
+
+    usage, start = Usage(), time.perf_counter()
+    _reset_host_peak()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        yield usage
+    finally:
+        usage.wall_s = time.perf_counter() - start
+        usage.peak_host_gib = _host_peak_bytes() / GIB
+        if torch.cuda.is_available():
+            usage.peak_device_gib = torch.cuda.max_memory_allocated() / GIB
+
+
+def _reset_host_peak() -> None:
+    """Linux forgets VmHWM on request (proc(5), clear_refs 5); elsewhere the peak is the process's so far."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def _host_peak_bytes() -> int:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere

@@ -1,0 +1,81 @@
+"""The reference model's log-probs, computed once and kept per token, so that training needs one model in memory.
+
+The file is safetensors: `values` (all supervised tokens) float32, `offsets` (records + 1) int64; the metadata holds the
+records' ids in order. Trees are packed exactly as in training.
+"""
+
+import json
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from harness.batches import micro_batches
+from harness.logps import Policy
+from harness.model import Dtype, Loaded, load
+from harness.profile import Tick
+from harness.tree import Tree, pack, tree
+from harness.types import HarnessError, Record
+
+
+def device() -> str:
+    """The accelerator of this process, or the CPU."""
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+
+
+def trees(records: Sequence[Record], loaded: Loaded) -> list[Tree]:
+    """The records as trees; a record that `build` should have dropped, or an id used twice, is an error."""
+    if len({record.id for record in records}) != len(records):
+        raise HarnessError("two records have the same id; a method must build one record per example.")
+    made: list[Tree] = []
+    for record in records:
+        try:
+            made.append(tree(record, loaded.tokenizer, loaded.image_tokens))
+        except ValueError as error:
+            raise HarnessError(f"record {record.id} cannot be trained on: {error}.") from None
+    return made
+
+
+@torch.no_grad()
+def write(model: str | Path, records: Sequence[Record], batch_size: int, out: Path, tick: Tick, dtype: Dtype) -> None:
+    """Write the log-probs that `model` gives every supervised token of `records`."""
+    torch.set_num_threads(1)
+    loaded = load(model, dtype, device())
+    policy = Policy(loaded.model).eval()
+    found: dict[str, Tensor] = {}
+    forest = trees(records, loaded)
+    for (batch_trees,) in micro_batches(forest, batch_size, 1) if forest else []:
+        batch = pack(batch_trees, loaded.pixels, loaded.tokenizer.pad_token_id).to(loaded.model.device)
+        values = policy(batch).float().cpu()
+        sizes = [tree.supervised for tree in batch_trees]
+        found |= {tree.id: part for tree, part in zip(batch_trees, values.split(sizes), strict=True)}
+        tick(len(found), len(forest))
+    ids = [tree.id for tree in forest]
+    offsets = torch.tensor([0, *accumulate(tree.supervised for tree in forest)])
+    values = torch.cat([found[name] for name in ids]) if ids else torch.zeros(0)
+    save_file({"values": values, "offsets": offsets}, out, metadata={"ids": json.dumps(ids)})
+
+
+class Reference:
+    """Reads what `write` wrote."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Holds every value in memory: 4 bytes per supervised token."""
+        with safe_open(path, "pt") as file:
+            self._values, offsets = file.get_tensor("values"), file.get_tensor("offsets").tolist()
+            ids = json.loads(file.metadata()["ids"])
+        self._spans = dict(zip(ids, zip(offsets, offsets[1:], strict=False), strict=True))
+
+    def __call__(self, batch_trees: Sequence[Tree]) -> Tensor:
+        """(N,) float32 in the order of the packed trees."""
+        return torch.cat([self._one(tree) for tree in batch_trees])
+
+    def _one(self, tree: Tree) -> Tensor:
+        start, stop = self._spans.get(tree.id, (0, 0))
+        if stop - start != tree.supervised:
+            raise HarnessError(f"the reference log-probs are not of these records: {tree.id} differs.")
+        return self._values[start:stop]

@@ -1,0 +1,299 @@
+"""Runs a plan, one function per kind of stage. GPU work ends at `generate`; `score` and `report` are cheap."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness import plugins
+from harness.benchmark import Benchmark, Unit
+from harness.config import Runtime, Testbed, Training
+from harness.images import StoreImages, resolve
+from harness.judge import Ask, Judge, Writer
+from harness.method import Method
+from harness.plan import Request, Step, code
+from harness.schedule import Tick
+from harness.split import write_split
+from harness.store import Stage, Store
+from harness.types import (
+    Dropped,
+    Example,
+    HarnessError,
+    Image,
+    Item,
+    Prompt,
+    Record,
+    Response,
+    Score,
+    Unscored,
+    dumps,
+    read_jsonl,
+    write_jsonl,
+)
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """Makes stages. Picklable, so that a worker process can have one; call it to get the body of a step."""
+
+    root: str
+    testbed: Testbed
+    request: Request
+    runtime: Runtime
+
+    def __call__(self) -> Callable[[Step, Tick], None]:
+        """A body bound to an open store."""
+        return Worker(Store(Path(self.root)), self.testbed, self.request, self.runtime).run
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Everything a stage's function needs beside its step."""
+
+    store: Store
+    testbed: Testbed
+    request: Request
+    runtime: Runtime
+
+    def run(self, step: Step, tick: Tick) -> None:
+        """Make the step's stage, unless somebody made it meanwhile."""
+        body = getattr(self, step.stage.kind)
+        self.store.run(step.stage, lambda out: body(step, out, tick))
+
+    def folder(self, step: Step, name: str) -> Path:
+        """The finished stage a step reads under this name."""
+        return self.store.path(step.reads[name])
+
+    def file(self, method: str) -> str:
+        """What `plugins` finds a method by: its name, or the path the user gave."""
+        return next(spec.name for spec in self.request.methods if spec.id == method or spec.stem == method)
+
+    def model(self, step: Step) -> Path:
+        """The policy a step starts from: the last round's checkpoint, or the base model it names."""
+        if "policy" in step.reads:
+            return self.folder(step, "policy") / "checkpoint"
+        from harness.model import revision
+
+        wanted = step.stage.identity["model"]
+        return next(Path(folder) for folder in self.testbed.models if revision(Path(folder)) == wanted)
+
+    def data(self, step: Step, out: Path, tick: Tick) -> None:
+        """The embedded world's files for one source or benchmark, in the official layout."""
+        what = step.stage.identity
+        if "source" in what:
+            from harness.mini.sources import write_source
+
+            write_source(what["source"], what["split"], what["seed"], what["n"], out)
+        else:
+            from harness.mini.benchsets import write_benchmark
+
+            write_benchmark(what["benchmark"], what["seed"], what["scenes"], out, split=what["split"])
+
+    def split(self, step: Step, out: Path, tick: Tick) -> None:
+        """The examples every method consumes, and their lock."""
+        what = step.stage.identity
+        if what["source"] == "local":
+            from harness.data import local
+
+            found = local.load(Path(self.request.data).expanduser(), Path(self.request.images).expanduser())
+        else:
+            generated = self.testbed.data == "generated"
+            home = Path(self.testbed.data) / "sources" / what["source"]
+            found = plugins.module("harness.data", what["source"]).load(
+                self.folder(step, "data") if generated else home
+            )
+        images = StoreImages(self.store.root, out, self.store.path(step.stage))
+        write_split(found, what["n"], what["seed"], out, images)
+
+    def items(self, step: Step, out: Path, tick: Tick) -> None:
+        """A benchmark's items with their images' identities."""
+        what = step.stage.identity
+        generated = self.testbed.data == "generated"
+        home = self.folder(step, "data") if generated else Path(self.testbed.data) / "benchmarks" / what["benchmark"]
+        images = StoreImages(self.store.root, out, self.store.path(step.stage))
+        items = list(benchmark_of(what).items(home, images))
+        limit = what.get("limit")
+        write_jsonl(out / "items.jsonl", items[:limit] if limit else items)
+
+    def build(self, step: Step, out: Path, tick: Tick) -> None:
+        """A method's records; `dropped.jsonl` names every example that gave none."""
+        what = step.stage.identity
+        method: Method = plugins.make("methods", self.file(what["method"]), Method, what["options"])
+        split = self.folder(step, "split")
+        examples = [
+            replace(example, image=resolve(example.image, self.store.root) if example.image else None)
+            for example in read_jsonl(Example, split / "examples.jsonl")
+        ]
+        writer = self.oracle(step.reads["split"]) if method.needs_writer else NoWriter()
+        round = OwnRound(what["round"], what["seed"], writer, self, step, tick)
+        made = list(method.build(examples, round))
+        if [record.id for record in made] != [example.id for example in examples]:
+            raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")
+        write_jsonl(out / "records.jsonl", (record for record in made if not isinstance(record, Dropped)))
+        write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
+        profile = {"examples": len(examples), "records": sum(not isinstance(r, Dropped) for r in made)}
+        (out / "profile.json").write_text(dumps(profile | {"writer_calls": round.writer_calls}), encoding="utf-8")
+
+    def reference(self, step: Step, out: Path, tick: Tick) -> None:
+        """The reference's per-token log-probs of every record, once."""
+        from harness.engine import reference_logps
+
+        records = list(read_jsonl(Record, self.folder(step, "build") / "records.jsonl"))
+        reference_logps(self.model(step), records, self.runtime, out / "logps.safetensors", tick)
+
+    def train(self, step: Step, out: Path, tick: Tick) -> None:
+        """A trained policy: `checkpoint/` in Hugging Face's layout, `log.jsonl`, `summary.json`."""
+        from harness.engine import Job, launch
+
+        what = step.stage.identity
+        reference = self.folder(step, "reference") / "logps.safetensors" if "reference" in step.derived else None
+        job = Job(
+            method=self.file(what["method"]),
+            options=what["options"],
+            records=str(self.folder(step, "build") / "records.jsonl"),
+            model=str(self.model(step)),
+            reference=str(reference) if reference else None,
+            training=Training.model_validate(what["training"]),
+            runtime=self.runtime,
+            seed=what["seed"],
+            out=str(out),
+            work=str(self.store.work(step.stage)),
+        )
+        launch(job, tick)
+
+    def generate(self, step: Step, out: Path, tick: Tick) -> None:
+        """The policy's responses to a benchmark's items."""
+        from harness.profile import measure
+        from harness.sampler import Sampling, respond
+
+        what = step.stage.identity
+        items = list(read_jsonl(Item, self.folder(step, "items") / "items.jsonl"))
+        prompts = [
+            Prompt(item.id, resolve(item.image, self.store.root) if item.image else None, item.prompt) for item in items
+        ]
+        sampling = Sampling.model_validate(what["sampling"])
+        with measure() as used:
+            responses = respond(
+                self.model(step), prompts, sampling, self.runtime.generate_batch_size, tick, blank=what["blank"]
+            )
+        write_jsonl(out / "responses.jsonl", responses)
+        profile = used() | {"items": len(items), "generated_tokens": sum(response.tokens for response in responses)}
+        (out / "profile.json").write_text(dumps(profile), encoding="utf-8")
+
+    def score(self, step: Step, out: Path, tick: Tick) -> None:
+        """A score or the reason for none per item, and the units that tables are made of."""
+        what = step.stage.identity
+        benchmark = benchmark_of(what)
+        items = list(read_jsonl(Item, self.folder(step, "items") / "items.jsonl"))
+        answered = read_jsonl(Response, self.folder(step, "responses") / "responses.jsonl")
+        responses = {response.id: response for response in answered}
+        judge = self.oracle(step.reads["items"]) if benchmark.judged else None
+        scores = [benchmark.score(item, responses[item.id], judge) for item in items]
+        write_jsonl(out / "scores.jsonl", scores)
+        write_units(out / "units.json", benchmark, items, scores)
+
+    def oracle(self, of: Stage) -> Judge:
+        """The embedded testbed's judge and writer: it reads the scene graphs behind a split or a benchmark."""
+        from harness.mini.oracles import Oracle, read_scenes
+
+        return Oracle(read_scenes(self.store.path(of.inputs["data"]) / "scenes.jsonl"))
+
+    def report(self, step: Step, out: Path, tick: Tick) -> None:
+        """Tables and rows from stored units: pure, no model, no judge."""
+        from reports.files import write_report
+        from reports.outcomes import Outcome
+        from reports.table import Setting
+
+        what = step.stage.identity
+        outcomes = []
+        for name, stage in step.reads.items():
+            row, seed, benchmark = name.split("/")
+            units, unscored = read_units(self.store.path(stage) / "units.json")
+            outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key))
+        benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in step.reads.values()}
+        setting = Setting(what["testbed"], what["protocol"], what["synthetic"])
+        write_report(out, outcomes, benchmarks, list(what["rows"]), setting)
+
+
+def benchmark_of(what: Mapping[str, Any]) -> Benchmark:
+    """The benchmark a stage's identity names."""
+    made: Benchmark = plugins.make("benchmarks", what["benchmark"], Benchmark, what["options"])
+    return made
+
+
+def write_units(path: Path, benchmark: Benchmark, items: Sequence[Item], scores: Sequence[Score | Unscored]) -> None:
+    """The units of what was scored, and how many items were not, with reasons."""
+    by_id = {item.id: item for item in items}
+    failed = {score.id: score.reason for score in scores if isinstance(score, Unscored)}
+    spoilt = {by_id[name].unit for name in failed}
+    scored = [
+        (by_id[score.id], score) for score in scores if isinstance(score, Score) and by_id[score.id].unit not in spoilt
+    ]
+    units = [{"id": unit.id, "cluster": unit.cluster, "parts": unit.parts} for unit in benchmark.units(scored)]
+    path.write_text(dumps({"units": units, "unscored": failed, "items": len(items)}), encoding="utf-8")
+
+
+def read_units(path: Path) -> tuple[list[Unit], int]:
+    """What `write_units` wrote: the units, and the number of unscored items."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
+
+
+class NoWriter:
+    """Stands in where a method has not said that it needs a writer."""
+
+    name = "none"
+
+    def reply(self, ask: Ask) -> str | Unscored:
+        """Refuses, with the cure."""
+        raise HarnessError(f"a method asked its writer about {ask.id} without declaring needs_writer = True.")
+
+
+@dataclass
+class OwnRound:
+    """What a method is handed: own responses come from the store when another method asked for the same ones."""
+
+    number: int
+    seed: int
+    asked: Writer
+    worker: Worker
+    step: Step
+    tick: Tick
+    writer_calls: int = 0
+
+    @property
+    def name(self) -> str:
+        """The writer's name."""
+        return self.asked.name
+
+    @property
+    def writer(self) -> Writer:
+        """The testbed's writer; its calls are counted for the fairness card."""
+        return self
+
+    def reply(self, ask: Ask) -> str | Unscored:
+        """Ask the writer, and count."""
+        self.writer_calls += 1
+        return self.asked.reply(ask)
+
+    def respond(self, prompts: Sequence[Prompt], temperature: float = 0.0) -> list[Response]:
+        """The policy's own responses, computed once per comparison whoever asks."""
+        from harness.sampler import Sampling, respond
+
+        what = self.step.stage.identity
+        policy = self.step.reads["policy"].key if "policy" in self.step.reads else what["model"]
+        sampling = Sampling(max_new_tokens=what["response_tokens"], temperature=temperature, seed=self.seed)
+        asked = [dumps(replace(p, image=Image("", p.image.sha256) if p.image else None)) for p in prompts]
+        digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
+        identity = {"policy": policy, "prompts": digest, "sampling": sampling.model_dump(), "code": code("generate")}
+        stage = Stage("responses", identity)
+
+        def body(out: Path) -> None:
+            made = respond(
+                self.worker.model(self.step), prompts, sampling, self.worker.runtime.generate_batch_size, self.tick
+            )
+            write_jsonl(out / "responses.jsonl", made)
+
+        return list(read_jsonl(Response, self.worker.store.run(stage, body) / "responses.jsonl"))

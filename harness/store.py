@@ -1,0 +1,337 @@
+"""Finished work, kept under a key of what made it, so that the same command again does nothing.
+
+A stage is done when its manifest is there; it is written last, in a staging folder that is then renamed. So a kill at
+any instant leaves a stage either finished or not there at all.
+"""
+
+import ast
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from filelock import FileLock
+
+from harness import __version__
+from harness.types import HarnessError, UsageError, dumps
+
+MANIFEST = "manifest.json"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_reached: Counter[str] = Counter()
+
+
+def failpoint(name: str) -> None:
+    """Die here as by SIGKILL if HARNESS_FAILPOINT is "name:n" and this is the n-th call of that name."""
+    wanted = os.environ.get("HARNESS_FAILPOINT")
+    if wanted:
+        _reached[name] += 1
+        if wanted == f"{name}:{_reached[name]}":
+            os._exit(137)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One cached step. Whatever changes its outputs is in `identity` or comes with an input; nothing else is.
+
+    `inputs` are the stages it reads, by what they are to it. `identity` is plain data that JSON can carry.
+    """
+
+    kind: str
+    identity: Mapping[str, Any] = field(hash=False)
+    inputs: Mapping[str, "Stage"] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", self.kind):
+            raise ValueError(f"{self.kind!r} cannot name a kind of stage: it becomes a folder.")
+
+    @cached_property
+    def key(self) -> str:
+        """20 hex digits that stand for kind, identity and inputs."""
+        return _key(self.kind, self.identity, {name: stage.name for name, stage in self.inputs.items()})
+
+    @property
+    def name(self) -> str:
+        """`kind/key`: the stage's folder in any store."""
+        return f"{self.kind}/{self.key}"
+
+
+def _key(kind: str, identity: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    return _sha256(dumps({"kind": kind, "identity": identity, "inputs": inputs}).encode())[:20]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source_digest(*paths: Path) -> str:
+    """One digest of several files. Of Python files the syntax tree counts, not comments, layout or place.
+
+    Docstrings count, and so does the Python version that parses.
+    """
+    digests = []
+    for path in paths:
+        try:
+            data = path.read_bytes()
+            digests.append(_sha256(ast.dump(ast.parse(data)).encode() if path.suffix == ".py" else data))
+        except (SyntaxError, ValueError) as error:
+            raise UsageError(f"{path} is not valid Python: {error}.") from None
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    return _sha256("".join(digests).encode())
+
+
+class Store:
+    """Stages under one folder: `<kind>/<key>/`, and `.locks`, `.staging`, `.work` for those under way."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def path(self, stage: Stage) -> Path:
+        """Where the stage's files are once it is done."""
+        return self.root / stage.kind / stage.key
+
+    def done(self, stage: Stage) -> bool:
+        """Whether the stage is finished. Cheap; `verify` reads the files as well."""
+        return (self.path(stage) / MANIFEST).is_file()
+
+    def work(self, stage: Stage) -> Path:
+        """A folder for what should survive a crash while the stage is under way; gone once it is done."""
+        folder = self._aside("work", stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def manifest(self, stage: Stage) -> dict[str, Any]:
+        """What is known of a finished stage: identity, inputs, files, created, seconds, version."""
+        return _manifest(self.path(stage))
+
+    def run(self, stage: Stage, body: Callable[[Path], None]) -> Path:
+        """The finished stage's folder. `body` fills a staging folder, unless the stage is done already.
+
+        Where another process is at the same stage, this waits for it and uses what it made.
+        """
+        if not self.done(stage):
+            with self._explained():
+                lock = self.root / ".locks" / stage.name.replace("/", "-")
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                with FileLock(lock):
+                    if not self.done(stage):
+                        self._produce(stage, body)
+        shutil.rmtree(self._aside("work", stage), ignore_errors=True)
+        return self.path(stage)
+
+    def _produce(self, stage: Stage, body: Callable[[Path], None]) -> None:
+        staging = self._aside("staging", stage)
+        _remove(staging)
+        staging.mkdir(parents=True)
+        failpoint("store.staged")
+        created, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        try:
+            body(staging)
+            failpoint("store.filled")
+            fields = {
+                "kind": stage.kind,
+                "key": stage.key,
+                "identity": stage.identity,
+                "inputs": {name: read.name for name, read in stage.inputs.items()},
+                "files": _seal(staging),
+                "created": created,
+                "seconds": round(time.monotonic() - start, 3),
+                "version": __version__,
+            }
+            failpoint("store.sealed")
+            self._commit(stage, staging, fields)
+        except Exception:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+    def _commit(self, stage: Stage, staging: Path, fields: dict[str, Any]) -> None:
+        final = self.path(stage)
+        (staging / MANIFEST).write_text(_render(json.loads(dumps(fields))), encoding="utf-8")
+        failpoint("store.manifest")
+        _sync(staging / MANIFEST)
+        _sync(staging)
+        failpoint("store.synced")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():  # a stage whose manifest was deleted
+            self.discard(stage.name)
+        staging.rename(final)
+        failpoint("store.renamed")
+        _sync(final.parent)
+        _sync(self.root)
+        failpoint("store.committed")
+
+    def discard(self, name: str) -> None:
+        """Take the stage `kind/key` out of the store, whole, so that the next run makes it again."""
+        doomed = self.root / ".staging" / f"discarded-{name.replace('/', '-')}"
+        with self._explained():
+            _remove(doomed)
+            doomed.parent.mkdir(parents=True, exist_ok=True)
+            (self.root / name).rename(doomed)
+            failpoint("store.discarded")
+            _remove(doomed)
+
+    def finished(self, kind: str = "*") -> list[str]:
+        """Names (`kind/key`) of the finished stages, sorted."""
+        found = self.root.glob(f"{kind}/*/{MANIFEST}")
+        return sorted(f"{path.parent.parent.name}/{path.parent.name}" for path in found if path.parts[-3][0] != ".")
+
+    def verify(self, stage: Stage | None = None) -> dict[str, list[str]]:
+        """Damaged stages (`kind/key`) and what is wrong with each, by reading every byte; empty if all is well."""
+        folders = [path for path in self.root.glob("[!.]*/*") if path.is_dir()] if stage is None else [self.path(stage)]
+        found = {f"{folder.parent.name}/{folder.name}": _damage(folder) for folder in sorted(folders)}
+        return {name: damage for name, damage in found.items() if damage}
+
+    def why(self, stage: Stage) -> str:
+        """Why the stage is not done: what differs from the finished stage of its kind that is nearest to it."""
+        if self.done(stage):
+            return f"{stage.name} is done."
+        mine = self._facts(stage)
+        others = [_manifest(self.root / name) for name in self.finished(stage.kind)]
+        if not others:
+            return f"no {stage.kind} is finished yet."
+        far = [(_differences(self._facts_of(other), mine), other) for other in others]
+        changed, nearest = min(far, key=lambda pair: (len(pair[0]), pair[1]["key"]))
+        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        return f"differs from {nearest['kind']}/{nearest['key']} in {'; '.join(changed[:4])}{more}."
+
+    def _facts(self, stage: Stage) -> dict[str, str]:
+        facts = _flat(json.loads(dumps(stage.identity)))
+        for name, read in stage.inputs.items():
+            facts |= {f"{name}.{fact}": value for fact, value in self._facts(read).items()}
+        return facts
+
+    def _facts_of(self, manifest: dict[str, Any]) -> dict[str, str]:
+        facts = _flat(manifest["identity"])
+        for name, read in manifest["inputs"].items():
+            if (self.root / read / MANIFEST).is_file():
+                inner = self._facts_of(_manifest(self.root / read))
+                facts |= {f"{name}.{fact}": value for fact, value in inner.items()}
+        return facts
+
+    def _aside(self, what: str, stage: Stage) -> Path:
+        return self.root / f".{what}" / stage.name.replace("/", "-")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what a full or forbidden disk raises into a sentence; other errors pass."""
+        try:
+            yield
+        except OSError as error:
+            inside = error.filename is not None and Path(str(error.filename)).is_relative_to(self.root)
+            if error.errno in _FULL:
+                raise HarnessError(
+                    f"{error.filename if inside else self.root}: {error.strerror}. No finished stage is damaged; "
+                    "free some space and give the same command again."
+                ) from error
+            if error.errno in _FORBIDDEN and inside:
+                raise UsageError(
+                    f"{error.filename} cannot be written: {error.strerror}. Choose another store, or ask for the "
+                    "right to write there."
+                ) from error
+            raise
+
+
+def _seal(folder: Path) -> dict[str, dict[str, Any]]:
+    """Force every file to disk; name -> sha256 and bytes."""
+
+    def seal(path: Path) -> tuple[str, dict[str, Any]]:
+        _sync(path)
+        return path.relative_to(folder).as_posix(), {"sha256": file_digest(path), "bytes": path.stat().st_size}
+
+    inside = sorted(folder.rglob("*"))
+    for path in inside:
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{path} is not a plain file; a stage holds nothing else.")
+    with ThreadPoolExecutor(8) as pool:  # fsync waits for the disk, not for a core
+        files = dict(pool.map(seal, [path for path in inside if path.is_file()]))
+    for path in inside:
+        if path.is_dir():
+            _sync(path)
+    return files
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _render(fields: dict[str, Any]) -> str:
+    """A manifest's text; its last line seals the others."""
+    return json.dumps({**fields, "seal": _sha256(dumps(fields).encode())}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """A manifest's fields; HarnessError where a byte is not as it was written."""
+    data = (folder / MANIFEST).read_bytes()
+    try:
+        fields = json.loads(data)
+        intact = isinstance(fields, dict) and fields.pop("seal", None) and _render(fields).encode() == data
+    except ValueError:
+        intact = False
+    if not intact:
+        raise HarnessError(f"{folder / MANIFEST} is damaged; delete {folder} and give the same command again.")
+    return cast(dict[str, Any], fields)
+
+
+def _damage(folder: Path) -> list[str]:
+    if not (folder / MANIFEST).is_file():
+        return [f"{MANIFEST} is missing"]
+    try:
+        fields = _manifest(folder)
+    except HarnessError:
+        return [f"{MANIFEST} is damaged"]
+    if (fields["kind"], fields["key"]) != (folder.parent.name, folder.name):
+        return [f"{MANIFEST} belongs to {fields['kind']}/{fields['key']}"]
+    files: dict[str, dict[str, Any]] = fields["files"]
+    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
+    found = [f"{name} is missing" for name in files if name not in there]
+    found += [f"{name} is not in the manifest" for name in there if name not in files and name != MANIFEST]
+    found += [
+        f"{name} has changed"
+        for name, known in files.items()
+        if name in there and file_digest(there[name]) != known["sha256"]
+    ]
+    return found
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    """Leaves of nested JSON by dotted name."""
+    if isinstance(value, dict) and value:
+        inner = [_flat(value[key], f"{name}.{key}" if name else str(key)) for key in value]
+        return {key: leaf for part in inner for key, leaf in part.items()}
+    return {name: dumps(value)}
+
+
+def _differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    def short(text: str | None) -> str:
+        return "(none)" if text is None else text if len(text) <= 60 else text[:57] + "..."
+
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    return [f"{name}: {short(old.get(name))} -> {short(new.get(name))}" for name in names]

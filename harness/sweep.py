@@ -1,0 +1,76 @@
+"""Chooses each method's learning rate: the same rates, on the tuning split and tuning images, by one rule for all.
+
+The rule: the rate whose three totals (the paper's rule) have the largest sum, averaged over the seeds. Tuning shares
+no scene with what a comparison trains on or scores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from harness import plugins
+from harness.benchmark import Benchmark
+from harness.config import MethodSpec, Runtime, Testbed
+from harness.plan import Request, plan
+from harness.schedule import Watcher, execute, pending
+from harness.stages import Bodies, read_units
+from harness.store import Store
+from reports.outcomes import measure
+from reports.totals import RULE, total
+
+FIRST_SEED = 1000
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rates and how they were found, as text for a testbed file."""
+
+    rates: dict[str, float]
+    text: str
+
+
+def choose(
+    request: Request, testbed: Testbed, runtime: Runtime, store: Store, rates: Sequence[float], watcher: Watcher
+) -> Chosen:
+    """Train and score every method at every rate; resumable like any comparison."""
+    specs = tuple(
+        MethodSpec(name=spec.name, training={"learning_rate": rate}, row=f"{spec.stem}@{rate:g}")
+        for spec in request.methods
+        for rate in rates
+    )
+    planned = plan(replace(request, methods=specs, first_seed=FIRST_SEED, tuning=True), testbed)
+    execute(
+        pending(planned.report, store, planned.steps),
+        Bodies(str(store.root), testbed, replace(request, methods=specs), runtime),
+        runtime.workers,
+        watcher,
+    )
+    value: dict[tuple[str, int, str], float] = {}
+    for cell in planned.cells:
+        benchmark: Benchmark = plugins.make(
+            "benchmarks", cell.benchmark, Benchmark, testbed.benchmarks.get(cell.benchmark, {})
+        )
+        units, _ = read_units(store.path(cell.score.stage) / "units.json")
+        value[cell.row, cell.seed, cell.benchmark] = measure(benchmark, units)[benchmark.metrics[0].id]
+    seeds = sorted({seed for _, seed, _ in value})
+
+    def gain(row: str) -> dict[str, float]:
+        """Each group's total over the baseline, mean over seeds."""
+        sums = dict.fromkeys(RULE, 0.0)
+        for seed in seeds:
+            for group in RULE:
+                names = list(RULE[group])
+                deltas = {name: value[row, seed, name] - value["baseline", seed, name] for name in names}
+                sums[group] += total(group, deltas) / len(seeds)
+        return sums
+
+    lines = [f"# tuning split, seeds {seeds}, {testbed.name}{' (synthetic)' if testbed.synthetic else ''}"]
+    rated: dict[str, float] = {}
+    for spec in request.methods:
+        gains = {rate: gain(f"{spec.stem}@{rate:g}") for rate in rates}
+        rated[spec.stem] = max(rates, key=lambda rate: sum(gains[rate].values()))
+        for rate in rates:
+            shown = ", ".join(f"{group} {change:+.2f}" for group, change in gains[rate].items())
+            mark = "  <- chosen" if rate == rated[spec.stem] else ""
+            lines.append(f"# {spec.stem} {rate:g}: {shown}, sum {sum(gains[rate].values()):+.2f}{mark}")
+    lines += ["methods:", *(f"  {name}: {{learning_rate: {rate:g}}}" for name, rate in rated.items())]
+    return Chosen(rated, "\n".join(lines))

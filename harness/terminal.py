@@ -1,0 +1,160 @@
+"""What the terminal shows: a bar per running step, the plan, the table, what methods and benchmarks are."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table as Grid
+from rich.text import Text
+
+from harness import plugins
+from harness.benchmark import Benchmark
+from harness.method import Method
+from harness.plan import Plan, Step
+from harness.schedule import Watcher
+from harness.store import Store
+
+
+class Silent:
+    """Says nothing."""
+
+    def expect(self, steps: int) -> None:
+        """So many steps will run."""
+
+    def started(self, step: Step) -> None:
+        """A step began."""
+
+    def ticked(self, key: str, done: int, total: int) -> None:
+        """A step came further."""
+
+    def finished(self, step: Step, seconds: float) -> None:
+        """A step is done."""
+
+
+class Lines(Silent):
+    """One line per finished step: for logs and pipes."""
+
+    def __init__(self) -> None:
+        self.total = self.count = 0
+
+    def expect(self, steps: int) -> None:
+        """Remember how many there will be."""
+        self.total += steps
+
+    def finished(self, step: Step, seconds: float) -> None:
+        """Say so."""
+        self.count += 1
+        typer.echo(f"[{self.count}/{self.total}] {step.title}: {seconds:.1f} s", err=True)
+
+
+class Bars(Silent):
+    """A bar per running step and one for all, with rate and time left."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.all = progress.add_task("all steps", total=0)
+        self.bars: dict[str, TaskID] = {}
+
+    def expect(self, steps: int) -> None:
+        """Set the length of the bar for all steps."""
+        self.progress.update(self.all, total=(self.progress.tasks[0].total or 0) + steps)
+
+    def started(self, step: Step) -> None:
+        """Show the step's bar."""
+        self.bars[step.key] = self.progress.add_task(Text(step.title).plain, total=None)
+
+    def ticked(self, key: str, done: int, total: int) -> None:
+        """Move the step's bar."""
+        if key in self.bars:
+            self.progress.update(self.bars[key], completed=done, total=total)
+
+    def finished(self, step: Step, seconds: float) -> None:
+        """Take the step's bar away and leave a line."""
+        self.progress.remove_task(self.bars.pop(step.key))
+        self.progress.advance(self.all)
+        self.progress.console.print(Text(f"{step.title}: {seconds:.1f} s", style="dim"))
+
+
+@contextmanager
+def watching(quiet: bool) -> Iterator[Watcher]:
+    """Bars on a terminal, lines elsewhere, nothing if quiet; all on stderr."""
+    if quiet:
+        yield Silent()
+    elif not sys.stderr.isatty():
+        yield Lines()
+    else:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            yield Bars(progress)
+
+
+class Rate(TextColumn):
+    """Units per second of a bar."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: object) -> Text:
+        """The speed, once there is one."""
+        speed = getattr(task, "speed", None)
+        return Text(f"{speed:.1f}/s" if speed else "")
+
+
+def show_table(folder: Path) -> None:
+    """Print a finished comparison's table: coloured on a terminal, plain elsewhere."""
+    name = "table.ansi" if sys.stdout.isatty() else "table.txt"
+    typer.echo((folder / name).read_text(encoding="utf-8").rstrip())
+
+
+def show_plan(planned: Plan, store: Store) -> None:
+    """Print every step of a plan: done, or to run and why."""
+    from harness.schedule import pending
+
+    todo = {step.key for step in pending(planned.report, store, planned.steps)}
+    for step in planned.steps:
+        if step.key in todo:
+            changed = any(stage.key in todo for stage in step.reads.values())
+            reason = "reads a stage that will run" if changed else store.why(step.stage)
+            typer.echo(f"run   {step.title}: {reason}")
+        else:
+            typer.echo(f"{'done ' if store.done(step.stage) else 'skip '} {step.title} ({step.stage.name})")
+    typer.echo(f"{len(todo)} of {len(planned.steps)} stages to run.")
+
+
+def show_methods(name: str) -> None:
+    """Print the list of methods, or one with its options."""
+    grid = Grid("method", "label", "roles", "rounds", "option", "default", "what it is", "source", box=None)
+    for method in [name] if name else plugins.names("methods"):
+        made: Method = plugins.make("methods", method, Method, {})
+        first = [method, made.label, " ".join(made.roles), str(made.rounds)]
+        options = dataclasses.fields(made)
+        for option in options or [None]:
+            row = (
+                [option.name, str(getattr(made, option.name)), *map(option.metadata.get, ("help", "source"))]
+                if option
+                else []
+            )
+            grid.add_row(*first, *(str(cell or "") for cell in row))
+            first = [""] * 4
+        if name:
+            typer.echo((sys.modules[type(made).__module__].__doc__ or "").strip() + "\n")
+    Console().print(grid)
+
+
+def show_benchmarks(name: str) -> None:
+    """Print the list of benchmarks, or one with its metrics and files."""
+    grid = Grid("benchmark", "label", "metric", "better", "scale", "judge", box=None)
+    for benchmark in [name] if name else plugins.names("benchmarks"):
+        made: Benchmark = plugins.make("benchmarks", benchmark, Benchmark, {})
+        for metric in made.metrics if name else made.metrics[:1]:
+            better = "higher" if metric.higher_is_better else "lower"
+            scale = f"{min(metric.scale):g} to {max(metric.scale):g}"
+            grid.add_row(benchmark, made.label, metric.id, better, scale, "yes" if made.judged else "")
+        if name:
+            typer.echo((sys.modules[type(made).__module__].__doc__ or "").strip() + f"\n\nFiles: {made.layout}\n")
+    Console().print(grid)

@@ -1,0 +1,70 @@
+"""DeepSpeed set up so that nothing is compiled, one process needs no port, and every default that matters is written."""
+
+import logging
+import os
+from datetime import timedelta
+from math import ceil
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.config import Runtime, Training
+
+BUCKET = 200_000_000  # elements exchanged at once; DeepSpeed allocates it whole, so small models get a smaller one
+
+
+def distributed() -> tuple[int, int]:
+    """(rank, world size), with the process group up: torchrun's, or one without a port for a single process."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if not torch.distributed.is_initialized():
+        alone = {"store": torch.distributed.HashStore(), "rank": 0, "world_size": 1} if world == 1 else {}
+        torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(minutes=30), **alone)
+    return torch.distributed.get_rank(), world
+
+
+def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, world: int) -> Any:
+    """The module in a DeepSpeed engine with AdamW, cosine schedule after warm-up, and explicit clipping."""
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+    from transformers import get_cosine_schedule_with_warmup
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # its shared-memory collectives are compiled on first use, minutes of g++ in the middle of a run
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    learned = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in learned if p.ndim > 1], "weight_decay": training.weight_decay},
+            {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},  # norms and biases, as in the HF Trainer
+        ],
+        lr=training.learning_rate,
+        betas=(training.adam_beta1, training.adam_beta2),
+    )
+    schedule = get_cosine_schedule_with_warmup(optimizer, ceil(training.warmup_ratio * steps), steps)
+    made, *_ = deepspeed.initialize(
+        model=module,
+        optimizer=optimizer,
+        lr_scheduler=schedule,
+        config=config(training, runtime, world, sum(p.numel() for p in learned)),
+        dist_init_required=None,
+    )
+    return made
+
+
+def config(training: Training, runtime: Runtime, world: int, trainable: int) -> dict[str, Any]:
+    """DeepSpeed's configuration. `gradient_clipping` would silently default to 1.0."""
+    size = runtime.per_device_train_batch_size
+    return {
+        "train_micro_batch_size_per_gpu": size,
+        "gradient_accumulation_steps": ceil(training.train_batch_size / (size * world)),
+        "gradient_clipping": training.max_grad_norm,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {"stage": runtime.zero_stage, "reduce_bucket_size": min(BUCKET, trainable)},
+        "bf16": {"enabled": training.dtype == "bfloat16"},
+        "steps_per_print": 1 << 40,
+    }

@@ -1,0 +1,35 @@
+"""Writes a comparison's files: every format of the table, and the rows for machines."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.benchmark import Benchmark
+from harness.types import write_jsonl
+from reports import render
+from reports.outcomes import Outcome
+from reports.results import results_rows
+from reports.table import Setting, build
+
+WIDTH = 110
+
+
+def write_report(
+    out: Path,
+    outcomes: Sequence[Outcome],
+    benchmarks: Mapping[str, Benchmark],
+    methods: Sequence[str],
+    setting: Setting,
+) -> None:
+    """table.md, table.csv, table.tex, table.txt (plain), table.ansi (coloured) and results.jsonl in `out`."""
+    table = build(outcomes, benchmarks, methods, setting)
+    console = Console(
+        record=True, width=WIDTH, file=(out / "table.txt").open("w", encoding="utf-8"), force_terminal=False
+    )
+    console.print(render.terminal(table))
+    console.file.close()
+    (out / "table.ansi").write_text(console.export_text(styles=True), encoding="utf-8")
+    for ending, text in (("md", render.markdown), ("csv", render.comma_separated), ("tex", render.latex)):
+        (out / f"table.{ending}").write_text(text(table), encoding="utf-8", newline="\n")
+    write_jsonl(out / "results.jsonl", results_rows(outcomes, benchmarks, setting))

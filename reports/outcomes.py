@@ -1,0 +1,45 @@
+"""One scored cell of a comparison, as the report sees it, and its metrics."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.benchmark import Benchmark, Unit, totals
+
+BASELINE = "baseline"
+MAX_UNSCORED = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one method's model scored on one benchmark with one seed; `key` is the score stage's.
+
+    `units` are those with a verdict, `unscored` counts the others. The untouched policy's method is "baseline".
+    """
+
+    method: str
+    label: str
+    seed: int
+    benchmark: str
+    units: Sequence[Unit]
+    unscored: int
+    key: str
+
+
+def measure(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:
+    """Metric id -> value on these units; NaN where it is not defined."""
+    if not units:
+        return {metric.id: math.nan for metric in benchmark.metrics}
+    values = benchmark.compute(totals(units))
+    return {metric.id: float(values[metric.id]) for metric in benchmark.metrics}
+
+
+def withheld(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> str:
+    """Why the value of these cells is not shown: above 1 % of a cell's units have no verdict. Empty where it is.
+
+    A mean over the units that happened to get a verdict is a mean over another benchmark.
+    """
+    shares = [o.unscored / (len(o.units) + o.unscored) for o in outcomes if o.unscored]
+    if max(shares, default=0.0) <= MAX_UNSCORED:
+        return ""
+    return f"n/a ({'judge' if benchmark.judged else 'scored'} {math.floor(100 * (1 - max(shares)))} %)"

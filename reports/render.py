@@ -1,0 +1,168 @@
+"""The only place where a table becomes text: terminal, Markdown, CSV, LaTeX.
+
+Strings of models, methods and files are hostile until they have passed here: control characters and direction
+overrides are made visible, and each format's own syntax is escaped. Numbers are formatted by one function for all.
+"""
+
+import csv
+import io
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from rich.console import Group as Stack
+from rich.table import Table as Grid
+from rich.text import Text
+
+from reports.outcomes import BASELINE
+from reports.table import GROUPS, Column, Row, Table
+
+DASH = "–"
+CSV_FIELDS = (
+    *"method label seeds benchmark metric value delta".split(),
+    *"ci_of ci_lo ci_hi p_holm n unscored withheld testbed protocol".split(),
+)
+_LONGEST = 300
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"{\char34}", "`": r"{\char96}",
+    "[": "{[}", "]": "{]}", "*": "{*}", "-": "{-}", "–": "--", "Δ": r"$\Delta$", "↓": r"$\downarrow$",
+}  # fmt: skip
+
+
+def visible(text: str) -> str:
+    """`text` on one line; what has no glyph of its own (ESC, NUL, bidi overrides, surrogates) reads <U+001B>."""
+    return "".join(f"<U+{ord(c):04X}>" if unicodedata.category(c) in _INVISIBLE else c for c in text)
+
+
+def terminal(table: Table) -> Stack:
+    """What rich prints: one block per group of benchmarks, the difference beside the value, its interval below."""
+    parts: list[Text | Grid] = []
+    for title, columns in _blocks(table):
+        heading = Text(title, style="bold")
+        grid = Grid(title=heading, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+        grid.add_column(Text("method"), overflow="ellipsis", max_width=24)
+        for _, column in columns:
+            grid.add_column(Text(_heading(column)), no_wrap=True)
+        for row in table.rows:
+            grid.add_row(Text(_short(row.label)), *_stacked(row, columns, table))
+        parts += [grid, Text("")]
+    return Stack(*parts, *(Text(_short(note), style="dim") for note in table.notes))
+
+
+def markdown(table: Table) -> str:
+    """One pipe table per group, the notes below as a list."""
+    lines = [f"Testbed: {_md(table.setting.testbed_in_words)}", ""]
+    for title, columns in _blocks(table):
+        lines += [f"**{title}**", "", _pipes(["method", *(_md(_heading(column)) for _, column in columns)])]
+        lines.append(_pipes(["---", *["---:"] * len(columns)]))
+        for row in table.rows:
+            cells = (" ".join(filter(None, _figures(row, place, column))) for place, column in columns)
+            lines.append(_pipes([_md(row.label), *(cell.replace("*", r"\*") for cell in cells)]))
+        lines.append("")
+    return "\n".join([*lines, *(f"- {_md(note)}" for note in table.notes), ""])
+
+
+def latex(table: Table) -> str:
+    """booktabs tabulars, one per group, to be read by `\\input`; plain ASCII, for any engine."""
+    lines = [f"% testbed: {_tex(table.setting.testbed_in_words)}; needs \\usepackage{{booktabs}}"]
+    for title, columns in _blocks(table):
+        lines += [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule"]
+        lines += [_ampersands([_tex(title), *(_tex(_heading(column)) for _, column in columns)]), r"\midrule"]
+        for row in table.rows:
+            cells = [_figures(row, place, column) for place, column in columns]
+            firsts = (_tex(f"{value} {delta}".strip()) for value, delta, _ in cells)
+            lines.append(_ampersands([_tex(row.label), *firsts]))
+            lines.append(_ampersands(["", *(rf"{{\scriptsize {_tex(span)}}}" if span else "" for *_, span in cells)]))
+        lines += [r"\bottomrule", r"\end{tabular}", "", r"\medskip", ""]
+    notes = (rf"\noindent{{\footnotesize {_tex(note)}}}\par" for note in table.notes)
+    return "\n".join([*lines, *notes, ""])
+
+
+def comma_separated(table: Table) -> str:
+    """One line per method and column, numbers in full precision, nothing where a number is not defined."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(CSV_FIELDS)
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            of = "value" if row.method == BASELINE else "delta"
+            interval = [of, _exact(cell.low), _exact(cell.high), _exact(cell.p_holm)]
+            texts = [row.method, row.label, str(row.seeds), _where(column), column.metric]
+            ends = [cell.withheld, table.setting.testbed_in_words, table.setting.protocol]
+            numbers = [_exact(cell.value), _exact(cell.delta), *interval, str(cell.n), str(cell.unscored)]
+            writer.writerow([*map(_spreadsheet, texts), *numbers, *map(_spreadsheet, ends)])
+    return file.getvalue()
+
+
+def _blocks(table: Table) -> Iterator[tuple[str, list[tuple[int, Column]]]]:
+    """The groups' titles, each with its columns and their places in a row."""
+    for group, columns in groupby(enumerate(table.columns), key=lambda item: item[1].group):
+        yield GROUPS[group][0], list(columns)
+
+
+def _heading(column: Column) -> str:
+    return visible(column.label) + (" ↓" if column.lower else "")
+
+
+def _where(column: Column) -> str:
+    return column.group if column.metric == "total" else column.benchmark
+
+
+def _figures(row: Row, place: int, column: Column) -> tuple[str, str, str]:
+    """Value, difference with its mark, interval; each may be empty."""
+    cell, digits = row.cells[place], column.digits
+    if cell.withheld:
+        return visible(cell.withheld), "", ""
+    value = "" if math.isnan(cell.value) else f"{cell.value:z.{digits}f}"
+    delta = "" if math.isnan(cell.delta) else f"{cell.delta:+z.{digits}f}{'*' if cell.resolved else ''}"
+    if not value and not delta:
+        return DASH, "", ""
+    sign = "" if row.method == BASELINE else "+"
+    span = "" if math.isnan(cell.low) else f"[{cell.low:{sign}z.{digits}f}, {cell.high:{sign}z.{digits}f}]"
+    return value, delta, span
+
+
+def _stacked(row: Row, columns: Sequence[tuple[int, Column]], table: Table) -> Iterator[Text]:
+    """The row's cells on two lines each, figures of one column aligned."""
+    for place, column in columns:
+        every = [_figures(other, place, column) for other in table.rows]
+        widths = [max((len(f[i].rstrip("*")) for f in every if f[1] or f[2]), default=0) for i in (0, 1)]
+        value, delta, span = _figures(row, place, column)
+        first = f"{value:>{widths[0]}}" + (f" {delta:>{widths[1] + delta.endswith('*')}}" if delta else "")
+        yield Text.assemble(first.lstrip() if not widths[0] else first, ("\n" + span, "dim"))
+
+
+def _exact(number: float) -> str:
+    return "" if math.isnan(number) else repr(float(number))
+
+
+def _short(text: str) -> str:
+    shown = visible(text[: _LONGEST + 1])
+    return shown if len(text) <= _LONGEST else shown[:_LONGEST] + "…"
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", _short(text))
+
+
+def _tex(text: str) -> str:
+    escaped = (_LATEX.get(c) or (c if c.isascii() else f"{{[}}U+{ord(c):04X}{{]}}") for c in _short(text))
+    return re.sub(r"(?<!\w)\{-\}(?=\d)", "$-$", "".join(escaped))  # a sign, not a hyphen
+
+
+def _spreadsheet(text: str) -> str:
+    shown = visible(text)
+    return "'" + shown if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _ampersands(cells: Sequence[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"

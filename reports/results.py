@@ -1,0 +1,46 @@
+"""The machine-readable results: one row per method, seed, benchmark and metric, for `results.jsonl`."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.benchmark import Benchmark
+from reports.outcomes import Outcome, measure, withheld
+from reports.statistics import REPLICATES, Sums, bootstrap, interval
+from reports.table import Setting
+
+
+def results_rows(
+    outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark], setting: Setting, replicates: int = REPLICATES
+) -> Iterator[dict[str, Any]]:
+    """Every metric of every outcome with its own 95 % interval (images only), in one fixed order.
+
+    A number that is not defined is not there: its row has `withheld`, the reason, in place of `value` and the interval.
+    """
+    for name, benchmark in sorted(benchmarks.items()):
+        mine = sorted((o for o in outcomes if o.benchmark == name), key=lambda o: (o.method, o.seed))
+        for outcome, drawn in zip(
+            mine, bootstrap(benchmark, Sums.of([o.units for o in mine]), replicates), strict=True
+        ):
+            values, reason = measure(benchmark, outcome.units), withheld(benchmark, [outcome])
+            for metric in benchmark.metrics:
+                value = values[metric.id]
+                low, high = interval([value], drawn[metric.id])
+                row: dict[str, Any] = {
+                    "method": outcome.method,
+                    "label": outcome.label,
+                    "seed": outcome.seed,
+                    "benchmark": name,
+                    "metric": metric.id,
+                    "direction": "higher" if metric.higher_is_better else "lower",
+                    "n": len(outcome.units),
+                    "unscored": outcome.unscored,
+                    "protocol": setting.protocol,
+                    "testbed": setting.testbed_in_words,
+                    "synthetic": setting.synthetic,
+                    "stage": outcome.key,
+                }
+                if reason or math.isnan(value):
+                    yield row | {"withheld": reason or "not defined on these units"}
+                else:
+                    yield row | {"value": value} | ({} if math.isnan(low) else {"ci_lo": low, "ci_hi": high})

@@ -1,0 +1,235 @@
+"""The comparison table: the paper's columns, differences to the baseline, intervals, totals, and what must be said.
+
+A table is numbers and plain strings; `reports.render` alone turns it into text. Nothing in it depends on the order in
+which the outcomes come.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.benchmark import Benchmark, Group, Metric
+from reports.estimates import Estimate, estimate
+from reports.outcomes import BASELINE, MAX_UNSCORED, Outcome, withheld
+from reports.statistics import LEVEL, REPLICATES, holm, interval, mean
+from reports.totals import RULE, RULE_IN_WORDS, total
+
+GROUPS: dict[Group, tuple[str, tuple[str, ...]]] = {
+    "vqa": ("VQA", ("sqa", "gqa", "textvqa")),
+    "comprehension": ("Comprehension", ("mmvet", "mme", "mmb")),
+    "hallucination": ("Hallucination", ("pope", "chair", "mmhal")),
+}
+# CHAIR falls when a model says less, so the two that show it stand beside it, always. Prefixes of metric ids.
+BESIDE = {"chair": ("chair/recall", "chair/length")}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every row of the table shares."""
+
+    testbed: str
+    protocol: str
+    synthetic: bool
+
+    @property
+    def testbed_in_words(self) -> str:
+        """The testbed's name, with the word that keeps it from passing for the real thing."""
+        return f"{self.testbed} (synthetic)" if self.synthetic else self.testbed
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column; `metric` is a metric's id, or "total". `lower` where a smaller value is better."""
+
+    group: Group
+    benchmark: str
+    metric: str
+    label: str
+    digits: int
+    lower: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Numbers of one method and column; NaN is a dash. `low`, `high`: of the delta, of the value in the baseline's row.
+
+    `n` are the units in the difference (with several seeds, of the seed with the fewest), `withheld` is shown in place
+    of the numbers.
+    """
+
+    value: float = math.nan
+    delta: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p_holm: float = math.nan
+    n: int = 0
+    unscored: int = 0
+    withheld: str = ""
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the difference gets the mark."""
+        return self.p_holm < LEVEL
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method; `cells` in the order of the table's columns."""
+
+    method: str
+    label: str
+    seeds: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Everything that is shown, before it is text."""
+
+    setting: Setting
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def build(
+    outcomes: Sequence[Outcome],
+    benchmarks: Mapping[str, Benchmark],
+    methods: Sequence[str],
+    setting: Setting,
+    replicates: int = REPLICATES,
+) -> Table:
+    """The table of `outcomes`: the baseline's row first, then `methods` in the order given.
+
+    `benchmarks` are those of the comparison by file name; an outcome of another is a KeyError. Holm's family is every
+    difference shown, totals aside.
+    """
+    order = [BASELINE, *(method for method in methods if method != BASELINE)]
+    held = _by_cell([o for o in outcomes if o.method in order])
+    found = {
+        name: estimate(
+            benchmark,
+            [o for (_, of), cell in held.items() if of == name and not withheld(benchmark, cell) for o in cell],
+            replicates,
+        )
+        for name, benchmark in benchmarks.items()
+    }
+    columns = tuple(_columns(benchmarks))
+    shown = [(method, column) for method in order for column in columns if column.metric != "total"]
+    estimates = {(m, c): found[c.benchmark][m][c.metric] for m, c in shown if m in found[c.benchmark]}
+    adjusted = dict(zip(estimates, holm([e.p for e in estimates.values()]), strict=True))
+    rows = []
+    for method in order:
+        mine = sorted((o for (of, _), cell in held.items() if of == method for o in cell), key=lambda o: o.seed)
+        if not mine:
+            continue
+        cells = []
+        for column in columns:
+            if column.metric == "total":
+                cells.append(_total(column.group, method, benchmarks, found))
+            else:
+                known = held.get((method, column.benchmark), ())
+                reason = withheld(benchmarks[column.benchmark], known)
+                at = (method, column)
+                cells.append(_cell(estimates.get(at), adjusted.get(at, math.nan), known, reason))
+        rows.append(Row(method, min(o.label for o in mine), len({o.seed for o in mine}), tuple(cells)))
+    tests = sum(not math.isnan(p) for p in adjusted.values())
+    return Table(setting, columns, tuple(rows), tuple(_notes(setting, columns, rows, held, benchmarks, tests)))
+
+
+def _by_cell(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], tuple[Outcome, ...]]:
+    """(method, benchmark) -> its outcomes, one per seed."""
+    ordered = sorted(outcomes, key=lambda o: (o.method, o.benchmark, o.seed))
+    names = dict.fromkeys((o.method, o.benchmark) for o in ordered)
+    return {name: tuple(o for o in ordered if (o.method, o.benchmark) == name) for name in names}
+
+
+def _columns(benchmarks: Mapping[str, Benchmark]) -> Iterator[Column]:
+    """The paper's order, other benchmarks after it; a total only where the paper's three are all there."""
+    for group, (_, printed) in GROUPS.items():
+        others = sorted(name for name, b in benchmarks.items() if b.group == group and name not in printed)
+        for name in (*(n for n in printed if n in benchmarks), *others):
+            benchmark = benchmarks[name]
+            yield _column(group, name, benchmark.label, benchmark.metrics[0])
+            for prefix in BESIDE.get(name, ()):
+                metric = next((m for m in benchmark.metrics if m.id.startswith(prefix)), None)
+                if metric:
+                    yield _column(group, name, metric.label, metric)
+        if all(name in benchmarks for name in printed):
+            yield Column(group, "total", "total", "total", 1)
+
+
+def _column(group: Group, name: str, label: str, metric: Metric) -> Column:
+    length = metric.id.startswith(BESIDE["chair"][1])  # neither end is better
+    return Column(group, name, metric.id, label, metric.digits, not length and not metric.higher_is_better)
+
+
+def _cell(found: Estimate | None, p_holm: float, outcomes: Sequence[Outcome], reason: str) -> Cell:
+    unscored = sum(o.unscored for o in outcomes)
+    if not found or reason:
+        return Cell(unscored=unscored, withheld=reason)
+    return Cell(found.value, found.delta, found.low, found.high, p_holm, found.n, unscored)
+
+
+def _total(
+    group: Group,
+    method: str,
+    benchmarks: Mapping[str, Benchmark],
+    found: Mapping[str, Mapping[str, Mapping[str, Estimate]]],
+) -> Cell:
+    """The group's total with its interval: the rule on each seed's differences and on the bootstrap replicates.
+
+    Benchmarks over the same images were resampled together, others independently.
+    """
+    terms = {name: found[name].get(method, {}).get(benchmarks[name].metrics[0].id) for name in RULE[group]}
+    known = {name: term for name, term in terms.items() if term and term.deltas}
+    seeds = {tuple(term.deltas) for term in known.values()}
+    if len(known) < len(terms) or len(seeds) != 1:
+        return Cell()
+    deltas = [total(group, {name: term.deltas[seed] for name, term in known.items()}) for seed in seeds.pop()]
+    low, high = interval(deltas, np.asarray(total(group, {name: term.draws for name, term in known.items()})))
+    return Cell(delta=mean(deltas), low=low, high=high, n=min(term.n for term in known.values()))
+
+
+def _notes(
+    setting: Setting,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    held: Mapping[tuple[str, str], Sequence[Outcome]],
+    benchmarks: Mapping[str, Benchmark],
+    tests: int,
+) -> Iterator[str]:
+    """What must stand beside the numbers for them to be read rightly."""
+    yield f"testbed: {setting.testbed_in_words}; protocol: {setting.protocol}"
+    seeds = sorted({o.seed for cell in held.values() for o in cell})
+    if len(seeds) > 1:
+        yield f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): intervals hold images and seeds (base model, data)"
+    else:
+        yield "1 seed: does not include variation between base models"
+    for row in rows:
+        if row.seeds < len(seeds):
+            yield f"{row.label}: {row.seeds} of {len(seeds)} seeds"
+    names = list(dict.fromkeys(column.benchmark for column in columns if column.metric != "total"))
+    sizes = {
+        name: max((len(o.units) + o.unscored for (_, of), cell in held.items() if of == name for o in cell), default=0)
+        for name in names
+    }
+    yield "units: " + ", ".join(f"{benchmarks[name].label} {size:,}" for name, size in sizes.items())
+    yield "second figure: difference to the baseline on the same units; [95 % interval], images resampled"
+    yield (
+        f"* Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image"
+        f"{', with variation between seeds' if len(seeds) > 1 else ''}); no mark: not resolved. Totals are not tested"
+    )
+    if any(column.metric == "total" for column in columns):
+        yield RULE_IN_WORDS
+    if "chair" in names:
+        yield "CHAIR falls when captions mention less: read it with recall and length"
+    for row in rows:
+        for name in names:
+            cell = row.cells[next(place for place, column in enumerate(columns) if column.benchmark == name)]
+            if not math.isnan(cell.delta) and cell.n < sizes[name]:
+                yield f"{row.label}, {benchmarks[name].label}: compared on the {cell.n:,} units scored in both"
+    if any(cell.withheld for row in rows for cell in row.cells):
+        yield f"n/a: more than {MAX_UNSCORED:.0%} of the units have no verdict (in brackets: the share that has one)"

@@ -1,0 +1,106 @@
+"""A tiny LLaVA with random weights and its own byte-level tokenizer, written once as a Hugging Face folder."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
+
+from harness.model import Loaded, load, save
+from harness.pixels import Pixels
+from harness.types import Image
+
+SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
+WORDS = "a red blue green dog cat ball cup table is there what yes no the and two near on".split()
+torch.set_num_threads(1)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Whole words where it knows them, bytes where it does not: every text round-trips."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = ["Ġ" + word for word in WORDS] + ["USER", "ASSISTANT", "ĠUSER", "ĠASSISTANT"]
+    vocab = {piece: number for number, piece in enumerate(SPECIAL + letters + words)}
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=["<image>"],
+    )
+
+
+def tiny(hidden: int, layers: int, words: int) -> LlavaForConditionalGeneration:
+    torch.manual_seed(0)
+    return LlavaForConditionalGeneration(
+        LlavaConfig(
+            vision_config=CLIPVisionConfig(
+                hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=2, num_attention_heads=4,
+                image_size=16, patch_size=8, projection_dim=hidden,
+            ),
+            text_config=LlamaConfig(
+                vocab_size=words, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
+                num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024,
+                bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.2,
+            ),
+            image_token_id=4, vision_feature_layer=-1, vision_feature_select_strategy="default", image_seq_length=4,
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model: hidden 32, two layers, four image tokens."""
+    path = tmp_path_factory.mktemp("model") / "tiny"
+    words = tokenizer()
+    pixels = Pixels(CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}))
+    save(tiny(32, 2, len(words)), words, pixels, path)
+    return path
+
+
+@pytest.fixture
+def loaded(folder: Path) -> Loaded:
+    return load(folder)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Image]:
+    """Six small pictures, not all square."""
+    root, made = tmp_path_factory.mktemp("images"), []
+    for number in range(6):
+        shape = (16, 16 + 4 * (number % 3), 3)
+        path = root / f"{number}.png"
+        PIL.Image.fromarray(np.random.default_rng(number).integers(0, 255, shape, dtype=np.uint8)).save(path)
+        made.append(Image(str(path), hashlib.sha256(path.read_bytes()).hexdigest()))
+    return made
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Llama in float64 throughout: transformers computes RMSNorm and the rotary embedding in float32 otherwise."""
+    from transformers.models.llama import modeling_llama as llama
+
+    def norm(self, x):  # type: ignore[no-untyped-def]
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+
+    def rotary(self, x, position_ids):  # type: ignore[no-untyped-def]
+        angles = torch.einsum("bl,d->bld", position_ids.double(), self.inv_freq.double())
+        both = torch.cat((angles, angles), -1)
+        return both.cos().to(x.dtype), both.sin().to(x.dtype)
+
+    monkeypatch.setattr(llama.LlamaRMSNorm, "forward", norm)
+    monkeypatch.setattr(llama.LlamaRotaryEmbedding, "forward", rotary)

@@ -1,0 +1,146 @@
+"""Keys change with what changes a result and with nothing else."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.config import MethodSpec, Runtime, testbed
+from harness.plan import ALL_BENCHMARKS, Plan, Request, check, plan
+from harness.types import UsageError
+
+BED = testbed("mini")
+REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")))
+
+
+def keys(planned: Plan, kind: str) -> set[str]:
+    return {step.key for step in planned.steps if step.stage.kind == kind}
+
+
+BEFORE = plan(REQUEST, BED)
+
+
+def test_planning_twice_gives_the_same_keys() -> None:
+    assert [step.key for step in plan(REQUEST, BED).steps] == [step.key for step in BEFORE.steps]
+
+
+def test_every_method_consumes_the_same_split() -> None:
+    builds = [step for step in BEFORE.steps if step.stage.kind == "build"]
+    assert len(builds) == 2
+    assert len({step.reads["split"].key for step in builds}) == 1
+
+
+def test_a_step_comes_after_what_it_reads() -> None:
+    seen: set[str] = set()
+    for step in BEFORE.steps:
+        assert {stage.key for stage in step.reads.values()} <= seen
+        seen.add(step.key)
+
+
+def test_the_baseline_is_scored_on_everything_and_trained_on_nothing() -> None:
+    baseline = [cell for cell in BEFORE.cells if cell.row == "baseline"]
+    assert [cell.benchmark for cell in baseline] == list(ALL_BENCHMARKS)
+    assert all("policy" not in cell.score.reads["responses"].inputs for cell in baseline)
+
+
+def test_adding_a_method_reuses_everything_but_the_report() -> None:
+    more = plan(replace(REQUEST, methods=(*REQUEST.methods, MethodSpec(name="sft"))), BED)
+    for kind in ("data", "split", "build", "reference", "train", "generate", "score"):
+        assert keys(BEFORE, kind) <= keys(more, kind), kind
+    assert keys(BEFORE, "report") != keys(more, "report")
+
+
+def test_a_changed_option_changes_its_own_method_only() -> None:
+    beta = MethodSpec(name="dpo", options={"beta": 0.5})
+    changed = plan(replace(REQUEST, methods=(REQUEST.methods[0], beta)), BED)
+    kept = {step.title for step in changed.steps} & {step.title for step in BEFORE.steps}
+    by_title = {step.title: step.key for step in BEFORE.steps}
+    moved = {step.title for step in changed.steps if step.title in kept and step.key != by_title[step.title]}
+    assert moved and all("dpo" in title or title == "report" for title in moved)
+
+
+def test_a_changed_learning_rate_retrains_but_builds_nothing_again() -> None:
+    faster = MethodSpec(name="dpo", training={"learning_rate": 3e-4})
+    changed = plan(replace(REQUEST, methods=(REQUEST.methods[0], faster)), BED)
+    assert keys(changed, "build") == keys(BEFORE, "build")
+    assert keys(changed, "reference") == keys(BEFORE, "reference")
+    assert len(keys(changed, "train") - keys(BEFORE, "train")) == 1
+
+
+def test_another_prompt_for_pope_changes_popes_steps_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import benchmarks.pope
+
+    original = Path(benchmarks.pope.__file__)
+    edited = tmp_path / "pope.py"
+    edited.write_text(original.read_text() + '\n\nPROMPT_NOTE = "asked in another way"\n')
+    real = plan.__globals__["plugins"].source
+    monkeypatch.setattr(
+        "harness.plugins.source", lambda package, name: edited if name == "pope" else real(package, name)
+    )
+    changed = plan(REQUEST, BED)
+    moved = (
+        {step.title for step in changed.steps}
+        if len(changed.steps) != len(BEFORE.steps)
+        else {after.title for after, before in zip(changed.steps, BEFORE.steps, strict=True) if after.key != before.key}
+    )
+    assert moved and all("pope" in title or title == "report" for title in moved)
+    assert not any(title.startswith("data") for title in moved)
+
+
+def test_a_comment_in_the_code_changes_no_key(tmp_path: Path) -> None:
+    from harness.store import source_digest
+
+    one, two = tmp_path / "one.py", tmp_path / "two.py"
+    one.write_text("x = 1\n")
+    two.write_text("# why\nx  =  1\n")
+    assert source_digest(one) == source_digest(two)
+
+
+def test_seeds_take_different_bases_and_different_splits() -> None:
+    planned = plan(replace(REQUEST, seeds=3), BED)
+    assert len({step.key for step in planned.splits}) == 3
+    assert len({cell.score.reads["responses"].identity["model"] for cell in planned.cells}) == 3
+    assert len(keys(planned, "items")) == len(ALL_BENCHMARKS)  # benchmarks are the same for every seed
+
+
+def test_tuning_shares_no_data_with_the_comparison() -> None:
+    tuning = plan(replace(REQUEST, tuning=True), BED)
+    assert not keys(tuning, "data") & keys(BEFORE, "data")
+
+
+def test_how_the_work_is_laid_on_the_machine_is_in_no_key() -> None:
+    known = {name for step in BEFORE.steps for name in step.stage.identity}
+    assert not known & set(Runtime.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (replace(REQUEST, methods=(MethodSpec(name="nfst"),)), 'did you mean "nsft"'),
+        (replace(REQUEST, data="llava15k"), 'did you mean "llava150k"'),
+        (replace(REQUEST, benchmarks=("pop",)), 'did you mean "pope"'),
+        (replace(REQUEST, methods=(MethodSpec(name="dpo", options={"betta": 1}),)), 'did you mean "beta"'),
+        (replace(REQUEST, methods=(MethodSpec(name="dpo", options={"beta": "big"}),)), "dpo.beta"),
+        (replace(REQUEST, methods=(MethodSpec(name="dpo"), MethodSpec(name="dpo"))), "twice"),
+        (replace(REQUEST, data="nowhere.json", images="."), "--images"),
+    ],
+)
+def test_a_wrong_name_is_one_sentence_with_the_cure(request_: Request, said: str) -> None:
+    with pytest.raises(UsageError, match=said.replace("(", r"\(")) as caught:
+        check(request_, BED)
+    assert caught.value.exit_status == 2
+
+
+def test_a_testbed_without_weights_names_all_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    with pytest.raises(UsageError) as caught:
+        check(REQUEST, testbed("llava-1.5-7b"))
+    for word in ("hf download", "llava150k", "coco_pope", "judge", "writer"):
+        assert word in str(caught.value), word
+
+
+def test_the_mini_oracle_refuses_to_write_about_a_users_images(tmp_path: Path) -> None:
+    (tmp_path / "my.json").write_text("[]")
+    asked = replace(REQUEST, data=str(tmp_path / "my.json"), images=str(tmp_path))
+    with pytest.raises(UsageError, match="scene graphs only"):
+        check(asked, BED)
