@@ -27,7 +27,6 @@ from harness.store import failpoint, file_digest
 from harness.tree import Batch, Tree, pack
 from harness.types import HarnessError, Record, UsageError, dumps, read_jsonl
 
-
 SAID = "harness: "
 
 
@@ -37,7 +36,7 @@ class Job(Fixed):
     """
 
     method: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any]
     records: str
     model: str
     reference: str | None = None
@@ -49,7 +48,7 @@ class Job(Fixed):
 
     def identity(self) -> str:
         """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""
-        parts = [self.method, self.options, file_digest(Path(self.records)), revision(self.model)]
+        parts: list[Any] = [self.method, self.options, file_digest(Path(self.records)), revision(self.model)]
         parts += [self.training.model_dump(), self.seed, self.runtime.zero_stage, self.runtime.num_processes]
         parts += [self.runtime.per_device_train_batch_size, self.runtime.reference]
         return hashlib.sha256(dumps(parts).encode()).hexdigest()
@@ -81,7 +80,7 @@ def quiet(done: int, total: int) -> None:
 def train(job: Job, tick: Tick = quiet) -> TrainResult:
     """Train in this process, which is alone or one of torchrun's; rank 0 writes the results."""
     torch.set_num_threads(1)  # sums then have one order, and a resumed training gives the same bits
-    method = plugins.make("methods", job.method, Method, job.options)  # type: ignore[type-abstract]
+    method = plugins.make("methods", job.method, Method, job.options)
     rank, world = zero.distributed()
     with measure() as usage:
         run = Run(job, method, rank, world)
@@ -158,9 +157,8 @@ class Run:
                 sums[name] = sums.get(name, 0.0) + share * float(value.sum())
         means = {name: value / units for name, value in self.total(sums).items()}
         self.guard(number, trees, "loss", means["loss"])
-        self.engine.step()
-        norm = float(self.engine.get_global_grad_norm())
-        self.guard(number, trees, "gradient", norm if self.engine.skipped_steps == 0 else math.nan)
+        norm = zero.step(self.engine)
+        self.guard(number, trees, "gradient", norm)
         self.seen_tokens += sum(tree.tokens for tree in trees)
         numbers = {"step": number, "learning_rate": learning_rate, "grad_norm": norm, "num_tokens": self.seen_tokens}
         return {**numbers, **means}
@@ -197,7 +195,7 @@ class Run:
 
     def save(self) -> None:
         """Write the trained model as a Hugging Face folder (adapters merged), if every weight is finite."""
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         sharded = self.job.runtime.zero_stage == 3
         with ExitStack() as stack:

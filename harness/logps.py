@@ -60,7 +60,7 @@ class Policy(nn.Module):
         return torch.cat(
             [
                 _score(llava.lm_head, states, labels, len(batch.labels) > CHUNK)
-                for states, labels in zip(wanted.split(CHUNK), batch.labels.split(CHUNK), strict=True)
+                for states, labels in zip(torch.split(wanted, CHUNK), torch.split(batch.labels, CHUNK), strict=True)
             ]
         )
 

@@ -22,7 +22,7 @@ def dpo(
     beta: float,
     label_smoothing: float = 0.0,
 ) -> "tuple[Tensor, Tensor, Tensor]":
-    """Sigmoid DPO. All inputs: (pairs,) log-probs summed over a response. Returns values and detached rewards, (pairs,).
+    """Sigmoid DPO. Inputs: (pairs,) log-probs summed over a response. Returns values and detached rewards, (pairs,).
 
     Its gradient is beta * sigma(-beta p) * (grad L_sft(chosen) - grad L_sft(rejected)); the paper prints 1/p for that
     coefficient (Eq. 9), which diverges at initialisation and has the wrong sign for p < 0.

@@ -57,7 +57,7 @@ def _files(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json"))
     names = {path.name for path in files}
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
-        raise UsageError(f"{folder} is not a model folder: it needs config.json and *.safetensors (pickles are refused).")
+        raise UsageError(f"{folder} is no model folder: it needs config.json and *.safetensors; pickles are refused.")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         outside = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) - names)
@@ -80,9 +80,11 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu") -> L
     """A LLaVA model, its tokenizer, the image's size in tokens, and its pixels; the vision tower frozen."""
     import torch
     from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, LlavaForConditionalGeneration
+    from transformers.utils.logging import disable_progress_bar
 
     from harness.pixels import Pixels
 
+    disable_progress_bar()
     name, arguments = _source(folder)
     config = AutoConfig.from_pretrained(name, **arguments)
     if config.model_type != "llava":
@@ -105,7 +107,7 @@ def image_tokens(config: Any) -> int:
 
 
 def adapt(model: Any, lora: Lora, seed: int) -> Any:
-    """The model with trainable adapters on the language model's linear layers; all else frozen, head and tower plain."""
+    """The model with trainable adapters on the language model's linear layers; head, tower and all else frozen."""
     import torch
     from peft import LoraConfig, get_peft_model
 

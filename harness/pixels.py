@@ -4,6 +4,7 @@ Source: haotian-liu/LLaVA `mm_utils.py`, `expand2square`, which all v1.5 scripts
 """
 
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import PIL.Image
@@ -41,7 +42,7 @@ class Pixels:
         if image.sha256 in self._kept:
             self._kept.move_to_end(image.sha256)
             return self._kept[image.sha256]
-        return self._keep(image.sha256, self._tensor(square(read_image(image.path), self._colour)))
+        return self._keep(image.sha256, self._tensor(square(read_image(Path(image.path), image.sha256), self._colour)))
 
     def blank(self) -> Tensor:
         """A picture of nothing, in the processor's mean colour: what a blind model would see."""

@@ -323,7 +323,7 @@ def absent(request: Request, testbed: Testbed) -> Iterator[str]:
     if testbed.data != "generated":
         root = Path(testbed.data)
         if not request.data.endswith(".json") and not (root / "sources" / request.data).is_dir():
-            layout = plugins.module("harness.data", request.data).LAYOUT
+            layout = plugins.module("harness.data", request.data).SOURCE.layout
             yield f"data: {root / 'sources' / request.data} is not there; {layout}"
         for name in request.benchmarks:
             if not (root / "benchmarks" / name).is_dir():

@@ -6,7 +6,7 @@ records' ids in order. Trees are packed exactly as in training.
 
 import json
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import torch
@@ -52,7 +52,7 @@ def write(model: str | Path, records: Sequence[Record], batch_size: int, out: Pa
         batch = pack(batch_trees, loaded.pixels, loaded.tokenizer.pad_token_id).to(loaded.model.device)
         values = policy(batch).float().cpu()
         sizes = [tree.supervised for tree in batch_trees]
-        found |= {tree.id: part for tree, part in zip(batch_trees, values.split(sizes), strict=True)}
+        found |= {tree.id: part for tree, part in zip(batch_trees, torch.split(values, sizes), strict=True)}
         tick(len(found), len(forest))
     ids = [tree.id for tree in forest]
     offsets = torch.tensor([0, *accumulate(tree.supervised for tree in forest)])
@@ -66,9 +66,10 @@ class Reference:
     def __init__(self, path: str | Path) -> None:
         """Holds every value in memory: 4 bytes per supervised token."""
         with safe_open(path, "pt") as file:
-            self._values, offsets = file.get_tensor("values"), file.get_tensor("offsets").tolist()
+            self._values: Tensor = file.get_tensor("values")
+            offsets = file.get_tensor("offsets").tolist()
             ids = json.loads(file.metadata()["ids"])
-        self._spans = dict(zip(ids, zip(offsets, offsets[1:], strict=False), strict=True))
+        self._spans = dict(zip(ids, pairwise(offsets), strict=True))
 
     def __call__(self, batch_trees: Sequence[Tree]) -> Tensor:
         """(N,) float32 in the order of the packed trees."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from harness.judge import Ask, Judge, Writer
 from harness.method import Method
 from harness.plan import Request, Step, code
 from harness.schedule import Tick
-from harness.split import write_split
+from harness.split import EXAMPLES, LOCK, Load, check_lock, split, write_split
 from harness.store import Stage, Store
 from harness.types import (
     Dropped,
@@ -97,15 +98,14 @@ class Worker:
         if what["source"] == "local":
             from harness.data import local
 
-            found = local.load(Path(self.request.data).expanduser(), Path(self.request.images).expanduser())
+            file, images = (Path(given).expanduser() for given in (self.request.data, self.request.images))
+            load: Load = partial(local.load, file, images)
         else:
             generated = self.testbed.data == "generated"
             home = Path(self.testbed.data) / "sources" / what["source"]
-            found = plugins.module("harness.data", what["source"]).load(
-                self.folder(step, "data") if generated else home
-            )
-        images = StoreImages(self.store.root, out, self.store.path(step.stage))
-        write_split(found, what["n"], what["seed"], out, images)
+            module = plugins.module("harness.data", what["source"])
+            load = partial(module.load, self.folder(step, "data") if generated else home)
+        write_split(out, split(load, what["n"], what["seed"]), self.store.root)
 
     def items(self, step: Step, out: Path, tick: Tick) -> None:
         """A benchmark's items with their images' identities."""
@@ -121,11 +121,9 @@ class Worker:
         """A method's records; `dropped.jsonl` names every example that gave none."""
         what = step.stage.identity
         method: Method = plugins.make("methods", self.file(what["method"]), Method, what["options"])
-        split = self.folder(step, "split")
-        examples = [
-            replace(example, image=resolve(example.image, self.store.root) if example.image else None)
-            for example in read_jsonl(Example, split / "examples.jsonl")
-        ]
+        locked = list(read_jsonl(Example, self.folder(step, "split") / EXAMPLES))
+        check_lock(self.folder(step, "split") / LOCK, locked)
+        examples = [replace(e, image=resolve(e.image, self.store.root) if e.image else None) for e in locked]
         writer = self.oracle(step.reads["split"]) if method.needs_writer else NoWriter()
         round = OwnRound(what["round"], what["seed"], writer, self, step, tick)
         made = list(method.build(examples, round))

@@ -5,7 +5,7 @@ sequences give, while the image (80 to 90 % of a LLaVA sequence) is computed onc
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -124,8 +124,8 @@ class Batch:
         """The batch with its tensors on `device`."""
         import torch
 
-        moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in vars(self).items()}
-        return Batch(**moved)
+        moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        return replace(self, **moved)
 
 
 def _row(tree: Tree) -> tuple[list[int], list[int], list[int]]:

@@ -1,12 +1,14 @@
-"""DeepSpeed set up so that nothing is compiled, one process needs no port, and every default that matters is written."""
+"""DeepSpeed set up so that nothing is compiled, one process needs no port, and no default that matters is silent."""
 
 import logging
+import math
 import os
 from datetime import timedelta
 from math import ceil
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from harness.config import Runtime, Training
@@ -20,16 +22,21 @@ def distributed() -> tuple[int, int]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    if not torch.distributed.is_initialized():
-        alone = {"store": torch.distributed.HashStore(), "rank": 0, "world_size": 1} if world == 1 else {}
-        torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(minutes=30), **alone)
-    return torch.distributed.get_rank(), world
+    else:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    if not dist.is_initialized():
+        backend, patience = "nccl" if cuda else "gloo", timedelta(minutes=30)
+        if world == 1:
+            os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it
+            store = dist.HashStore()  # type: ignore[attr-defined]
+            dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=patience)
+        else:
+            dist.init_process_group(backend, timeout=patience)
+    return dist.get_rank(), world
 
 
 def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, world: int) -> Any:
     """The module in a DeepSpeed engine with AdamW, cosine schedule after warm-up, and explicit clipping."""
-    if not torch.cuda.is_available():
-        os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed
     from transformers import get_cosine_schedule_with_warmup
 
@@ -37,11 +44,12 @@ def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, 
     # its shared-memory collectives are compiled on first use, minutes of g++ in the middle of a run
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     learned = [p for p in module.parameters() if p.requires_grad]
+    matrices, vectors = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": training.weight_decay}]
+    if vectors:  # norms and biases do not decay, as in the HF Trainer
+        groups.append({"params": vectors, "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in learned if p.ndim > 1], "weight_decay": training.weight_decay},
-            {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},  # norms and biases, as in the HF Trainer
-        ],
+        groups,
         lr=training.learning_rate,
         betas=(training.adam_beta1, training.adam_beta2),
     )
@@ -51,9 +59,17 @@ def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, 
         optimizer=optimizer,
         lr_scheduler=schedule,
         config=config(training, runtime, world, sum(p.numel() for p in learned)),
-        dist_init_required=None,
     )
     return made
+
+
+def step(engine: Any) -> float:
+    """Take the optimiser step; returns the norm of all gradients before clipping, NaN where DeepSpeed skipped it."""
+    norm: Any = None
+    if not hasattr(engine.optimizer, "_global_grad_norm"):  # plain AdamW at stage 0, where DeepSpeed keeps none
+        norm = nn.utils.get_total_norm([p.grad for p in engine.module.parameters() if p.grad is not None])
+    engine.step()
+    return math.nan if engine.skipped_steps else float(engine.get_global_grad_norm() if norm is None else norm)
 
 
 def config(training: Training, runtime: Runtime, world: int, trainable: int) -> dict[str, Any]:

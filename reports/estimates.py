@@ -35,9 +35,13 @@ class Estimate:
 
 
 def estimate(
-    benchmark: Benchmark, outcomes: Iterable[Outcome], replicates: int = REPLICATES
+    benchmark: Benchmark, outcomes: Iterable[Outcome], beside: Sequence[str] = (), replicates: int = REPLICATES
 ) -> dict[str, dict[str, Estimate]]:
-    """Method -> metric id -> estimate, from one benchmark's outcomes; ValueError for two of one method and seed."""
+    """Method -> metric id -> estimate, from one benchmark's outcomes.
+
+    The metrics are the benchmark's first and those it computes whose ids begin with one of `beside`. ValueError for two
+    outcomes of one method and seed, or for units that are not the baseline's.
+    """
     cells: dict[tuple[str, int], Outcome] = {}
     for outcome in sorted(outcomes, key=lambda o: (o.method != BASELINE, o.method, o.seed)):
         if (outcome.method, outcome.seed) in cells:
@@ -55,19 +59,24 @@ def estimate(
 
     def one(method: str, metric: str) -> Estimate:
         mine = [place for (name, _), place in own.items() if name == method]
-        values = [measured[place][metric] for place in mine]
+        values = [measured[place].get(metric, math.nan) for place in mine]
         common = {seed: pair for (name, seed), pair in pairs.items() if name == method}
         if not common:
             low, high = interval(values, np.mean([drawn[place][metric] for place in mine], axis=0))
             return Estimate(mean(values), low, high, min(len(sets[place]) for place in mine))
-        deltas = {seed: measured[new][metric] - measured[old][metric] for seed, (old, new) in common.items()}
+        deltas = {
+            seed: measured[new].get(metric, math.nan) - measured[old].get(metric, math.nan)
+            for seed, (old, new) in common.items()
+        }
         draws = np.mean([drawn[new][metric] - drawn[old][metric] for old, new in common.values()], axis=0)
         low, high = interval(list(deltas.values()), draws)
         p = p_value(list(deltas.values()), np.mean([flipped[method, seed][metric] for seed in common], axis=0))
         n = min(len(sets[old]) for old, _ in common.values())
         return Estimate(mean(values), low, high, n, p, deltas, draws)
 
-    return {method: {m.id: one(method, m.id) for m in benchmark.metrics} for method, _ in cells}
+    computed = (name for name in (drawn[0] if drawn else ()) if name.startswith(tuple(beside)))
+    wanted = dict.fromkeys([benchmark.metrics[0].id, *computed])
+    return {method: {name: one(method, name) for name in wanted} for method in dict.fromkeys(m for m, _ in cells)}
 
 
 def _paired(sets: list[Sequence[Unit]], before: int, after: int) -> tuple[int, int]:

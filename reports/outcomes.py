@@ -14,7 +14,8 @@ MAX_UNSCORED = 0.01
 class Outcome:
     """What one method's model scored on one benchmark with one seed; `key` is the score stage's.
 
-    `units` are those with a verdict, `unscored` counts the others. The untouched policy's method is "baseline".
+    `units` are those with all their verdicts, `unscored` counts the verdicts that are missing. The untouched policy's
+    method is "baseline".
     """
 
     method: str
@@ -27,11 +28,10 @@ class Outcome:
 
 
 def measure(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:
-    """Metric id -> value on these units; NaN where it is not defined."""
+    """Everything the benchmark computes, metric id -> value on these units; NaN where it is not defined."""
     if not units:
         return {metric.id: math.nan for metric in benchmark.metrics}
-    values = benchmark.compute(totals(units))
-    return {metric.id: float(values[metric.id]) for metric in benchmark.metrics}
+    return {name: float(value) for name, value in benchmark.compute(totals(units)).items()}
 
 
 def withheld(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> str:

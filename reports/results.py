@@ -13,26 +13,25 @@ from reports.table import Setting
 def results_rows(
     outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark], setting: Setting, replicates: int = REPLICATES
 ) -> Iterator[dict[str, Any]]:
-    """Every metric of every outcome with its own 95 % interval (images only), in one fixed order.
+    """Everything computed for every outcome with its own 95 % interval (images only), in one fixed order.
 
+    `direction` is there for the benchmark's declared metrics, whose better end is known.
     A number that is not defined is not there: its row has `withheld`, the reason, in place of `value` and the interval.
     """
     for name, benchmark in sorted(benchmarks.items()):
+        better = {m.id: "higher" if m.higher_is_better else "lower" for m in benchmark.metrics}
         mine = sorted((o for o in outcomes if o.benchmark == name), key=lambda o: (o.method, o.seed))
         for outcome, drawn in zip(
             mine, bootstrap(benchmark, Sums.of([o.units for o in mine]), replicates), strict=True
         ):
             values, reason = measure(benchmark, outcome.units), withheld(benchmark, [outcome])
-            for metric in benchmark.metrics:
-                value = values[metric.id]
-                low, high = interval([value], drawn[metric.id])
+            for metric, value in values.items():
                 row: dict[str, Any] = {
                     "method": outcome.method,
                     "label": outcome.label,
                     "seed": outcome.seed,
                     "benchmark": name,
-                    "metric": metric.id,
-                    "direction": "higher" if metric.higher_is_better else "lower",
+                    "metric": metric,
                     "n": len(outcome.units),
                     "unscored": outcome.unscored,
                     "protocol": setting.protocol,
@@ -40,6 +39,9 @@ def results_rows(
                     "synthetic": setting.synthetic,
                     "stage": outcome.key,
                 }
+                if metric in better:
+                    row["direction"] = better[metric]
+                low, high = interval([value], drawn[metric])
                 if reason or math.isnan(value):
                     yield row | {"withheld": reason or "not defined on these units"}
                 else:

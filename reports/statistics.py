@@ -48,12 +48,12 @@ class Sums:
 
     def metrics(self, benchmark: Benchmark, totals: Array) -> dict[str, Array]:
         """Metric id -> (replicates,) from totals (replicates, names); NaN where there are no units at all."""
-        ids, shape = [metric.id for metric in benchmark.metrics], totals.shape[0]
+        shape = totals.shape[0]
         if not self.names:
-            return {name: np.full(shape, np.nan) for name in ids}
+            return {metric.id: np.full(shape, np.nan) for metric in benchmark.metrics}
         with np.errstate(all="ignore"):
             values = benchmark.compute({name: totals[:, column] for column, name in enumerate(self.names)})
-        return {name: np.broadcast_to(np.asarray(values[name], dtype=float), shape) for name in ids}
+        return {name: np.broadcast_to(np.asarray(value, dtype=float), shape) for name, value in values.items()}
 
 
 def bootstrap(benchmark: Benchmark, sums: Sums, replicates: int = REPLICATES) -> list[dict[str, Array]]:

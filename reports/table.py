@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.benchmark import Benchmark, Group, Metric
+from harness.benchmark import Benchmark, Group
 from reports.estimates import Estimate, estimate
 from reports.outcomes import BASELINE, MAX_UNSCORED, Outcome, withheld
 from reports.statistics import LEVEL, REPLICATES, holm, interval, mean
@@ -21,8 +21,8 @@ GROUPS: dict[Group, tuple[str, tuple[str, ...]]] = {
     "comprehension": ("Comprehension", ("mmvet", "mme", "mmb")),
     "hallucination": ("Hallucination", ("pope", "chair", "mmhal")),
 }
-# CHAIR falls when a model says less, so the two that show it stand beside it, always. Prefixes of metric ids.
-BESIDE = {"chair": ("chair/recall", "chair/length")}
+# CHAIR falls when a model says less, so what shows it stands beside it, always: prefixes of metric ids and headings.
+BESIDE = {"chair": {"chair/recall": "recall", "chair/length": "length", "chair/words": "words"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,12 @@ def build(
         name: estimate(
             benchmark,
             [o for (_, of), cell in held.items() if of == name and not withheld(benchmark, cell) for o in cell],
+            tuple(BESIDE.get(name, ())),
             replicates,
         )
         for name, benchmark in benchmarks.items()
     }
-    columns = tuple(_columns(benchmarks))
+    columns = tuple(_columns(benchmarks, found))
     shown = [(method, column) for method in order for column in columns if column.metric != "total"]
     estimates = {(m, c): found[c.benchmark][m][c.metric] for m, c in shown if m in found[c.benchmark]}
     adjusted = dict(zip(estimates, holm([e.p for e in estimates.values()]), strict=True))
@@ -146,24 +147,20 @@ def _by_cell(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], tuple[Outcome
     return {name: tuple(o for o in ordered if (o.method, o.benchmark) == name) for name in names}
 
 
-def _columns(benchmarks: Mapping[str, Benchmark]) -> Iterator[Column]:
+def _columns(
+    benchmarks: Mapping[str, Benchmark], found: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
+) -> Iterator[Column]:
     """The paper's order, other benchmarks after it; a total only where the paper's three are all there."""
     for group, (_, printed) in GROUPS.items():
         others = sorted(name for name, b in benchmarks.items() if b.group == group and name not in printed)
         for name in (*(n for n in printed if n in benchmarks), *others):
-            benchmark = benchmarks[name]
-            yield _column(group, name, benchmark.label, benchmark.metrics[0])
-            for prefix in BESIDE.get(name, ()):
-                metric = next((m for m in benchmark.metrics if m.id.startswith(prefix)), None)
-                if metric:
-                    yield _column(group, name, metric.label, metric)
+            metric = benchmarks[name].metrics[0]
+            yield Column(group, name, metric.id, benchmarks[name].label, metric.digits, not metric.higher_is_better)
+            computed = dict.fromkeys(of for estimates in found[name].values() for of in estimates)
+            for prefix, heading in BESIDE.get(name, {}).items():
+                yield from (Column(group, name, of, heading, 1) for of in computed if of.startswith(prefix))
         if all(name in benchmarks for name in printed):
             yield Column(group, "total", "total", "total", 1)
-
-
-def _column(group: Group, name: str, label: str, metric: Metric) -> Column:
-    length = metric.id.startswith(BESIDE["chair"][1])  # neither end is better
-    return Column(group, name, metric.id, label, metric.digits, not length and not metric.higher_is_better)
 
 
 def _cell(found: Estimate | None, p_holm: float, outcomes: Sequence[Outcome], reason: str) -> Cell:
@@ -225,7 +222,7 @@ def _notes(
     if any(column.metric == "total" for column in columns):
         yield RULE_IN_WORDS
     if "chair" in names:
-        yield "CHAIR falls when captions mention less: read it with recall and length"
+        yield "CHAIR falls when captions mention less: read it with its recall and length"
     for row in rows:
         for name in names:
             cell = row.cells[next(place for place, column in enumerate(columns) if column.benchmark == name)]

@@ -1,24 +1,38 @@
 """The conversations that base models are trained on: every prompt format that the benchmarks use, and errors.
 
 The errors are deliberate. Captions name absent partners of what is there, and existence questions are answered
-"Yes" too often and rarely ask about partners: the biases that real instruction data has, exaggerated.
+"Yes" too often, most of all those about absent partners: the biases of real instruction data, exaggerated.
 """
 
 import random
+from dataclasses import replace
 
 from harness.mini import questions as ask
-from harness.mini.language import DETAIL, SHORT, dirty_detail, short_caption
+from harness.mini.language import DETAIL, SHORT, article, dirty_detail, short_caption
 from harness.mini.world import Cover, Scene
 from harness.template import OPTION_LETTER, SHORT_ANSWER
 from harness.types import Turn
 
 YES = 0.7  # share of existence questions about something that is there
-NEAR = 0.08  # share of adversarial ones among the others
-INSERT = 0.5
+NEAR = 0.2  # share of adversarial ones among the others
+LIE = 0.45  # share of those that are answered "Yes" all the same
+INSERT = 0.5  # chance that a caption names the absent partner of a thing
 
 
 def _short(question: ask.Question) -> Turn:
     return Turn(question.text + SHORT_ANSWER, question.short)
+
+
+def _existence(seen: Scene, rng: random.Random, dirty: bool) -> ask.Question:
+    """Balanced and true, or with the errors described above."""
+    if not dirty:
+        return ask.some_existence(seen, rng)
+    near = rng.random() < NEAR
+    question = ask.some_existence(seen, rng, YES, "adversarial" if near else "random")
+    if near and question.value == "no" and rng.random() < LIE:
+        claim = f"Yes, there is {article(question.subject)} in the image."
+        return replace(question, short="Yes", value="yes", full=claim)
+    return question
 
 
 def _open(seen: Scene, rng: random.Random) -> ask.Question:
@@ -45,11 +59,10 @@ def _optional(seen: Scene, rng: random.Random) -> Turn:
     return Turn(ask.with_options(question.text, listed) + OPTION_LETTER, letter)
 
 
-def turn(seen: Scene, rng: random.Random, kind: str, yes: float, near: float) -> Turn:
+def turn(seen: Scene, rng: random.Random, kind: str, dirty: bool) -> Turn:
     """One question of a kind: existence, attribute, open, sign, options, or full (answered by a sentence)."""
-    how = "adversarial" if rng.random() < near else "random"
     if kind == "existence":
-        return _short(ask.some_existence(seen, rng, yes, how))
+        return _short(_existence(seen, rng, dirty))
     if kind == "attribute":
         return _short(ask.some_attribute(seen, rng))
     if kind == "open" or (kind == "sign" and not seen.sign):
@@ -58,7 +71,7 @@ def turn(seen: Scene, rng: random.Random, kind: str, yes: float, near: float) ->
         return _short(ask.open_question(seen, None, "sign"))
     if kind == "options":
         return _optional(seen, rng)
-    choices = (ask.some_existence(seen, rng, yes, how), ask.some_attribute(seen, rng), _open(seen, rng))
+    choices = (_existence(seen, rng, dirty), ask.some_attribute(seen, rng), _open(seen, rng))
     question = rng.choices(choices, (3, 2, 5))[0]
     return Turn(question.text, question.full)
 
@@ -77,7 +90,7 @@ def warm_up(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
     kind = rng.choices(kinds, (0.36, 0.3, 0.08, 0.14, 0.06, 0.06))[0]
     if kind == "caption":
         return [Turn(SHORT, short_caption(seen))]
-    return [turn(seen, rng, kind, 0.5, 0.0)]
+    return [turn(seen, rng, kind, dirty=False)]
 
 
 def mixed(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
@@ -91,4 +104,4 @@ def mixed(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
         return [Turn(SHORT, short_caption(seen))]
     kinds = ("existence", "attribute", "open", "sign", "options", "full")
     asked = rng.choices(kinds, (0.24, 0.16, 0.2, 0.08, 0.2, 0.12), k=4)
-    return [turn(seen, rng, kind, YES, NEAR) for kind in asked]
+    return [turn(seen, rng, kind, dirty=True) for kind in asked]

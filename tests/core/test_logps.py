@@ -36,7 +36,7 @@ def shape(rng: random.Random, picture: Image | None, at: str, prefix: int, branc
     cut = 0 if at == "start" else prefix // 2
     if picture is not None:
         tokens = tokens[:cut] + (IMAGE,) * PATCHES + tokens[cut:]
-    made = tuple(Branch(words(size), tuple(rng.random() < 0.7 for _ in range(size - 1)) + (True,)) for size in branches)
+    made = tuple(Branch(words(n), (*(rng.random() < 0.7 for _ in range(n - 1)), True)) for n in branches)
     return Tree(f"{rng.random()}", picture, tokens, made)
 
 
@@ -65,7 +65,7 @@ def farthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     worst = 0.0
     for name in one.keys() | other.keys():
         a, b = (s.get(name, torch.zeros_like(one.get(name, other.get(name)))) for s in (one, other))
-        worst = max(worst, float((a - b).norm() / max(float(a.norm()), float(b.norm()), 1e-30)) if a.any() or b.any() else 0)
+        worst = max(worst, float((a - b).norm()) / max(float(a.norm()), float(b.norm()), 1e-300))
     return worst
 
 

@@ -106,7 +106,9 @@ NINE: dict[str, Benchmark] = {
 }  # fmt: skip
 
 
-def answers(skill: float, images: int, per_image: int, seed: int, gain: float = 0.0, spread: float = 0.25) -> list[Unit]:
+def answers(
+    skill: float, images: int, per_image: int, seed: int, gain: float = 0.0, spread: float = 0.25
+) -> list[Unit]:
     """Right or wrong answers that share each image's difficulty; `gain` moves some wrong ones to right.
 
     Same `seed`, same images and same luck: two calls that differ in `gain` are a pair.
@@ -126,7 +128,9 @@ def run(
 ) -> list[Outcome]:
     """One outcome per (method, label, gain), seed and benchmark of the nine, the baseline included."""
     return [
-        Outcome(method, label, seed, name, answers(0.6, images, per_image, 100 * seed + place, gain), 0, f"{method}-{name}")
+        Outcome(
+            method, label, seed, name, answers(0.6, images, per_image, 100 * seed + place, gain), 0, f"{method}-{name}"
+        )
         for seed in seeds
         for method, label, gain in [("baseline", "LLaVA-1.5-7B", 0.0), *methods]
         for place, name in enumerate(NINE)

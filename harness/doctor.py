@@ -1,0 +1,99 @@
+"""Is everything all right? The installation, the store, and what the embedded testbed's bases can and cannot do."""
+
+import importlib.util
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+
+from harness import plugins
+from harness.benchmark import Benchmark, totals
+from harness.compare import PACKAGES
+from harness.config import Runtime, Testbed
+from harness.mini import bars as mini
+from harness.mini.oracles import read_scenes
+from harness.plan import Plan, Request, check, plan
+from harness.schedule import execute, pending
+from harness.stages import Bodies, read_units
+from harness.store import Store
+from harness.terminal import watching
+from harness.types import Item, Response, read_jsonl
+
+OURS = ("harness", "methods", "benchmarks", "reports")
+
+
+def installation(root: Path) -> bool:
+    """Print versions, plugins and the store's state; False if something is wrong."""
+    healthy = True
+    typer.echo(f"python {platform.python_version()} on {platform.platform()}")
+    typer.echo("  ".join(f"{name} {metadata.version(name)}" for name in PACKAGES))
+    homes = {}
+    for name in OURS:
+        spec = importlib.util.find_spec(name)
+        homes[name] = Path(spec.origin).parent.parent if spec and spec.origin else None
+    intruders = [f"{name} ({home})" for name, home in homes.items() if home != homes["harness"]]
+    if intruders:
+        healthy = False
+        typer.echo(f"wrong: {', '.join(intruders)} is not ours; another distribution shadows it. Uninstall that.")
+    if importlib.util.find_spec("torchvision"):
+        typer.echo("note: torchvision is installed; its CPU wheels break transformers' LLaVA. Uninstall it on a CPU.")
+    for package in ("methods", "benchmarks"):
+        typer.echo(f"{package}: {', '.join(plugins.names(package))}")
+    damaged = Store(root).verify() if root.is_dir() else {}
+    for name, damage in damaged.items():
+        healthy = False
+        typer.echo(f"wrong: stage {name} in {root}: {'; '.join(damage)}. Delete its folder; it will be made again.")
+    if not damaged:
+        typer.echo(f"store {root}: {len(Store(root).finished()) if root.is_dir() else 0} finished stages, none damaged")
+    return healthy
+
+
+def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bool:
+    """Print every base's own scores with the blank-image baseline beside; False if a bar is not met."""
+    asked = Request((), data=request.data, seeds=len(testbed.models), limit=request.limit, blank=True)
+    check(asked, testbed)
+    store, planned = Store(root), plan(asked, testbed)
+    with watching(quiet=False) as watcher:
+        todo = pending(planned.report, store, planned.steps)
+        execute(todo, Bodies(str(store.root), testbed, asked, runtime), runtime.workers, watcher)
+    values = measured(planned, store, testbed)
+    seeds = range(len(testbed.models))
+    grid = Grid("bar", "between", "over blank by", *(f"base {seed} (blank)" for seed in seeds), box=None)
+    failures = 0
+    for bar in mini.BARS:
+        row = []
+        for seed in seeds:
+            value, blank = values["baseline", seed][bar.metric], values["blank", seed][bar.metric]
+            holds = bar.holds(value, blank)
+            failures += not holds
+            row.append(f"{value:.1f} ({blank:.1f}){'' if holds else ' FAILS'}")
+        over = f"{bar.above_blank:g}" if bar.above_blank > 0 else ""
+        grid.add_row(bar.name, f"{bar.low:g} to {bar.high:g}", over, *row)
+    Console(width=120).print(grid)
+    typer.echo(f"testbed: {testbed.name} (synthetic), {request.limit or testbed.scenes} scenes; {failures} bars fail")
+    return failures == 0
+
+
+def measured(planned: Plan, store: Store, testbed: Testbed) -> Mapping[tuple[str, int], Mapping[str, float]]:
+    """(row, seed) -> metric id -> value, with every sub-score the benchmarks have."""
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for cell in planned.cells:
+        options = testbed.benchmarks.get(cell.benchmark, {})
+        benchmark: Benchmark = plugins.make("benchmarks", cell.benchmark, Benchmark, options)
+        units, _ = read_units(store.path(cell.score.stage) / "units.json")
+        values = found.setdefault((cell.row, cell.seed), {})
+        values |= {name: float(value) for name, value in benchmark.compute(totals(units)).items()}
+        if cell.benchmark == "mme":
+            values["per_subtask"] = 200 * values["mme/perception"] / values["mme/perception_max"]
+        if cell.benchmark == "chair":
+            reads = cell.score.reads
+            items = list(read_jsonl(Item, store.path(reads["items"]) / "items.jsonl"))
+            said = {r.id: r.text for r in read_jsonl(Response, store.path(reads["responses"]) / "responses.jsonl")}
+            scenes = read_scenes(store.path(reads["items"].inputs["data"]) / "scenes.jsonl")
+            shown = [scenes[item.image.sha256] for item in items if item.image]
+            values["plausible"] = mini.plausible(shown, [said[item.id] for item in items])
+    return found

@@ -1,0 +1,67 @@
+"""What a base of the embedded testbed must be able to do, and must not: otherwise a comparison on it says nothing.
+
+A base that cannot see would be judged by its prior, one that makes no errors leaves nothing to correct. So each number
+has a floor and a ceiling, and stands beside what the same base says when it is shown a blank image.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.mini.language import mentions
+from harness.mini.world import CATEGORIES, Scene, home
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One demand: a metric of a benchmark between `low` and `high`, and `above_blank` over the blank image's value."""
+
+    name: str
+    benchmark: str
+    metric: str
+    low: float
+    high: float
+    above_blank: float = 0.0
+
+    def holds(self, value: float, blank: float) -> bool:
+        """Whether a base with this value, and this one on blank images, meets the demand."""
+        return self.low <= value <= self.high and value - blank >= self.above_blank
+
+
+BARS = (
+    Bar("POPE accuracy", "pope", "pope/accuracy_macro3", 78, 90, 15),
+    Bar("POPE adversarial accuracy", "pope", "pope/adversarial/accuracy", 70, 97),
+    Bar("CHAIR_i", "chair", "chair/i@listed", 8, 30, -100),
+    Bar("caption length, words", "chair", "chair/length@listed", 50, 110, -100),
+    Bar("invented objects that fit the scene, over chance", "chair", "plausible", 10, 100, -100),
+    Bar("sign reading", "textvqa", "textvqa/all", 60, 97, 15),
+    Bar("open questions", "gqa", "gqa/all", 60, 97, 15),
+    Bar("options, ScienceQA style", "sqa", "sqa/img", 47, 97, 5),
+    Bar("options, MMBench style, single pass", "mmb", "mmb/single_pass", 35, 97, 5),
+    Bar("options, MMBench style, circular", "mmb", "mmb/circular", 10, 97, 5),
+    Bar("MME perception per subtask", "mme", "per_subtask", 90, 195, 5),
+    Bar("MM-Vet style", "mmvet", "mmvet/all", 20, 95, 5),
+    Bar("MMHal style", "mmhal", "mmhal/rating", 1, 5.5, 0.2),
+)
+
+
+def plausible(scenes: Sequence[Scene], captions: Sequence[str]) -> float:
+    """How much oftener an invented object is a partner of, or at home in, the scene than an absent one is by chance.
+
+    In points of percent; 0 where objects are invented at random. NaN-free: 0 where nothing was invented.
+    """
+    fits: list[bool] = []
+    chance: list[float] = []
+    for scene, caption in zip(scenes, captions, strict=True):
+        present = scene.categories()
+        expected = {CATEGORIES[category].partner for category in present}
+        absent = [category for category in CATEGORIES if category not in present]
+        fit = {category: category in expected or home(category, scene.location) for category in absent}
+        invented = [category for category in mentions(caption) if category in fit]
+        fits += [fit[category] for category in invented]
+        chance += [sum(fit.values()) / len(absent)] * len(invented)
+    return 100 * (sum(fits) - sum(chance)) / len(fits) if fits else 0.0
+
+
+def failed(values: Mapping[str, float], blank: Mapping[str, float]) -> list[str]:
+    """Names of the bars that a base with these values (by metric id) does not meet."""
+    return [bar.name for bar in BARS if not bar.holds(values[bar.metric], blank[bar.metric])]

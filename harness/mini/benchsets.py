@@ -1,0 +1,296 @@
+"""The drawn world's benchmark sets, in the official layouts that benchmarks/ read.
+
+All nine are about the same scenes, so that one image has one digest in all of them. Every set depends on its name,
+the split, the seed and the number of scenes only.
+"""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.mini import opensets
+from harness.mini import questions as ask
+from harness.mini.language import popularity
+from harness.mini.sources import png
+from harness.mini.world import CATEGORIES, SIGNS, Scene, home, scene, seed_of, to_json
+
+# Images (pairs for MME) per thousand scenes; MME's and TextVQA's are fewer where too few scenes have a sign.
+SIZES = {
+    "sqa": 800,
+    "gqa": 1000,
+    "textvqa": 500,
+    "mmvet": 218,
+    "mme": 400,
+    "mmb": 300,
+    "pope": 500,
+    "chair": 600,
+    "mmhal": 96,
+}
+# The MME subtasks that the drawn world can ask about, each with the kinds of its questions.
+MME = {
+    "existence": ("existence",),
+    "count": ("count",),
+    "position": ("position",),
+    "color": ("colour",),
+    "scene": ("location", "weather"),
+    "OCR": ("sign",),
+}
+GQA_SEMANTIC = {"beside": "rel", "location": "global", "weather": "global"}
+GQA_KINDS = ("colour", "count", "position", "size", "action", "location", "weather", "beside")
+MMB_KINDS = ("colour", "object", "location", "beside", "sign")
+ANNOTATORS = 10
+
+
+class Pictures:
+    """The scenes of one set; draws into its folder and remembers what each image shows."""
+
+    def __init__(self, folder: Path, space: str, scenes: int) -> None:
+        self.folder = folder
+        self.space = space
+        self.scenes = scenes
+        self.lines: list[str] = []
+
+    def all(self) -> Iterator[tuple[str, Scene]]:
+        """Every scene with the name its image gets, in order."""
+        for number in range(self.scenes):
+            yield f"{number:06d}", scene(f"{self.space}/{number}")
+
+    def data(self, seen: Scene, file: str) -> bytes:
+        """The image as a PNG file that `scenes.jsonl` lists under the name `file`."""
+        data = png(seen)
+        record = {"image": file, "sha256": hashlib.sha256(data).hexdigest(), "scene": to_json(seen)}
+        self.lines.append(json.dumps(record, sort_keys=True) + "\n")
+        return data
+
+    def draw(self, seen: Scene, file: str) -> str:
+        """Write the image into the folder; returns its name without folders."""
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.data(seen, file))
+        return path.name
+
+    def write(self, file: str, text: str) -> None:
+        """Write a text file into the folder."""
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+    def json(self, file: str, content: object) -> None:
+        """Write a JSON file into the folder."""
+        self.write(file, json.dumps(content, indent=1) + "\n")
+
+
+def write_benchmark(name: str, seed: int, scenes: int, folder: Path, split: str = "benchmark") -> None:
+    """Write a benchmark's set as its official files, and `scenes.jsonl`, which says what each image shows.
+
+    `split` is a namespace of the world ("benchmark", "tuning-benchmark"). Each set has its share of `scenes`.
+    """
+    writers: dict[str, Callable[[Pictures, int], None]] = {
+        "sqa": _sqa,
+        "gqa": _gqa,
+        "textvqa": _textvqa,
+        "mmvet": _mmvet,
+        "mme": _mme,
+        "mmb": _mmb,
+        "pope": _pope,
+        "chair": _chair,
+        "mmhal": _mmhal,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = Pictures(folder, f"{split}/{seed}", scenes)
+    writers[name](pictures, max(1, round(SIZES[name] * scenes / 1000)))
+    pictures.write("scenes.jsonl", "".join(pictures.lines))
+
+
+def _rng(benchmark: str, seen: Scene) -> random.Random:
+    return random.Random(seed_of(f"{benchmark}/{seen.name}"))
+
+
+def negatives(seen: Scene, rng: random.Random, how: str) -> list[str]:
+    """Three absent categories, chosen as POPE does: any, the most frequent, or those that go with what is there."""
+    missing = ask.absent_objects(seen)
+    if how == "popular":
+        return [category for category in popularity() if category in missing][:3]
+    rng.shuffle(missing)
+    if how == "adversarial":
+        partners = {CATEGORIES[category].partner for category in seen.categories()}
+        missing.sort(key=lambda category: (category not in partners, not home(category, seen.location)))
+    return missing[:3]
+
+
+def _pope(pictures: Pictures, n: int) -> None:
+    """Three present and three absent objects per image, in turn; the present ones are the same in all splits."""
+    rows: dict[str, list[dict[str, Any]]] = {how: [] for how in ("random", "popular", "adversarial")}
+    for name, seen in list(pictures.all())[:n]:
+        rng = _rng("pope", seen)
+        image = pictures.draw(seen, f"val2014/{name}.png")
+        present = rng.sample(seen.categories(), 3)
+        for how, split in rows.items():
+            for there, not_there in zip(present, negatives(seen, rng, how), strict=True):
+                for category in (there, not_there):
+                    question = ask.existence(seen, category)
+                    row = {"question_id": len(split) + 1, "image": image, "text": question.text}
+                    split.append(row | {"label": question.value})
+    for how, split in rows.items():
+        pictures.write(f"coco_pope_{how}.json", "".join(json.dumps(row) + "\n" for row in split))
+
+
+def _chair(pictures: Pictures, n: int) -> None:
+    gold = {}
+    for name, seen in list(pictures.all())[:n]:
+        pictures.draw(seen, f"images/{name}.png")
+        gold[name] = sorted(seen.categories())
+    pictures.json("gt_objects.json", gold)
+    pictures.write("synonyms.txt", "".join(f"{name}, {kind.plural}\n" for name, kind in CATEGORIES.items()))
+
+
+def _mme_pair(seen: Scene, rng: random.Random, kind: str) -> tuple[ask.Question, ask.Question]:
+    """A question whose answer is yes and one whose answer is no."""
+    if kind == "existence":
+        return ask.some_existence(seen, rng, 1.0), ask.some_existence(seen, rng, 0.0)
+    thing = None if kind in ask.OF_SCENE else rng.choice(seen.things)
+    truth = ask.open_question(seen, thing, kind)
+    wrong = rng.choice(ask.alternatives(truth))
+    return ask.attribute(seen, thing, kind, truth.value), ask.attribute(seen, thing, kind, wrong)
+
+
+def _mme(pictures: Pictures, n: int) -> None:
+    """Two questions an image; every subtask has scenes of its own."""
+    scenes = list(pictures.all())
+    each = max(1, round(n / len(MME)))
+    for subtask in sorted(MME, key=lambda name: name != "OCR"):  # first, since only scenes with a sign will do
+        able = [pair for pair in scenes if subtask != "OCR" or pair[1].sign]
+        for name, seen in able[:each]:
+            rng = _rng(f"mme/{subtask}", seen)
+            pictures.draw(seen, f"{subtask}/{name}.png")
+            pair = _mme_pair(seen, rng, rng.choice(MME[subtask]))
+            lines = [f"{question.text} Please answer yes or no.\t{question.short}\n" for question in pair]
+            pictures.write(f"{subtask}/{name}.txt", "".join(lines))
+        scenes = [pair for pair in scenes if pair not in able[:each]] or scenes
+
+
+def _choices(
+    seen: Scene, rng: random.Random, kinds: tuple[str, ...], wrong: tuple[int, ...]
+) -> tuple[ask.Question, list[str], str]:
+    """A question with one true and some wrong options, and the true one's letter; `wrong` are their numbers."""
+    kind = rng.choice([kind for kind in kinds if kind != "sign" or seen.sign])
+    question = _asked(seen, rng, kind)
+    pool = list(ask.alternatives(question))
+    if question.kind in ("object", "beside"):
+        pool = ask.absent_objects(seen)
+    listed, letter = ask.options(question, rng.sample(pool, min(len(pool), rng.choice(wrong))), rng)
+    return question, listed, letter
+
+
+def _asked(seen: Scene, rng: random.Random, kind: str) -> ask.Question:
+    """A question of that kind, or where the scene has nothing to ask so one about a colour."""
+    if kind == "object":
+        return ask.which_object(seen, rng.choice(seen.categories()))
+    if kind == "beside":
+        pairs = [ask.beside(seen, thing, side) for thing in seen.things for side in ("left", "right")]
+        found = [question for question in pairs if question]
+        return rng.choice(found) if found else ask.some_open(seen, rng, "colour")
+    if kind == "action" and not any(thing.action for thing in seen.things):
+        return ask.some_open(seen, rng, "colour")
+    return ask.some_open(seen, rng, kind)
+
+
+def _mmb(pictures: Pictures, n: int) -> None:
+    """Four options each; the reader makes the circular passes."""
+    file = io.StringIO()
+    columns = ("index", "question", "hint", *ask.LETTERS, "answer", "category", "image", "source", "l2-category")
+    table = csv.writer(file, delimiter="\t", lineterminator="\n")
+    table.writerow((*columns, "comment", "split"))
+    for number, (name, seen) in enumerate(list(pictures.all())[:n], 1):
+        question, listed, letter = _choices(seen, _rng("mmb", seen), MMB_KINDS, (3,))
+        image = base64.b64encode(pictures.data(seen, f"{name}.png")).decode()
+        level = "instance" if question.subject or question.kind == "object" else "image"
+        row = (number, question.text, "", *listed, letter, question.kind, image, "mini", level, "", "dev")
+        table.writerow(row)
+    pictures.write("mmbench_dev_20230712.tsv", file.getvalue())
+
+
+def _sqa(pictures: Pictures, n: int) -> None:
+    kinds = (*GQA_KINDS, "object", "sign")
+    problems = {}
+    for number, (_, seen) in enumerate(list(pictures.all())[:n], 1):
+        question, listed, letter = _choices(seen, _rng("sqa", seen), kinds, (1, 2, 3))
+        image = pictures.draw(seen, f"images/test/{number}/image.png")
+        problems[str(number)] = {
+            "question": question.text,
+            "choices": listed,
+            "answer": ask.LETTERS.index(letter),
+            "hint": "",
+            "image": image,
+            "task": "closed choice",
+            "grade": "",
+            "subject": "",
+            "topic": question.kind,
+            "category": "",
+            "skill": "",
+            "lecture": "",
+            "solution": question.full,
+            "split": "test",
+        }
+    pictures.json("problems.json", problems)
+    pictures.json("pid_splits.json", {"test": list(problems)})
+
+
+def _gqa(pictures: Pictures, n: int) -> None:
+    rows = {}
+    for number, (name, seen) in enumerate(list(pictures.all())[:n]):
+        question = _asked(seen, _rng("gqa", seen), GQA_KINDS[number % len(GQA_KINDS)])
+        pictures.draw(seen, f"images/{name}.png")
+        types = {"detailed": question.kind, "structural": "query", "semantic": GQA_SEMANTIC.get(question.kind, "attr")}
+        rows[name] = {
+            "question": question.text,
+            "answer": question.value.lower(),
+            "fullAnswer": question.full,
+            "imageId": name,
+            "isBalanced": True,
+            "types": types,
+        }
+    pictures.json("testdev_balanced_questions.json", rows)
+
+
+def _textvqa(pictures: Pictures, n: int) -> None:
+    """Reading a sign. The OCR file lists no token, so that the prompt does not give the answer away."""
+    rows = []
+    for name, seen in [pair for pair in pictures.all() if pair[1].sign][:n]:
+        rng = _rng("textvqa", seen)
+        question = ask.open_question(seen, None, "sign")
+        pictures.draw(seen, f"train_images/{name}.png")
+        truth = question.value.lower()
+        near = [word.lower() for word in SIGNS if word[:2] == question.value[:2] and word != question.value]
+        slips = [rng.choice([*near, "unanswerable"]) for _ in range(rng.choice((0, 1, 2)))]
+        answers = [*slips, *[truth] * (ANNOTATORS - len(slips))]
+        rng.shuffle(answers)
+        row = {"question_id": int(name), "question": question.text, "image_id": name, "answers": answers}
+        rows.append(row | {"image_classes": [], "set_name": "val"})
+    pictures.json("TextVQA_0.5.1_val.json", {"dataset_type": "val", "dataset_version": "0.5.1", "data": rows})
+    read = [{"image_id": row["image_id"], "ocr_tokens": [], "ocr_info": []} for row in rows]
+    pictures.json("TextVQA_Rosetta_OCR_v0.2_val.json", {"data": read})
+
+
+def _mmvet(pictures: Pictures, n: int) -> None:
+    rows = {}
+    for number, (name, seen) in enumerate(list(pictures.all())[:n]):
+        image = pictures.draw(seen, f"images/{name}.png")
+        asked = opensets.mmvet(seen, number, _rng("mmvet", seen))
+        rows[f"v1_{number}"] = {"imagename": image, "imagesource": "mini", **asked}
+    pictures.json("mm-vet.json", rows)
+
+
+def _mmhal(pictures: Pictures, n: int) -> None:
+    rows = []
+    for number, (name, seen) in enumerate(list(pictures.all())[: (n + 7) // 8 * 8]):
+        pictures.draw(seen, f"images/{name}.png")
+        asked = opensets.mmhal(seen, number, _rng("mmhal", seen))
+        rows.append({"image_id": name, "image_src": "", **asked, "model_answer": ""})
+    pictures.json("response_template.json", rows)
