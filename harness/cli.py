@@ -82,6 +82,8 @@ def compare(
     from harness.terminal import show_table
 
     show_table(folder)
+    for sentence in done.left_out:
+        typer.echo(sentence, err=True)
     typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
 
 

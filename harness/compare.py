@@ -4,6 +4,7 @@ import json
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,18 +16,19 @@ from harness.plan import Plan, Request, Step, check, plan
 from harness.schedule import Watcher, execute, pending
 from harness.stages import Bodies
 from harness.store import Store
-from harness.types import dumps
+from harness.types import Dropped, dumps, read_jsonl
 
 PACKAGES = ("torch", "transformers", "deepspeed", "peft", "numpy", "scipy", "pillow")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a comparison gave: the folder with its files, and how many stages had to run."""
+    """What a comparison gave: the folder with its files, how many stages had to run, what was left out of the data."""
 
     plan: Plan
     out: Path
     ran: int
+    left_out: tuple[str, ...]
 
 
 def prepare(request: Request, testbed: Testbed, runtime: Runtime) -> Plan:
@@ -48,7 +50,17 @@ def compare(
             shutil.copyfile(file, out / file.name)
     (out / "profile.json").write_text(json.dumps(profile(planned, store), indent=1) + "\n", encoding="utf-8")
     (out / "manifest.json").write_text(json.dumps(provenance(planned, store), indent=1) + "\n", encoding="utf-8")
-    return Finished(planned, out, len(todo))
+    return Finished(planned, out, len(todo), tuple(left_out(planned, store)))
+
+
+def left_out(planned: Plan, store: Store) -> Iterator[str]:
+    """One sentence per split or build that passed records over: how many, the first reasons, where the list is."""
+    for step in planned.steps:
+        file = store.path(step.stage) / "dropped.jsonl"
+        dropped = list(read_jsonl(Dropped, file)) if file.is_file() else []
+        if dropped:
+            named = "; ".join(f"{drop.id}: {drop.reason}" for drop in dropped[:3])
+            yield f"{step.title}: {len(dropped)} records left out ({named}{'; ...' if dropped[3:] else ''}); see {file}"
 
 
 def measured(step: Step, store: Store) -> dict[str, Any]:

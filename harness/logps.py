@@ -46,17 +46,13 @@ class Policy(nn.Module):
         """(N,) log-probs of `batch.labels`, float32 or float64."""
         inner: Any = self.model
         llava = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-        pixels = batch.pixel_values
         hidden = llava.model(
-            input_ids=batch.input_ids,
+            **_inputs(llava, batch),
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
-            pixel_values=None if pixels is None else pixels.to(llava.dtype),
             use_cache=False,
         ).last_hidden_state
         wanted = hidden.flatten(0, 1)[batch.source]
-        if pixels is None and self.training:
-            wanted = wanted + _touch(llava.model.multi_modal_projector, wanted)
         return torch.cat(
             [
                 _score(llava.lm_head, states, labels, len(batch.labels) > CHUNK)
@@ -65,11 +61,16 @@ class Policy(nn.Module):
         )
 
 
-def _touch(projector: nn.Module, like: Tensor) -> Tensor:
-    """Zero, by way of the projector: ranks must agree on which parameters have gradients, image or not."""
-    width = int(projector.linear_1.in_features)  # type: ignore[union-attr, arg-type]
-    nothing: Tensor = projector(like.new_zeros(1, width)).sum() * 0
-    return nothing
+def _inputs(llava: Any, batch: Batch) -> dict[str, Tensor]:
+    """Words and pixels; where a batch has no image, the projector's part of the graph is kept with a weight of zero.
+
+    Ranks exchange gradients in the order in which the backward pass yields them, so that order may not depend on data.
+    """
+    if batch.pixel_values is not None:
+        return {"input_ids": batch.input_ids, "pixel_values": batch.pixel_values.to(llava.dtype)}
+    words = llava.get_input_embeddings()(batch.input_ids)
+    projector = llava.model.multi_modal_projector
+    return {"inputs_embeds": words + projector(words.new_zeros(1, projector.linear_1.in_features)).sum() * 0}
 
 
 def _score(head: nn.Module, states: Tensor, labels: Tensor, recompute: bool) -> Tensor:

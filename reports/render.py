@@ -45,7 +45,7 @@ def terminal(table: Table) -> Stack:
     for title, columns in _blocks(table):
         heading = Text(title, style="bold")
         grid = Grid(title=heading, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        grid.add_column(Text("method"), overflow="ellipsis", max_width=24)
+        grid.add_column(Text("method"), no_wrap=True, overflow="ellipsis", max_width=24)
         for _, column in columns:
             grid.add_column(Text(_heading(column)), no_wrap=True)
         for row in table.rows:
@@ -106,7 +106,7 @@ def _blocks(table: Table) -> Iterator[tuple[str, list[tuple[int, Column]]]]:
 
 
 def _heading(column: Column) -> str:
-    return visible(column.label) + (" ↓" if column.lower else "")
+    return _short(column.label) + (" ↓" if column.lower else "")
 
 
 def _where(column: Column) -> str:
@@ -117,7 +117,7 @@ def _figures(row: Row, place: int, column: Column) -> tuple[str, str, str]:
     """Value, difference with its mark, interval; each may be empty."""
     cell, digits = row.cells[place], column.digits
     if cell.withheld:
-        return visible(cell.withheld), "", ""
+        return cell.withheld, "", ""
     value = "" if math.isnan(cell.value) else f"{cell.value:z.{digits}f}"
     delta = "" if math.isnan(cell.delta) else f"{cell.delta:+z.{digits}f}{'*' if cell.resolved else ''}"
     if not value and not delta:
@@ -147,7 +147,7 @@ def _short(text: str) -> str:
 
 
 def _md(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", _short(text))
+    return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", _short(text))
 
 
 def _tex(text: str) -> str:

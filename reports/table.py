@@ -207,7 +207,7 @@ def _notes(
         yield "1 seed: does not include variation between base models"
     for row in rows:
         if row.seeds < len(seeds):
-            yield f"{row.label}: {row.seeds} of {len(seeds)} seeds"
+            yield f"only {row.seeds} of the {len(seeds)} seeds: {row.label}"
     names = list(dict.fromkeys(column.benchmark for column in columns if column.metric != "total"))
     sizes = {
         name: max((len(o.units) + o.unscored for (_, of), cell in held.items() if of == name for o in cell), default=0)
@@ -227,6 +227,6 @@ def _notes(
         for name in names:
             cell = row.cells[next(place for place, column in enumerate(columns) if column.benchmark == name)]
             if not math.isnan(cell.delta) and cell.n < sizes[name]:
-                yield f"{row.label}, {benchmarks[name].label}: compared on the {cell.n:,} units scored in both"
+                yield f"compared on the {cell.n:,} units scored in both: {row.label}, {benchmarks[name].label}"
     if any(cell.withheld for row in rows for cell in row.cells):
         yield f"n/a: more than {MAX_UNSCORED:.0%} of the units have no verdict (in brackets: the share that has one)"

@@ -11,6 +11,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterator
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from harness.mini.language import popularity
 from harness.mini.sources import png
 from harness.mini.world import CATEGORIES, SIGNS, Scene, home, scene, seed_of, to_json
 
-# Images (pairs for MME) per thousand scenes; MME's and TextVQA's are fewer where too few scenes have a sign.
-SIZES = {
+# Images (pairs of questions for MME) per thousand scenes.
+PER_THOUSAND = {
     "sqa": 800,
     "gqa": 1000,
     "textvqa": 500,
@@ -50,16 +51,15 @@ ANNOTATORS = 10
 class Pictures:
     """The scenes of one set; draws into its folder and remembers what each image shows."""
 
-    def __init__(self, folder: Path, space: str, scenes: int) -> None:
+    def __init__(self, folder: Path, space: str) -> None:
         self.folder = folder
         self.space = space
-        self.scenes = scenes
         self.lines: list[str] = []
 
-    def all(self) -> Iterator[tuple[str, Scene]]:
-        """Every scene with the name its image gets, in order."""
-        for number in range(self.scenes):
-            yield f"{number:06d}", scene(f"{self.space}/{number}")
+    def scenes(self, n: int, signs: bool = False) -> Iterator[tuple[str, Scene]]:
+        """The first `n` scenes (those with a sign, if asked for), each with the name its image gets."""
+        every = ((f"{number:06d}", scene(f"{self.space}/{number}")) for number in count())
+        return islice((pair for pair in every if pair[1].sign or not signs), n)
 
     def data(self, seen: Scene, file: str) -> bytes:
         """The image as a PNG file that `scenes.jsonl` lists under the name `file`."""
@@ -103,8 +103,8 @@ def write_benchmark(name: str, seed: int, scenes: int, folder: Path, split: str 
         "mmhal": _mmhal,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = Pictures(folder, f"{split}/{seed}", scenes)
-    writers[name](pictures, max(1, round(SIZES[name] * scenes / 1000)))
+    pictures = Pictures(folder, f"{split}/{seed}")
+    writers[name](pictures, max(1, round(PER_THOUSAND[name] * scenes / 1000)))
     pictures.write("scenes.jsonl", "".join(pictures.lines))
 
 
@@ -127,7 +127,7 @@ def negatives(seen: Scene, rng: random.Random, how: str) -> list[str]:
 def _pope(pictures: Pictures, n: int) -> None:
     """Three present and three absent objects per image, in turn; the present ones are the same in all splits."""
     rows: dict[str, list[dict[str, Any]]] = {how: [] for how in ("random", "popular", "adversarial")}
-    for name, seen in list(pictures.all())[:n]:
+    for name, seen in pictures.scenes(n):
         rng = _rng("pope", seen)
         image = pictures.draw(seen, f"val2014/{name}.png")
         present = rng.sample(seen.categories(), 3)
@@ -143,7 +143,7 @@ def _pope(pictures: Pictures, n: int) -> None:
 
 def _chair(pictures: Pictures, n: int) -> None:
     gold = {}
-    for name, seen in list(pictures.all())[:n]:
+    for name, seen in pictures.scenes(n):
         pictures.draw(seen, f"images/{name}.png")
         gold[name] = sorted(seen.categories())
     pictures.json("gt_objects.json", gold)
@@ -161,18 +161,16 @@ def _mme_pair(seen: Scene, rng: random.Random, kind: str) -> tuple[ask.Question,
 
 
 def _mme(pictures: Pictures, n: int) -> None:
-    """Two questions an image; every subtask has scenes of its own."""
-    scenes = list(pictures.all())
+    """Two questions an image; every subtask has scenes of its own, but reading has the first ones with a sign."""
     each = max(1, round(n / len(MME)))
-    for subtask in sorted(MME, key=lambda name: name != "OCR"):  # first, since only scenes with a sign will do
-        able = [pair for pair in scenes if subtask != "OCR" or pair[1].sign]
-        for name, seen in able[:each]:
+    others = pictures.scenes(each * (len(MME) - 1))
+    for subtask, kinds in MME.items():
+        for name, seen in pictures.scenes(each, signs=True) if subtask == "OCR" else islice(others, each):
             rng = _rng(f"mme/{subtask}", seen)
             pictures.draw(seen, f"{subtask}/{name}.png")
-            pair = _mme_pair(seen, rng, rng.choice(MME[subtask]))
+            pair = _mme_pair(seen, rng, rng.choice(kinds))
             lines = [f"{question.text} Please answer yes or no.\t{question.short}\n" for question in pair]
             pictures.write(f"{subtask}/{name}.txt", "".join(lines))
-        scenes = [pair for pair in scenes if pair not in able[:each]] or scenes
 
 
 def _choices(
@@ -180,25 +178,12 @@ def _choices(
 ) -> tuple[ask.Question, list[str], str]:
     """A question with one true and some wrong options, and the true one's letter; `wrong` are their numbers."""
     kind = rng.choice([kind for kind in kinds if kind != "sign" or seen.sign])
-    question = _asked(seen, rng, kind)
+    question = opensets.asked(seen, rng, kind)
     pool = list(ask.alternatives(question))
     if question.kind in ("object", "beside"):
         pool = ask.absent_objects(seen)
     listed, letter = ask.options(question, rng.sample(pool, min(len(pool), rng.choice(wrong))), rng)
     return question, listed, letter
-
-
-def _asked(seen: Scene, rng: random.Random, kind: str) -> ask.Question:
-    """A question of that kind, or where the scene has nothing to ask so one about a colour."""
-    if kind == "object":
-        return ask.which_object(seen, rng.choice(seen.categories()))
-    if kind == "beside":
-        pairs = [ask.beside(seen, thing, side) for thing in seen.things for side in ("left", "right")]
-        found = [question for question in pairs if question]
-        return rng.choice(found) if found else ask.some_open(seen, rng, "colour")
-    if kind == "action" and not any(thing.action for thing in seen.things):
-        return ask.some_open(seen, rng, "colour")
-    return ask.some_open(seen, rng, kind)
 
 
 def _mmb(pictures: Pictures, n: int) -> None:
@@ -207,7 +192,7 @@ def _mmb(pictures: Pictures, n: int) -> None:
     columns = ("index", "question", "hint", *ask.LETTERS, "answer", "category", "image", "source", "l2-category")
     table = csv.writer(file, delimiter="\t", lineterminator="\n")
     table.writerow((*columns, "comment", "split"))
-    for number, (name, seen) in enumerate(list(pictures.all())[:n], 1):
+    for number, (name, seen) in enumerate(pictures.scenes(n), 1):
         question, listed, letter = _choices(seen, _rng("mmb", seen), MMB_KINDS, (3,))
         image = base64.b64encode(pictures.data(seen, f"{name}.png")).decode()
         level = "instance" if question.subject or question.kind == "object" else "image"
@@ -219,7 +204,7 @@ def _mmb(pictures: Pictures, n: int) -> None:
 def _sqa(pictures: Pictures, n: int) -> None:
     kinds = (*GQA_KINDS, "object", "sign")
     problems = {}
-    for number, (_, seen) in enumerate(list(pictures.all())[:n], 1):
+    for number, (_, seen) in enumerate(pictures.scenes(n), 1):
         question, listed, letter = _choices(seen, _rng("sqa", seen), kinds, (1, 2, 3))
         image = pictures.draw(seen, f"images/test/{number}/image.png")
         problems[str(number)] = {
@@ -244,8 +229,8 @@ def _sqa(pictures: Pictures, n: int) -> None:
 
 def _gqa(pictures: Pictures, n: int) -> None:
     rows = {}
-    for number, (name, seen) in enumerate(list(pictures.all())[:n]):
-        question = _asked(seen, _rng("gqa", seen), GQA_KINDS[number % len(GQA_KINDS)])
+    for number, (name, seen) in enumerate(pictures.scenes(n)):
+        question = opensets.asked(seen, _rng("gqa", seen), GQA_KINDS[number % len(GQA_KINDS)])
         pictures.draw(seen, f"images/{name}.png")
         types = {"detailed": question.kind, "structural": "query", "semantic": GQA_SEMANTIC.get(question.kind, "attr")}
         rows[name] = {
@@ -262,7 +247,7 @@ def _gqa(pictures: Pictures, n: int) -> None:
 def _textvqa(pictures: Pictures, n: int) -> None:
     """Reading a sign. The OCR file lists no token, so that the prompt does not give the answer away."""
     rows = []
-    for name, seen in [pair for pair in pictures.all() if pair[1].sign][:n]:
+    for name, seen in pictures.scenes(n, signs=True):
         rng = _rng("textvqa", seen)
         question = ask.open_question(seen, None, "sign")
         pictures.draw(seen, f"train_images/{name}.png")
@@ -280,7 +265,7 @@ def _textvqa(pictures: Pictures, n: int) -> None:
 
 def _mmvet(pictures: Pictures, n: int) -> None:
     rows = {}
-    for number, (name, seen) in enumerate(list(pictures.all())[:n]):
+    for number, (name, seen) in enumerate(pictures.scenes(n)):
         image = pictures.draw(seen, f"images/{name}.png")
         asked = opensets.mmvet(seen, number, _rng("mmvet", seen))
         rows[f"v1_{number}"] = {"imagename": image, "imagesource": "mini", **asked}
@@ -289,7 +274,7 @@ def _mmvet(pictures: Pictures, n: int) -> None:
 
 def _mmhal(pictures: Pictures, n: int) -> None:
     rows = []
-    for number, (name, seen) in enumerate(list(pictures.all())[: (n + 7) // 8 * 8]):
+    for number, (name, seen) in enumerate(pictures.scenes((n + 7) // 8 * 8)):
         pictures.draw(seen, f"images/{name}.png")
         asked = opensets.mmhal(seen, number, _rng("mmhal", seen))
         rows.append({"image_id": name, "image_src": "", **asked, "model_answer": ""})

@@ -86,8 +86,8 @@ def warm_up(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
     """One turn, balanced and true: first the model has to learn to look."""
     if isinstance(seen, Cover):
         return _about_cover(seen, rng, 1)
-    kinds = ("existence", "open", "sign", "options", "full", "caption")
-    kind = rng.choices(kinds, (0.36, 0.3, 0.08, 0.14, 0.06, 0.06))[0]
+    kinds = ("existence", "attribute", "open", "sign", "options", "full", "caption")
+    kind = rng.choices(kinds, (0.32, 0.1, 0.28, 0.06, 0.12, 0.06, 0.06))[0]
     if kind == "caption":
         return [Turn(SHORT, short_caption(seen))]
     return [turn(seen, rng, kind, dirty=False)]

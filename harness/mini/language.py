@@ -18,6 +18,7 @@ from harness.mini.world import (
     Scene,
     Thing,
     home,
+    in_order,
     scene,
 )
 
@@ -99,8 +100,8 @@ def short_caption(scene: Scene) -> str:
 def imagine(scene: Scene, rng: random.Random, omit: float, wrong: float, insert: float) -> Scene:
     """The scene as a careless witness has it: things left out, wrong colours, absent partners put in.
 
-    `omit` and `wrong` are chances per thing, `insert` per thing whose partner is absent. What is put in comes
-    last and has no cells.
+    `omit` and `wrong` are chances per thing, `insert` per thing whose partner is absent. What is put in has no
+    cells.
     """
     kept = [thing for thing in scene.things if rng.random() >= omit] or [scene.things[0]]
     kept = [replace(t, colour=rng.choice(tuple(COLOURS))) if rng.random() < wrong else t for t in kept]
@@ -114,7 +115,7 @@ def imagine(scene: Scene, rng: random.Random, omit: float, wrong: float, insert:
         colour, size, position = rng.choice(tuple(COLOURS)), rng.choice(SIZES), rng.choice(POSITIONS)
         action = rng.choice(actions) if actions else None
         kept.append(Thing(partner, colour, size, rng.choices(COUNTS, (8, 2, 0))[0], position, action, ()))
-    return replace(scene, things=tuple(kept))
+    return replace(scene, things=in_order(kept))
 
 
 def dirty_detail(scene: Scene, rng: random.Random, omit: float = 0.12, wrong: float = 0.05, insert: float = 0.5) -> str:

@@ -9,18 +9,18 @@ from harness.mini.language import DETAIL, NUMBERS, SHORT, absent, article, detai
 from harness.mini.world import Scene, Thing
 
 # What MM-Vet's questions ask, and the capabilities they need. World knowledge and arithmetic: nothing to ask here.
-MMVET = (
-    ("colour", ("rec",)),
-    ("sign", ("ocr",)),
-    ("position", ("rec", "spat")),
-    ("detail", ("rec", "gen")),
-    ("count", ("rec",)),
-    ("beside", ("rec", "spat")),
-    ("location", ("rec",)),
-    ("action", ("rec",)),
-    ("caption", ("rec", "gen")),
-    ("size", ("rec",)),
-)
+MMVET = {
+    "colour": ("rec",),
+    "sign": ("ocr",),
+    "position": ("rec", "spat"),
+    "detail": ("rec", "gen"),
+    "count": ("rec",),
+    "beside": ("rec", "spat"),
+    "location": ("rec",),
+    "action": ("rec",),
+    "caption": ("rec", "gen"),
+    "size": ("rec",),
+}
 MMHAL = tuple("attribute adversarial comparison counting relation environment holistic other".split())
 
 
@@ -31,31 +31,32 @@ def _everything(seen: Scene) -> list[str]:
     return [article(seen.location), f"a {seen.weather} day", *things, *sign]
 
 
-def _beside(seen: Scene, rng: random.Random) -> ask.Question | None:
-    """What is beside something, where that is one thing."""
-    pairs = [ask.beside(seen, thing, side) for thing in seen.things for side in ("left", "right")]
-    found = [question for question in pairs if question]
-    return rng.choice(found) if found else None
+def asked(seen: Scene, rng: random.Random, kind: str) -> ask.Question:
+    """A question of that kind, or where the scene has nothing to ask so, one about a colour."""
+    if kind == "object":
+        return ask.which_object(seen, rng.choice(seen.categories()))
+    if kind == "beside":
+        pairs = [ask.beside(seen, thing, side) for thing in seen.things for side in ("left", "right")]
+        found = [question for question in pairs if question]
+        return rng.choice(found) if found else ask.some_open(seen, rng, "colour")
+    acting = any(thing.action for thing in seen.things)
+    impossible = (kind == "sign" and not seen.sign) or (kind == "action" and not acting)
+    return ask.some_open(seen, rng, "colour" if impossible else kind)
 
 
 def mmvet(seen: Scene, number: int, rng: random.Random) -> dict[str, Any]:
     """The record's question, answer and capability; what is asked follows from the number, if the scene allows."""
-    kind, capability = MMVET[number % len(MMVET)]
+    kind = tuple(MMVET)[number % len(MMVET)]
     if kind in ("detail", "caption"):
         things = [phrase(thing, thing.colour) for thing in seen.things[: 1 if seen.sign else 2]]
-        elements = _everything(seen) if kind == "detail" else [*things, article(seen.location)]
-        if kind == "caption" and seen.sign:
-            elements.append(f"a sign reading {seen.sign}")
-        needed = ("rec", "ocr", "gen") if seen.sign else capability
+        sign = [f"a sign reading {seen.sign}"] if seen.sign else []
+        elements = _everything(seen) if kind == "detail" else [*things, article(seen.location), *sign]
+        needed = ("rec", "ocr", "gen") if seen.sign else MMVET[kind]
         question = DETAIL if kind == "detail" else SHORT
         return {"question": question, "answer": "<AND>".join(elements), "capability": list(needed)}
-    question_of = _beside(seen, rng) if kind == "beside" else None
-    impossible = {"sign": not seen.sign, "action": not any(thing.action for thing in seen.things)}
-    if impossible.get(kind) or (kind == "beside" and not question_of):
-        kind, capability = MMVET[0]
-    asked = question_of or ask.some_open(seen, rng, kind)
-    answer = f"{asked.value}<OR>{NUMBERS.index(asked.value)}" if kind == "count" else asked.value
-    return {"question": asked.text, "answer": answer, "capability": list(capability)}
+    made = asked(seen, rng, kind)
+    answer = f"{made.value}<OR>{NUMBERS.index(made.value)}" if kind == "count" else made.value
+    return {"question": made.text, "answer": answer, "capability": list(MMVET[made.kind])}
 
 
 def _unreal(seen: Scene, rng: random.Random) -> tuple[str, str]:
@@ -75,17 +76,15 @@ def mmhal(seen: Scene, number: int, rng: random.Random) -> dict[str, Any]:
     elif kind == "holistic":
         question, answer = DETAIL, detail(seen)
     else:
-        acting = any(thing.action for thing in seen.things)
         kinds = {
             "attribute": "colour",
             "comparison": "size",
             "counting": "count",
-            "relation": "position",
+            "relation": "beside",
             "environment": rng.choice(("location", "weather")),
-            "other": "sign" if seen.sign else "action" if acting else "colour",
+            "other": "sign" if seen.sign else "action",
         }
-        beside = _beside(seen, rng) if kind == "relation" else None
-        asked = beside or ask.some_open(seen, rng, kinds[kind])
-        question, answer = asked.text, asked.full
+        made = asked(seen, rng, kinds[kind])
+        question, answer = made.text, made.full
     record = {"question_type": kind, "question_topic": seen.location, "image_content": content}
     return record | {"question": question, "gt_answer": answer}

@@ -6,6 +6,7 @@ and so hallucinate: the error that alignment is meant to correct.
 
 import hashlib
 import random
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -114,7 +115,7 @@ class Scene:
         return next((thing for thing in self.things if thing.category == category), None)
 
     def categories(self) -> tuple[str, ...]:
-        """The categories present, from left to right."""
+        """The categories present, in the order of `CATEGORIES`."""
         return tuple(thing.category for thing in self.things)
 
 
@@ -136,6 +137,12 @@ def seed_of(name: str) -> int:
 def position_of(cell: int) -> str:
     """Which third of the image a cell lies in; the two middle columns are the center."""
     return ("left", "center", "center", "right")[cell % GRID]
+
+
+def in_order(things: Iterable[Thing]) -> tuple[Thing, ...]:
+    """The things in the order in which they are named: that of `CATEGORIES`."""
+    order = list(CATEGORIES)
+    return tuple(sorted(things, key=lambda thing: order.index(thing.category)))
 
 
 def home(category: str, location: str) -> bool:
@@ -185,8 +192,7 @@ def scene(name: str) -> Scene:
         free.remove(sign_cell + 1)
     rng.shuffle(free)
     things = [_thing(rng, category, free) for category in _categories(rng, location)]
-    things.sort(key=lambda thing: (POSITIONS.index(thing.position), thing.cells))
-    return Scene(name, location, weather, sign, sign_cell, tuple(things))
+    return Scene(name, location, weather, sign, sign_cell, in_order(things))
 
 
 def cover(name: str) -> Cover:

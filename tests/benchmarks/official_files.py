@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.benchmark import Benchmark, Unit, totals
-from harness.judge import Ask
+from harness.benchmark import Benchmark, totals
+from harness.judge import Ask, Judge
 from harness.types import Item, Response, Score, Unscored
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "official"
@@ -17,7 +17,7 @@ def official(name: str) -> Path:
     """The folder of one benchmark's real files; skips the test where it is absent."""
     folder = OFFICIAL / name
     if not folder.is_dir():
-        pytest.skip(f"no real answer files at {folder}")
+        pytest.skip(f"no real answer files at ../shared/official/{name}")
     return folder
 
 
@@ -37,16 +37,11 @@ class Script:
         return self.replies[ask.id]
 
 
-def scored(benchmark: Benchmark, said: list[tuple[Item, str]], judge: Script | None = None) -> list[Unit]:
-    """The units of responses of which none may stay unscored."""
-    scores = []
+def computed(benchmark: Benchmark, said: list[tuple[Item, str]], judge: Judge | None = None) -> dict[str, Any]:
+    """All metrics of the responses, none of which may stay unscored."""
+    scored = []
     for item, text in said:
         score = benchmark.score(item, Response(item.id, text, 1), judge)
         assert isinstance(score, Score), score
-        scores.append((item, score))
-    return benchmark.units(scores)
-
-
-def computed(benchmark: Benchmark, said: list[tuple[Item, str]], judge: Script | None = None) -> dict[str, Any]:
-    """All metrics of the responses."""
-    return benchmark.compute(totals(scored(benchmark, said, judge)))
+        scored.append((item, score))
+    return benchmark.compute(totals(benchmark.units(scored)))

@@ -1,0 +1,157 @@
+"""Responses from a model: batches of fixed composition, so that rows of a comparison are answered alike.
+
+Which prompts share a batch depends on the prompts alone, never on the model or on how it answers. Sampling draws from a
+stream of its own per prompt id, so a response does not depend on which other prompts were asked.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from harness.config import Fixed
+from harness.model import Loaded, load, revision
+from harness.profile import Tick
+from harness.template import encode, prompt_text
+from harness.tree import refuse_reserved
+from harness.types import HarnessError, Image, Prompt, Response
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Sampling(Fixed):
+    """How responses are drawn; greedy at temperature 0, where `top_p` and `seed` mean nothing."""
+
+    max_new_tokens: int = Field(gt=0)
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    seed: int = 0
+
+
+_slot: dict[str, Loaded] = {}
+
+
+def _loaded(folder: str | Path) -> Loaded:
+    """The model, kept until another one is asked for. float32 on the CPU, bfloat16 on an accelerator."""
+    import torch
+    from transformers import GenerationConfig
+
+    name = revision(folder)
+    if name not in _slot:
+        _slot.clear()
+        cuda = torch.cuda.is_available()
+        loaded = load(folder, "bfloat16" if cuda else "float32", "cuda" if cuda else "cpu")
+        loaded.model.eval()
+        loaded.model.generation_config = GenerationConfig()  # a checkpoint's own sampling defaults must not leak in
+        _slot[name] = loaded
+    return _slot[name]
+
+
+def respond(
+    folder: str | Path,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    batch_size: int,
+    tick: Tick,
+    blank: bool = False,
+) -> list[Response]:
+    """One response per prompt, in order. `blank` shows a picture of nothing instead of each image.
+
+    Equal prompts (image and text) are answered once at temperature 0.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # on the CPU a sum's order, and so a close call, depends on the number of threads
+    loaded = _loaded(folder)
+    greedy = sampling.temperature == 0
+    asked: dict[object, tuple[tuple[int, ...], Prompt]] = {}
+    same: list[object] = []
+    for prompt in prompts:
+        ids = _ids(prompt, loaded)
+        key = (ids, prompt.image and prompt.image.sha256) if greedy else prompt.id
+        asked.setdefault(key, (ids, prompt))
+        same.append(key)
+    by_length = sorted(asked, key=lambda key: (len(asked[key][0]), asked[key][1].id))
+    answers: dict[object, list[int]] = {}
+    for at in range(0, len(by_length), batch_size):
+        keys = by_length[at : at + batch_size]
+        rows = [asked[key] for key in keys]
+        answers |= zip(keys, _generate(loaded, rows, sampling, blank), strict=True)
+        tick(len(answers), len(by_length))
+    texts = loaded.tokenizer.batch_decode([answers[key] for key in by_length], skip_special_tokens=True)
+    said = dict(zip(by_length, texts, strict=True))
+    return [
+        Response(prompt.id, said[key].strip(), len(answers[key])) for prompt, key in zip(prompts, same, strict=True)
+    ]
+
+
+def _ids(prompt: Prompt, loaded: Loaded) -> tuple[int, ...]:
+    """A prompt's tokens, image tokens included."""
+    try:
+        refuse_reserved([prompt.question, *(part for t in prompt.history for part in (t.question, t.answer))], loaded.tokenizer)
+    except ValueError as error:
+        raise HarnessError(f"prompt {prompt.id}: {error}.") from None
+    text = prompt_text(prompt.question, prompt.history, prompt.image is not None, loaded.tokenizer.eos_token)
+    return encode(loaded.tokenizer, [(text, False)], loaded.image_tokens).ids
+
+
+def _generate(
+    loaded: Loaded, rows: Sequence[tuple[tuple[int, ...], Prompt]], sampling: Sampling, blank: bool
+) -> list[list[int]]:
+    """New tokens of each row, the end token excluded. Rows are padded on the left, so that all end together."""
+    import torch
+    from transformers import GenerationConfig
+
+    pad, end = loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id
+    length = max(len(ids) for ids, _ in rows)
+    input_ids = torch.tensor([[pad] * (length - len(ids)) + list(ids) for ids, _ in rows])
+    mask = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids, _ in rows])
+    images = [prompt.image for _, prompt in rows if prompt.image is not None]
+    device, dtype = loaded.model.device, loaded.model.dtype
+    with torch.inference_mode():
+        made = loaded.model.generate(
+            input_ids=input_ids.to(device),
+            attention_mask=mask.to(device),
+            pixel_values=_pixels(loaded, images, blank).to(device, dtype) if images else None,
+            generation_config=GenerationConfig(
+                max_new_tokens=sampling.max_new_tokens, do_sample=False, pad_token_id=pad, eos_token_id=end
+            ),
+            logits_processor=[_draw([prompt.id for _, prompt in rows], sampling, length)] if sampling.temperature else [],
+        )
+    new = made[:, length:].tolist()
+    return [row[: row.index(end)] if end in row else row for row in new]
+
+
+def _pixels(loaded: Loaded, images: Sequence[Image], blank: bool) -> "Tensor":
+    import torch
+
+    nothing = loaded.pixels.blank() if blank else None
+    return torch.stack([loaded.pixels(image) if nothing is None else nothing for image in images])
+
+
+def _draw(ids: Sequence[str], sampling: Sampling, start: int) -> Callable[["Tensor", "Tensor"], "Tensor"]:
+    """A logits processor that leaves one token: drawn with a number of the prompt's own stream, per step."""
+    import torch
+
+    uniform = torch.stack([_stream(sampling, name) for name in ids])  # (B, max_new_tokens) float64 in [0, 1)
+
+    def draw(input_ids: "Tensor", scores: "Tensor") -> "Tensor":
+        odds, order = (scores.double() / sampling.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
+        below = odds.cumsum(-1) - odds
+        kept = odds * (below < sampling.top_p)
+        at = uniform[:, input_ids.shape[1] - start, None].to(scores.device) * kept.sum(-1, keepdim=True)
+        place = ((kept.cumsum(-1) <= at) & (kept > 0)).sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter(-1, order.gather(-1, place), 0.0)
+
+    return draw
+
+
+def _stream(sampling: Sampling, name: str) -> "Tensor":
+    import torch
+
+    seed = hashlib.sha256(f"{sampling.seed}\0{name}".encode()).digest()[:8]
+    generator = torch.Generator().manual_seed(int.from_bytes(seed, "big") >> 1)
+    return torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64)

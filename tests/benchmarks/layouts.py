@@ -1,0 +1,174 @@
+"""Small sets in the official layouts, made up here, and what a perfect model and judge would say to them."""
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image as Pillow
+
+from benchmarks.mme import COGNITION, PERCEPTION
+from harness.judge import Ask
+from harness.types import Image, Item, Unscored, UsageError
+
+
+class Files:
+    """Images with the identity of their bytes, without a store."""
+
+    def at(self, path: Path) -> Image:
+        if not path.is_file():
+            raise UsageError(f"there is no picture {path}")
+        return Image(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+    def of(self, data: bytes) -> Image:
+        return Image("", hashlib.sha256(data).hexdigest())
+
+
+class Fixed:
+    """A judge that always gives the best grade, or always the reply it is given."""
+
+    name = "fixed"
+
+    def __init__(self, reply: str | Unscored | None = None) -> None:
+        self.said = reply
+
+    def reply(self, ask: Ask) -> str | Unscored:
+        if self.said is not None:
+            return self.said
+        good = ask.facts["response"] == ask.facts["reference"]
+        return {"mmvet": ("0.0", "1.0"), "mmhal": ("Rating: 0", "Fine.\nRating: 6")}[ask.purpose][good]
+
+
+def png(shade: int) -> bytes:
+    file = io.BytesIO()
+    Pillow.new("RGB", (8, 8), (shade % 256, shade // 256, 90)).save(file, "PNG")
+    return file.getvalue()
+
+
+def picture(path: Path, shade: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(shade))
+
+
+def as_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def pope(folder: Path) -> None:
+    for shade in range(4):
+        picture(folder / "val2014" / f"COCO_val2014_{shade:012d}.jpg", shade)
+    for split in ("random", "popular", "adversarial"):
+        rows = []
+        for number in range(8):
+            image, label = f"COCO_val2014_{number // 2:012d}.jpg", ("yes", "no")[number % 2]
+            text = f"Is there a {('dog', 'cat')[number % 2]} in the image?"
+            rows.append({"question_id": number + 1, "image": image, "text": text, "label": label})
+        text = "\n".join(map(json.dumps, rows)) + "\n"
+        (folder / f"coco_pope_{split}.json").write_text(text, encoding="utf-8")
+
+
+def mme(folder: Path) -> None:
+    """Half of the subtasks in either of the release's two arrangements."""
+    for place, subtask in enumerate(PERCEPTION + COGNITION):
+        pictures, texts = (("images", "questions_answers_YN"), (".", "."))[place % 2]
+        for shade in range(3):
+            picture(folder / subtask / pictures / f"{shade}.{('jpg', 'png')[place % 2]}", 10 * place + shade)
+            (folder / subtask / texts).mkdir(parents=True, exist_ok=True)
+            lines = "Is it a dog? Please answer yes or no.\tYes\nIs it a cat? Please answer yes or no.\tNo"
+            (folder / subtask / texts / f"{shade}.txt").write_text(lines + "\n" * (shade == 0))
+
+
+def mmb(folder: Path) -> None:
+    """Three base questions with 4, 3 and 2 options, not expanded."""
+    lines = ["index\tquestion\thint\tA\tB\tC\tD\tanswer\tcategory\timage\tl2-category\tsplit"]
+    for index, (options, answer, hint) in enumerate(
+        ((("red", "green", "blue", "pink"), "C", "Look closely."), (("one", "two", "six"), "A", ""), (("up", "down"), "B", "nan"))
+    ):
+        cells = "\t".join([*options, "", ""][:4])
+        image = base64.b64encode(png(index)).decode()
+        kind = ("attribute", "count", "count")[index]
+        lines.append(f"{index}\tWhat is it?\t{hint}\t{cells}\t{answer}\t{kind}\t{image}\tfine\tdev")
+    (folder / "mmbench_dev_20230712.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def sqa(folder: Path) -> None:
+    problems = {
+        "3": {"question": "Which is it? ", "choices": ["dog", "cat"], "answer": 1, "hint": " It purrs. ", "image": "image.png"},
+        "5": {"question": "Which?", "choices": ["a", "b", "c", "d", "e"], "answer": 4, "hint": "", "image": None},
+        "9": {"question": "What?", "choices": ["x", "y", "z"], "answer": 0, "hint": "", "image": "image.png"},
+    }
+    for id in ("3", "9"):
+        picture(folder / "images" / "test" / id / "image.png", int(id))
+        problems[id] |= {"subject": "natural science", "grade": f"grade{id}"}
+    as_json(folder / "problems.json", problems)
+    as_json(folder / "pid_splits.json", {"train": [], "test": ["9", "3", "5"]})
+
+
+def gqa(folder: Path) -> None:
+    rows = {}
+    for number, (answer, structural) in enumerate((("red", "query"), ("yes", "verify"), ("left", "query"))):
+        picture(folder / "images" / f"n{number}.jpg", number)
+        types = {"structural": structural, "semantic": "attr", "detailed": "x"}
+        row = {"question": "What is it?", "answer": answer, "imageId": f"n{number}", "types": types}
+        rows[f"20{number}"] = row | {"isBalanced": True}
+    rows["209"] = {**rows["200"], "isBalanced": False}
+    as_json(folder / "testdev_balanced_questions.json", rows)
+
+
+def textvqa(folder: Path) -> None:
+    rows, read = [], []
+    for number, answer in enumerate(("stop", "exit", "open late")):
+        picture(folder / "train_images" / f"f{number}.jpg", number)
+        rows.append({"question_id": 34600 + number, "question": "what does it say?", "image_id": f"f{number}"})
+        rows[-1]["answers"] = [answer] * 10
+        read.append({"image_id": f"f{number}", "ocr_tokens": ["STOP", "4"] if number else []})
+    as_json(folder / "TextVQA_0.5.1_val.json", {"data": rows})
+    as_json(folder / "TextVQA_Rosetta_OCR_v0.2_val.json", {"data": read})
+
+
+def mmvet(folder: Path) -> None:
+    rows = {}
+    for number, needed in enumerate((["rec"], ["math", "ocr"], ["rec", "spat"])):
+        picture(folder / "images" / f"v1_{number}.png", number)
+        row = {"imagename": f"v1_{number}.png", "question": "What is x?", "answer": "4<AND>5", "capability": needed}
+        rows[f"v1_{number}"] = row
+    as_json(folder / "mm-vet.json", rows)
+
+
+def mmhal(folder: Path) -> None:
+    rows = []
+    for number in range(16):
+        picture(folder / "images" / (f"{number}.jpg" if number else "7_o.jpg"), number)
+        row = {"image_id": str(number), "image_src": f"https://example.org/{number}_{number}/7_o.jpg" if not number else ""}
+        rows.append(row | {"image_content": ["Dog", "Tree"], "question": "Who?", "gt_answer": "A dog."})
+    as_json(folder / "response_template.json", rows)
+
+
+def chair(folder: Path) -> None:
+    for id in ("17", "23"):
+        picture(folder / "images" / f"COCO_val2014_{int(id):012d}.jpg", int(id))
+    as_json(folder / "gt_objects.json", {"17": ["dog", "hot dog"], "23": ["cat"]})
+    synonyms = "dog, dogs, puppy, puppies\nhot dog, hot dogs\ncat, cats, kitten\ntoilet, toilets, toilet seat\n"
+    (folder / "synonyms.txt").write_text(synonyms)
+
+
+LAYOUTS: dict[str, Callable[[Path], None]] = {
+    "pope": pope, "mme": mme, "mmb": mmb, "sqa": sqa, "gqa": gqa, "textvqa": textvqa, "mmvet": mmvet, "mmhal": mmhal,
+    "chair": chair,
+}  # fmt: skip
+
+
+def perfect(name: str, item: Item) -> str:
+    """The response that deserves the full score."""
+    facts = item.facts
+    if name == "pope":
+        return {"yes": "Yes", "no": "No"}[facts["label"]]
+    if name == "sqa":
+        return "ABCDE"[facts["answer"]]
+    if name == "textvqa":
+        return max(facts["answers"], key=facts["answers"].count)
+    if name == "chair":
+        return "There is a " + " and a ".join(facts["objects"]) + "."
+    return str(facts["answer"])

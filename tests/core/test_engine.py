@@ -1,0 +1,323 @@
+"""The training loop: independent of how it is cut, exact to resume, and never a number that is none."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import harness.checkpoint
+import harness.engine
+from harness.config import Lora, Runtime, Training
+from harness.engine import Job, TrainResult, launch, reference_logps, train
+from harness.logps import Policy
+from harness.model import load
+from harness.tree import pack, tree
+from harness.types import Conversation, HarnessError, Image, Pair, Record, Turn, UsageError, dumps, read_jsonl, write_jsonl
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def conversations(pictures: list[Image]) -> list[Record]:
+    return [
+        Conversation(f"c{n}", pictures[n % 6] if n % 3 else None, ((Turn("what is there", "a red cat " * (n % 4 + 1)),),))
+        for n in range(10)
+    ]
+
+
+def pairs(pictures: list[Image]) -> list[Record]:
+    return [Pair(f"p{n}", pictures[n % 6], "what is there", "a dog" + " red" * (n % 3), "no cat") for n in range(10)]
+
+
+@pytest.fixture
+def job(tmp_path: Path, folder: Path, pictures: list[Image]):  # type: ignore[no-untyped-def]
+    """Makes a job in a folder of its own; fields of Training and Runtime by name."""
+
+    def make(name: str = "a", method: str = "sft", **fields: object) -> Job:
+        home = tmp_path / name
+        (home / "out").mkdir(parents=True, exist_ok=True)
+        records = pairs(pictures) if method == "dpo" else conversations(pictures)
+        write_jsonl(home / "records.jsonl", records)
+        training = {"learning_rate": 1e-3, "train_batch_size": 4, "num_train_epochs": 2}
+        runtime = {"per_device_train_batch_size": 4, "zero_stage": 0, "checkpoint_every_steps": 2}
+        training |= {k: v for k, v in fields.items() if k in Training.model_fields}
+        runtime |= {k: v for k, v in fields.items() if k in Runtime.model_fields}
+        return Job(
+            method=method, options={}, records=str(home / "records.jsonl"), model=str(folder),
+            reference=fields.get("logps"), training=Training.model_validate(training),
+            runtime=Runtime.model_validate(runtime), seed=3, out=str(home / "out"), work=str(home / "work"),
+        )  # fmt: skip
+
+    return make
+
+
+def lines(job: Job) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (Path(job.out) / "log.jsonl").read_text().splitlines()]
+
+
+def losses(job: Job) -> list[float]:
+    return [line["loss"] for line in lines(job)]
+
+
+def weights(job: Job) -> dict[str, torch.Tensor]:
+    return load_file(Path(job.out) / "checkpoint" / "model.safetensors")
+
+
+def same(one: Job, other: Job) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def plain(job: Job) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """The same training in a dozen lines of PyTorch, one whole batch per step: what the engine must equal."""
+    loaded = load(job.model)
+    loaded.model.train()
+    records = {record.id: record for record in read_jsonl(Record, Path(job.records))}
+    learned = [p for p in loaded.model.parameters() if p.requires_grad]
+    found: list[float] = []
+    plan = harness.engine.batches.steps(list(records), job.seed, 2, 4)
+    optimizer = torch.optim.AdamW(learned, weight_decay=0.0)
+    for number, ids in enumerate(plan):
+        warm = math.ceil(0.03 * len(plan))
+        progress = (number - warm) / (len(plan) - warm)
+        factor = number / warm if number < warm else 0.5 * (1 + math.cos(math.pi * progress))
+        optimizer.param_groups[0]["lr"] = job.training.learning_rate * factor
+        batch = pack([tree(records[name], loaded.tokenizer, loaded.image_tokens) for name in ids], loaded.pixels, 0)
+        loss = -Policy(loaded.model)(batch).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learned, job.training.max_grad_norm)
+        optimizer.step()
+        found.append(loss.item())
+    return found, loaded.model.state_dict()
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_every_zero_stage_is_plain_pytorch(job, stage: int) -> None:  # type: ignore[no-untyped-def]
+    """Also with gradient accumulation, and with micro-batches that have no image at all."""
+    made = job(zero_stage=stage, per_device_train_batch_size=1)
+    result = train(made)
+    expected, state = plain(made)
+    assert losses(made) == pytest.approx(expected, abs=1e-5)
+    trained = weights(made)
+    moved = [name for name in trained if not torch.equal(trained[name], load_file(Path(made.model) / "model.safetensors")[name])]
+    assert not [name for name in moved if "vision_tower" in name]
+    reloaded = load(Path(made.out) / "checkpoint").model.state_dict()
+    assert max(float((reloaded[name] - state[name]).abs().max()) for name in state) < 2e-5
+    assert result.steps == len(expected) == 6
+    assert json.loads((Path(made.out) / "summary.json").read_text())["supervised_tokens"] == result.supervised_tokens
+
+
+def test_two_processes_equal_one(job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """Under torchrun, ZeRO 2, ranks with unequal work; nothing is compiled on the way."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
+    both = job("two", num_processes=2, zero_stage=2, per_device_train_batch_size=3)
+    seen: list[int] = []
+    result = launch(both, lambda done, total: seen.append(done))
+    assert losses(both) == pytest.approx(plain(both)[0], abs=1e-5)
+    assert result == TrainResult.model_validate_json((Path(both.out) / "summary.json").read_text())
+    assert not (tmp_path / "extensions").exists()
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_micro_batches_do_not_matter(job, size: int) -> None:  # type: ignore[no-untyped-def]
+    whole, cut = job("whole"), job("cut", per_device_train_batch_size=size)
+    train(whole)
+    train(cut)
+    assert losses(whole) == pytest.approx(losses(cut), abs=1e-5)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL inside this process."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: str, when: int) -> None:
+    calls = {"n": 0}
+
+    def failpoint(name: str) -> None:
+        if name == wanted:
+            calls["n"] += 1
+            if calls["n"] == when:
+                raise Killed
+
+    for module in (harness.engine, harness.checkpoint):
+        monkeypatch.setattr(module, "failpoint", failpoint)
+
+
+@pytest.fixture(scope="session")
+def clean_losses() -> dict[str, object]:
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("where", "when", "resumed"),
+    [
+        ("engine.step", 1, 0),
+        ("engine.step", 4, 3),
+        ("engine.checkpoint", 1, 0),
+        ("engine.manifest", 2, 2),
+        ("engine.rename", 3, 3),
+        ("engine.save", 1, 6),
+    ],
+)
+def test_killed_anywhere_it_resumes_to_the_same_bits(  # type: ignore[no-untyped-def]
+    job, monkeypatch: pytest.MonkeyPatch, where: str, when: int, resumed: int
+) -> None:
+    """Checkpoints are due after steps 2, 3 (an epoch), 4 and 6; dropout makes the random state count."""
+    lora = Lora(r=4, lora_alpha=8, lora_dropout=0.2)
+    clean, broken = job("clean", lora=lora), job("broken", lora=lora)
+    train(clean)
+    with monkeypatch.context() as patch:
+        kill_at(patch, where, when)
+        with pytest.raises(Killed):
+            train(broken)
+    result = train(broken)
+    assert result.resumed_from_step == resumed
+    assert result.rejected_checkpoints == ()
+    assert lines(broken) == lines(clean)
+    assert same(clean, broken)
+
+
+def test_a_real_kill(job) -> None:  # type: ignore[no-untyped-def]
+    clean, broken = job("clean", zero_stage=2), job("broken", zero_stage=2)
+    train(clean)
+    request = Path(broken.out).parent / "job.json"
+    request.write_text(broken.model_dump_json())
+    command = [sys.executable, "-m", "harness.engine", str(request)]
+    died = subprocess.run(command, env={**os.environ, "HARNESS_FAILPOINT": "engine.step:5"}, capture_output=True)
+    assert died.returncode == 137
+    assert train(broken).resumed_from_step == 4
+    assert same(clean, broken)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "manifest"])
+def test_a_damaged_checkpoint_is_named_and_passed_over(  # type: ignore[no-untyped-def]
+    job, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    clean, broken = job("clean"), job("broken")
+    train(clean)
+    with monkeypatch.context() as patch:
+        kill_at(patch, "engine.step", 5)
+        with pytest.raises(Killed):
+            train(broken)
+    newest = Path(broken.work) / "step-00000004"
+    victim = newest / "manifest.json" if damage == "manifest" else next(newest.rglob("*.pt"))
+    data = victim.read_bytes()
+    if damage == "delete":
+        victim.unlink()
+    else:
+        victim.write_bytes(data[: len(data) // 2] + (bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]) * (damage == "flip"))
+    result = train(broken)
+    assert result.resumed_from_step == 3
+    (reason,) = result.rejected_checkpoints
+    assert reason.startswith("step-00000004: ")
+    assert same(clean, broken)
+
+
+def test_another_training_s_state_is_not_used(job) -> None:  # type: ignore[no-untyped-def]
+    train(job())
+    other = job(learning_rate=2e-3)
+    assert train(other).resumed_from_step == 0
+
+
+BAD = """
+from dataclasses import dataclass
+from typing import ClassVar
+from harness.method import Loss, Method
+
+@dataclass(frozen=True)
+class Bad(Method):
+    label: ClassVar[str] = "bad"
+    where: str = "loss"
+    after: int = 3
+
+    def loss(self, logps):
+        calls.append(1)
+        values = -logps.policy
+        if len(calls) > self.after:
+            values = values * float("nan") if self.where == "loss" else values + (0 * values).sqrt()
+        return Loss(values, {})
+
+calls = []
+"""
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("stage", [0, 2])
+def test_the_first_number_that_is_none_stops(job, tmp_path: Path, where: str, stage: int) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "bad.py").write_text(BAD)
+    made = job(zero_stage=stage).model_copy(update={"method": str(tmp_path / "bad.py"), "options": {"where": where}})
+    with pytest.raises(HarnessError, match=f"{where} of step 4 is not finite; its records: c"):
+        train(made)
+    assert not (Path(made.out) / "checkpoint").exists()
+    assert len(lines(made)) == 3
+    healed = made.model_copy(update={"options": {"where": where, "after": 99}})
+    harness.engine.Job.identity, kept = (lambda self: "same"), harness.engine.Job.identity
+    try:
+        shutil.rmtree(made.work)
+        train(healed)
+    finally:
+        harness.engine.Job.identity = kept
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_cached_and_adapter_off_references_agree(job, pictures: list[Image], stage: int) -> None:  # type: ignore[no-untyped-def]
+    lora = Lora(r=4, lora_alpha=8)
+    online = job("online", "dpo", lora=lora, reference="adapter_off", zero_stage=stage)
+    logps = Path(online.out).parent / "logps.safetensors"
+    reference_logps(online.model, pairs(pictures), online.runtime, logps)
+    cached = job("cached", "dpo", lora=lora, logps=str(logps), zero_stage=stage)
+    first, second = train(online), train(cached)
+    for one, other in zip(lines(online), lines(cached), strict=True):
+        assert one == pytest.approx(other, abs=2e-5)
+    assert first.flops > second.flops
+    opening = lines(cached)[0]
+    assert opening["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    wanted = {"rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"}
+    assert wanted | {"loss", "learning_rate", "grad_norm", "num_tokens", "step"} == opening.keys()
+    assert lines(cached)[-1]["rewards/margins"] > 0
+
+
+def test_lora_touches_the_language_model_alone(job) -> None:  # type: ignore[no-untyped-def]
+    made = job(lora=Lora(r=4, lora_alpha=8))
+    train(made)
+    before, after = load_file(Path(made.model) / "model.safetensors"), weights(made)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert before.keys() == after.keys()
+    assert moved
+    assert all("language_model.layers" in name or ".layers." in name for name in moved)
+    assert not [name for name in moved if "vision" in name or "lm_head" in name or "projector" in name or "embed" in name]
+
+
+def test_a_reference_must_be_there_and_fit(job, pictures: list[Image], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match="reference's log-probs"):
+        train(job("none", "dpo"))
+    with pytest.raises(UsageError, match="needs adapters"):
+        train(job("full", "dpo", reference="adapter_off"))
+    logps = tmp_path / "other.safetensors"
+    reference_logps(job().model, pairs(pictures)[:3], Runtime(), logps)
+    with pytest.raises(HarnessError, match="not of these records"):
+        train(job("other", "dpo", logps=str(logps)))
+
+
+def test_records_that_cannot_be_trained_on_are_named(job) -> None:  # type: ignore[no-untyped-def]
+    made = job()
+    Path(made.records).write_text(dumps(Conversation("evil", None, ((Turn("a </s> b", "yes"),),))) + "\n")
+    with pytest.raises(HarnessError, match=r"record evil .* reserved token '</s>'"):
+        train(made)
+    Path(made.records).write_text("")
+    with pytest.raises(HarnessError, match="no record"):
+        train(made)
+
+
+def test_a_launched_training_s_error_is_its_own_sentence(job) -> None:  # type: ignore[no-untyped-def]
+    made = job("bad", num_processes=2)
+    Path(made.records).write_text("")
+    with pytest.raises(HarnessError, match=r"^sft has no record"):
+        launch(made)

@@ -1,0 +1,126 @@
+"""Whatever the user gets wrong is one sentence with the cure; nothing that was done is lost."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, harness
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--methods", "nfst"], 'no method "nfst"; did you mean "nsft"? Known:'),
+        (["--data", "llava15k"], 'no data "llava15k"; did you mean "llava150k"? Known:'),
+        (["--benchmarks", "popee"], 'did you mean "pope"? Known:'),
+        (["--testbed", "minni"], 'no testbed "minni"; did you mean "mini"? Known:'),
+        (["--set", "dpo.betta=1"], 'did you mean "beta"? Known:'),
+        (["--set", "dpo.beta=large"], "dpo.beta"),
+        (["--set", "beta"], "NAME.FIELD=VALUE"),
+        (["--set", "sima.beta=1"], "Known: nsft, dpo"),
+        (["--set", "dpo.learning_rate=-1"], "learning_rate"),
+        (["--methods", "./gone.py"], "no file ./gone.py"),
+        (["--data", "gone.json", "--images", "."], "gone.json"),
+        (["--testbed", "gone.yaml"], "gone.yaml"),
+        (["--examples", "0"], "--examples"),
+        (["--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_a_wrong_name_exits_2_with_one_sentence(arguments: list[str], said: str, tmp_path: Path) -> None:
+    ran = harness("compare", *arguments, "--store", str(tmp_path / "store"), cwd=tmp_path)
+    assert ran.status == 2
+    assert said in ran.stderr and "Traceback" not in ran.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_wrong_name_is_found_without_importing_torch() -> None:
+    program = (
+        "import sys; sys.argv[1:] = ['compare', '--set', 'dpo.betta=1']\n"
+        "from harness.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert stop.code == 2 and 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, cwd=ROOT)
+
+
+def test_a_real_testbed_names_all_that_is_missing(tmp_path: Path) -> None:
+    ran = harness("compare", "--testbed", "llava-1.5-7b", env={"HARNESS_DATA": str(tmp_path)}, cwd=tmp_path)
+    assert ran.status == 2
+    for word in ("weights", "hf download", "llava_instruct_150k.json", "coco_pope_random.json", "judge"):
+        assert word in ran.stderr, word
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten real photographs from scikit-image with conversations, and five records that cannot be used."""
+    from skimage import data, io
+
+    folder = tmp_path_factory.mktemp("photographs")
+    names = ["astronaut", "chelsea", "coffee", "rocket", "camera", "coins", "moon", "page", "clock", "brick"]
+    records = []
+    for name in names:
+        io.imsave(folder / f"{name}.png", getattr(data, name)(), check_contrast=False)
+        said = [
+            {"from": "human", "value": "<image>\nWhat is this?"},
+            {"from": "gpt", "value": f"This is the {name} picture."},
+        ]
+        records.append({"id": name, "image": f"{name}.png", "conversations": said})
+    (folder / "broken.png").write_bytes((folder / "moon.png").read_bytes()[:500])
+    (folder / "text.jpg").write_text("not a picture")
+    for name, image in [("cut", "broken.png"), ("text", "text.jpg"), ("gone", "gone.png"), ("out", "../../etc/passwd")]:
+        records.append({"id": name, "image": image, "conversations": records[0]["conversations"]})
+    records.append({"id": "malformed", "image": "moon.png", "conversations": "What?"})
+    (folder / "my.json").write_text(json.dumps(records))
+    return folder
+
+
+def test_ones_own_photographs_are_compared_and_bad_records_named(photographs: Path, tmp_path: Path) -> None:
+    store, out = tmp_path / "store", tmp_path / "out"
+    ran = harness(
+        "compare", "--methods", "sft,dpo", "--data", str(photographs / "my.json"), "--images", str(photographs),
+        "--benchmarks", "pope", "--limit", "8", "--store", str(store), "--out", str(out),
+    )  # fmt: skip
+    assert ran.status == 0, ran.stderr
+    (dropped,) = store.glob("split/*/dropped.jsonl")
+    reasons = {row["id"]: row["reason"] for row in map(json.loads, dropped.read_text().splitlines())}
+    assert reasons.keys() == {"cut", "text", "gone", "out", "malformed"}
+    assert all(reasons.values())
+    (examples,) = store.glob("split/*/examples.jsonl")
+    assert len(examples.read_text().splitlines()) == 10
+    assert "5 records" in ran.stderr
+
+
+def test_a_store_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = harness("compare", "--limit", "8", "--store", str(tmp_path / "file"), cwd=tmp_path)
+    assert ran.status in (2, 3)
+    assert "Traceback" not in ran.stderr and str(tmp_path / "file") in ran.stderr
+
+
+def test_ctrl_c_exits_130_within_ten_seconds_and_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness.cli", "compare", "--examples", "200", "--limit", "50"]
+    child = subprocess.Popen(
+        [*command, "--store", str(tmp_path / "store")], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )  # fmt: skip
+    for _ in range(600):
+        if list((tmp_path / "store").glob("items/*/manifest.json")):
+            break
+        time.sleep(0.1)
+    began = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == 130, said
+    assert time.monotonic() - began < 10
+    assert "same command" in said
+
+
+def test_help_names_the_commands() -> None:
+    ran = harness("--help")
+    assert ran.status == 0
+    for command in ("compare", "plan", "sweep", "data", "doctor", "methods", "benchmarks"):
+        assert command in ran.stdout

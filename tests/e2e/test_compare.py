@@ -1,0 +1,103 @@
+"""The main job end to end on the embedded testbed, as a user runs it."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+from tests.e2e.conftest import SMALL, Done, fingerprint, harness
+
+
+def test_the_table_has_the_baseline_and_both_methods(done: Done) -> None:
+    for row in ("baseline", "nSFT", "GT-DPO"):
+        assert row in done.ran.stdout
+
+
+def test_every_file_is_there_and_says_synthetic(done: Done) -> None:
+    for name in ("table.md", "table.csv", "table.tex", "results.jsonl", "manifest.json"):
+        assert "synthetic" in (done.out / name).read_text(), name
+    assert json.loads((done.out / "profile.json").read_text())["testbed"] == "mini"
+
+
+def test_results_have_one_row_per_method_seed_benchmark_and_metric(done: Done) -> None:
+    rows = [json.loads(line) for line in (done.out / "results.jsonl").read_text().splitlines()]
+    ids = [(row["method"], row["seed"], row["benchmark"], row["metric"]) for row in rows]
+    assert len(ids) == len(set(ids))
+    assert {row["method"] for row in rows} == {"baseline", "nsft", "dpo"}
+    for row in rows:
+        assert row.keys() >= {"n", "unscored", "direction", "protocol", "testbed", "stage"}
+        assert "value" in row or "withheld" in row
+
+
+def test_caption_length_and_recall_stand_beside_chair(done: Done) -> None:
+    metrics = {row["metric"] for row in csv.DictReader((done.out / "table.csv").open())}
+    assert any(metric.startswith("chair/recall") for metric in metrics)
+    assert any(metric.startswith("chair/length") for metric in metrics)
+
+
+def test_the_models_were_trained_and_say_different_things(done: Done) -> None:
+    weights = {file.read_bytes() for file in done.store.glob("train/*/checkpoint/model.safetensors")}
+    assert len(weights) == 2
+    captions = {file.read_bytes() for file in done.store.glob("generate/*/responses.jsonl")}
+    assert len(captions) == 15
+
+
+def test_every_method_trained_on_the_examples_of_one_lock(done: Done) -> None:
+    (lock,) = done.store.glob("split/*/split.lock")
+    locked = [example for example, _ in json.loads(lock.read_text())["examples"]]
+    for build in done.store.glob("build/*"):
+        lines = (build / "records.jsonl").read_text() + (build / "dropped.jsonl").read_text()
+        assert sorted(json.loads(line)["id"] for line in lines.splitlines()) == sorted(locked)
+
+
+def test_own_responses_were_generated_once_for_both_methods(done: Done) -> None:
+    assert len(list(done.store.glob("responses/*"))) == 1
+
+
+def test_the_same_command_again_runs_nothing_and_imports_no_torch(done: Done) -> None:
+    before = fingerprint(done.store, done.out)
+    command = ["compare", "--methods", "nsft,dpo", *SMALL, "--store", str(done.store), "--out", str(done.out), "--json"]
+    program = (
+        "import json, sys; from harness.cli import app; "
+        "sys.argv[1:] = json.loads(sys.argv[1]); app(standalone_mode=False); "
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    import subprocess
+
+    again = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(command)], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["stages_run"] == 0
+    assert fingerprint(done.store, done.out) == before
+
+
+def test_a_lost_stage_is_made_again_with_the_same_bits(done: Done) -> None:
+    before = fingerprint(done.store, done.out)
+    lost = next(iter(done.store.glob("generate/*")))
+    for stage in (lost, *done.store.glob("score/*"), *done.store.glob("report/*")):
+        (stage / "manifest.json").unlink()
+    again = done.again("--json", "--workers", "1")
+    assert again.json["stages_run"] == 1 + 15 + 1
+    assert fingerprint(done.store, done.out) == before
+
+
+def test_adding_a_method_runs_its_own_stages_only(done: Done, tmp_path: Path) -> None:
+    more = harness(
+        "compare", "--methods", "nsft,dpo,sft", *SMALL, "--store", str(done.store), "--out", str(tmp_path), "--json"
+    )
+    assert more.json["stages_run"] == 2 + 5 + 5 + 1  # build and train, generate, score, report
+
+
+def test_the_plan_says_what_is_done_and_why_the_rest_runs(done: Done) -> None:
+    plan = harness("plan", "--methods", "nsft,dpo", *SMALL, "--store", str(done.store), "--set", "dpo.beta=0.5")
+    assert "done  build nsft seed 0" in plan.stdout
+    assert "options.beta" in next(line for line in plan.stdout.splitlines() if line.startswith("run   build dpo"))
+
+
+def test_the_profile_has_time_memory_tokens_and_flops(done: Done) -> None:
+    stages = json.loads((done.out / "profile.json").read_text())["stages"]
+    train = next(stage for stage in stages if stage["stage"] == "train")
+    generate = next(stage for stage in stages if stage["stage"] == "generate")
+    assert train["flops"] > 0 and train["forward_tokens"] > 0 and train["peak_host_gib"] > 0
+    assert generate["generated_tokens"] > 0 and generate["seconds"] > 0

@@ -1,0 +1,128 @@
+"""Killed anywhere, resumed, a comparison publishes the same bytes; several at once do every stage once.
+
+Random kills find what nobody thought of, failpoints the narrow windows that random kills miss; the mutant shows that
+both would see a store that trusts half a stage.
+"""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, fingerprint
+
+SIZE = ["--examples", "12", "--limit", "6", "--benchmarks", "pope,chair,mmhal"]
+COMPARE = ["compare", "--methods", "nsft,dpo", *SIZE]
+MUTANT = """
+import sys
+from harness import store
+
+def commit(self, stage, staging, fields):
+    (staging / store.MANIFEST).write_text(store._render(store.json.loads(store.dumps(fields))))
+
+store.Store.done = lambda self, stage: self.path(stage).exists()
+store.Store._aside = lambda self, what, stage: self.path(stage) if what == "staging" else self.root / what / stage.key
+store.Store._commit = commit
+from harness.cli import main
+main()
+"""
+FAILPOINTS = sorted(
+    {
+        name
+        for file in (ROOT / "harness").rglob("*.py")
+        for name in re.findall(r'failpoint\("([a-z._]+)"\)', file.read_text())
+    }
+)
+
+
+def start(folder: Path, *more: str, program: list[str] | None = None, **env: str) -> "subprocess.Popen[bytes]":
+    """A comparison in its own process group."""
+    places = ["--store", str(folder / "store"), "--out", str(folder / "out")]
+    return subprocess.Popen(
+        [sys.executable, *(program or ["-m", "harness.cli"]), *COMPARE, *places, *more],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        stdout=subprocess.DEVNULL,
+        stderr=(folder / "stderr").open("ab"),
+        start_new_session=True,
+    )
+
+
+def finish(folder: Path, *more: str, **env: str) -> dict[str, str]:
+    """Run to the end; what was published."""
+    folder.mkdir(exist_ok=True)
+    assert start(folder, *more, **env).wait(timeout=300) == 0, (folder / "stderr").read_text()
+    return fingerprint(folder / "store", folder / "out")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], float]:
+    """What an undisturbed run publishes, and how long it takes here."""
+    began = time.monotonic()
+    return finish(tmp_path_factory.mktemp("undisturbed") / "run"), time.monotonic() - began
+
+
+def kill_at_random(folder: Path, kills: int, rng: random.Random, span: float) -> None:
+    """SIGKILL the process group at random instants, each time on a fresh start of the same command."""
+    folder.mkdir(exist_ok=True)
+    for _ in range(kills):
+        child = start(folder)
+        try:
+            child.wait(timeout=rng.uniform(0.1, 1.0) * span)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+@pytest.mark.parametrize("chain", range(4))
+def test_killed_five_times_at_random_it_publishes_the_same(
+    chain: int, undisturbed: tuple[dict[str, str], float], tmp_path: Path
+) -> None:
+    expected, span = undisturbed
+    kill_at_random(tmp_path / "run", 5, random.Random(chain), span * 0.6)
+    assert finish(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize("name", FAILPOINTS)
+def test_killed_at_a_failpoint_it_publishes_the_same(
+    name: str, undisturbed: tuple[dict[str, str], float], tmp_path: Path
+) -> None:
+    expected, _ = undisturbed
+    folder = tmp_path / "run"
+    folder.mkdir()
+    start(folder, "--workers", "1", HARNESS_FAILPOINT=f"{name}:2").wait(timeout=300)
+    assert finish(folder) == expected
+
+
+def test_four_at_once_do_every_stage_once_and_agree(undisturbed: tuple[dict[str, str], float], tmp_path: Path) -> None:
+    expected, _ = undisturbed
+    folders = [tmp_path / str(number) for number in range(4)]
+    shared = tmp_path / "store"
+    running = []
+    for folder in folders:
+        folder.mkdir()
+        running.append(start(folder, "--workers", "1", "--store", str(shared)))
+    assert [child.wait(timeout=600) for child in running] == [0] * 4
+    for folder in folders:
+        assert fingerprint(shared, folder / "out") == expected
+
+
+def test_a_store_that_trusts_half_a_stage_is_caught(undisturbed: tuple[dict[str, str], float], tmp_path: Path) -> None:
+    expected, span = undisturbed
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    calm.mkdir(), killed.mkdir()
+    mutant = ["-c", MUTANT]
+    assert start(calm, "--workers", "1", program=mutant).wait(timeout=300) == 0
+    assert fingerprint(calm / "store", calm / "out") == expected
+    child = start(killed, "--workers", "1", program=mutant)
+    while not list(killed.glob("store/train/*")):
+        time.sleep(0.02)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    status = start(killed, "--workers", "1", program=mutant).wait(timeout=300)
+    assert status != 0 or fingerprint(killed / "store", killed / "out") != expected

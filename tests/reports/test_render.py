@@ -1,0 +1,147 @@
+"""Hostile strings in every place and format: no exception, nothing live, the numbers as they were."""
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from markdown_it import MarkdownIt
+from rich.console import Console
+from worlds import NINE, SETTING, run
+
+from reports import render
+from reports.table import Setting, Table, build
+
+HOSTILE = [
+    "[/b]", "[link=javascript:alert(1)]x[/link]", "\x1b]0;owned\x07", "\x1b[2J", "\x9b31m", "\x1b]8;;http://x\x1b\\",
+    "=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", " =1", "\t=1", "a|b", "a | b\\", "`code`", "<script>alert(1)</script>",
+    "<!--", "# head", "[x](javascript:y)", "![x](y)", "*b* _i_ ~~s~~", "&lt;", "$x^2$", "\\input{/etc/passwd}", "\\\\", "}{", "%",
+    "50% & more_", "~^\"'", "a\0b", "\u202eevil\u2066", "a\nb\r\nc", "\u2028", "\ud800", "\ufeff", "漢字", "é", ",;\"\"", "", "x" * 100_000,
+]  # fmt: skip
+METHODS = [("sft", "Cont. SFT", 0.0), ("nsft", "nSFT", 0.15)]
+
+
+def terminal(table: Table, width: int = 110, colour: bool = True) -> str:
+    """What rich sends to a terminal."""
+    console = Console(
+        file=io.StringIO(), width=width, force_terminal=colour, color_system="standard" if colour else None
+    )
+    with console.capture() as captured:
+        console.print(render.terminal(table))
+    return captured.get()
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    "terminal": terminal,
+    "markdown": render.markdown,
+    "csv": render.comma_separated,
+    "latex": render.latex,
+}
+
+
+@cache
+def plain() -> Table:
+    """A table with nothing wrong with it."""
+    return build(run(METHODS), NINE, ["sft", "nsft"], SETTING, 200)
+
+
+def spoilt(text: str) -> Table:
+    """The same numbers with `text` for a method, a label, the testbed, the protocol, a heading, a reason and a note."""
+    table = plain()
+    rows = [*table.rows[:2], replace(table.rows[2], label=text, method=text)]
+    rows[1] = replace(rows[1], cells=(*rows[1].cells[:-1], replace(rows[1].cells[-1], withheld=text)))
+    columns = (replace(table.columns[0], metric=f"{text}/x"), *table.columns[1:])
+    return Table(Setting(text, text, True), columns, tuple(rows), (*table.notes, text, f"of {text}"))
+
+
+def figures(text: str) -> list[str]:
+    """The numbers with a decimal point."""
+    return re.findall(r"[-+]?\d+\.\d+", text.replace("$-$", "-"))
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("name", FORMATS)
+def test_hostile_text_is_harmless(name: str, text: str) -> None:
+    shown = FORMATS[name](spoilt(text))
+    shown.encode("utf-8")
+    assert "synthetic" in shown
+    allowed = re.sub(r"\x1b\[[0-9;]*m", "", shown) if name == "terminal" else shown
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]", allowed)
+    if name != "csv":
+        benign = replace(plain(), notes=plain().notes)
+        keep = [f for f in figures(FORMATS[name](benign)) if f not in figures(FORMATS[name](spoilt("")))]
+        missing = [f for f in figures(FORMATS[name](spoilt(""))) if f not in figures(allowed)]
+        assert not missing, (missing, keep)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_csv_reads_back_with_the_numbers_unchanged_and_no_formula(text: str) -> None:
+    def read(table: Table) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(render.comma_separated(table), newline="")))
+
+    rows, expected = read(spoilt(text)), read(plain())
+    assert len(rows) == len(expected)
+    for row, other in zip(rows, expected, strict=True):
+        for field in ("value", "delta", "ci_lo", "ci_hi", "p_holm", "n", "unscored", "seeds"):
+            assert row[field] == other[field]
+        for field in ("method", "label", "benchmark", "metric", "withheld", "testbed", "protocol"):
+            assert not row[field].lstrip().startswith(("=", "+", "-", "@"))
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_markdown_keeps_its_tables_and_nothing_else(text: str) -> None:
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(render.markdown(spoilt(text)))
+    shape = [t.type for t in MarkdownIt("commonmark").enable("table").parse(render.markdown(plain())) if t.nesting == 1]
+    opened = [t.type for t in tokens if t.nesting == 1]
+    assert [t for t in opened if t[:2] in ("t", "th", "td", "tr", "ta")] == [
+        t for t in shape if t[:2] in ("t", "th", "td", "tr", "ta")
+    ]
+    assert opened.count("td_open") == sum(len(plain().rows) for _ in plain().columns) + 3 * len(plain().rows)
+    inline = {child.type for token in tokens for child in token.children or []}
+    assert inline <= {"text", "text_special", "strong_open", "strong_close"}
+    assert not {t.type for t in tokens} & {"html_block", "fence", "code_block", "heading_open", "blockquote_open"}
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_latex_is_ascii_balanced_and_knows_only_our_commands(text: str) -> None:
+    shown = render.latex(spoilt(text))
+    assert shown.isascii()
+    commands = set(re.findall(r"\\([a-zA-Z]+|.)", shown.replace("\\\\\n", "\n")))
+    assert commands <= {
+        *"begin end toprule midrule bottomrule scriptsize footnotesize noindent medskip par usepackage".split(),
+        *"Delta downarrow char textbackslash textasciitilde textasciicircum textless textgreater textbar".split(),
+        *"{}$&#_%",
+    }
+    bare = re.sub(r"\\[^a-zA-Z\n]", "", shown)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    assert "%" not in bare.split("\n", 1)[1]
+    body = [line for line in bare.splitlines() if "&" in line]
+    assert len(body) == 3 * (1 + 2 * len(plain().rows))
+
+
+def test_terminal_fits_and_reads() -> None:
+    shown = terminal(plain(), 110, colour=False)
+    assert max(map(len, shown.splitlines())) <= 110
+    assert "…" not in shown
+    for word in ("method", "LLaVA-1.5-7B", "CHAIR ↓", "recall", "testbed: mini (synthetic)", "Holm"):
+        assert word in shown
+    row = next(line for line in shown.splitlines() if line.startswith("nSFT"))
+    assert re.match(r"nSFT +\d\d\.\d \+\d+\.\d\*", row)
+    assert "\x1b[" in terminal(plain())
+
+
+def test_small_negative_differences_do_not_print_as_minus_zero() -> None:
+    table = plain()
+    tiny = replace(table.rows[1].cells[0], delta=-0.001, low=-0.04, high=0.04)
+    rows = (table.rows[0], replace(table.rows[1], cells=(tiny, *table.rows[1].cells[1:])))
+    assert "+0.0 [+0.0, +0.0]" in render.markdown(replace(table, rows=rows))
+
+
+def test_a_real_testbed_is_not_called_synthetic() -> None:
+    setting = Setting("llava-1.5-7b", "paper", False)
+    table = build(run(METHODS), NINE, ["sft", "nsft"], setting, 20)
+    assert all("synthetic" not in form(table) for form in FORMATS.values())

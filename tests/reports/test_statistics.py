@@ -1,0 +1,236 @@
+"""Intervals that cover, tests that do not cry wolf, and mutants that do."""
+
+import math
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from worlds import NINE, SETTING, Accuracy, Pope, run
+
+from harness.benchmark import Benchmark, Unit
+from reports.estimates import Estimate, estimate
+from reports.outcomes import Outcome, measure
+from reports.statistics import Sums, bootstrap, holm, interval, p_value, sign_flip
+from reports.table import build
+
+Units = Sequence[Unit]
+WORLDS = 300
+REPLICATES = 400
+
+
+def world(
+    rng: np.random.Generator, gain: float, images: int = 100, per_image: int = 4
+) -> tuple[list[Unit], list[Unit]]:
+    """A baseline and a method on the same questions.
+
+    On 3 images of 5 both say the same (so pairing matters); on the others each is on its own, nearly all right or
+    nearly all wrong (so clustering matters for the difference). The method is `gain` better in expectation.
+    """
+    same = rng.random((images, 1)) < 0.6
+    shared = rng.random((images, per_image)) < rng.choice([0.1, 0.9], (images, 1))
+    sides = []
+    for more in (0.0, gain / 0.4):
+        level = np.where(rng.random((images, 1)) < 0.5 + more / 0.8, 0.9, 0.1)
+        right = np.where(same, shared, rng.random((images, per_image)) < level)
+        parts = [(i, q, {"right": float(right[i, q]), "n": 1.0}) for i in range(images) for q in range(per_image)]
+        sides.append([Unit(f"{i}/{q}", f"{i}", values) for i, q, values in parts])
+    return sides[0], sides[1]
+
+
+def outcomes(*pairs: tuple[Units, Units]) -> list[Outcome]:
+    """One seed per pair."""
+    return [
+        Outcome(method, method, seed, "acc", units, 0, "")
+        for seed, pair in enumerate(pairs)
+        for method, units in zip(("baseline", "new"), pair, strict=True)
+    ]
+
+
+def honest(old: Units, new: Units) -> tuple[float, float, float]:
+    """(low, high, p) as the report has them."""
+    found = estimate(Accuracy(), outcomes((old, new)), replicates=REPLICATES)["new"]["acc/percent"]
+    return found.low, found.high, found.p
+
+
+def without_clusters(old: Units, new: Units) -> tuple[float, float, float]:
+    """Every question on its own."""
+    return honest([replace(unit, cluster=unit.id) for unit in old], [replace(unit, cluster=unit.id) for unit in new])
+
+
+def without_pairs(old: Units, new: Units) -> tuple[float, float, float]:
+    """Method and baseline resampled separately."""
+    other = [replace(unit, cluster=f"other {unit.cluster}") for unit in new]
+    drawn = [bootstrap(Accuracy(), Sums.of([units]), REPLICATES)[0]["acc/percent"] for units in (old, other)]
+    delta = measure(Accuracy(), new)["acc/percent"] - measure(Accuracy(), old)["acc/percent"]
+    return (*interval([delta], drawn[1] - drawn[0]), math.nan)
+
+
+def rates(way: Callable[[Units, Units], tuple[float, float, float]], gain: float) -> tuple[float, float]:
+    """Share of worlds whose interval holds the truth, share with p < .05."""
+    rng = np.random.default_rng(7)
+    found = [way(*world(rng, gain)) for _ in range(WORLDS)]
+    covered = np.mean([low <= 100 * gain <= high for low, high, _ in found])
+    return float(covered), float(np.mean([p < 0.05 for *_, p in found]))
+
+
+def test_intervals_cover_and_false_positives_are_five_percent() -> None:
+    slack = 2.6 * math.sqrt(0.05 * 0.95 / WORLDS)
+    for gain in (0.0, 0.05):
+        covered, positive = rates(honest, gain)
+        assert 0.92 <= covered <= 0.98
+        if gain:
+            assert positive > 0.1
+        else:
+            assert abs(positive - 0.05) <= slack
+
+
+def test_ignoring_images_is_caught() -> None:
+    covered, positive = rates(without_clusters, 0.0)
+    assert covered < 0.92
+    assert positive > 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / WORLDS)
+
+
+def test_ignoring_pairs_is_caught() -> None:
+    covered, _ = rates(without_pairs, 0.0)
+    assert covered > 0.98
+
+
+def test_seeds_are_a_source_of_variation_of_their_own() -> None:
+    """Each base model shifts the difference: only the interval that knows it covers zero."""
+    rng = np.random.default_rng(3)
+    knowing, ignorant, positive = [], [], []
+    for _ in range(200):
+        pairs = [world(rng, float(shift), images=40, per_image=3) for shift in rng.normal(0, 0.08, size=3)]
+        found = estimate(Accuracy(), outcomes(*pairs), replicates=300)["new"]["acc/percent"]
+        low, high = interval([found.delta], found.draws)
+        knowing.append(found.low <= 0 <= found.high)
+        ignorant.append(low <= 0 <= high)
+        positive.append(found.p < 0.05)
+    assert np.mean(knowing) > 0.92
+    assert np.mean(ignorant) < 0.90
+    assert np.mean(positive) < 0.09
+
+
+def test_p_and_interval_agree_with_several_seeds() -> None:
+    """The interval at the level p has its end at zero, by hand: t(p) and z(p) in quadrature."""
+    from scipy.stats import norm, t
+
+    flipped = np.concatenate([[2.0], np.random.default_rng(0).normal(0, 0.3, 4000)])
+    deltas = [1.0, 2.0, 3.0]
+    p = p_value(deltas, flipped)
+    image, seed = math.sqrt(np.mean(flipped**2)), 1 / math.sqrt(3)
+    assert math.hypot(norm.isf(p / 2) * image, t.isf(p / 2, 2) * seed) == pytest.approx(2.0)
+    low, high = interval(deltas, np.array([1.5, 2.5] * 50))
+    assert (2 - low) ** 2 == pytest.approx(0.5**2 + (4.302653 * seed) ** 2, rel=1e-6)
+    assert high - 2 == pytest.approx(2 - low)
+
+
+def test_four_images_cannot_prove_anything() -> None:
+    """All four better: 2 of the 16 sign patterns are as extreme, so p is about 1/8 whatever the bootstrap says."""
+    old = [Unit(f"{i}", f"{i}", {"right": 0.0, "n": 1.0}) for i in range(4)]
+    new = [replace(unit, parts={"right": 1.0, "n": 1.0}) for unit in old]
+    found = estimate(Accuracy(), outcomes((old, new)))["new"]["acc/percent"]
+    assert (found.low, found.high) == (100.0, 100.0)
+    assert found.p == pytest.approx(1 / 8, abs=0.03)
+
+
+def test_equal_answers_differ_by_nothing() -> None:
+    old, _ = world(np.random.default_rng(0), 0.0)
+    for pairs in ([(old, old)], [(old, old)] * 3):
+        found = estimate(Accuracy(), outcomes(*pairs), replicates=200)["new"]["acc/percent"]
+        assert (found.delta, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_holm_by_hand() -> None:
+    """p = .01 .04 .03 .005: sorted .005*4 = .02, .01*3 = .03, .03*2 = .06, .04*1 -> .06 (never below the one before)."""
+    assert holm([0.01, 0.04, math.nan, 0.03, 0.005]) == pytest.approx([0.03, 0.06, math.nan, 0.06, 0.02], nan_ok=True)
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_order_and_thread_count_do_not_show() -> None:
+    """Thirds have no exact sum in floating point; the bits are the same for every order all the same."""
+    rng = random.Random(0)
+    units = [Unit(f"{i}", f"{i // 3}", {"right": (i % 4) / 3, "n": 1.0}) for i in range(300)]
+    reference = bootstrap(Accuracy(), Sums.of([units]), 50)[0]["acc/percent"]
+    for _ in range(5):
+        rng.shuffle(units)
+        assert (bootstrap(Accuracy(), Sums.of([units]), 50)[0]["acc/percent"] == reference).all()
+    sums = Sums.of([units])
+    rows = rng.sample(range(len(sums.clusters)), len(sums.clusters))
+    assert (sums.parts.sum(axis=0) == sums.parts[rows][::-1].cumsum(axis=0)[-1]).all()
+
+
+def test_bootstrap_is_the_multinomial_one() -> None:
+    """Mean of the replicates near the value, spread near the formula for clusters: sd of image means / sqrt(images)."""
+    old, _ = world(np.random.default_rng(5), 0.0, images=200)
+    drawn = bootstrap(Accuracy(), Sums.of([old]), 4000)[0]["acc/percent"]
+    right = np.array([unit.parts["right"] for unit in old]).reshape(200, 4)
+    assert drawn.mean() == pytest.approx(100 * right.mean(), abs=0.15)
+    assert drawn.std() == pytest.approx(100 * right.mean(axis=1).std() / math.sqrt(200), rel=0.05)
+
+
+def test_benchmarks_over_the_same_images_are_resampled_together() -> None:
+    old, _ = world(np.random.default_rng(5), 0.0)
+    one, two = (bootstrap(b, Sums.of([old]), 50)[0] for b in (Accuracy(), Pope()))
+    assert (np.argsort(one["acc/percent"], kind="stable") == np.argsort(two["pope/f1"], kind="stable")).all()
+
+
+def test_sign_flip_starts_with_the_difference_observed() -> None:
+    old, new = world(np.random.default_rng(5), 0.1)
+    flipped = sign_flip(Pope(), Sums.of([old, new]), [(0, 1)], 100)[0]["pope/f1"]
+    assert flipped.shape == (101,)
+    assert flipped[0] == pytest.approx(measure(Pope(), new)["pope/f1"] - measure(Pope(), old)["pope/f1"])
+
+
+def test_common_units_only_are_compared() -> None:
+    old, new = world(np.random.default_rng(5), 0.1, images=50)
+    found = estimate(Accuracy(), outcomes((old[6:], new[:-12])), replicates=100)["new"]["acc/percent"]
+    assert found.n == 200 - 18
+    common = [measure(Accuracy(), units)["acc/percent"] for units in (old[6:-12], new[6:-12])]
+    assert found.delta == pytest.approx(common[1] - common[0])
+    assert found.value == measure(Accuracy(), new[:-12])["acc/percent"]
+
+
+@pytest.mark.parametrize("units", [[], [Unit("a", "a", {"right": 0.0, "n": 0.0})]])
+def test_a_metric_that_is_not_defined_is_nan_everywhere(units: list[Unit]) -> None:
+    found = estimate(Accuracy(), outcomes((units, units)), replicates=20)["new"]["acc/percent"]
+    assert all(math.isnan(x) for x in (found.value, found.delta, found.low, found.high, found.p))
+
+
+def test_a_seed_without_a_baseline_has_a_value_and_no_difference() -> None:
+    old, new = world(np.random.default_rng(5), 0.1, images=30)
+    alone = [o for o in outcomes((old, new)) if o.method == "new"]
+    found: Estimate = estimate(Accuracy(), alone, replicates=50)["new"]["acc/percent"]
+    assert found.low < found.value < found.high
+    assert math.isnan(found.delta) and math.isnan(found.p)
+
+
+def test_wrong_units_are_refused() -> None:
+    old, new = world(np.random.default_rng(5), 0.1, images=3)
+    with pytest.raises(ValueError, match="twice"):
+        estimate(Accuracy(), outcomes((old, [*new, new[0]])))
+    with pytest.raises(ValueError, match="another image"):
+        estimate(Accuracy(), outcomes((old, [replace(unit, cluster="x") for unit in new])))
+    with pytest.raises(ValueError, match="two outcomes"):
+        estimate(Accuracy(), [*outcomes((old, new)), *outcomes((old, new))])
+
+
+def test_a_large_comparison_takes_seconds() -> None:
+    """4 methods, 9 benchmarks, 3 seeds, 3,000 units of 500 images each."""
+    methods = [(name, name, 0.01 * place) for place, name in enumerate("abcd")]
+    made, benchmarks = run(methods, seeds=(0, 1, 2), images=500, per_image=6), dict[str, Benchmark](NINE)
+    began = time.process_time()
+    build(made, benchmarks, list("abcd"), SETTING)
+    assert time.process_time() - began < 5
+
+
+def test_the_import_is_light() -> None:
+    code = "import sys, reports.render, reports.results; print([m for m in ('torch', 'scipy') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
