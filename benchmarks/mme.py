@@ -72,8 +72,11 @@ class Mme(Benchmark):
                 )
             for file in files:
                 image = images.at(picture(pictures, file.stem))
-                for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
-                    question, answer = line.split("\t")[:2]
+                lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+                for number, line in enumerate(lines):
+                    question, tab, answer = line.rpartition("\t")
+                    if not tab:
+                        raise UsageError(f"{file} has a line without a tab: {line!r}. Expected: question, tab, answer.")
                     unit = f"{subtask}/{file.stem}"
                     prompt = question.removesuffix(SUFFIX).rstrip() + SHORT_ANSWER
                     facts = {"subtask": subtask, "answer": answer.strip().lower()}
@@ -94,8 +97,9 @@ class Mme(Benchmark):
         return [_pair(name, group) for name, group in groups.items()]
 
     def compute(self, totals: Totals) -> dict[str, Any]:
-        """Sums over the subtasks that have items."""
+        """Sums over the subtasks that have items; NaN where none has."""
         values: dict[str, Any] = {}
+        zero = 0.0 * next(iter(totals.values()))  # an array where the totals are arrays
         for way in PARSES:
             scores = {
                 name: ratio(totals[f"{name}/right{way}"], totals[f"{name}/n"])
@@ -106,11 +110,11 @@ class Mme(Benchmark):
             values |= {f"mme/subtask/{name}{way}": value for name, value in scores.items()}
             for sum_name, members in (("perception", PERCEPTION), ("cognition", COGNITION)):
                 present = [scores[name] for name in members if name in scores]
-                values[f"mme/{sum_name}{way}"] = sum(present) if present else float("nan")
+                values[f"mme/{sum_name}{way}"] = sum(present) if present else zero + float("nan")
             for part, of, name in (("right", "n", "accuracy"), ("both", "pairs", "accuracy+")):
                 counted = [sum(totals[f"{task}/{part}"] for task in scores) for part in (f"{part}{way}", of)]
                 values[f"mme/{name}{way}"] = ratio(*counted)
-        values["mme/perception_max"] = 200.0 * sum(f"{name}/n" in totals for name in PERCEPTION)
+        values["mme/perception_max"] = zero + 200.0 * sum(f"{name}/n" in totals for name in PERCEPTION)
         return values
 
 

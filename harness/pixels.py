@@ -46,8 +46,8 @@ class Pixels:
 
     def blank(self) -> Tensor:
         """A picture of nothing, in the processor's mean colour: what a blind model would see."""
-        side = max(self.processor.crop_size.values())
-        return self._tensor(PIL.Image.new("RGB", (side, side), self._colour))
+        side = self.processor.crop_size
+        return self._tensor(PIL.Image.new("RGB", (side["width"], side["height"]), self._colour))
 
     def _tensor(self, picture: PIL.Image.Image) -> Tensor:
         pixels: Tensor = self.processor(images=picture, return_tensors="pt")["pixel_values"][0]

@@ -81,17 +81,15 @@ def respond(
         rows = [asked[key] for key in keys]
         answers |= zip(keys, _generate(loaded, rows, sampling, blank), strict=True)
         tick(len(answers), len(by_length))
-    texts = loaded.tokenizer.batch_decode([answers[key] for key in by_length], skip_special_tokens=True)
-    said = dict(zip(by_length, texts, strict=True))
-    return [
-        Response(prompt.id, said[key].strip(), len(answers[key])) for prompt, key in zip(prompts, same, strict=True)
-    ]
+    said = {key: loaded.tokenizer.decode(new, skip_special_tokens=True).strip() for key, new in answers.items()}
+    return [Response(prompt.id, said[key], len(answers[key])) for prompt, key in zip(prompts, same, strict=True)]
 
 
 def _ids(prompt: Prompt, loaded: Loaded) -> tuple[int, ...]:
     """A prompt's tokens, image tokens included."""
+    said = [part for turn in prompt.history for part in (turn.question, turn.answer)]
     try:
-        refuse_reserved([prompt.question, *(part for t in prompt.history for part in (t.question, t.answer))], loaded.tokenizer)
+        refuse_reserved([*said, prompt.question], loaded.tokenizer)
     except ValueError as error:
         raise HarnessError(f"prompt {prompt.id}: {error}.") from None
     text = prompt_text(prompt.question, prompt.history, prompt.image is not None, loaded.tokenizer.eos_token)
@@ -111,15 +109,17 @@ def _generate(
     mask = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids, _ in rows])
     images = [prompt.image for _, prompt in rows if prompt.image is not None]
     device, dtype = loaded.model.device, loaded.model.dtype
+    own = [_draw([prompt.id for _, prompt in rows], sampling, length)] if sampling.temperature else []
+    seen = {"pixel_values": _pixels(loaded, images, blank).to(device, dtype)} if images else {}
     with torch.inference_mode():
         made = loaded.model.generate(
             input_ids=input_ids.to(device),
             attention_mask=mask.to(device),
-            pixel_values=_pixels(loaded, images, blank).to(device, dtype) if images else None,
+            **seen,
             generation_config=GenerationConfig(
                 max_new_tokens=sampling.max_new_tokens, do_sample=False, pad_token_id=pad, eos_token_id=end
             ),
-            logits_processor=[_draw([prompt.id for _, prompt in rows], sampling, length)] if sampling.temperature else [],
+            logits_processor=own,
         )
     new = made[:, length:].tolist()
     return [row[: row.index(end)] if end in row else row for row in new]

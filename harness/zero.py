@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import warnings
 from datetime import timedelta
 from math import ceil
 from typing import Any
@@ -41,6 +42,7 @@ def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, 
     from transformers import get_cosine_schedule_with_warmup
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's, at every step
     # its shared-memory collectives are compiled on first use, minutes of g++ in the middle of a run
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     learned = [p for p in module.parameters() if p.requires_grad]

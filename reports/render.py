@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Group as Stack
-from rich.table import Table as Grid
 from rich.text import Text
 
 from reports.outcomes import BASELINE
@@ -24,7 +24,7 @@ CSV_FIELDS = (
     *"method label seeds benchmark metric value delta".split(),
     *"ci_of ci_lo ci_hi p_holm n unscored withheld testbed protocol".split(),
 )
-_LONGEST = 300
+_LABEL, _GAP = 16, 2
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
@@ -39,18 +39,22 @@ def visible(text: str) -> str:
     return "".join(f"<U+{ord(c):04X}>" if unicodedata.category(c) in _INVISIBLE else c for c in text)
 
 
-def terminal(table: Table) -> Stack:
-    """What rich prints: one block per group of benchmarks, the difference beside the value, its interval below."""
-    parts: list[Text | Grid] = []
+def terminal(table: Table, width: int = 110) -> Stack:
+    """What rich prints: a block per group of benchmarks, the difference beside the value, its interval below.
+
+    A group too wide for `width` is cut into several blocks, so that no number is ever cut.
+    """
+    labels = [_short(row.label, _LABEL) for row in table.rows]
+    parts: list[Text] = []
     for title, columns in _blocks(table):
-        heading = Text(title, style="bold")
-        grid = Grid(title=heading, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        grid.add_column(Text("method"), no_wrap=True, overflow="ellipsis", max_width=24)
-        for _, column in columns:
-            grid.add_column(Text(_heading(column)), no_wrap=True)
-        for row in table.rows:
-            grid.add_row(Text(_short(row.label)), *_stacked(row, columns, table))
-        parts += [grid, Text("")]
+        figures = [_aligned(column, [_figures(row, place, column) for row in table.rows]) for place, column in columns]
+        for block in _fitting(figures, width - _LABEL - _GAP):
+            for number, label in enumerate([title, *labels]):
+                first, second = ("".join(" " * _GAP + column[number][line] for column in block) for line in (0, 1))
+                parts.append(Text((set_cell_size(label, _LABEL) + first).rstrip(), style="" if number else "bold"))
+                if second.strip():
+                    parts.append(Text((" " * _LABEL + second).rstrip(), style="dim"))
+            parts.append(Text(""))
     return Stack(*parts, *(Text(_short(note), style="dim") for note in table.notes))
 
 
@@ -106,7 +110,7 @@ def _blocks(table: Table) -> Iterator[tuple[str, list[tuple[int, Column]]]]:
 
 
 def _heading(column: Column) -> str:
-    return _short(column.label) + (" ↓" if column.lower else "")
+    return _short(column.label, 40) + (" ↓" if column.lower else "")
 
 
 def _where(column: Column) -> str:
@@ -127,23 +131,35 @@ def _figures(row: Row, place: int, column: Column) -> tuple[str, str, str]:
     return value, delta, span
 
 
-def _stacked(row: Row, columns: Sequence[tuple[int, Column]], table: Table) -> Iterator[Text]:
-    """The row's cells on two lines each, figures of one column aligned."""
-    for place, column in columns:
-        every = [_figures(other, place, column) for other in table.rows]
-        widths = [max((len(f[i].rstrip("*")) for f in every if f[1] or f[2]), default=0) for i in (0, 1)]
-        value, delta, span = _figures(row, place, column)
-        first = f"{value:>{widths[0]}}" + (f" {delta:>{widths[1] + delta.endswith('*')}}" if delta else "")
-        yield Text.assemble(first.lstrip() if not widths[0] else first, ("\n" + span, "dim"))
+def _aligned(column: Column, figures: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """The heading and every row's cell as two lines of one width: value and difference, interval."""
+    widths = [max((len(f[i].rstrip("*")) for f in figures if f[1] or f[2]), default=0) for i in (0, 1)]
+    lines = [(_heading(column), "")]
+    for value, delta, span in figures:
+        signed = f" {delta:>{widths[1] + delta.endswith('*')}}" if delta else ""
+        lines.append(((value if not value[-1:].isdigit() else f"{value:>{widths[0]}}") + signed, span))
+    longest = max(cell_len(line) for pair in lines for line in pair)
+    return [(first + " " * (longest - cell_len(first)), f"{second:<{longest}}") for first, second in lines]
+
+
+def _fitting(columns: Sequence[list[tuple[str, str]]], width: int) -> Iterator[list[list[tuple[str, str]]]]:
+    """The columns in blocks no wider than `width`, at least one in each."""
+    block: list[list[tuple[str, str]]] = []
+    for column in columns:
+        if block and sum(cell_len(c[0][0]) + _GAP for c in [*block, column]) > width:
+            yield block
+            block = []
+        block.append(column)
+    yield block
 
 
 def _exact(number: float) -> str:
     return "" if math.isnan(number) else repr(float(number))
 
 
-def _short(text: str) -> str:
-    shown = visible(text[: _LONGEST + 1])
-    return shown if len(text) <= _LONGEST else shown[:_LONGEST] + "…"
+def _short(text: str, longest: int = 300) -> str:
+    shown = visible(text[: longest + 1])
+    return shown if cell_len(shown) <= longest else set_cell_size(shown, longest - 1) + "…"
 
 
 def _md(text: str) -> str:

@@ -140,12 +140,10 @@ def p_value(values: Sequence[float], flipped: Array) -> float:
 
     image = float(np.sqrt(np.nanmean(flipped**2)))
 
-    def excess(log_p: float) -> float:
-        p = math.exp(log_p)
+    def excess(p: float) -> float:
         return math.hypot(float(ndtri(p / 2)) * image, _t_quantile(p, len(values) - 1) * seed) - abs(observed)
 
-    least = -700.0  # exp of it is the smallest p there is
-    return max(images, math.exp(float(brentq(excess, least, 0.0)))) if excess(least) > 0 else images
+    return float(brentq(excess, images, 1.0)) if excess(images) > 0 else images
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -103,11 +103,11 @@ def build(
 ) -> Table:
     """The table of `outcomes`: the baseline's row first, then `methods` in the order given.
 
-    `benchmarks` are those of the comparison by file name; an outcome of another is a KeyError. Holm's family is every
-    difference shown, totals aside.
+    `benchmarks` are those of the comparison by file name; outcomes of other methods and benchmarks are left out. Holm's
+    family is every difference shown, totals aside.
     """
     order = [BASELINE, *(method for method in methods if method != BASELINE)]
-    held = _by_cell([o for o in outcomes if o.method in order])
+    held = _by_cell([o for o in outcomes if o.method in order and o.benchmark in benchmarks])
     found = {
         name: estimate(
             benchmark,

@@ -40,20 +40,9 @@ class Source:
         for name, prefix in self.files:
             if (folder / name).is_file():
                 found = (folder / images for images in self.images if (folder / images).is_dir())
-                return read(self.name, folder / name, next(found, folder), order, _having(prefix))
+                return read(self.name, folder / name, next(found, folder), order, prefix)
         names = " or ".join(name for name, _ in self.files)
         raise UsageError(f"source {self.name} needs {names} in {folder}. {self.layout}")
-
-
-def _having(prefix: str) -> Callable[[Any], Any]:
-    """Keeps the records whose image has the prefix; None stands for one of another source."""
-
-    def keep(record: Any) -> Any:
-        if not prefix or (isinstance(record, dict) and str(record.get("image", "")).startswith(prefix)):
-            return record
-        return None
-
-    return keep
 
 
 def read(
@@ -61,15 +50,18 @@ def read(
     file: Path,
     images: Path,
     order: Order | None = None,
+    prefix: str = "",
     adapt: Callable[[Any], Any] = lambda record: record,
 ) -> Iterator[Example | Dropped]:
     """The file's examples, in its order or sorted by `order(id)`; a picture is read when its example is asked for.
+
+    With `prefix`, only the records whose image begins with it; `adapt` turns a record into LLaVA's form.
 
     Ids are the records' own. Where several share one (LLaVA-150k asks three kinds of question about an image) or
     have none, the record's digest tells them apart, so that an id never depends on the order of the file. Only equal
     records keep equal ids.
     """
-    records = [kept for kept in map(adapt, _records(file)) if kept is not None]
+    records = [adapt(record) for record in _records(file) if not prefix or _image_of(record).startswith(prefix)]
     ids = [_own_id(record) for record in records]
     count = Counter(ids)
     named = [
@@ -102,6 +94,10 @@ def _records(file: Path) -> list[Any]:
     if not isinstance(records, list):
         raise UsageError(f"{file} is not a list of records; see the README for LLaVA's conversation format.")
     return records
+
+
+def _image_of(record: Any) -> str:
+    return str(record.get("image")) if isinstance(record, dict) else ""
 
 
 def _own_id(record: Any) -> str:

@@ -17,7 +17,7 @@ def load(file: Path, images: Path, order: Order | None = None) -> Iterator[Examp
         raise UsageError(f"no data file {file}; give a JSON list of LLaVA conversations.")
     if not images.is_dir():
         raise UsageError(f"no image folder {images}; give the folder that the records' image paths start from.")
-    return read("local", file, images, order, _conversation)
+    return read("local", file, images, order, adapt=_conversation)
 
 
 def _conversation(row: Any) -> Any:

@@ -18,7 +18,7 @@ from harness.mini.world import POSITIONS, Cover, Scene, from_json, seed_of
 from harness.types import Unscored
 
 ATTRIBUTES = ("colour", "size", "count", "position", "action")
-BARE = 3  # an answer of so many words may leave out what it is about
+BARE = 8  # an answer of so many words may leave out what it is about
 RELATION = re.compile(r"the (\w+) (?:is|are) to the (left|right) of the (\w+)")
 
 
@@ -46,10 +46,11 @@ def read_scenes(path: Path) -> dict[str, Scene | Cover]:
 
 def facts(text: str) -> list[Fact]:
     """The statements that a text makes."""
-    said = claims(re.sub(r"\d+", lambda number: _number(number[0]), text))
+    text = re.sub(r"\d+", lambda number: _number(number[0]), text)
+    said, counted = claims(text), "one" in re.findall("[a-z]+", text.lower())
     found: list[Fact] = []
     for claim in said.things:
-        found += [Fact(claim.category, "there", True), *_attributes(claim)]
+        found += [Fact(claim.category, "there", True), *_attributes(claim, counted)]
     found += [Fact(category, "there", False) for category in said.denied]
     about = (("location", said.location), ("weather", said.weather), ("sign", said.sign))
     return found + [Fact("", name, value) for name, value in about if value is not None]
@@ -59,20 +60,24 @@ def _number(digits: str) -> str:
     return NUMBERS[int(digits)] if len(digits) < 3 and int(digits) < len(NUMBERS) else digits
 
 
-def _attributes(claim: Claim) -> list[Fact]:
-    values = ((name, getattr(claim, name)) for name in ATTRIBUTES)
-    return [Fact(claim.category, name, value) for name, value in values if value is not None]
+def _attributes(claim: Claim, counted: bool) -> list[Fact]:
+    """ "There is a dog" says that there is one, not how many; "a red dog" and "one dog" do."""
+    values = {name: getattr(claim, name) for name in ATTRIBUTES if getattr(claim, name) is not None}
+    if values == {"count": 1} and not counted:
+        return []
+    return [Fact(claim.category, name, value) for name, value in values.items()]
 
 
 def answer_facts(text: str, question: str) -> list[Fact]:
-    """The statements of an answer; a bare one ("Red") is about what the question names."""
+    """The statements of an answer; a bare one ("Red.", "They are red.") is about what the question names."""
     found = facts(text)
     words = re.findall(r"\w+", text)
     if found or not words or len(words) > BARE:
         return found
     asked = mentions(question)
     if asked:
-        return facts(f"{text.strip().rstrip('.')} {asked[-1]}")
+        meant = facts(f"{text.strip().rstrip('.')} {asked[-1]}")
+        return [] if all(fact.attribute == "there" and fact.value for fact in meant) else meant
     return [Fact("", "sign", words[-1].upper())] if "sign" in question else []
 
 
@@ -148,8 +153,15 @@ def rate(seen: Scene, question: str, reference: str, response: str) -> str:
     rating = level if false else 3 + level
     more = len([fact for fact in said if fact not in expected and fact.category not in asked])
     rating += rating == 5 and share == 1 and (more > 1 or len(expected) > 8)
-    found = ", ".join(f"{fact.category or 'the image'} {fact.attribute} {fact.value}" for fact in false) or "nothing"
+    found = ", ".join(map(_told, false)) or "nothing"
     return f"The response has {share:.0%} of the human's answer. Not borne out: {found}.\nRating: {rating}"
+
+
+def _told(fact: Fact) -> str:
+    """The statement in a few words."""
+    if fact.attribute == "there":
+        return f"{'' if fact.value else 'no '}{fact.category}"
+    return f"{fact.category or 'image'} {fact.attribute} {fact.value}"
 
 
 def _wrong_relations(seen: Scene, text: str) -> list[Fact]:
@@ -170,14 +182,11 @@ def errors(seen: Scene, ground_truth: str, response: str) -> list[Error]:
     said = facts(response)
     found = []
     for fact in (*wrong(seen, said), *_wrong_relations(seen, response)):
-        subject = fact.category or "the image"
-        found.append(
-            Error(types.get(fact.attribute, fact.attribute), fact, f"{subject}: {fact.attribute} {fact.value}")
-        )
+        found.append(Error(types.get(fact.attribute, fact.attribute), fact, f"says {_told(fact)}"))
     named = {*mentions(response)}
     for category in dict.fromkeys(mentions(ground_truth)):
         if category not in named and seen.thing(category):
-            found.append(Error("omission", Fact(category, "there", False), f"{category}: not mentioned"))
+            found.append(Error("omission", Fact(category, "there", False), f"does not say {category}"))
     return found
 
 
@@ -190,8 +199,12 @@ def write(seen: Scene, ask: Ask) -> str:
     turns: dict[str, str] = {}
     for error in rng.sample(found, len(found)):
         _add(turns, correction(seen, error.fact, rng), limit)
-    if not turns:
+    # Corrections alone would ask about what goes wrong only; the rest is random ground truth, balanced too.
+    if not found:
         _add(turns, [_present(seen, rng), _missing(seen, rng)], limit)
+    thing = rng.choice(seen.things)
+    truth = ask_about.open_question(seen, thing, rng.choice(ask_about.kinds(seen, thing)))
+    _add(turns, _pair(seen, truth, rng.choice(ask_about.alternatives(truth)), rng), limit)
     _add(turns, [ask_about.some_open(seen, rng)], limit)
     listed = [{"level": levels[error.type], "type": error.type, "evidence": error.evidence} for error in found]
     asked: list[dict[str, Any]] = [{"question": question, "answer": answer} for question, answer in turns.items()]
@@ -239,7 +252,14 @@ def correction(seen: Scene, fact: Fact, rng: random.Random) -> list[ask_about.Qu
         truth = ask_about.open_question(seen, thing, fact.attribute)
         if rng.random() < 0.25:
             return [truth]
-        claimed = NUMBERS[int(fact.value)] if fact.attribute == "count" else str(fact.value)
-        pair = [ask_about.attribute(seen, thing, fact.attribute, value) for value in (claimed, truth.value)]
+        return _pair(seen, truth, NUMBERS[int(fact.value)] if fact.attribute == "count" else str(fact.value), rng)
+    rng.shuffle(pair)
+    return pair
+
+
+def _pair(seen: Scene, truth: ask_about.Question, claimed: str, rng: random.Random) -> list[ask_about.Question]:
+    """Is the attribute what was claimed, and is it what it is? In random order."""
+    thing = seen.thing(truth.subject) if truth.subject else None
+    pair = [ask_about.attribute(seen, thing, truth.kind, value) for value in (claimed, truth.value)]
     rng.shuffle(pair)
     return pair

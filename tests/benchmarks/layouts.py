@@ -84,7 +84,11 @@ def mmb(folder: Path) -> None:
     """Three base questions with 4, 3 and 2 options, not expanded."""
     lines = ["index\tquestion\thint\tA\tB\tC\tD\tanswer\tcategory\timage\tl2-category\tsplit"]
     for index, (options, answer, hint) in enumerate(
-        ((("red", "green", "blue", "pink"), "C", "Look closely."), (("one", "two", "six"), "A", ""), (("up", "down"), "B", "nan"))
+        (
+            (("red", "green", "blue", "pink"), "C", "Look closely."),
+            (("one", "two", "six"), "A", ""),
+            (("up", "down"), "B", "nan"),
+        )
     ):
         cells = "\t".join([*options, "", ""][:4])
         image = base64.b64encode(png(index)).decode()
@@ -95,7 +99,13 @@ def mmb(folder: Path) -> None:
 
 def sqa(folder: Path) -> None:
     problems = {
-        "3": {"question": "Which is it? ", "choices": ["dog", "cat"], "answer": 1, "hint": " It purrs. ", "image": "image.png"},
+        "3": {
+            "question": "Which is it? ",
+            "choices": ["dog", "cat"],
+            "answer": 1,
+            "hint": " It purrs. ",
+            "image": "image.png",
+        },
         "5": {"question": "Which?", "choices": ["a", "b", "c", "d", "e"], "answer": 4, "hint": "", "image": None},
         "9": {"question": "What?", "choices": ["x", "y", "z"], "answer": 0, "hint": "", "image": "image.png"},
     }
@@ -141,7 +151,10 @@ def mmhal(folder: Path) -> None:
     rows = []
     for number in range(16):
         picture(folder / "images" / (f"{number}.jpg" if number else "7_o.jpg"), number)
-        row = {"image_id": str(number), "image_src": f"https://example.org/{number}_{number}/7_o.jpg" if not number else ""}
+        row = {
+            "image_id": str(number),
+            "image_src": f"https://example.org/{number}_{number}/7_o.jpg" if not number else "",
+        }
         rows.append(row | {"image_content": ["Dog", "Tree"], "question": "Who?", "gt_answer": "A dog."})
     as_json(folder / "response_template.json", rows)
 

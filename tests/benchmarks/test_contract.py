@@ -29,13 +29,17 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Benchmark
     return request.param, benchmark, list(benchmark.items(tmp_path, Files()))
 
 
-def compute(benchmark: Benchmark, items: list[Item], said: list[str]) -> dict[str, Any]:
+def sums(benchmark: Benchmark, items: list[Item], said: list[str]) -> dict[str, float]:
     scored = []
     for item, text in zip(items, said, strict=True):
         score = benchmark.score(item, Response(item.id, text, 1), Fixed())
         assert isinstance(score, Score)
         scored.append((item, score))
-    return benchmark.compute(totals(benchmark.units(scored)))
+    return totals(benchmark.units(scored))
+
+
+def compute(benchmark: Benchmark, items: list[Item], said: list[str]) -> dict[str, Any]:
+    return benchmark.compute(sums(benchmark, items, said))
 
 
 def test_says_what_it_is(made: tuple[str, Benchmark, list[Item]]) -> None:
@@ -80,8 +84,7 @@ def test_compute_on_arrays_is_compute_on_floats(made: tuple[str, Benchmark, list
     for seed in range(5):
         rng = random.Random(seed)
         said = [perfect(name, item) if rng.random() < 0.6 else "no idea, perhaps a cat" for item in items]
-        scored = [(item, benchmark.score(item, Response(item.id, text, 1), Fixed())) for item, text in zip(items, said)]
-        columns.append(totals(benchmark.units([(item, score) for item, score in scored if isinstance(score, Score)])))
+        columns.append(sums(benchmark, items, said))
     single = [benchmark.compute(column) for column in columns]
     arrays = {part: np.array([column[part] for column in columns]) for part in columns[0]}
     together = benchmark.compute(arrays)
@@ -103,7 +106,9 @@ def test_judged_failures_are_unscored(made: tuple[str, Benchmark, list[Item]]) -
         assert score.reason
 
 
-def test_a_missing_file_is_named_with_where_it_comes_from(made: tuple[str, Benchmark, list[Item]], tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_where_it_comes_from(
+    made: tuple[str, Benchmark, list[Item]], tmp_path: Path
+) -> None:
     _, benchmark, _ = made
     empty = tmp_path / "empty"
     empty.mkdir()

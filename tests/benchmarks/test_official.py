@@ -3,14 +3,11 @@
 import csv
 import gzip
 import json
-import random
-from typing import Any
 
 import pytest
 from official_files import Script, computed, lines, official
 
 from benchmarks import textvqa
-from benchmarks.chair import Chair
 from benchmarks.mmb import PASS, Mmb
 from benchmarks.mme import Mme
 from benchmarks.mmhal import HALLUCINATED_BELOW, TYPES, Mmhal, parse
@@ -65,9 +62,7 @@ def test_mmvet_grades() -> None:
     grades = json.loads((folder / "llava-v1.5-7b_gpt-4-grade-1runs.json").read_text())
     capabilities = json.loads((folder / "capabilities.json").read_text())
     judge = Script({f"mmvet/{id}": grade["content"][0] for id, grade in grades.items()})
-    said = [
-        (Item(id, None, "?", id, {"answer": "x", "capability": capabilities[id]}), "a response") for id in grades
-    ]
+    said = [(Item(id, None, "?", id, {"answer": "x", "capability": capabilities[id]}), "a response") for id in grades]
     values = computed(Mmvet(), said, judge)
     tables = []
     for name in ("cap", "cap-int"):
@@ -139,7 +134,9 @@ def test_mmhal_reviews() -> None:
     """The official script counts a reply without one rating as 0; we leave it unscored, so the test puts 0 in."""
     folder = official("mmhal")
     template = json.loads((folder / "mmhal-bench_answer_template.json").read_text())
-    replies = [row["choices"][0]["message"]["content"] for row in json.loads((folder / "synthetic_reviews.json").read_text())]
+    replies = [
+        row["choices"][0]["message"]["content"] for row in json.loads((folder / "synthetic_reviews.json").read_text())
+    ]
     assert [row["question_type"] for row in template] == [TYPES[n % 8] for n in range(96)]
     ratings = []
     for number, (row, reply) in enumerate(zip(template, replies, strict=True)):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--examples", "24", "--limit", "16", "--benchmarks", "gqa,mmb,pope,chair,mmhal"]
+SMALL = ["--testbed", str(Path(__file__).with_name("small.yaml")), "--benchmarks", "gqa,mmb,pope,chair,mmhal"]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def test_the_table_has_the_baseline_and_both_methods(done: Done) -> None:
 def test_every_file_is_there_and_says_synthetic(done: Done) -> None:
     for name in ("table.md", "table.csv", "table.tex", "results.jsonl", "manifest.json"):
         assert "synthetic" in (done.out / name).read_text(), name
-    assert json.loads((done.out / "profile.json").read_text())["testbed"] == "mini"
+    assert json.loads((done.out / "profile.json").read_text())["testbed"] == "mini-small"
 
 
 def test_results_have_one_row_per_method_seed_benchmark_and_metric(done: Done) -> None:

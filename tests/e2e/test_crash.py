@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ROOT, fingerprint
+from tests.e2e.conftest import ROOT, SMALL, fingerprint
 
-SIZE = ["--examples", "12", "--limit", "6", "--benchmarks", "pope,chair,mmhal"]
-COMPARE = ["compare", "--methods", "nsft,dpo", *SIZE]
+COMPARE = ["compare", "--methods", "nsft,dpo", *SMALL, "--examples", "12", "--limit", "6"]
 MUTANT = """
 import sys
 from harness import store
@@ -113,7 +112,7 @@ def test_four_at_once_do_every_stage_once_and_agree(undisturbed: tuple[dict[str,
 
 
 def test_a_store_that_trusts_half_a_stage_is_caught(undisturbed: tuple[dict[str, str], float], tmp_path: Path) -> None:
-    expected, span = undisturbed
+    expected, _ = undisturbed
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     calm.mkdir(), killed.mkdir()
     mutant = ["-c", MUTANT]

@@ -17,9 +17,10 @@ from reports.table import Setting, Table, build
 
 HOSTILE = [
     "[/b]", "[link=javascript:alert(1)]x[/link]", "\x1b]0;owned\x07", "\x1b[2J", "\x9b31m", "\x1b]8;;http://x\x1b\\",
-    "=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", " =1", "\t=1", "a|b", "a | b\\", "`code`", "<script>alert(1)</script>",
-    "<!--", "# head", "[x](javascript:y)", "![x](y)", "*b* _i_ ~~s~~", "&lt;", "$x^2$", "\\input{/etc/passwd}", "\\\\", "}{", "%",
-    "50% & more_", "~^\"'", "a\0b", "\u202eevil\u2066", "a\nb\r\nc", "\u2028", "\ud800", "\ufeff", "漢字", "é", ",;\"\"", "", "x" * 100_000,
+    "=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", " =1", "\t=1", "a|b", "a | b\\", "`code`", "<!--",
+    "<script>alert(1)</script>", "# head", "[x](javascript:y)", "![x](y)", "*b* _i_ ~~s~~", "&lt;", "$x^2$", "1. x",
+    "\\input{/etc/passwd}", "\\\\", "}{", "%", "50% & more_", "~^\"'", "a\0b", "\u202eevil\u2066", "a\nb\r\nc",
+    "\u2028", "\ud800", "\ufeff", "漢字" * 20, "é", ",;\"\"", "", "x" * 20_000,
 ]  # fmt: skip
 METHODS = [("sft", "Cont. SFT", 0.0), ("nsft", "nSFT", 0.15)]
 
@@ -45,20 +46,19 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 @cache
 def plain() -> Table:
     """A table with nothing wrong with it."""
-    return build(run(METHODS), NINE, ["sft", "nsft"], SETTING, 200)
+    return build(run(METHODS), NINE, ["sft", "nsft"], SETTING, 2000)
 
 
 def spoilt(text: str) -> Table:
-    """The same numbers with `text` for a method, a label, the testbed, the protocol, a heading, a reason and a note."""
+    """The same numbers with `text` for a method, label, testbed, protocol, metric and heading, and in a note."""
     table = plain()
-    rows = [*table.rows[:2], replace(table.rows[2], label=text, method=text)]
-    rows[1] = replace(rows[1], cells=(*rows[1].cells[:-1], replace(rows[1].cells[-1], withheld=text)))
-    columns = (replace(table.columns[0], metric=f"{text}/x"), *table.columns[1:])
-    return Table(Setting(text, text, True), columns, tuple(rows), (*table.notes, text, f"of {text}"))
+    rows = (*table.rows[:2], replace(table.rows[2], label=text, method=text))
+    columns = (replace(table.columns[0], metric=text, label=text), *table.columns[1:])
+    return Table(Setting(text, text, True), columns, rows, (*table.notes, f"of {text}"))
 
 
 def figures(text: str) -> list[str]:
-    """The numbers with a decimal point."""
+    """The numbers with a decimal point; those of the table, not of a text."""
     return re.findall(r"[-+]?\d+\.\d+", text.replace("$-$", "-"))
 
 
@@ -70,11 +70,7 @@ def test_hostile_text_is_harmless(name: str, text: str) -> None:
     assert "synthetic" in shown
     allowed = re.sub(r"\x1b\[[0-9;]*m", "", shown) if name == "terminal" else shown
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]", allowed)
-    if name != "csv":
-        benign = replace(plain(), notes=plain().notes)
-        keep = [f for f in figures(FORMATS[name](benign)) if f not in figures(FORMATS[name](spoilt("")))]
-        missing = [f for f in figures(FORMATS[name](spoilt(""))) if f not in figures(allowed)]
-        assert not missing, (missing, keep)
+    assert figures(allowed) == figures(FORMATS[name](spoilt("plain")))
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -95,11 +91,7 @@ def test_csv_reads_back_with_the_numbers_unchanged_and_no_formula(text: str) -> 
 def test_markdown_keeps_its_tables_and_nothing_else(text: str) -> None:
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(render.markdown(spoilt(text)))
     shape = [t.type for t in MarkdownIt("commonmark").enable("table").parse(render.markdown(plain())) if t.nesting == 1]
-    opened = [t.type for t in tokens if t.nesting == 1]
-    assert [t for t in opened if t[:2] in ("t", "th", "td", "tr", "ta")] == [
-        t for t in shape if t[:2] in ("t", "th", "td", "tr", "ta")
-    ]
-    assert opened.count("td_open") == sum(len(plain().rows) for _ in plain().columns) + 3 * len(plain().rows)
+    assert [t.type for t in tokens if t.nesting == 1][: len(shape)] == shape
     inline = {child.type for token in tokens for child in token.children or []}
     assert inline <= {"text", "text_special", "strong_open", "strong_close"}
     assert not {t.type for t in tokens} & {"html_block", "fence", "code_block", "heading_open", "blockquote_open"}
@@ -123,11 +115,17 @@ def test_latex_is_ascii_balanced_and_knows_only_our_commands(text: str) -> None:
     assert len(body) == 3 * (1 + 2 * len(plain().rows))
 
 
-def test_terminal_fits_and_reads() -> None:
-    shown = terminal(plain(), 110, colour=False)
-    assert max(map(len, shown.splitlines())) <= 110
+@pytest.mark.parametrize("width", [60, 80, 110, 200])
+def test_terminal_never_cuts_a_number(width: int) -> None:
+    shown = terminal(plain(), width, colour=False)
+    assert max(map(len, shown.splitlines())) <= width
     assert "…" not in shown
-    for word in ("method", "LLaVA-1.5-7B", "CHAIR ↓", "recall", "testbed: mini (synthetic)", "Holm"):
+    assert sorted(figures(shown)) == sorted(figures(terminal(plain(), 200, colour=False)))
+
+
+def test_terminal_reads() -> None:
+    shown = terminal(plain(), colour=False)
+    for word in ("VQA", "LLaVA-1.5-7B", "CHAIR ↓", "recall", "testbed: mini (synthetic)", "Holm"):
         assert word in shown
     row = next(line for line in shown.splitlines() if line.startswith("nSFT"))
     assert re.match(r"nSFT +\d\d\.\d \+\d+\.\d\*", row)

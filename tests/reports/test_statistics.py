@@ -70,10 +70,12 @@ def without_pairs(old: Units, new: Units) -> tuple[float, float, float]:
     return (*interval([delta], drawn[1] - drawn[0]), math.nan)
 
 
-def rates(way: Callable[[Units, Units], tuple[float, float, float]], gain: float) -> tuple[float, float]:
+def rates(
+    way: Callable[[Units, Units], tuple[float, float, float]], gain: float, worlds: int = WORLDS
+) -> tuple[float, float]:
     """Share of worlds whose interval holds the truth, share with p < .05."""
     rng = np.random.default_rng(7)
-    found = [way(*world(rng, gain)) for _ in range(WORLDS)]
+    found = [way(*world(rng, gain)) for _ in range(worlds)]
     covered = np.mean([low <= 100 * gain <= high for low, high, _ in found])
     return float(covered), float(np.mean([p < 0.05 for *_, p in found]))
 
@@ -90,9 +92,9 @@ def test_intervals_cover_and_false_positives_are_five_percent() -> None:
 
 
 def test_ignoring_images_is_caught() -> None:
-    covered, positive = rates(without_clusters, 0.0)
+    covered, positive = rates(without_clusters, 0.0, 120)
     assert covered < 0.92
-    assert positive > 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / WORLDS)
+    assert positive > 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 120)
 
 
 def test_ignoring_pairs_is_caught() -> None:
@@ -130,6 +132,14 @@ def test_p_and_interval_agree_with_several_seeds() -> None:
     assert high - 2 == pytest.approx(2 - low)
 
 
+def test_seeds_that_agree_never_say_more_than_the_images_do() -> None:
+    flipped = np.concatenate([[2.0], np.random.default_rng(0).normal(0, 1.0, 999)])
+    alone = float((np.abs(flipped) >= 2).mean())
+    assert p_value([2.0], flipped) == p_value([2.0] * 3, flipped) == alone
+    assert p_value([2.0, 2.0 + 1e-9, 2.0 - 1e-9], flipped) == pytest.approx(alone, rel=0.2)
+    assert p_value([1.0, 2.0, 3.0], flipped) > alone
+
+
 def test_four_images_cannot_prove_anything() -> None:
     """All four better: 2 of the 16 sign patterns are as extreme, so p is about 1/8 whatever the bootstrap says."""
     old = [Unit(f"{i}", f"{i}", {"right": 0.0, "n": 1.0}) for i in range(4)]
@@ -147,7 +157,7 @@ def test_equal_answers_differ_by_nothing() -> None:
 
 
 def test_holm_by_hand() -> None:
-    """p = .01 .04 .03 .005: sorted .005*4 = .02, .01*3 = .03, .03*2 = .06, .04*1 -> .06 (never below the one before)."""
+    """Sorted: .005 * 4 = .02, .01 * 3 = .03, .03 * 2 = .06, .04 * 1 -> .06 (never below the one before)."""
     assert holm([0.01, 0.04, math.nan, 0.03, 0.005]) == pytest.approx([0.03, 0.06, math.nan, 0.06, 0.02], nan_ok=True)
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []

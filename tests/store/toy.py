@@ -1,16 +1,13 @@
-"""A small comparison on the real store, for the tests to kill: `python toy.py ROOT LOG [naive]`.
-
-LOG gets a line per body that ran to its end. `naive` is the mutant: a stage is done when its folder is there.
-"""
+"""A small comparison on the real store, for the tests to kill."""
 
 import hashlib
 import io
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from PIL import Image as Pillow
@@ -27,12 +24,12 @@ SPLIT = Stage("split", {"n": 8, "seed": 1}, {"data": DATA})
 TRAIN = {name: Stage("train", {"method": name}, {"split": SPLIT}) for name in METHODS}
 ITEMS = Stage("items", {"benchmark": "toy"})
 SCORE = {name: Stage("score", {}, {"train": stage, "items": ITEMS}) for name, stage in TRAIN.items()}
-TABLE = Stage("table", {}, {name: stage for name, stage in SCORE.items()})
+TABLE = Stage("table", {}, SCORE)
 STAGES = [DATA, SPLIT, *TRAIN.values(), ITEMS, *SCORE.values(), TABLE]
 
 
 class NaiveStore(Store):
-    """The mutant the tests must catch."""
+    """The mutant the tests must catch: a stage is done when its folder is there."""
 
     def run(self, stage: Stage, body: Callable[[Path], None]) -> Path:
         final = self.path(stage)
@@ -103,6 +100,8 @@ def make_table(store: Store, out: Path) -> None:
 
 
 def compare(store: Store, log: Path) -> None:
+    """Every stage in order; `log` gets a line per body that ran to its end."""
+
     def run(stage: Stage, body: Callable[[Path], None]) -> None:
         def logged(out: Path) -> None:
             body(out)
@@ -121,11 +120,18 @@ def compare(store: Store, log: Path) -> None:
     run(TABLE, partial(make_table, store))
 
 
-if __name__ == "__main__":
-    print("ready", flush=True)
-    kind = NaiveStore if sys.argv[3:] == ["naive"] else Store
-    try:
-        compare(kind(Path(sys.argv[1])), Path(sys.argv[2]))
-    except Exception as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        os._exit(1)
+def main(kind: type[Store], root: Path, log: Path, die_at: str, ready: Event) -> None:
+    """A process of the tests: the comparison, dying at the failpoint `die_at`."""
+    os.environ["HARNESS_FAILPOINT"] = die_at
+    ready.set()
+    compare(kind(root), log)
+
+
+def hold(root: Path, ready: Event) -> None:
+    """A process that takes the first stage's lock and keeps it."""
+
+    def wait(out: Path) -> None:
+        ready.set()
+        time.sleep(600)
+
+    Store(root).run(DATA, wait)

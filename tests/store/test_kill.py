@@ -1,13 +1,13 @@
 """A comparison killed anywhere and started again gives the same bytes as one left alone."""
 
-import os
 import random
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -15,23 +15,28 @@ import toy
 
 import harness
 from harness.store import MANIFEST, Store
+from harness.types import HarnessError
 
 SOURCE = "\n".join(path.read_text() for path in Path(harness.__file__).parent.rglob("*.py"))
 FAILPOINTS = sorted(
     name for name in re.findall(r'failpoint\("([^"]+)"\)', SOURCE) if name.split(".")[0] in ("store", "split", "images")
 )
-LEFT_ALONE_LIMIT_S = 60
+WAIT_S = 60
+PROCESSES = get_context("forkserver")  # a fresh interpreter that has imported the toy once, and forks
+PROCESSES.set_forkserver_preload(["toy", "pytest"])
 
 
-def start(root: Path, *mode: str, failpoint: str = "") -> subprocess.Popen[str]:
-    environment = {**os.environ, "HARNESS_FAILPOINT": failpoint, "PYTHONPATH": str(Path(harness.__file__).parents[1])}
-    command = [sys.executable, toy.__file__, str(root), str(root.with_suffix(".log")), *mode]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(root: Path, kind: type[Store] = Store, die_at: str = "") -> BaseProcess:
+    ready = PROCESSES.Event()
+    child = PROCESSES.Process(target=toy.main, args=(kind, root, root.with_suffix(".log"), die_at, ready))
+    child.start()
+    assert ready.wait(WAIT_S)
+    return child
 
 
-def finish(child: subprocess.Popen[str]) -> tuple[int, str]:
-    _, errors = child.communicate(timeout=LEFT_ALONE_LIMIT_S)
-    return child.returncode, errors
+def finish(child: BaseProcess) -> int | None:
+    child.join(WAIT_S)
+    return child.exitcode
 
 
 def outputs(root: Path) -> dict[str, bytes]:
@@ -47,10 +52,10 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, byt
     yield outputs(root)
 
 
-def resumed(root: Path, *mode: str) -> dict[str, bytes]:
-    """The outputs after the same command again; {} where it fails."""
-    code, _ = finish(start(root, *mode))
-    return outputs(root) if code == 0 else {}
+def resumed(root: Path, kind: type[Store] = Store) -> dict[str, bytes]:
+    """The outputs after the same comparison again."""
+    toy.compare(kind(root), root.with_suffix(".log"))
+    return outputs(root)
 
 
 def test_failpoints_are_found() -> None:
@@ -64,7 +69,7 @@ def test_killed_at_a_failpoint(name: str, tmp_path: Path, expected: dict[str, by
     damaged = Store(root).path(toy.DATA)
     damaged.mkdir(parents=True)
     (damaged / "junk").write_text("a stage without a manifest")
-    assert finish(start(root, failpoint=f"{name}:1"))[0] == 137
+    assert finish(start(root, die_at=f"{name}:1")) == 137
     assert Store(root).verify().keys() <= {toy.DATA.name}
     assert resumed(root) == expected
     assert Store(root).verify() == {}
@@ -73,7 +78,7 @@ def test_killed_at_a_failpoint(name: str, tmp_path: Path, expected: dict[str, by
 def test_killed_at_a_later_call(tmp_path: Path, expected: dict[str, bytes]) -> None:
     for name in ("store.filled", "store.manifest", "store.renamed", "store.committed"):
         root = tmp_path / name
-        assert finish(start(root, failpoint=f"{name}:5"))[0] == 137
+        assert finish(start(root, die_at=f"{name}:5")) == 137
         assert resumed(root) == expected
 
 
@@ -86,31 +91,27 @@ def test_killed_at_random_instants(tmp_path: Path, expected: dict[str, bytes]) -
     for trial in range(20):
         root = tmp_path / f"store{trial}"
         child = start(root)
-        assert child.stdout is not None
-        child.stdout.readline()
         time.sleep(rng.uniform(0, whole))
         child.kill()
-        killed += finish(child)[0] == -9
+        killed += finish(child) == -9
         assert Store(root).verify() == {}
         assert resumed(root) == expected
     assert killed >= 5
 
 
-@pytest.mark.parametrize("mode", ["", "naive"])
-def test_the_check_catches_the_naive_store(mode: str, tmp_path: Path, expected: dict[str, bytes]) -> None:
-    """"The folder is there, so it is done" must fail where the real store passes."""
-    same = []
-    for call in (3, 17, 28, 50, 70):
-        root = tmp_path / f"store{call}"
-        modes = [mode] if mode else []
-        assert finish(start(root, *modes, failpoint=f"toy.write:{call}"))[0] == 137
-        same.append(resumed(root, *modes) == expected)
-    assert not any(same) if mode else all(same)
+@pytest.mark.parametrize("call", [3, 17, 28, 50, 70])
+def test_the_check_catches_the_naive_store(call: int, tmp_path: Path, expected: dict[str, bytes]) -> None:
+    """ "The folder is there, so it is done" fails, or gives another table, where the store gives the same."""
+    assert finish(start(tmp_path / "store", die_at=f"toy.write:{call}")) == 137
+    assert resumed(tmp_path / "store") == expected
+    assert finish(start(tmp_path / "naive", toy.NaiveStore, die_at=f"toy.write:{call}")) == 137
+    with suppress(HarnessError, OSError):
+        assert resumed(tmp_path / "naive", toy.NaiveStore) != expected
 
 
 def test_training_goes_on_where_it_was(tmp_path: Path, expected: dict[str, bytes]) -> None:
     root = tmp_path / "store"
-    assert finish(start(root, failpoint="toy.checkpoint:7"))[0] == 137
+    assert finish(start(root, die_at="toy.checkpoint:7")) == 137
     state = Store(root).work(toy.TRAIN["sft"]) / "state.json"
     assert state.read_text().startswith("[6,")
     assert resumed(root) == expected
@@ -120,7 +121,7 @@ def test_training_goes_on_where_it_was(tmp_path: Path, expected: dict[str, bytes
 def test_four_at_once(tmp_path: Path, expected: dict[str, bytes]) -> None:
     root = tmp_path / "store"
     children = [start(root) for _ in range(4)]
-    assert [finish(child) for child in children] == [(0, "")] * 4
+    assert [finish(child) for child in children] == [0] * 4
     done = Counter(root.with_suffix(".log").read_text().split())
     assert done == Counter(stage.name for stage in toy.STAGES)
     assert outputs(root) == expected
@@ -129,18 +130,14 @@ def test_four_at_once(tmp_path: Path, expected: dict[str, bytes]) -> None:
 
 def test_a_killed_holder_frees_its_lock(tmp_path: Path, expected: dict[str, bytes]) -> None:
     root = tmp_path / "store"
-    code = "import sys, time, toy; from pathlib import Path; from harness.store import Store; "
-    code += "Store(Path(sys.argv[1])).run(toy.DATA, lambda out: (print('held', flush=True), time.sleep(600)))"
-    path = os.pathsep.join((str(Path(harness.__file__).parents[1]), str(Path(toy.__file__).parent)))
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(root)], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE
-    )
-    assert holder.stdout is not None
-    holder.stdout.readline()
+    held = PROCESSES.Event()
+    holder = PROCESSES.Process(target=toy.hold, args=(root, held))
+    holder.start()
+    assert held.wait(WAIT_S)
     waiting = start(root)
     time.sleep(0.5)
     assert not Store(root).done(toy.DATA)
     holder.kill()
-    holder.communicate()
-    assert finish(waiting) == (0, "")
+    holder.join(WAIT_S)
+    assert finish(waiting) == 0
     assert outputs(root) == expected

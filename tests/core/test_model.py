@@ -1,0 +1,124 @@
+"""Models in and out: whole folders, pinned, plain data; pixels as LLaVA-1.5 makes them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from transformers import AutoTokenizer, CLIPImageProcessorPil, LlavaForConditionalGeneration
+
+from harness.config import Lora
+from harness.logps import Policy
+from harness.model import Loaded, adapt, adapters_off, load, revision, save
+from harness.pixels import Pixels, square
+from harness.tree import Branch, Tree, pack
+from harness.types import Image, UsageError
+
+
+def test_what_is_saved_is_what_was_loaded(folder: Path, tmp_path: Path) -> None:
+    loaded = load(folder)
+    save(loaded.model, loaded.tokenizer, loaded.pixels, tmp_path / "again")
+    plain = LlavaForConditionalGeneration.from_pretrained(tmp_path / "again").state_dict()
+    assert all(torch.equal(value, plain[name]) for name, value in loaded.model.state_dict().items())
+    text = "a cat zebra\n é 日"
+    words = AutoTokenizer.from_pretrained(tmp_path / "again")
+    assert words(text)["input_ids"] == loaded.tokenizer(text)["input_ids"]
+    assert words.decode(words(text)["input_ids"]) == text
+    assert CLIPImageProcessorPil.from_pretrained(tmp_path / "again").crop_size == loaded.pixels.processor.crop_size
+    assert loaded.image_tokens == 4
+    assert not any(p.requires_grad for p in loaded.model.model.vision_tower.parameters())
+
+
+def test_revision_follows_the_bytes_not_the_place(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    first = revision(folder)
+    assert revision(copy) == revision(str(copy)) == first
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    assert revision(copy) != first
+    assert revision("llava-hf/llava-1.5-7b-hf@" + "0a" * 20) == "llava-hf/llava-1.5-7b-hf@" + "0a" * 20
+
+
+def test_revision_needs_no_torch() -> None:
+    code = "import sys, harness.model; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["llava-hf/llava-1.5-7b-hf", "llava-hf/llava-1.5-7b-hf@main", "nowhere"])
+def test_a_model_must_be_pinned_or_here(name: str) -> None:
+    with pytest.raises(UsageError, match="owner/name@<40-hex commit>"):
+        load(name)
+
+
+def test_pickles_and_outside_files_are_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not opened")
+    with pytest.raises(UsageError, match="pickles are refused"):
+        load(tmp_path)
+    (tmp_path / "model-1.safetensors").write_bytes(b"")
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../x.safetensors"}}')
+    with pytest.raises(UsageError, match=r"names '\.\./\.\./x\.safetensors'"):
+        revision(tmp_path)
+
+
+def test_another_architecture_is_refused(folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(UsageError, match="'llama' model"):
+        load(tmp_path)
+
+
+def test_adapters_off_is_the_base_to_the_bit(folder: Path, pictures: list[Image], tmp_path: Path) -> None:
+    base, loaded = load(folder), load(folder)
+    model = adapt(loaded.model, Lora(r=2, lora_alpha=4), seed=0)
+    learns = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert {module for module in Lora().target_modules if any(module in name for name in learns)} == {*Lora().target_modules}
+    assert not [name for name in learns if "language_model" not in name or "lora" not in name]
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_()
+    batch = pack([Tree("t", pictures[0], (7, 4, 4, 4, 4), (Branch((8, 9), (True, True)),))], base.pixels, 0)
+    with torch.no_grad():
+        plain, adapted = Policy(base.model)(batch), Policy(model)(batch)
+        with adapters_off(model):
+            off = Policy(model)(batch)
+    assert torch.equal(off, plain)
+    assert not torch.equal(adapted, plain)
+    save(model, loaded.tokenizer, loaded.pixels, tmp_path / "merged")
+    with torch.no_grad():
+        assert torch.allclose(Policy(load(tmp_path / "merged").model)(batch), adapted, atol=1e-5)
+
+
+def test_square_is_llava_s_padding() -> None:
+    wide = PIL.Image.new("RGB", (6, 2), (255, 0, 0))
+    padded = np.asarray(square(wide, (1, 2, 3)))
+    assert padded.shape == (6, 6, 3)
+    assert (padded[2:4] == (255, 0, 0)).all()
+    assert (padded[:2] == (1, 2, 3)).all()
+    assert (padded[4:] == (1, 2, 3)).all()
+    assert square(padded_square := PIL.Image.new("RGB", (3, 3)), (0, 0, 0)) is padded_square
+
+
+def test_pixels_are_kept_within_bounds(loaded: Loaded, pictures: list[Image]) -> None:
+    one = loaded.pixels(pictures[0])
+    assert one.shape == (3, 16, 16)
+    assert loaded.pixels(pictures[0]) is one
+    assert loaded.pixels.blank().abs().max() < 0.02
+    small = Pixels(loaded.pixels.processor, max_bytes=2 * one.nbytes)
+    first = small(pictures[0])
+    small(pictures[1])
+    assert small(pictures[0]) is first
+    small(pictures[2])
+    assert small(pictures[0]) is first
+    small(pictures[3])
+    small(pictures[4])
+    assert small(pictures[0]) is not first

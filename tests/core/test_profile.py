@@ -1,0 +1,74 @@
+"""Formulas against torch's own counter, and measurements against known work."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+from harness.model import load
+from harness.profile import forward_flops, measure
+from harness.tree import Branch, Tree
+from harness.types import Image
+
+
+def counted(model: LlavaForConditionalGeneration, ids: torch.Tensor, pixels: torch.Tensor | None) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(input_ids=ids, pixel_values=pixels)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_forward_flops(folder: Path, kv_heads: int) -> None:
+    """With eager attention torch counts all L * L pairs, and the head at every position."""
+    config = LlavaConfig.from_pretrained(folder)
+    config.text_config.num_key_value_heads = kv_heads
+    config._attn_implementation = "eager"
+    model = LlavaForConditionalGeneration(config)
+    flops, length = forward_flops(model.config), 60
+    text = length * (flops.token + flops.scored) + length**2 * flops.pair
+    assert counted(model, torch.full((1, length), 7), None) == pytest.approx(text, rel=0.02)
+    ids = torch.tensor([[4] * 4 + [7] * (length - 4)])
+    assert counted(model, ids, torch.zeros(1, 3, 16, 16)) == pytest.approx(text + flops.image, rel=0.02)
+
+
+def test_llava_7b_is_as_known() -> None:
+    """12.95 GFLOP per token, 0.262 per scored position, 0.382 TFLOP per image in the tower and 0.024 in the projector."""
+    config = LlavaConfig(
+        vision_config={
+            "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+            "num_attention_heads": 16, "image_size": 336, "patch_size": 14,
+        },
+        text_config={
+            "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000,
+        },
+    )  # fmt: skip
+    flops = forward_flops(config)
+    assert flops.token == pytest.approx(12.95e9, rel=0.001)
+    assert flops.scored == pytest.approx(0.262e9, rel=0.002)
+    assert flops.pair == 4 * 4096 * 32
+    assert flops.image == pytest.approx(0.406e12, rel=0.02)
+
+
+def test_a_tree_counts_its_prefix_once_and_only_kept_pairs(folder: Path) -> None:
+    """Prefix 2, branches 3 and 1: pairs 3 + (6 + 6) + (2 + 1) = 18; 6 positions; 2 scored."""
+    flops = forward_flops(load(folder).model.config)
+    tree = Tree("t", None, (1, 2), (Branch((3, 4, 5), (False, False, True)), Branch((6,), (True,))))
+    forward = 6 * flops.token + 18 * flops.pair + 2 * flops.scored
+    assert flops.forward(tree) == forward
+    assert flops.train(tree, full=True) == 3 * forward
+    seen = Tree("t", Image("x", "y"), tree.prefix, tree.branches)
+    assert flops.train(seen, full=False) == 2 * forward + flops.image
+
+
+def test_measure_sees_a_peak_that_is_gone() -> None:
+    with measure() as before:
+        pass
+    with measure() as usage:
+        torch.ones(64 << 18).sum()  # 64 MiB of float32, touched and freed
+    assert usage()["peak_host_gib"] == usage.peak_host_gib
+    assert usage.peak_host_gib - before.peak_host_gib > 0.05
+    assert usage.wall_s > 0
+    assert usage.peak_device_gib == 0 or torch.cuda.is_available()

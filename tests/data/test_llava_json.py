@@ -1,0 +1,225 @@
+"""LLaVA's files as they are: layouts, places of the image token, and records that must not stop a run."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as Pillow
+
+from harness import plugins
+from harness.data import llava150k, local, ocrvqa, textcaps
+from harness.types import Dropped, Example, Turn, UsageError
+
+
+def picture(path: Path, colour: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pillow.new("RGB", (6, 4), (colour, 90, 200)).save(path)
+
+
+def record(id: Any = "a", image: Any = "a.jpg", *texts: Any) -> dict[str, Any]:
+    said = texts or ("<image>\nWhat is it?", "A cat.")
+    conversations = [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(said)]
+    return {"id": id, "conversations": conversations} | ({} if image is None else {"image": image})
+
+
+def source(folder: Path, *records: Any, name: str = "llava150k.json") -> list[Example | Dropped]:
+    picture(folder / "images" / "a.jpg")
+    (folder / name).write_text(json.dumps(list(records)))
+    return list(llava150k.load(folder))
+
+
+def test_every_source_is_a_plugin() -> None:
+    assert plugins.names("harness.data") == ["llava150k", "local", "ocrvqa", "textcaps"]
+
+
+def test_llava150k_as_published(tmp_path: Path) -> None:
+    picture(tmp_path / "train2017" / "000000033471.jpg")
+    texts = ["What are the colors of the bus?\n<image>", "White and red.", "Where is it?", "In the street."]
+    records = [record("000000033471", "000000033471.jpg", *texts)]
+    (tmp_path / "llava_instruct_150k.json").write_text(json.dumps(records))
+    [example] = llava150k.load(tmp_path)
+    assert isinstance(example, Example)
+    assert (example.id, example.source) == ("000000033471", "llava150k")
+    assert example.turns == (
+        Turn("What are the colors of the bus?", "White and red."),
+        Turn("Where is it?", "In the street."),
+    )
+    assert example.image is not None
+    assert example.image.path == str(tmp_path / "train2017" / "000000033471.jpg")
+
+
+def test_mix665k_as_published(tmp_path: Path) -> None:
+    """Each source takes its own records from LLaVA's mix, by the folder of their images."""
+    names = ["textvqa/train_images/0a.jpg", "ocr_vqa/images/1b.jpg", "coco/train2017/2c.jpg"]
+    for name in names[:2]:
+        picture(tmp_path / name)
+    caption = "<image>\nProvide a one-sentence caption for the provided image.\nReference OCR token: STOP"
+    records = [
+        record("0a", names[0], caption, "A stop sign."),
+        record(
+            "1b", names[1], "Who wrote this book?\nAnswer the question using a single word or phrase.\n<image>", "X"
+        ),
+        record("2c", names[2]),
+        record("sharegpt", None, "Hello", "Hi"),
+    ]
+    (tmp_path / "llava_v1_5_mix665k.json").write_text(json.dumps(records))
+    [captioned], [asked] = list(textcaps.load(tmp_path)), list(ocrvqa.load(tmp_path))
+    assert isinstance(captioned, Example)
+    assert isinstance(asked, Example)
+    assert captioned.turns[0].question.endswith("Reference OCR token: STOP")
+    assert asked.turns == (Turn("Who wrote this book?\nAnswer the question using a single word or phrase.", "X"),)
+
+
+@pytest.mark.parametrize("load", [llava150k.load, textcaps.load, ocrvqa.load])
+def test_a_missing_file_says_where_to_get_it(load: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"needs .*\.json in .*huggingface.co/datasets/liuhaotian"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "{}", "3", "\xff"])
+def test_a_file_that_is_no_list(text: str, tmp_path: Path) -> None:
+    (tmp_path / "llava150k.json").write_text(text, encoding="latin-1")
+    with pytest.raises(UsageError, match=r"is not JSON|is not a list"):
+        llava150k.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "question", ["<image>\nWhat?", "What?\n<image>", "<image> What?", "What? <image>\n", " \n<image>\nWhat?\n"]
+)
+def test_the_image_token_is_taken_out(question: str, tmp_path: Path) -> None:
+    [example] = source(tmp_path, record("a", "a.jpg", question, "A cat.\n"))
+    assert isinstance(example, Example)
+    assert example.turns == (Turn("What?", "A cat."),)
+
+
+def test_without_an_image(tmp_path: Path) -> None:
+    for found in source(tmp_path, record("a", None, "Hello", "Hi"), record("b", None, "Hello", "Hi") | {"image": None}):
+        assert isinstance(found, Example)
+        assert found.image is None
+
+
+MALFORMED = {
+    "not a JSON object": ["text", None, 3, [record()]],
+    "no conversations": [{"id": "a"}, {"id": "a", "conversations": []}, {"id": "a", "conversations": "text"}],
+    "turns do not alternate between human and gpt": [
+        record("a", "a.jpg", "<image>\nWhat?"),
+        record("a", "a.jpg", "<image>\nWhat?", "A cat.", "And?"),
+        {"id": "a", "conversations": [{"from": "gpt", "value": "x"}, {"from": "human", "value": "y"}]},
+        {"id": "a", "conversations": ["What?", "A cat."]},
+        {"id": "a", "conversations": [{}, {}]},
+    ],
+    "a turn has no text": [record("a", "a.jpg", "<image>\nWhat?", None), record("a", "a.jpg", 3, ["x"])],
+    "an empty question or answer": [
+        record("a", "a.jpg", "<image>\nWhat?", ""),
+        record("a", "a.jpg", "<image>\nWhat?", " \n"),
+        record("a", "a.jpg", "<image>", "A cat."),
+    ],
+    "a text contains the reserved token <image>": [
+        record("a", "a.jpg", "<image>\nWhat?", "An <image>."),
+        record("a", "a.jpg", "<image><image>\nWhat?", "A cat."),
+        record("a", "a.jpg", "What?", "A cat.", "<image>\nAnd?", "A dog."),
+        record("a", None),
+    ],
+    "a text contains the reserved token </s>": [record("a", "a.jpg", "<image>\nWhat?", "A cat.</s> USER: Hi")],
+    "a text is not valid Unicode": [record("a", "a.jpg", "<image>\nWhat?", "A \ud800.")],
+    "image: not a path": [record("a", 3), record("a", ["a.jpg"]), record("a", ""), record("a", {"bytes": "x"})],
+    "image: the path leads out of the image folder": [
+        record("a", "../a.jpg"),
+        record("a", "/etc/hostname"),
+        record("a", "x/../../images/a.jpg"),
+        record("a", "a.jpg\0.png"),
+    ],
+    "image: no such file": [record("a", "b.jpg"), record("a", "."), record("a", "\ud800.jpg")],
+    "image: cannot be read": [record("a", "x" * 300)],
+}
+
+
+@pytest.mark.parametrize("reason", MALFORMED)
+def test_a_malformed_record_is_dropped_and_named(reason: str, tmp_path: Path) -> None:
+    for bad in MALFORMED[reason]:
+        dropped, good = source(tmp_path, bad, record("good"))
+        assert isinstance(dropped, Dropped), bad
+        assert dropped.reason.split(" (")[0] == reason
+        assert dropped.id
+        assert isinstance(good, Example)
+
+
+def test_hostile_images_are_dropped(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    picture(tmp_path / "secret.jpg")
+    picture(images / "whole.jpg")
+    (images / "out.jpg").symlink_to("../secret.jpg")
+    (images / "circle.jpg").symlink_to("circle.jpg")
+    (images / "in.jpg").symlink_to("whole.jpg")
+    (images / "text.jpg").write_text("no picture")
+    (images / "cut.jpg").write_bytes((images / "whole.jpg").read_bytes()[:-60])
+    names = ["out.jpg", "circle.jpg", "text.jpg", "cut.jpg", "in.jpg", "whole.jpg"]
+    found = source(tmp_path, *(record(name, name) for name in names))
+    reasons = [drop.reason.split(" (")[0] for drop in found if isinstance(drop, Dropped)]
+    assert reasons[0] == "image: a link that leads out of its folder"
+    assert reasons[1] in ("image: cannot be read", "image: no such file")
+    assert reasons[2:] == ["image: not a JPEG, PNG, WebP, BMP or GIF", "image: cannot be decoded"]
+    assert [example.id for example in found if isinstance(example, Example)] == ["in.jpg", "whole.jpg"]
+
+
+def test_ids_do_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
+    """LLaVA-150k has up to three records per image under one id."""
+    records = [record("a", "a.jpg", f"<image>\n{text}", "A cat.") for text in ("What?", "Who?", "Where?")]
+    records += [record(7), record(None), record(True, "a.jpg", "<image>\nWhy?", "So.")]
+    forward = source(tmp_path, *records)
+    backward = source(tmp_path, *reversed(records))
+    assert forward == backward[::-1]
+    ids = [example.id for example in forward]
+    assert len(set(ids)) == 6
+    assert [id.startswith("a#") for id in ids] == [True, True, True, False, False, False]
+    assert ids[3] == "7"
+
+
+def test_order_is_the_callers(tmp_path: Path) -> None:
+    source(tmp_path, *(record(id) for id in "bca"))
+    assert [example.id for example in llava150k.load(tmp_path, lambda id: id)] == ["a", "b", "c"]
+
+
+def own(folder: Path, name: str, text: str) -> list[Example | Dropped]:
+    picture(folder / "images" / "a.jpg")
+    (folder / name).write_text(text)
+    return list(local.load(folder / name, folder / "images"))
+
+
+def test_local_conversations(tmp_path: Path) -> None:
+    rows = [record("a"), record("b")]
+    as_list = own(tmp_path, "my.json", json.dumps(rows))
+    as_lines = own(tmp_path, "my.jsonl", "\n".join(map(json.dumps, rows)) + "\n\n")
+    assert as_list == as_lines
+    assert [type(found) for found in as_list] == [Example, Example]
+
+
+def test_local_preference_rows(tmp_path: Path) -> None:
+    """TRL's schema, plain and as chat messages; the chosen answer is the ground truth."""
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}]
+    answered = [{"role": "assistant", "content": "A cat."}]
+    rows = [
+        {"id": 1, "prompt": "What?", "chosen": "A cat.", "rejected": "A dog.", "images": ["a.jpg"]},
+        {"id": 2, "prompt": asked, "chosen": answered, "rejected": [], "image": "a.jpg"},
+        {"id": 3, "prompt": "What?", "chosen": "A cat.", "images": ["a.jpg", "a.jpg"]},
+        {"id": 4, "prompt": [{"role": "system", "content": "x"}], "chosen": [{}], "images": []},
+        {"id": 5, "chosen": "A cat."},
+    ]
+    *good, two, system, unasked = own(tmp_path, "my.json", json.dumps(rows))
+    assert [example.turns for example in good if isinstance(example, Example)] == [(Turn("What?", "A cat."),)] * 2
+    assert [drop.reason for drop in (two, system, unasked) if isinstance(drop, Dropped)] == [
+        "image: not a path",
+        "turns do not alternate between human and gpt",
+        "a turn has no text",
+    ]
+
+
+def test_local_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no data file"):
+        local.load(tmp_path / "my.json", tmp_path)
+    (tmp_path / "my.json").write_text("[]")
+    with pytest.raises(UsageError, match="no image folder"):
+        local.load(tmp_path / "my.json", tmp_path / "images")
+    assert list(partial(local.load, tmp_path / "my.json", tmp_path)(lambda id: id)) == []

@@ -1,0 +1,179 @@
+"""The drawn world's benchmark sets: official layouts, true answers, one image one digest, the same bytes everywhere."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import plugins
+from harness.benchmark import Benchmark, totals
+from harness.mini.benchsets import MME, PER_THOUSAND, write_benchmark
+from harness.mini.oracles import Oracle, read_scenes
+from harness.mini.world import Scene, scene
+from harness.types import Image, Item, Response, Score, UsageError
+
+SCENES = 30
+OPTIONS: dict[str, dict[str, Any]] = {"mme": {"subtasks": tuple(MME)}}
+ROOT = Path(__file__).parents[2]
+DIGESTS = """
+import sys, hashlib, pathlib
+from harness.mini.benchsets import PER_THOUSAND, write_benchmark
+for name in PER_THOUSAND:
+    write_benchmark(name, 3, 12, pathlib.Path(sys.argv[1]) / name)
+"""
+
+
+class Files:
+    def at(self, path: Path) -> Image:
+        if not path.is_file():
+            raise UsageError(str(path))
+        return Image(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+    def of(self, data: bytes) -> Image:
+        return Image("", hashlib.sha256(data).hexdigest())
+
+
+def listing(folder: Path) -> str:
+    """A digest of every file's name and bytes."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sets")
+    for name in PER_THOUSAND:
+        write_benchmark(name, 0, SCENES, root / name)
+    return root
+
+
+def loaded(sets: Path, name: str) -> tuple[Benchmark, list[Item], Oracle]:
+    benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, OPTIONS.get(name, {}))
+    items = list(benchmark.items(sets / name, Files()))
+    return benchmark, items, Oracle(read_scenes(sets / name / "scenes.jsonl"))
+
+
+def perfect(item: Item) -> str:
+    facts = item.facts
+    if "answers" in facts:
+        return str(max(facts["answers"], key=facts["answers"].count))
+    if "objects" in facts:
+        return " ".join(f"a {name}" for name in facts["objects"])
+    if isinstance(facts.get("answer"), int):
+        return "ABCD"[facts["answer"]]
+    return str(facts.get("answer") or {"yes": "Yes", "no": "No"}[facts["label"]])
+
+
+def test_there_is_a_set_for_each_of_the_nine() -> None:
+    assert set(PER_THOUSAND) == set(plugins.names("benchmarks"))
+
+
+@pytest.mark.parametrize("name", PER_THOUSAND)
+def test_reference_answers_score_the_top(sets: Path, name: str) -> None:
+    benchmark, items, oracle = loaded(sets, name)
+    scored = []
+    for item in items:
+        score = benchmark.score(item, Response(item.id, perfect(item), 1), oracle)
+        assert isinstance(score, Score), score
+        scored.append((item, score))
+    values = benchmark.compute(totals(benchmark.units(scored)))
+    top = {"mme": values.get("mme/perception_max"), "mmhal": 5.0}.get(name, benchmark.metrics[0].scale[1])
+    assert values[benchmark.metrics[0].id] >= top if name == "mmhal" else values[benchmark.metrics[0].id] == top
+
+
+@pytest.mark.parametrize("name", PER_THOUSAND)
+def test_every_image_has_its_scene_and_every_prompt_its_wording(sets: Path, name: str) -> None:
+    _, items, oracle = loaded(sets, name)
+    assert len({item.id for item in items}) == len(items)
+    for item in items:
+        assert item.image is not None
+        seen = oracle.scenes[item.image.sha256]
+        assert isinstance(seen, Scene)
+        assert seen == scene(seen.name)
+        assert seen.name.startswith("benchmark/0/")
+        assert "Please answer yes or no" not in item.prompt
+
+
+def test_one_scene_is_one_image_in_all_sets(sets: Path) -> None:
+    digests: dict[str, set[str]] = {}
+    for name in PER_THOUSAND:
+        for digest, seen in read_scenes(sets / name / "scenes.jsonl").items():
+            digests.setdefault(seen.name, set()).add(digest)
+    assert all(len(found) == 1 for found in digests.values())
+    assert "benchmark/0/0" in digests
+
+
+def test_sizes_follow_the_number_of_scenes(sets: Path) -> None:
+    counts = {name: len(loaded(sets, name)[1]) for name in PER_THOUSAND}
+    assert counts == {
+        "sqa": 24, "gqa": 30, "textvqa": 15, "mmvet": 7, "mme": 24, "mmb": 36, "pope": 270, "chair": 18, "mmhal": 8,
+    }  # fmt: skip
+
+
+def test_pope_shares_positives_and_asks_for_what_is_absent(sets: Path) -> None:
+    _, items, oracle = loaded(sets, "pope")
+    positives: dict[str, list[str]] = {}
+    for item in items:
+        assert item.image is not None
+        seen = oracle.scenes[item.image.sha256]
+        assert isinstance(seen, Scene)
+        category = item.prompt.split(" in the image")[0].split()[-1]
+        assert (seen.thing(category) is not None) == (item.facts["label"] == "yes")
+        if item.facts["label"] == "yes":
+            positives.setdefault(item.facts["split"], []).append(item.prompt)
+    assert positives["random"] == positives["popular"] == positives["adversarial"]
+    per_image = [items[start : start + 6] for start in range(0, len(items), 6)]
+    assert all(len({item.prompt for item in six}) == 6 for six in per_image)
+    assert all([item.facts["label"] for item in six] == ["yes", "no"] * 3 for six in per_image)
+
+
+def test_textvqa_annotators_mostly_agree(sets: Path) -> None:
+    rows = json.loads((sets / "textvqa" / "TextVQA_0.5.1_val.json").read_text())["data"]
+    agreement = {max(row["answers"].count(answer) for answer in row["answers"]) for row in rows}
+    assert agreement <= {8, 9, 10}
+    assert len(agreement) > 1
+
+
+def test_mmhal_types_follow_the_official_order(sets: Path) -> None:
+    rows = json.loads((sets / "mmhal" / "response_template.json").read_text())
+    _, items, _ = loaded(sets, "mmhal")
+    assert [row["question_type"] for row in rows] == [item.facts["type"] for item in items]
+
+
+def test_splits_and_seeds_are_apart(tmp_path: Path) -> None:
+    folders = {
+        "benchmark/0": ("benchmark", 0),
+        "benchmark/1": ("benchmark", 1),
+        "tuning-benchmark/0": ("tuning-benchmark", 0),
+    }
+    found = set()
+    for name, (split, seed) in folders.items():
+        write_benchmark("chair", seed, 4, tmp_path / name, split=split)
+        found |= read_scenes(tmp_path / name / "scenes.jsonl").keys()
+    assert len(found) == 6  # two images each
+
+
+@pytest.mark.parametrize("scenes", [1, 2])
+def test_the_smallest_sets_can_be_read(tmp_path: Path, scenes: int) -> None:
+    for name in PER_THOUSAND:
+        write_benchmark(name, 0, scenes, tmp_path / name)
+        assert loaded(tmp_path, name)[1]
+
+
+def test_same_bytes_in_every_process(tmp_path: Path) -> None:
+    """Python's string hashes differ between the two processes."""
+    found = []
+    for seed in ("1", "2"):
+        out = tmp_path / seed
+        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", DIGESTS, str(out)], check=True, env=env, cwd=ROOT)
+        found.append(listing(out))
+    assert found[0] == found[1]
