@@ -87,6 +87,7 @@ def train(job: Job, tick: Tick = quiet) -> TrainResult:
         resumed = run.resume()
         run.steps(resumed, tick)
         run.save()
+        run.engine.destroy()
     result = run.result(usage(), resumed)
     if rank == 0:
         (Path(job.out) / "summary.json").write_text(result.model_dump_json(), encoding="utf-8")

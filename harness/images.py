@@ -63,11 +63,10 @@ def _decode(data: bytes) -> Pillow.Image:
             raise Pillow.DecompressionBombError
         image.verify()  # leaves the image unusable, hence the second opening
     with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16-bit grey: convert() would clip it to white
-        upright = upright.point(lambda value: value / 256).convert("L")
-    return upright.convert("RGB")
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it to white
+            return image.point(lambda value: value / 256).convert("L").convert("RGB")
+        return image.convert("RGB")
 
 
 def resolve(image: Image, root: Path) -> Image:

@@ -5,9 +5,9 @@ stream of its own per prompt id, so a response does not depend on which other pr
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from harness.model import Loaded, load, revision
 from harness.profile import Tick
 from harness.template import encode, prompt_text
 from harness.tree import refuse_reserved
-from harness.types import HarnessError, Image, Prompt, Response
+from harness.types import HarnessError, Prompt, Response
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +31,7 @@ class Sampling(Fixed):
     seed: int = 0
 
 
+Row = tuple[tuple[int, ...], Prompt]  # a prompt's tokens and the prompt
 _slot: dict[str, Loaded] = {}
 
 
@@ -67,20 +68,17 @@ def respond(
     torch.set_num_threads(1)  # on the CPU a sum's order, and so a close call, depends on the number of threads
     loaded = _loaded(folder)
     greedy = sampling.temperature == 0
-    asked: dict[object, tuple[tuple[int, ...], Prompt]] = {}
+    asked: dict[object, Row] = {}
     same: list[object] = []
     for prompt in prompts:
         ids = _ids(prompt, loaded)
         key = (ids, prompt.image and prompt.image.sha256) if greedy else prompt.id
         asked.setdefault(key, (ids, prompt))
         same.append(key)
-    by_length = sorted(asked, key=lambda key: (len(asked[key][0]), asked[key][1].id))
     answers: dict[object, list[int]] = {}
-    for at in range(0, len(by_length), batch_size):
-        keys = by_length[at : at + batch_size]
-        rows = [asked[key] for key in keys]
-        answers |= zip(keys, _generate(loaded, rows, sampling, blank), strict=True)
-        tick(len(answers), len(by_length))
+    for keys in _batches(asked, batch_size):
+        answers |= zip(keys, _generate(loaded, [asked[key] for key in keys], sampling, blank), strict=True)
+        tick(len(answers), len(asked))
     said = {key: loaded.tokenizer.decode(new, skip_special_tokens=True).strip() for key, new in answers.items()}
     return [Response(prompt.id, said[key], len(answers[key])) for prompt, key in zip(prompts, same, strict=True)]
 
@@ -96,26 +94,38 @@ def _ids(prompt: Prompt, loaded: Loaded) -> tuple[int, ...]:
     return encode(loaded.tokenizer, [(text, False)], loaded.image_tokens).ids
 
 
-def _generate(
-    loaded: Loaded, rows: Sequence[tuple[tuple[int, ...], Prompt]], sampling: Sampling, blank: bool
-) -> list[list[int]]:
-    """New tokens of each row, the end token excluded. Rows are padded on the left, so that all end together."""
+def _batches(asked: Mapping[object, Row], size: int) -> Iterator[list[object]]:
+    """Keys in batches: prompts on one image together, images by their longest prompt, text alone by itself."""
+    images = {key: prompt.image.sha256 if prompt.image else "" for key, (_, prompt) in asked.items()}
+    longest: dict[str, int] = {}
+    for key, (ids, _) in asked.items():
+        longest[images[key]] = max(longest.get(images[key], 0), len(ids))
+    ordered = sorted(asked, key=lambda k: (longest[images[k]], images[k], len(asked[k][0]), asked[k][1].id))
+    for group in ([k for k in ordered if not images[k]], [k for k in ordered if images[k]]):
+        yield from (group[at : at + size] for at in range(0, len(group), size))
+
+
+def _generate(loaded: Loaded, rows: Sequence[Row], sampling: Sampling, blank: bool) -> list[list[int]]:
+    """New tokens of each row, the end token excluded.
+
+    Rows start with what they share with others on their image, which is computed once; then come padding and the rest,
+    so that all rows end together.
+    """
     import torch
     from transformers import GenerationConfig
 
-    pad, end = loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id
+    pad, end, device = loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id, loaded.model.device
     length = max(len(ids) for ids, _ in rows)
-    input_ids = torch.tensor([[pad] * (length - len(ids)) + list(ids) for ids, _ in rows])
-    mask = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids, _ in rows])
-    images = [prompt.image for _, prompt in rows if prompt.image is not None]
-    device, dtype = loaded.model.device, loaded.model.dtype
     own = [_draw([prompt.id for _, prompt in rows], sampling, length)] if sampling.temperature else []
-    seen = {"pixel_values": _pixels(loaded, images, blank).to(device, dtype)} if images else {}
     with torch.inference_mode():
+        cut, cache = _prefix(loaded, rows, blank)
+        gaps = [length - len(ids) for ids, _ in rows]
+        padded = [[*ids[:cut], *[pad] * gap, *ids[cut:]] for (ids, _), gap in zip(rows, gaps, strict=True)]
+        mask = [[1] * cut + [0] * gap + [1] * (length - cut - gap) for gap in gaps]
         made = loaded.model.generate(
-            input_ids=input_ids.to(device),
-            attention_mask=mask.to(device),
-            **seen,
+            input_ids=torch.tensor(padded, device=device),
+            attention_mask=torch.tensor(mask, device=device),
+            past_key_values=cache,
             generation_config=GenerationConfig(
                 max_new_tokens=sampling.max_new_tokens, do_sample=False, pad_token_id=pad, eos_token_id=end
             ),
@@ -125,11 +135,27 @@ def _generate(
     return [row[: row.index(end)] if end in row else row for row in new]
 
 
-def _pixels(loaded: Loaded, images: Sequence[Image], blank: bool) -> "Tensor":
+def _prefix(loaded: Loaded, rows: Sequence[Row], blank: bool) -> tuple[int, Any]:
+    """How many leading tokens rows on one image share (to the image's end), and their keys and values per row."""
     import torch
 
-    nothing = loaded.pixels.blank() if blank else None
-    return torch.stack([loaded.pixels(image) if nothing is None else nothing for image in images])
+    images = [prompt.image for _, prompt in rows if prompt.image is not None]
+    if not images:
+        return 0, None
+    ids = rows[0][0]
+    cut = len(ids) - ids[::-1].index(loaded.model.config.image_token_id)
+    seen = {("" if blank else image.sha256): image for image in images}
+    pixels = torch.stack([loaded.pixels.blank() if blank else loaded.pixels(image) for image in seen.values()])
+    cache = loaded.model(
+        input_ids=torch.tensor([ids[:cut]] * len(seen), device=loaded.model.device),
+        pixel_values=pixels.to(loaded.model.device, loaded.model.dtype),
+        use_cache=True,
+        logits_to_keep=1,
+    ).past_key_values
+    places = {name: place for place, name in enumerate(seen)}
+    owner = torch.tensor([places["" if blank else image.sha256] for image in images], device=loaded.model.device)
+    cache.batch_select_indices(owner)
+    return cut, cache
 
 
 def _draw(ids: Sequence[str], sampling: Sampling, start: int) -> Callable[["Tensor", "Tensor"], "Tensor"]:

@@ -15,7 +15,7 @@ from reports.statistics import REPLICATES, Array, Sums, bootstrap, interval, mea
 class Estimate:
     """One metric of one method: the mean over its seeds and what it differs from the baseline's.
 
-    `low` and `high` are the 95 % interval of `delta`, or of `value` for the baseline. `deltas` has one difference
+    `low` and `high` are the 95 % interval of `delta`, of `value` where there is none. `deltas` has one difference
     for each seed that both have, on the units that both have: `n`, with several seeds the fewest of them. `draws` are
     the bootstrap replicates of `delta`.
     """

@@ -16,7 +16,6 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group as Stack
 from rich.text import Text
 
-from reports.outcomes import BASELINE
 from reports.table import GROUPS, Column, Row, Table
 
 DASH = "–"
@@ -94,7 +93,7 @@ def comma_separated(table: Table) -> str:
     writer.writerow(CSV_FIELDS)
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
-            of = "value" if row.method == BASELINE else "delta"
+            of = "value" if math.isnan(cell.delta) else "delta"
             interval = [of, _exact(cell.low), _exact(cell.high), _exact(cell.p_holm)]
             texts = [row.method, row.label, str(row.seeds), _where(column), column.metric]
             ends = [cell.withheld, table.setting.testbed_in_words, table.setting.protocol]
@@ -126,7 +125,7 @@ def _figures(row: Row, place: int, column: Column) -> tuple[str, str, str]:
     delta = "" if math.isnan(cell.delta) else f"{cell.delta:+z.{digits}f}{'*' if cell.resolved else ''}"
     if not value and not delta:
         return DASH, "", ""
-    sign = "" if row.method == BASELINE else "+"
+    sign = "" if math.isnan(cell.delta) else "+"
     span = "" if math.isnan(cell.low) else f"[{cell.low:{sign}z.{digits}f}, {cell.high:{sign}z.{digits}f}]"
     return value, delta, span
 

@@ -53,7 +53,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Numbers of one method and column; NaN is a dash. `low`, `high`: of the delta, of the value in the baseline's row.
+    """Numbers of one method and column; NaN is a dash. `low`, `high`: of the delta, of the value where there is none.
 
     `n` are the units in the difference (with several seeds, of the seed with the fewest), `withheld` is shown in place
     of the numbers.

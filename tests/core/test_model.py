@@ -80,7 +80,7 @@ def test_adapters_off_is_the_base_to_the_bit(folder: Path, pictures: list[Image]
     base, loaded = load(folder), load(folder)
     model = adapt(loaded.model, Lora(r=2, lora_alpha=4), seed=0)
     learns = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    assert {module for module in Lora().target_modules if any(module in name for name in learns)} == {*Lora().target_modules}
+    assert all(any(module in name for name in learns) for module in Lora().target_modules)
     assert not [name for name in learns if "language_model" not in name or "lora" not in name]
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -34,7 +34,7 @@ def test_forward_flops(folder: Path, kv_heads: int) -> None:
 
 
 def test_llava_7b_is_as_known() -> None:
-    """12.95 GFLOP per token, 0.262 per scored position, 0.382 TFLOP per image in the tower and 0.024 in the projector."""
+    """GFLOP: 12.95 per token, 0.262 per scored position, 382 per image in the tower and 24 in the projector."""
     config = LlavaConfig(
         vision_config={
             "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
