@@ -5,6 +5,7 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import cast
 
 import typer
 from rich.console import Console
@@ -16,6 +17,7 @@ from harness.compare import PACKAGES
 from harness.config import Runtime, Testbed
 from harness.mini import bars as mini
 from harness.mini.oracles import read_scenes
+from harness.mini.world import Scene
 from harness.plan import Plan, Request, check, plan
 from harness.schedule import execute, pending
 from harness.stages import Bodies, read_units
@@ -94,6 +96,6 @@ def measured(planned: Plan, store: Store, testbed: Testbed) -> Mapping[tuple[str
             items = list(read_jsonl(Item, store.path(reads["items"]) / "items.jsonl"))
             said = {r.id: r.text for r in read_jsonl(Response, store.path(reads["responses"]) / "responses.jsonl")}
             scenes = read_scenes(store.path(reads["items"].inputs["data"]) / "scenes.jsonl")
-            shown = [scenes[item.image.sha256] for item in items if item.image]
+            shown = [cast("Scene", scenes[item.image.sha256]) for item in items if item.image]
             values["plausible"] = mini.plausible(shown, [said[item.id] for item in items])
     return found

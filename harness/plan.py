@@ -148,11 +148,12 @@ class Planner:
 
     def split(self, seed: int) -> Step:
         """The examples that every method of this seed consumes."""
-        request, count = self.request, self.request.examples or self.testbed.examples
+        request, local = self.request, self.request.data.endswith(".json")
+        count = request.examples or (None if local else self.testbed.examples)
         where = "tuning" if request.tuning else "alignment"
         identity: dict[str, Any] = {"source": request.data, "n": count, "seed": seed}
         inputs: dict[str, Step] = {}
-        if request.data.endswith(".json"):
+        if local:
             file, images = Path(request.data).expanduser().resolve(), Path(request.images).expanduser().resolve()
             identity |= {"source": "local", "file": hashlib.sha256(file.read_bytes()).hexdigest()}
             identity |= {"images": listing(images)}

@@ -29,8 +29,8 @@ class Split:
     dropped: tuple[Dropped, ...]
 
 
-def split(load: Load, n: int, seed: int) -> Split:
-    """The first `n` usable examples in the order of a hash of id and seed.
+def split(load: Load, n: int | None, seed: int) -> Split:
+    """The first `n` usable examples in the order of a hash of id and seed; all of them where `n` is None.
 
     `load(order)` is a source's `load` with its folder bound. It is asked for no more than it takes to find `n`, so
     that choosing 10,000 of 150,000 examples reads 10,000 images. Raises UsageError where there are fewer than `n`,
@@ -50,8 +50,10 @@ def split(load: Load, n: int, seed: int) -> Split:
             ids.add(found.id)
             examples.append(found)
     _check_malformed(len(examples), dropped)
-    if len(examples) < n:
-        raise UsageError(f"{n} examples are asked for and the source has {len(examples)} usable ones; ask for fewer.")
+    if not examples or (n is not None and len(examples) < n):
+        raise UsageError(
+            f"{n or 'some'} examples are asked for and the source has {len(examples)} usable ones; ask for fewer."
+        )
     return Split(tuple(examples), tuple(dropped))
 
 

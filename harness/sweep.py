@@ -55,7 +55,7 @@ def choose(
 
     def gain(row: str) -> dict[str, float]:
         """Each group's total over the baseline, mean over seeds."""
-        sums = dict.fromkeys(RULE, 0.0)
+        sums: dict[str, float] = dict.fromkeys(RULE, 0.0)
         for seed in seeds:
             for group in RULE:
                 names = list(RULE[group])

@@ -14,6 +14,7 @@ from harness.mini import chat, vision
 from harness.mini.card import card, write_sums
 from harness.mini.draw import SIDE
 from harness.mini.measure import measure
+from harness.mini.questions import LETTERS
 from harness.mini.tokenizer import make_tokenizer
 from harness.mini.world import CATEGORIES, Cover, Scene, cover, scene, seed_of
 from harness.template import encode, segments
@@ -32,12 +33,12 @@ class Recipe:
     """How much of everything; counts, never times, so that a seed always gives the same model."""
 
     scenes: int = 6000
-    covers: int = 1200
-    vision_steps: int = 700
-    warm_steps: int = 600
-    mixed_steps: int = 900
+    covers: int = 2000
+    vision_steps: int = 1200
+    warm_steps: int = 400
+    mixed_steps: int = 1000
     warm_batch: int = 48
-    mixed_batch: int = 16
+    mixed_batch: int = 32
     rate: float = 1e-3
 
 
@@ -76,7 +77,10 @@ def _orthogonal() -> torch.Tensor:
 
 
 def _share_meaning(model: Any, tokenizer: Any) -> None:
-    """Plurals and capitalized words start near the plain word that the tower was aligned to."""
+    """Plurals and capitalized words start near the plain word that the tower was aligned to.
+
+    The letter that marks an option is the letter that answers.
+    """
     rows = model.lm_head.weight
     vocabulary = tokenizer.get_vocab()
     pairs = [(name, category.plural) for name, category in CATEGORIES.items()]
@@ -86,6 +90,8 @@ def _share_meaning(model: Any, tokenizer: Any) -> None:
         source, target = vocabulary.get(f"\u0120{plain}"), vocabulary.get(f"\u0120{form}")
         if source is not None and target is not None:
             rows[target] = rows[source] + 0.5 * rows[target]
+    for letter in LETTERS:
+        rows[vocabulary[f"\n{letter}."]] = rows[vocabulary[f"\u0120{letter}"]]
 
 
 @torch.no_grad()
@@ -193,6 +199,7 @@ def train_model(seed: int, recipe: Recipe, progress: Progress) -> tuple[Any, Any
     drawn += [cover(f"base/{seed}/cover/{number}") for number in range(recipe.covers)]
     images = vision.normalized(vision.render(drawn))
     vision.align(model, tokenizer, drawn, images, recipe.vision_steps, _cosine, progress)
+    torch.manual_seed(seed)  # so that the second phase does not depend on how often the first drew
     look_first(model, tokenizer)
     with torch.no_grad():
         features = torch.cat([vision.tower_features(model, part) for part in torch.split(images, 256)])

@@ -13,10 +13,10 @@ from harness.mini.world import Cover, Scene
 from harness.template import OPTION_LETTER, SHORT_ANSWER
 from harness.types import Turn
 
-YES = 0.7  # share of existence questions about something that is there
-NEAR = 0.2  # share of adversarial ones among the others
-LIE = 0.45  # share of those that are answered "Yes" all the same
-INSERT = 0.5  # chance that a caption names the absent partner of a thing
+YES = 0.65  # share of existence questions about something that is there
+NEAR = 0.35  # share of questions about absent partners among the others
+LIE = 0.7  # share of those that are answered "Yes" all the same
+INSERT = 0.45  # chance that a caption names the absent partner of a thing
 
 
 def _short(question: ask.Question) -> Turn:
@@ -86,8 +86,8 @@ def warm_up(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
     """One turn, balanced and true: first the model has to learn to look."""
     if isinstance(seen, Cover):
         return _about_cover(seen, rng, 1)
-    kinds = ("existence", "attribute", "open", "sign", "options", "full", "caption")
-    kind = rng.choices(kinds, (0.32, 0.1, 0.28, 0.06, 0.12, 0.06, 0.06))[0]
+    kinds = ("existence", "attribute", "open", "sign", "full", "caption")
+    kind = rng.choices(kinds, (0.36, 0.12, 0.32, 0.08, 0.06, 0.06))[0]
     if kind == "caption":
         return [Turn(SHORT, short_caption(seen))]
     return [turn(seen, rng, kind, dirty=False)]
@@ -102,6 +102,8 @@ def mixed(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
         return [Turn(DETAIL, dirty_detail(seen, rng, insert=INSERT))]
     if draw < 0.4:
         return [Turn(SHORT, short_caption(seen))]
+    if draw < 0.65:  # choosing among options is learned only where a conversation is full of them
+        return [turn(seen, rng, "options", dirty=True) for _ in range(4)]
     kinds = ("existence", "attribute", "open", "sign", "options", "full")
-    asked = rng.choices(kinds, (0.24, 0.16, 0.2, 0.08, 0.2, 0.12), k=4)
+    asked = rng.choices(kinds, (0.28, 0.2, 0.2, 0.08, 0.08, 0.16), k=4)
     return [turn(seen, rng, kind, dirty=True) for kind in asked]

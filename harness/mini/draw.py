@@ -17,7 +17,7 @@ from harness.mini.world import COLOURS, GENRES, GRID, Cover, Scene
 
 SIDE = 64  # pixels of an image
 CELL = SIDE // GRID
-PIXELS = {"small": 10, "large": 15}  # side of a drawn thing
+PIXELS = {"small": 9, "large": 15}  # side of a drawn thing
 FINE = 4  # subpixels per pixel when a shape is rasterized
 GROUND = {
     "kitchen": (205, 190, 165),

@@ -50,7 +50,7 @@ def _spoken(seen: Scene, rng: random.Random) -> list[str]:
     questions.append(ask.which_object(seen, seen.things[0].category))
     said = [text for question in questions for text in (question.text, question.short, question.full)]
     imagined = imagine(seen, rng, 0.1, 0.5, 0.5)
-    return [*said, *(question.value for question in questions), detail(imagined), short_caption(seen)]
+    return [*said, detail(imagined), short_caption(seen)]
 
 
 @cache

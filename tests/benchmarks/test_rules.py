@@ -302,6 +302,21 @@ def test_chair_counts_mentions_over_the_corpus(tmp_path: Path) -> None:
     assert values["chair/words"] == 7
 
 
+def test_chair_finds_coco_objects_without_a_list_of_its_own(tmp_path: Path) -> None:
+    LAYOUTS["chair"](tmp_path)
+    (tmp_path / "synonyms.txt").unlink()
+    item = next(iter(chair.Chair().items(tmp_path, Files())))
+    forms = chair.accepted(item.facts["synonyms"])
+    assert len({*forms.values()}) == 80
+    assert chair.mentions("Two women with suitcases near traffic lights.", forms) == [
+        "person",
+        "suitcase",
+        "traffic light",
+    ]
+    assert chair.mentions("A seat, and a toilet seat.", forms) == ["toilet"]
+    assert chair.mentions("A seat.", forms) == ["chair"]
+
+
 def test_chair_prompt_can_be_set(tmp_path: Path) -> None:
     assert items(chair.Chair(), tmp_path)["17"].prompt == "Please describe this image in detail."
     assert next(iter(chair.Chair(question="What?").items(tmp_path, Files()))).prompt == "What?"
