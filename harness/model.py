@@ -6,6 +6,7 @@ key on `revision`.
 
 import hashlib
 import json
+import os
 import re
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -80,11 +81,10 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu") -> L
     """A LLaVA model, its tokenizer, the image's size in tokens, and its pixels; the vision tower frozen."""
     import torch
     from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, LlavaForConditionalGeneration
-    from transformers.utils.logging import disable_progress_bar
 
     from harness.pixels import Pixels
 
-    disable_progress_bar()
+    _quiet()
     name, arguments = _source(folder)
     config = AutoConfig.from_pretrained(name, **arguments)
     if config.model_type != "llava":
@@ -97,6 +97,16 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu") -> L
     model.requires_grad_(True)
     model.model.vision_tower.requires_grad_(False)
     return Loaded(model.to(device), tokenizer, image_tokens(config), Pixels(processor))
+
+
+def _quiet() -> None:
+    """No progress bars of transformers', and no warning from DeepSpeed (which it imports) that there is no GPU."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
 
 
 def image_tokens(config: Any) -> int:
@@ -133,6 +143,7 @@ def save(model: Any, tokenizer: Any, pixels: "Pixels", folder: Path) -> None:
     """A complete Hugging Face folder that `from_pretrained` loads; adapters are merged into the weights, in place."""
     from transformers import LlavaProcessor
 
+    _quiet()
     plain = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     plain.save_pretrained(folder)
     strategy = plain.config.vision_feature_select_strategy

@@ -21,17 +21,21 @@ from harness.types import UsageError
 
 HERE = Path(__file__).parent
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
-MODEL_CODE = ("model.py", "template.py", "images.py")
+MODEL_CODE = ("model.py", "pixels.py", "template.py", "images.py")
+TREE_CODE = ("tree.py", "logps.py", "reference.py", "batches.py", *MODEL_CODE)
+WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
+# Which source files decide what a kind of stage holds, beside the plugin's own; relative to this file.
 CODE = {
-    "data": ("mini/world.py", "mini/glyphs.py", "mini/draw.py", "mini/language.py", "mini/questions.py"),
+    "data": (*WORLD_CODE, "mini/glyphs.py", "mini/draw.py", "mini/sources.py", "mini/benchsets.py", "mini/opensets.py"),
     "split": ("split.py", "images.py", "data/*.py"),
-    "items": ("images.py",),
+    "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
     "build": ("sampler.py", "tree.py", *MODEL_CODE),
-    "reference": ("tree.py", "logps.py", *MODEL_CODE),
-    "train": ("engine.py", "tree.py", "logps.py", "losses.py", "method.py", *MODEL_CODE),
-    "generate": ("sampler.py", *MODEL_CODE),
-    "score": ("benchmark.py",),
+    "reference": TREE_CODE,
+    "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
+    "generate": ("sampler.py", "tree.py", *MODEL_CODE),
+    "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
     "report": ("../reports/*.py", "benchmark.py"),
+    "oracle": (*WORLD_CODE, "mini/oracles.py"),
 }
 
 
@@ -193,7 +197,7 @@ class Planner:
         for number in range(method.rounds):
             tag = f"{spec.id} seed {seed}" + (f" round {number + 1}" if method.rounds > 1 else "")
             built = {**who, **base, "round": number, "response_tokens": self.testbed.response_tokens}
-            built["writer"] = self.testbed.writer if method.needs_writer else ""
+            built["writer"] = self.asked(self.testbed.writer) if method.needs_writer else ""
             build = self.step("build", f"build {tag}", built, {"split": split, **policy}, after=after)
             derived: dict[str, Step] = {}
             if Role.REFERENCE in method.roles and self.cached_reference:
@@ -217,14 +221,14 @@ class Planner:
             "benchmark": name,
             "options": self.testbed.benchmarks.get(name, {}),
             "source": source_digest(plugins.source("benchmarks", name)),
-            "judge": self.judge() if benchmark.judged else "",
+            "judge": self.asked(self.testbed.judge) if benchmark.judged else "",
         }
         score = self.step("score", f"score {row} {name} seed {seed}", scored, {"items": items, "responses": responses})
         return Cell(row, label, seed, name, score)
 
-    def judge(self) -> str:
-        """What identifies the judge: its name and, for the oracle, its code."""
-        return f"{self.testbed.judge}:{source_digest(HERE / 'mini' / 'oracles.py', HERE / 'mini' / 'language.py')}"
+    def asked(self, name: str) -> str:
+        """What identifies a judge or writer: its name and, for the oracle, its code."""
+        return f"{name}:{code('oracle')}"
 
     def benchmark(self, name: str) -> Benchmark:
         """The benchmark with the testbed's options."""

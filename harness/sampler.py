@@ -139,19 +139,23 @@ def _prefix(loaded: Loaded, rows: Sequence[Row], blank: bool) -> tuple[int, Any]
     """How many leading tokens rows on one image share (to the image's end), and their keys and values per row."""
     import torch
 
+    from harness import kvcache
+
+    cache = kvcache.empty(loaded.model.config.text_config.num_hidden_layers)
     images = [prompt.image for _, prompt in rows if prompt.image is not None]
     if not images:
-        return 0, None
+        return 0, cache
     ids = rows[0][0]
     cut = len(ids) - ids[::-1].index(loaded.model.config.image_token_id)
     seen = {("" if blank else image.sha256): image for image in images}
     pixels = torch.stack([loaded.pixels.blank() if blank else loaded.pixels(image) for image in seen.values()])
-    cache = loaded.model(
+    loaded.model(
         input_ids=torch.tensor([ids[:cut]] * len(seen), device=loaded.model.device),
         pixel_values=pixels.to(loaded.model.device, loaded.model.dtype),
+        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
-    ).past_key_values
+    )
     places = {name: place for place, name in enumerate(seen)}
     owner = torch.tensor([places["" if blank else image.sha256] for image in images], device=loaded.model.device)
     cache.batch_select_indices(owner)

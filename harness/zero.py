@@ -23,8 +23,6 @@ def distributed() -> tuple[int, int]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    else:
-        os.environ["DS_ACCELERATOR"] = "cpu"
     if not dist.is_initialized():
         backend, patience = "nccl" if cuda else "gloo", timedelta(minutes=30)
         if world == 1:

@@ -242,6 +242,8 @@ def correction(seen: Scene, fact: Fact, rng: random.Random) -> list[ask_about.Qu
     if fact.attribute == "there":
         asked = ask_about.existence(seen, fact.category)
         pair = [asked, _present(seen, rng) if asked.value == "no" else _missing(seen, rng)]
+    elif fact.attribute == "action" and thing and not thing.action:  # a thing that does nothing: no words for that
+        pair = [ask_about.existence(seen, fact.category), _missing(seen, rng)]
     elif fact.attribute == "relation":
         return [ask_about.open_question(seen, thing, "position")]
     elif fact.attribute == "sign" and not seen.sign:

@@ -187,6 +187,20 @@ def test_killed_anywhere_it_resumes_to_the_same_bits(  # type: ignore[no-untyped
     assert same(clean, broken)
 
 
+@pytest.mark.parametrize("lora", [Lora(r=4, lora_alpha=8, lora_dropout=0.2), None])
+def test_sharded_weights_resume_too(  # type: ignore[no-untyped-def]
+    job, monkeypatch: pytest.MonkeyPatch, lora: Lora | None
+) -> None:
+    clean, broken = job("clean", zero_stage=3, lora=lora), job("broken", zero_stage=3, lora=lora)
+    train(clean)
+    with monkeypatch.context() as patch:
+        kill_at(patch, "engine.step", 6)
+        with pytest.raises(Killed):
+            train(broken)
+    assert train(broken).resumed_from_step == 4
+    assert same(clean, broken)
+
+
 def test_a_real_kill(job) -> None:  # type: ignore[no-untyped-def]
     clean, broken = job("clean", zero_stage=2), job("broken", zero_stage=2)
     train(clean)
@@ -289,6 +303,15 @@ def test_cached_and_adapter_off_references_agree(  # type: ignore[no-untyped-def
     wanted = rewards | {"logps/chosen", "logps/rejected", "loss", "learning_rate", "grad_norm", "num_tokens", "step"}
     assert opening.keys() == wanted
     assert lines(cached)[-1]["rewards/margins"] > 0
+
+
+def test_bfloat16_keeps_float32_masters(job) -> None:  # type: ignore[no-untyped-def]
+    """The losses follow those of float32; what is written is bfloat16."""
+    half, single = job("half", dtype="bfloat16", zero_stage=2), job("single", zero_stage=2)
+    train(half)
+    train(single)
+    assert losses(half) == pytest.approx(losses(single), rel=0.02)
+    assert weights(half)["language_model.model.norm.weight"].dtype == torch.bfloat16
 
 
 def test_lora_touches_the_language_model_alone(job) -> None:  # type: ignore[no-untyped-def]

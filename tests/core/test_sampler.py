@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import harness.kvcache
 import harness.sampler
 from harness.model import Loaded
 from harness.sampler import Sampling, respond
@@ -64,6 +65,29 @@ def test_equal_prompts_are_answered_once(folder: Path, pictures: list[Image], mo
     rows.clear()
     respond(folder, asked, Sampling(max_new_tokens=2, temperature=1.0), 64, quiet)
     assert sum(rows) == 10
+
+
+def test_questions_on_one_image_see_it_once(folder: Path, pictures: list[Image]) -> None:
+    tower, images = harness.sampler._loaded(folder).model.model.vision_tower, []
+
+    def count(module: object, args: object, kwargs: dict[str, torch.Tensor], out: object) -> None:
+        images.append(len(kwargs["pixel_values"]))
+
+    hook = tower.register_forward_hook(count, with_kwargs=True)
+    asked = [Prompt(f"q{n}", pictures[n % 2], "what is there" + " near" * n) for n in range(10)]
+    together = respond(folder, asked, GREEDY, 64, quiet)
+    assert images == [2]
+    assert respond(folder, asked, GREEDY, 1, quiet) == together
+    assert images == [2] + [1] * 10
+    hook.remove()
+
+
+def test_long_responses_outgrow_the_cache_s_room(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
+    long = Sampling(max_new_tokens=150)
+    (made,) = respond(folder, [Prompt("q", pictures[0], "what is there")], long, 1, quiet)
+    assert made.tokens > 2 * harness.kvcache.ROOM
+    expected = naive(loaded, Prompt("q", pictures[0], "what is there"), 150)
+    assert made.text == loaded.tokenizer.decode(expected, skip_special_tokens=True).strip()
 
 
 def test_a_sampled_response_is_its_prompt_s_alone(folder: Path, pictures: list[Image]) -> None:

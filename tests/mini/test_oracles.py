@@ -178,6 +178,22 @@ def test_a_sign_that_is_not_there_is_denied() -> None:
     assert {turn.value for turn in turns} == {"yes", "no"}
 
 
+def test_any_words_of_the_world_get_true_balanced_turns() -> None:
+    words = sorted({word for seen in SCENES.values() for word in detail(seen).replace(".", " .").split()})
+    words += ["no", "not", "running", "flying", "the", "a", "is", "fifteen", "and"]
+    rng = random.Random(4)
+    for name, seen in SCENES.items():
+        response = " ".join(rng.choices(words, k=40))
+        made = written(asked(name, response))
+        first = Counter(turn["answer"].split(",")[0] for turn in made["turns"])
+        assert first["Yes"] == first["No"]
+        assert all(wrong(seen, facts(turn["answer"])) == [] for turn in made["turns"]), made
+        assert "None" not in json.dumps(made["turns"])
+        reference = detail(seen)
+        assert 0 <= float(grade(seen, DETAIL, reference, response)) <= 1
+        assert mmhal.parse(rate(seen, DETAIL, reference, response)) is not None
+
+
 def test_the_same_ask_gets_the_same_reply() -> None:
     ask = asked("5", "A cat and two red dogs.")
     replies = {Oracle(dict(reversed(SCENES.items()))).reply(ask) for _ in range(3)} | {Oracle(dict(SCENES)).reply(ask)}
