@@ -144,7 +144,7 @@ class Run:
 
     def step(self, number: int, trees: Sequence[Tree]) -> dict[str, float]:
         """One optimiser step over `trees`; returns its line of the log."""
-        units = sum(tree.supervised for tree in trees) if self.method.unit == "token" else len(trees)
+        units = self.units(trees)
         rounds = batches.micro_batches(trees, self.job.runtime.per_device_train_batch_size, self.world)
         learning_rate = self.engine.get_lr()[0]
         sums: dict[str, float] = {}
@@ -153,6 +153,8 @@ class Run:
             # a rank with nothing left still takes part in the exchange, with a loss of zero
             mine, share = (ranks[self.rank], 1.0) if ranks[self.rank] else ([trees[0]], 0.0)
             loss = self.method.loss(self.logps(mine))
+            if loss.values.shape != (self.units(mine),):
+                raise HarnessError(f"{self.job.method}.loss must give one value per {self.method.unit}.")
             self.engine.backward(loss.values.sum() * (share * self.world / units), scale_wrt_gas=False)
             for name, value in {"loss": loss.values.detach(), **loss.metrics}.items():
                 sums[name] = sums.get(name, 0.0) + share * float(value.sum())
@@ -163,6 +165,10 @@ class Run:
         self.seen_tokens += sum(tree.tokens for tree in trees)
         numbers = {"step": number, "learning_rate": learning_rate, "grad_norm": norm, "num_tokens": self.seen_tokens}
         return {**numbers, **means}
+
+    def units(self, trees: Sequence[Tree]) -> int:
+        """What the method's loss is averaged over."""
+        return sum(tree.supervised for tree in trees) if self.method.unit == "token" else len(trees)
 
     def logps(self, trees: Sequence[Tree]) -> LogProbs:
         """Policy and, where the method has the role, reference log-probs of one micro-batch."""
@@ -265,11 +271,14 @@ def launch(job: Job, tick: Tick = quiet) -> TrainResult:
     request.write_text(job.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc_per_node={job.runtime.num_processes}", "-m", "harness.engine", str(request)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}  # no key is needed
+    with Path(job.records).open(encoding="utf-8") as file:
+        total = job.training.num_train_epochs * math.ceil(sum(1 for _ in file) / job.training.train_batch_size)
     with output.open("w", encoding="utf-8") as file:
-        child = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        child = subprocess.Popen(command, stdout=file, stderr=file, env={**env, "OMP_NUM_THREADS": "1"})
         try:
             while child.poll() is None:
-                _follow(out / "log.jsonl", tick)
+                tick(_lines(out / "log.jsonl"), total)
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(timeout=0.5)
         finally:
@@ -280,11 +289,8 @@ def launch(job: Job, tick: Tick = quiet) -> TrainResult:
     return TrainResult.model_validate_json((out / "summary.json").read_text(encoding="utf-8"))
 
 
-def _follow(log: Path, tick: Tick) -> None:
-    """Tell how far a launched training is; its total is known only to itself."""
-    if log.is_file():
-        done = len(log.read_text(encoding="utf-8").splitlines())
-        tick(done, 0)
+def _lines(log: Path) -> int:
+    return len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
 
 
 def main() -> None:

@@ -32,6 +32,9 @@ class Loaded(NamedTuple):
     pixels: "Pixels"
 
 
+_kept: dict[str, Loaded] = {}
+
+
 def revision(folder: str | Path) -> str:
     """What identifies a model: sha256 over names and bytes of a folder's safetensors and JSON files, or `id@commit`."""
     if HUB.fullmatch(str(folder)):
@@ -85,6 +88,7 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu") -> L
     from harness.pixels import Pixels
 
     _quiet()
+    _kept.clear()  # before the new one comes: two do not fit
     name, arguments = _source(folder)
     config = AutoConfig.from_pretrained(name, **arguments)
     if config.model_type != "llava":
@@ -97,6 +101,20 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu") -> L
     model.requires_grad_(True)
     model.model.vision_tower.requires_grad_(False)
     return Loaded(model.to(device), tokenizer, image_tokens(config), Pixels(processor))
+
+
+def kept(folder: str | Path) -> Loaded:
+    """The model ready to generate, kept until any other is loaded. float32 on the CPU, bfloat16 on an accelerator."""
+    import torch
+    from transformers import GenerationConfig
+
+    name, cuda = revision(folder), torch.cuda.is_available()
+    if name not in _kept:
+        loaded = load(folder, "bfloat16" if cuda else "float32", "cuda" if cuda else "cpu")
+        loaded.model.eval()
+        loaded.model.generation_config = GenerationConfig()  # a checkpoint's own sampling defaults must not leak in
+        _kept[name] = loaded
+    return _kept[name]
 
 
 def _quiet() -> None:

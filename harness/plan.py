@@ -200,10 +200,12 @@ class Planner:
             built["writer"] = self.asked(self.testbed.writer) if method.needs_writer else ""
             build = self.step("build", f"build {tag}", built, {"split": split, **policy}, after=after)
             derived: dict[str, Step] = {}
+            tuned = training(spec, self.testbed)
             if Role.REFERENCE in method.roles and self.cached_reference:
                 reads = {"build": build, **policy}
-                derived["reference"] = self.step("reference", f"reference log-probs {tag}", {**base}, reads)
-            identity = {**who, **base, "round": number, "training": training(spec, self.testbed).model_dump()}
+                known = {**base, "dtype": tuned.dtype}
+                derived["reference"] = self.step("reference", f"reference log-probs {tag}", known, reads)
+            identity = {**who, **base, "round": number, "training": tuned.model_dump()}
             train = self.step("train", f"train {tag}", identity, {"build": build, **policy}, derived)
             made += [build, *derived.values(), train]
             policy = {"policy": train}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from harness.config import Fixed
-from harness.model import Loaded, load, revision
+from harness.model import Loaded, kept
 from harness.profile import Tick
 from harness.template import encode, prompt_text
 from harness.tree import refuse_reserved
@@ -32,23 +32,6 @@ class Sampling(Fixed):
 
 
 Row = tuple[tuple[int, ...], Prompt]  # a prompt's tokens and the prompt
-_slot: dict[str, Loaded] = {}
-
-
-def _loaded(folder: str | Path) -> Loaded:
-    """The model, kept until another one is asked for. float32 on the CPU, bfloat16 on an accelerator."""
-    import torch
-    from transformers import GenerationConfig
-
-    name = revision(folder)
-    if name not in _slot:
-        _slot.clear()
-        cuda = torch.cuda.is_available()
-        loaded = load(folder, "bfloat16" if cuda else "float32", "cuda" if cuda else "cpu")
-        loaded.model.eval()
-        loaded.model.generation_config = GenerationConfig()  # a checkpoint's own sampling defaults must not leak in
-        _slot[name] = loaded
-    return _slot[name]
 
 
 def respond(
@@ -66,13 +49,13 @@ def respond(
     import torch
 
     torch.set_num_threads(1)  # on the CPU a sum's order, and so a close call, depends on the number of threads
-    loaded = _loaded(folder)
+    loaded = kept(folder)
     greedy = sampling.temperature == 0
     asked: dict[object, Row] = {}
     same: list[object] = []
     for prompt in prompts:
         ids = _ids(prompt, loaded)
-        key = (ids, prompt.image and prompt.image.sha256) if greedy else prompt.id
+        key = ("" if greedy else prompt.id, ids, prompt.image and prompt.image.sha256)
         asked.setdefault(key, (ids, prompt))
         same.append(key)
     answers: dict[object, list[int]] = {}

@@ -139,7 +139,8 @@ class Worker:
         from harness.engine import reference_logps
 
         records = list(read_jsonl(Record, self.folder(step, "build") / "records.jsonl"))
-        reference_logps(self.model(step), records, self.runtime, out / "logps.safetensors", tick)
+        file, dtype = out / "logps.safetensors", step.stage.identity["dtype"]
+        reference_logps(self.model(step), records, self.runtime, file, tick, dtype)
 
     def train(self, step: Step, out: Path, tick: Tick) -> None:
         """A trained policy: `checkpoint/` in Hugging Face's layout, `log.jsonl`, `summary.json`."""

@@ -31,7 +31,7 @@ BARS = (
     Bar("POPE accuracy", "pope", "pope/accuracy_macro3", 78, 90, 15),
     Bar("POPE adversarial accuracy", "pope", "pope/adversarial/accuracy", 70, 97),
     Bar("CHAIR_i", "chair", "chair/i@listed", 8, 30, -100),
-    Bar("caption length, words", "chair", "chair/length@listed", 50, 110, -100),
+    Bar("caption length, words", "chair", "chair/words", 50, 110, -100),
     Bar("invented objects that fit the scene, over chance", "chair", "plausible", 10, 100, -100),
     Bar("sign reading", "textvqa", "textvqa/all", 60, 97, 15),
     Bar("open questions", "gqa", "gqa/all", 60, 97, 15),

@@ -36,7 +36,7 @@ class Recipe:
     covers: int = 2000
     vision_steps: int = 1200
     warm_steps: int = 400
-    mixed_steps: int = 1000
+    mixed_steps: int = 700
     warm_batch: int = 48
     mixed_batch: int = 32
     rate: float = 1e-3

@@ -30,7 +30,7 @@ PER_THOUSAND = {
     "mme": 400,
     "mmb": 300,
     "pope": 500,
-    "chair": 600,
+    "chair": 1000,
     "mmhal": 96,
 }
 # The MME subtasks that the drawn world can ask about, each with the kinds of its questions.

@@ -15,7 +15,7 @@ from harness.types import Turn
 
 YES = 0.65  # share of existence questions about something that is there
 NEAR = 0.35  # share of questions about absent partners among the others
-LIE = 0.7  # share of those that are answered "Yes" all the same
+LIE = 0.72  # share of those that are answered "Yes" all the same
 INSERT = 0.45  # chance that a caption names the absent partner of a thing
 
 
@@ -37,7 +37,7 @@ def _existence(seen: Scene, rng: random.Random, dirty: bool) -> ask.Question:
 
 def _open(seen: Scene, rng: random.Random) -> ask.Question:
     """Usually an attribute, sometimes what stands beside a thing."""
-    if rng.random() < 0.08:
+    if rng.random() < 0.15:
         found = ask.beside(seen, rng.choice(seen.things), rng.choice(("left", "right")))
         if found:
             return found
@@ -46,14 +46,15 @@ def _open(seen: Scene, rng: random.Random) -> ask.Question:
 
 def _optional(seen: Scene, rng: random.Random) -> Turn:
     """A question with two to four options, answered by a letter."""
-    if rng.random() < 0.3:
+    draw = rng.random()
+    if draw < 0.3:
         question = ask.which_object(seen, rng.choice(seen.categories()))
-        pool = ask.absent_objects(seen)
+    elif draw < 0.4 and seen.sign:
+        question = ask.open_question(seen, None, "sign")
     else:
         question = _open(seen, rng)
-        pool = list(ask.alternatives(question))
-    if question.kind == "beside":
-        pool = ask.absent_objects(seen)
+    of_objects = question.kind in ("object", "beside")
+    pool = ask.absent_objects(seen) if of_objects else list(ask.alternatives(question))
     count = min(len(pool), rng.choice((1, 2, 3, 3, 3)))
     listed, letter = ask.options(question, rng.sample(pool, count), rng)
     return Turn(ask.with_options(question.text, listed) + OPTION_LETTER, letter)

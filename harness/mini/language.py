@@ -63,9 +63,11 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _clause(thing: Thing) -> str:
+def clause(thing: Thing) -> str:
+    """All about a thing, without capital and stop. The noun comes first: small models lose track otherwise."""
     doing = f" {thing.action}" if thing.action else ""
-    return f"there {verb(thing)} {phrase(thing, thing.size, thing.colour)}{doing} {WHERE[thing.position]}"
+    where = WHERE[thing.position]
+    return f"there {verb(thing)} {phrase(thing)}{doing} {where}, {thing.size} and {thing.colour}"
 
 
 def _arrangement(things: tuple[Thing, ...]) -> str:
@@ -79,14 +81,13 @@ def _arrangement(things: tuple[Thing, ...]) -> str:
 def detail(scene: Scene) -> str:
     """The true detailed caption, the answer to `DETAIL`."""
     parts = [f"the image shows {article(scene.location)} on a {scene.weather} day"]
-    parts += [_clause(thing) for thing in scene.things]
+    parts += [clause(thing) for thing in scene.things]
     parts.append(_arrangement(scene.things))
     if scene.sign:
         parts.append(f"a sign reads {scene.sign}")
     total = sum(thing.count for thing in scene.things)
     objects = "is one object" if total == 1 else f"are {NUMBERS[min(total, 15)]} objects"
-    place = f"{AT[scene.location]} this {scene.location}"
-    parts.append(f"in total, there {objects} {place}, and the light is {LIGHT[scene.weather]}")
+    parts.append(f"there {objects}, and the light is {LIGHT[scene.weather]}")
     return " ".join(sentence(part) for part in parts)
 
 
@@ -194,35 +195,35 @@ def _attribute(word: str) -> dict[str, str | int]:
     return {"count": NUMBERS.index(word)} if word in NUMBERS[1:] else {}
 
 
+def _merge(old: Claim, new: Claim) -> Claim:
+    """The first thing said about each attribute stands."""
+    said = {field.name: getattr(old, field.name) for field in fields(old)}
+    return Claim(**{name: getattr(new, name) if value is None else value for name, value in said.items()})
+
+
 def _sentence_claims(text: str) -> Iterator[tuple[Claim, bool]]:
     """Claims of one sentence, each with whether it is denied; words before a noun and after it are its own."""
     ahead: dict[str, str | int] = {}
-    claim, denied, deny_next = None, False, False
+    claim, denied, deny_next, joined = None, False, False, False
     for word in re.findall(r"[a-z]+", re.sub(r"to the (left|right) of", "beside", text)):
         category = SINGULAR.get(word, word)
         if category in CATEGORIES:
             if claim:
                 yield claim, denied
-            claim, denied, ahead, deny_next = Claim(category, **ahead), deny_next, {}, False  # type: ignore[arg-type]
+            claim, denied = Claim(category, **ahead), deny_next  # type: ignore[arg-type]
+            ahead, deny_next, joined = {}, False, False
         elif word in ("no", "not", "without"):
             deny_next = True
         elif word in ("and", "but", "with"):
-            if claim:
-                yield claim, denied
-            claim, ahead = None, {}
-        elif word in (*NUMBERS, "a", "an", "the") or not claim:
+            joined, ahead = True, {}
+        elif word in (*NUMBERS, "a", "an", "the") or joined or not claim:
             ahead = {**({} if word == "the" else ahead), **_attribute(word)}
         else:
             claim = replace(claim, **_attribute(word))  # type: ignore[arg-type]
             ahead = {**ahead, **_attribute(word)}
     if claim:
-        yield claim, denied
-
-
-def _merge(old: Claim, new: Claim) -> Claim:
-    """The first thing said about each attribute stands."""
-    said = {field.name: getattr(old, field.name) for field in fields(old)}
-    return Claim(**{name: getattr(new, name) if value is None else value for name, value in said.items()})
+        tail = {name: value for name, value in ahead.items() if joined and name != "count"}
+        yield _merge(claim, Claim(claim.category, **tail)), denied  # type: ignore[arg-type]
 
 
 def claims(text: str) -> Claims:

@@ -122,12 +122,20 @@ def test_every_zero_stage_is_plain_pytorch(job, stage: int) -> None:  # type: ig
     assert json.loads((Path(made.out) / "summary.json").read_text())["supervised_tokens"] == result.supervised_tokens
 
 
-def test_two_processes_equal_one(job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_two_processes_killed_and_resumed_equal_one(  # type: ignore[no-untyped-def]
+    job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under torchrun, ZeRO 2, ranks with unequal work; nothing is compiled on the way."""
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
     both = job("two", num_processes=2, zero_stage=2, per_device_train_batch_size=3)
-    seen: list[int] = []
-    result = launch(both, lambda done, total: seen.append(done))
+    with monkeypatch.context() as patch:
+        patch.setenv("HARNESS_FAILPOINT", "engine.step:6")
+        with pytest.raises(HarnessError, match="training failed; what it said is in"):
+            launch(both)
+    seen: list[tuple[int, int]] = []
+    result = launch(both, lambda done, total: seen.append((done, total)))
+    assert result.resumed_from_step == 4
+    assert seen[-1][1] == 6
     assert losses(both) == pytest.approx(plain(both)[0], abs=1e-5)
     assert result == TrainResult.model_validate_json((Path(both.out) / "summary.json").read_text())
     assert not (tmp_path / "extensions").exists()
@@ -280,6 +288,12 @@ def test_the_first_number_that_is_none_stops(  # type: ignore[no-untyped-def]
     assert len(lines(made)) == 3
     (tmp_path / "bad.py").write_text(BAD.replace("calls.append(1)", ""))
     assert train(made).resumed_from_step == 3
+
+
+def test_a_loss_with_the_wrong_number_of_values_is_refused(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "mean.py").write_text(BAD.replace("values = -logps.policy", "values = -logps.policy.mean()"))
+    with pytest.raises(HarnessError, match="one value per token"):
+        train(job().model_copy(update={"method": str(tmp_path / "mean.py")}))
 
 
 @pytest.mark.parametrize("stage", [0, 2])

@@ -188,5 +188,3 @@ def test_only_the_projector_and_language_model_learn(exact: Loaded, pictures: li
     grown = gradients(exact.model, Policy(exact.model)(pack(forest(pictures), exact.pixels, 0)))
     assert not [name for name in grown if "vision_tower" in name]
     assert [name for name in grown if "multi_modal_projector" in name]
-
-

@@ -8,7 +8,7 @@ import torch
 
 import harness.kvcache
 import harness.sampler
-from harness.model import Loaded
+from harness.model import Loaded, kept, load
 from harness.sampler import Sampling, respond
 from harness.template import encode, prompt_text
 from harness.types import HarnessError, Image, Prompt, Turn
@@ -68,12 +68,8 @@ def test_equal_prompts_are_answered_once(folder: Path, pictures: list[Image], mo
 
 
 def test_questions_on_one_image_see_it_once(folder: Path, pictures: list[Image]) -> None:
-    tower, images = harness.sampler._loaded(folder).model.model.vision_tower, []
-
-    def count(module: object, args: object, kwargs: dict[str, torch.Tensor], out: object) -> None:
-        images.append(len(kwargs["pixel_values"]))
-
-    hook = tower.register_forward_hook(count, with_kwargs=True)
+    tower, images = kept(folder).model.model.vision_tower, []
+    hook = tower.register_forward_hook(lambda module, args, out: images.append(len(args[0])))
     asked = [Prompt(f"q{n}", pictures[n % 2], "what is there" + " near" * n) for n in range(10)]
     together = respond(folder, asked, GREEDY, 64, quiet)
     assert images == [2]
@@ -82,12 +78,14 @@ def test_questions_on_one_image_see_it_once(folder: Path, pictures: list[Image])
     hook.remove()
 
 
-def test_long_responses_outgrow_the_cache_s_room(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
-    long = Sampling(max_new_tokens=150)
-    (made,) = respond(folder, [Prompt("q", pictures[0], "what is there")], long, 1, quiet)
-    assert made.tokens > 2 * harness.kvcache.ROOM
-    expected = naive(loaded, Prompt("q", pictures[0], "what is there"), 150)
-    assert made.text == loaded.tokenizer.decode(expected, skip_special_tokens=True).strip()
+def test_responses_outgrow_the_cache_s_room(
+    folder: Path, loaded: Loaded, pictures: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness.kvcache, "ROOM", 3)
+    asked, long = Prompt("q", pictures[0], "what is there"), Sampling(max_new_tokens=30)
+    (made,) = respond(folder, [asked], long, 1, quiet)
+    assert made.tokens == 30
+    assert made.text == loaded.tokenizer.decode(naive(loaded, asked, 30), skip_special_tokens=True).strip()
 
 
 def test_a_sampled_response_is_its_prompt_s_alone(folder: Path, pictures: list[Image]) -> None:
@@ -119,6 +117,13 @@ def test_blank_hides_the_image(folder: Path, pictures: list[Image]) -> None:
     blind = respond(folder, asked, Sampling(max_new_tokens=6), 8, quiet, blank=True)
     assert len({response.text for response in blind}) == 1
     assert blind != respond(folder, asked, Sampling(max_new_tokens=6), 8, quiet)
+
+
+def test_the_model_stays_until_another_comes(folder: Path) -> None:
+    first = kept(folder)
+    assert kept(folder) is first
+    load(folder)
+    assert kept(folder) is not first
 
 
 def test_progress_and_order_of_batches(folder: Path, pictures: list[Image]) -> None:

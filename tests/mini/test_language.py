@@ -26,9 +26,9 @@ ROOM = Scene("made up", "office", "rainy", "STOP", 2, (DOG, CUPS))
 
 def test_the_detailed_caption_reads_well():
     assert detail(ROOM) == (
-        "The image shows an office on a rainy day. There is a small red dog sitting on the left. There are two large "
-        "orange cups in the center. The dog is to the left of the cups. A sign reads STOP. In total, there are three "
-        "objects in this office, and the light is weak."
+        "The image shows an office on a rainy day. There is a dog sitting on the left, small and red. There are "
+        "two cups in the center, large and orange. The dog is to the left of the cups. A sign reads STOP. "
+        "There are three objects, and the light is weak."
     )
     assert short_caption(ROOM) == "A red dog in an office with a sign reading STOP."
 
@@ -90,6 +90,8 @@ def test_claims_of_answers():
         Claim("dog", "red", count=2),
         Claim("cup", count=1),
     )
+    assert claims("The red cup and the dog are small").things == (Claim("cup", "red"), Claim("dog", size="small"))
+    assert claims("A dog, large and red, with two blue cups").things[1] == Claim("cup", "blue", count=2)
     assert claims("It is a rainy day; this is a park").weather == "rainy"
     assert claims("").things == ()
 
