@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.conftest import SMALL, Done, fingerprint, harness
+from tests.e2e.conftest import ROOT, SMALL, Done, fingerprint, harness
 
 
 def test_the_table_has_the_baseline_and_both_methods(done: Done) -> None:
@@ -62,7 +64,6 @@ def test_the_same_command_again_runs_nothing_and_imports_no_torch(done: Done) ->
         "sys.argv[1:] = json.loads(sys.argv[1]); app(standalone_mode=False); "
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
-    import subprocess
 
     again = subprocess.run(
         [sys.executable, "-c", program, json.dumps(command)], capture_output=True, text=True, check=False
@@ -101,3 +102,13 @@ def test_the_profile_has_time_memory_tokens_and_flops(done: Done) -> None:
     generate = next(stage for stage in stages if stage["stage"] == "generate")
     assert train["flops"] > 0 and train["forward_tokens"] > 0 and train["peak_host_gib"] > 0
     assert generate["generated_tokens"] > 0 and generate["seconds"] > 0
+
+
+def test_the_readmes_own_method_trains_and_shows_in_the_table(done: Done, tmp_path: Path) -> None:
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert example and len(example[1].splitlines()) < 40
+    (tmp_path / "mine.py").write_text(example[1])
+    ran = done.again("--out", str(tmp_path / "out"), methods=str(tmp_path / "mine.py"))
+    assert ran.status == 0, ran.stderr
+    assert "margin" in ran.stdout
+    assert len(list(done.store.glob("responses/*"))) == 1  # it found the own responses the others had asked for
