@@ -196,12 +196,12 @@ def request(
     workers: int | None,
 ) -> "tuple[Testbed, Request, Runtime]":
     """The command line as a testbed, a request and how to run it."""
-    from harness.config import Runtime, testbed
+    from harness.config import Runtime, read_testbed
     from harness.plan import ALL_BENCHMARKS, Request
 
     names = [name.strip() for name in methods.split(",") if name.strip()]
     columns = tuple(name.strip() for name in benchmarks.split(",") if name.strip()) or ALL_BENCHMARKS
-    bed, specs = settings(testbed(testbed_name), names, columns, sets or [])
+    bed, specs = settings(read_testbed(testbed_name), names, columns, sets or [])
     asked = Request(specs, data, images, seeds, benchmarks=columns, examples=examples, limit=limit)
     return bed, asked, Runtime(workers=workers or min(os.cpu_count() or 1, 8))
 

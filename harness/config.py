@@ -106,7 +106,7 @@ class Testbed(Fixed):
     benchmarks: dict[str, dict[str, Any]] = {}
 
 
-def testbed(name: str) -> Testbed:
+def read_testbed(name: str) -> Testbed:
     """A built-in testbed by name, or a user's YAML file; `~` and paths relative to the file are resolved."""
     folder = Path(__file__).parent / "testbeds"
     known = sorted(path.stem for path in folder.glob("*.yaml"))

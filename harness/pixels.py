@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.images import read_image
-from harness.types import Image
+from harness.types import HarnessError, Image
 
 
 def square(picture: PIL.Image.Image, colour: tuple[int, ...]) -> PIL.Image.Image:
@@ -42,7 +42,11 @@ class Pixels:
         if image.sha256 in self._kept:
             self._kept.move_to_end(image.sha256)
             return self._kept[image.sha256]
-        return self._keep(image.sha256, self._tensor(square(read_image(Path(image.path), image.sha256), self._colour)))
+        try:
+            picture = read_image(Path(image.path), image.sha256)
+        except ValueError as error:
+            raise HarnessError(f"image {image.path}: {error}.") from None
+        return self._keep(image.sha256, self._tensor(square(picture, self._colour)))
 
     def blank(self) -> Tensor:
         """A picture of nothing, in the processor's mean colour: what a blind model would see."""

@@ -15,7 +15,7 @@ def results_rows(
 ) -> Iterator[dict[str, Any]]:
     """Everything computed for every outcome with its own 95 % interval (images only), in one fixed order.
 
-    `direction` is there for the benchmark's declared metrics, whose better end is known.
+    `direction` is "higher" or "lower" for the benchmark's declared metrics, "undeclared" for its sub-scores.
     A number that is not defined is not there: its row has `withheld`, the reason, in place of `value` and the interval.
     """
     for name, benchmark in sorted(benchmarks.items()):
@@ -32,6 +32,7 @@ def results_rows(
                     "seed": outcome.seed,
                     "benchmark": name,
                     "metric": metric,
+                    "direction": better.get(metric, "undeclared"),
                     "n": len(outcome.units),
                     "unscored": outcome.unscored,
                     "protocol": setting.protocol,
@@ -39,8 +40,6 @@ def results_rows(
                     "synthetic": setting.synthetic,
                     "stage": outcome.key,
                 }
-                if metric in better:
-                    row["direction"] = better[metric]
                 low, high = interval([value], drawn[metric])
                 if reason or math.isnan(value):
                     yield row | {"withheld": reason or "not defined on these units"}

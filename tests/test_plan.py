@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import MethodSpec, Runtime, testbed
+from harness.config import MethodSpec, Runtime, read_testbed
 from harness.plan import ALL_BENCHMARKS, Plan, Request, check, plan
 from harness.types import UsageError
 
-BED = testbed("mini")
+BED = read_testbed("mini")
 REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")))
 
 
@@ -134,7 +134,7 @@ def test_a_wrong_name_is_one_sentence_with_the_cure(request_: Request, said: str
 def test_a_testbed_without_weights_names_all_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     with pytest.raises(UsageError) as caught:
-        check(REQUEST, testbed("llava-1.5-7b"))
+        check(REQUEST, read_testbed("llava-1.5-7b"))
     for word in ("hf download", "llava150k", "coco_pope", "judge", "writer"):
         assert word in str(caught.value), word
 

@@ -14,7 +14,6 @@ from harness.mini import chat, vision
 from harness.mini.card import card, write_sums
 from harness.mini.draw import SIDE
 from harness.mini.measure import measure
-from harness.mini.questions import LETTERS
 from harness.mini.tokenizer import make_tokenizer
 from harness.mini.world import CATEGORIES, Cover, Scene, cover, scene, seed_of
 from harness.template import encode, segments
@@ -77,10 +76,7 @@ def _orthogonal() -> torch.Tensor:
 
 
 def _share_meaning(model: Any, tokenizer: Any) -> None:
-    """Plurals and capitalized words start near the plain word that the tower was aligned to.
-
-    The letter that marks an option is the letter that answers.
-    """
+    """Plurals and capitalized words start near the plain word that the tower was aligned to."""
     rows = model.lm_head.weight
     vocabulary = tokenizer.get_vocab()
     pairs = [(name, category.plural) for name, category in CATEGORIES.items()]
@@ -90,8 +86,6 @@ def _share_meaning(model: Any, tokenizer: Any) -> None:
         source, target = vocabulary.get(f"\u0120{plain}"), vocabulary.get(f"\u0120{form}")
         if source is not None and target is not None:
             rows[target] = rows[source] + 0.5 * rows[target]
-    for letter in LETTERS:
-        rows[vocabulary[f"\n{letter}."]] = rows[vocabulary[f"\u0120{letter}"]]
 
 
 @torch.no_grad()

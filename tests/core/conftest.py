@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from training import conversations, pairs
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -17,9 +18,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from harness.config import Runtime, Training
+from harness.engine import Job
 from harness.model import Loaded, load, save
 from harness.pixels import Pixels
-from harness.types import Image
+from harness.types import Image, write_jsonl
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
 WORDS = "a red blue green dog cat ball cup table is there what yes no the and two near on".split()
@@ -104,3 +107,25 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(llama.LlamaRMSNorm, "forward", norm)
     monkeypatch.setattr(llama.LlamaRotaryEmbedding, "forward", rotary)
+
+
+@pytest.fixture
+def job(tmp_path: Path, folder: Path, pictures: list[Image]):  # type: ignore[no-untyped-def]
+    """Makes a job in a folder of its own; fields of Training and Runtime by name."""
+
+    def make(name: str = "a", method: str = "sft", **fields: object) -> Job:
+        home = tmp_path / name
+        (home / "out").mkdir(parents=True, exist_ok=True)
+        records = pairs(pictures) if method == "dpo" else conversations(pictures)
+        write_jsonl(home / "records.jsonl", records)
+        training = {"learning_rate": 1e-3, "train_batch_size": 4, "num_train_epochs": 2}
+        runtime = {"per_device_train_batch_size": 4, "zero_stage": 0, "checkpoint_every_steps": 2}
+        training |= {k: v for k, v in fields.items() if k in Training.model_fields}
+        runtime |= {k: v for k, v in fields.items() if k in Runtime.model_fields}
+        return Job(
+            method=method, options={}, records=str(home / "records.jsonl"), model=str(folder),
+            reference=fields.get("logps"), training=Training.model_validate(training),
+            runtime=Runtime.model_validate(runtime), seed=3, out=str(home / "out"), work=str(home / "work"),
+        )  # fmt: skip
+
+    return make

@@ -3,17 +3,16 @@
 import json
 import math
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from training import lines, losses, pairs, weights
 
-import harness.checkpoint
 import harness.engine
-from harness.config import Lora, Runtime, Training
+from harness.config import Lora, Runtime
 from harness.engine import Job, TrainResult, launch, reference_logps, train
 from harness.logps import Policy
 from harness.model import load
@@ -22,64 +21,14 @@ from harness.types import (
     Conversation,
     HarnessError,
     Image,
-    Pair,
     Record,
     Turn,
     UsageError,
     dumps,
     read_jsonl,
-    write_jsonl,
 )
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-
-
-def conversations(pictures: list[Image]) -> list[Record]:
-    turns = [(Turn("what is there", "a red cat " * (n % 4 + 1)),) for n in range(10)]
-    return [Conversation(f"c{n}", pictures[n % 6] if n % 3 else None, (turns[n],)) for n in range(10)]
-
-
-def pairs(pictures: list[Image]) -> list[Record]:
-    return [Pair(f"p{n}", pictures[n % 6], "what is there", "a dog" + " red" * (n % 3), "no cat") for n in range(10)]
-
-
-@pytest.fixture
-def job(tmp_path: Path, folder: Path, pictures: list[Image]):  # type: ignore[no-untyped-def]
-    """Makes a job in a folder of its own; fields of Training and Runtime by name."""
-
-    def make(name: str = "a", method: str = "sft", **fields: object) -> Job:
-        home = tmp_path / name
-        (home / "out").mkdir(parents=True, exist_ok=True)
-        records = pairs(pictures) if method == "dpo" else conversations(pictures)
-        write_jsonl(home / "records.jsonl", records)
-        training = {"learning_rate": 1e-3, "train_batch_size": 4, "num_train_epochs": 2}
-        runtime = {"per_device_train_batch_size": 4, "zero_stage": 0, "checkpoint_every_steps": 2}
-        training |= {k: v for k, v in fields.items() if k in Training.model_fields}
-        runtime |= {k: v for k, v in fields.items() if k in Runtime.model_fields}
-        return Job(
-            method=method, options={}, records=str(home / "records.jsonl"), model=str(folder),
-            reference=fields.get("logps"), training=Training.model_validate(training),
-            runtime=Runtime.model_validate(runtime), seed=3, out=str(home / "out"), work=str(home / "work"),
-        )  # fmt: skip
-
-    return make
-
-
-def lines(job: Job) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (Path(job.out) / "log.jsonl").read_text().splitlines()]
-
-
-def losses(job: Job) -> list[float]:
-    return [line["loss"] for line in lines(job)]
-
-
-def weights(job: Job) -> dict[str, torch.Tensor]:
-    return load_file(Path(job.out) / "checkpoint" / "model.safetensors")
-
-
-def same(one: Job, other: Job) -> bool:
-    first, second = weights(one), weights(other)
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def plain(job: Job) -> tuple[list[float], dict[str, torch.Tensor]]:
@@ -147,109 +96,6 @@ def test_micro_batches_do_not_matter(job, size: int) -> None:  # type: ignore[no
     train(whole)
     train(cut)
     assert losses(whole) == pytest.approx(losses(cut), abs=1e-5)
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL inside this process."""
-
-
-def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: str, when: int) -> None:
-    calls = {"n": 0}
-
-    def failpoint(name: str) -> None:
-        if name == wanted:
-            calls["n"] += 1
-            if calls["n"] == when:
-                raise Killed
-
-    for module in (harness.engine, harness.checkpoint):
-        monkeypatch.setattr(module, "failpoint", failpoint)
-
-
-@pytest.mark.parametrize(
-    ("where", "when", "resumed"),
-    [
-        ("engine.step", 1, 0),
-        ("engine.step", 4, 3),
-        ("engine.checkpoint", 1, 0),
-        ("engine.manifest", 2, 2),
-        ("engine.rename", 3, 3),
-        ("engine.save", 1, 6),
-    ],
-)
-def test_killed_anywhere_it_resumes_to_the_same_bits(  # type: ignore[no-untyped-def]
-    job, monkeypatch: pytest.MonkeyPatch, where: str, when: int, resumed: int
-) -> None:
-    """Checkpoints are due after steps 2, 3 (an epoch), 4 and 6; dropout makes the random state count."""
-    lora = Lora(r=4, lora_alpha=8, lora_dropout=0.2)
-    clean, broken = job("clean", lora=lora), job("broken", lora=lora)
-    train(clean)
-    with monkeypatch.context() as patch:
-        kill_at(patch, where, when)
-        with pytest.raises(Killed):
-            train(broken)
-    result = train(broken)
-    assert result.resumed_from_step == resumed
-    assert result.rejected_checkpoints == ()
-    assert lines(broken) == lines(clean)
-    assert same(clean, broken)
-
-
-@pytest.mark.parametrize("lora", [Lora(r=4, lora_alpha=8, lora_dropout=0.2), None])
-def test_sharded_weights_resume_too(  # type: ignore[no-untyped-def]
-    job, monkeypatch: pytest.MonkeyPatch, lora: Lora | None
-) -> None:
-    clean, broken = job("clean", zero_stage=3, lora=lora), job("broken", zero_stage=3, lora=lora)
-    train(clean)
-    with monkeypatch.context() as patch:
-        kill_at(patch, "engine.step", 6)
-        with pytest.raises(Killed):
-            train(broken)
-    assert train(broken).resumed_from_step == 4
-    assert same(clean, broken)
-
-
-def test_a_real_kill(job) -> None:  # type: ignore[no-untyped-def]
-    clean, broken = job("clean", zero_stage=2), job("broken", zero_stage=2)
-    train(clean)
-    request = Path(broken.out).parent / "job.json"
-    request.write_text(broken.model_dump_json())
-    command = [sys.executable, "-m", "harness.engine", str(request)]
-    died = subprocess.run(command, env={**os.environ, "HARNESS_FAILPOINT": "engine.step:5"}, capture_output=True)
-    assert died.returncode == 137
-    assert train(broken).resumed_from_step == 4
-    assert same(clean, broken)
-
-
-@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "manifest"])
-def test_a_damaged_checkpoint_is_named_and_passed_over(  # type: ignore[no-untyped-def]
-    job, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    clean, broken = job("clean"), job("broken")
-    train(clean)
-    with monkeypatch.context() as patch:
-        kill_at(patch, "engine.step", 5)
-        with pytest.raises(Killed):
-            train(broken)
-    newest = Path(broken.work) / "step-00000004"
-    victim = newest / "manifest.json" if damage == "manifest" else next(newest.rglob("*.pt"))
-    data = bytearray(victim.read_bytes())
-    data[len(data) // 2] ^= 1
-    if damage == "delete":
-        victim.unlink()
-    else:
-        victim.write_bytes(data if damage == "flip" else data[: len(data) // 2])
-    result = train(broken)
-    assert result.resumed_from_step == 3
-    (reason,) = result.rejected_checkpoints
-    assert reason.startswith("step-00000004: ")
-    assert same(clean, broken)
-
-
-def test_another_training_s_state_is_not_used(job) -> None:  # type: ignore[no-untyped-def]
-    train(job())
-    other = job(learning_rate=2e-3)
-    assert train(other).resumed_from_step == 0
 
 
 BAD = """

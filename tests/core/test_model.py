@@ -15,7 +15,7 @@ from harness.logps import Policy
 from harness.model import Loaded, adapt, adapters_off, load, revision, save
 from harness.pixels import Pixels, square
 from harness.tree import Branch, Tree, pack
-from harness.types import Image, UsageError
+from harness.types import HarnessError, Image, UsageError
 
 
 def test_what_is_saved_is_what_was_loaded(folder: Path, tmp_path: Path) -> None:
@@ -122,3 +122,10 @@ def test_pixels_are_kept_within_bounds(loaded: Loaded, pictures: list[Image]) ->
     small(pictures[3])
     small(pictures[4])
     assert small(pictures[0]) is not first
+
+
+def test_a_picture_that_changed_is_named(loaded: Loaded, pictures: list[Image], tmp_path: Path) -> None:
+    other = tmp_path / "other.png"
+    other.write_bytes(Path(pictures[0].path).read_bytes())
+    with pytest.raises(HarnessError, match=r"other\.png"):
+        loaded.pixels(Image(str(other), pictures[1].sha256))

@@ -1,0 +1,117 @@
+"""Killed anywhere, a training goes on to the same bits; a damaged state is named and passed over."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from training import lines, same
+
+import harness.checkpoint
+import harness.engine
+from harness.config import Lora
+from harness.engine import train
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL inside this process."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: str, when: int) -> None:
+    calls = {"n": 0}
+
+    def failpoint(name: str) -> None:
+        if name == wanted:
+            calls["n"] += 1
+            if calls["n"] == when:
+                raise Killed
+
+    for module in (harness.engine, harness.checkpoint):
+        monkeypatch.setattr(module, "failpoint", failpoint)
+
+
+@pytest.mark.parametrize(
+    ("where", "when", "resumed"),
+    [
+        ("engine.step", 1, 0),
+        ("engine.step", 4, 3),
+        ("engine.checkpoint", 1, 0),
+        ("engine.manifest", 2, 2),
+        ("engine.rename", 3, 3),
+        ("engine.save", 1, 6),
+    ],
+)
+def test_killed_anywhere_it_resumes_to_the_same_bits(  # type: ignore[no-untyped-def]
+    job, monkeypatch: pytest.MonkeyPatch, where: str, when: int, resumed: int
+) -> None:
+    """Checkpoints are due after steps 2, 3 (an epoch), 4 and 6; dropout makes the random state count."""
+    lora = Lora(r=4, lora_alpha=8, lora_dropout=0.2)
+    clean, broken = job("clean", lora=lora), job("broken", lora=lora)
+    train(clean)
+    with monkeypatch.context() as patch:
+        kill_at(patch, where, when)
+        with pytest.raises(Killed):
+            train(broken)
+    result = train(broken)
+    assert result.resumed_from_step == resumed
+    assert result.rejected_checkpoints == ()
+    assert lines(broken) == lines(clean)
+    assert same(clean, broken)
+
+
+@pytest.mark.parametrize("lora", [Lora(r=4, lora_alpha=8, lora_dropout=0.2), None])
+def test_sharded_weights_resume_too(  # type: ignore[no-untyped-def]
+    job, monkeypatch: pytest.MonkeyPatch, lora: Lora | None
+) -> None:
+    clean, broken = job("clean", zero_stage=3, lora=lora), job("broken", zero_stage=3, lora=lora)
+    train(clean)
+    with monkeypatch.context() as patch:
+        kill_at(patch, "engine.step", 6)
+        with pytest.raises(Killed):
+            train(broken)
+    assert train(broken).resumed_from_step == 4
+    assert same(clean, broken)
+
+
+def test_a_real_kill(job) -> None:  # type: ignore[no-untyped-def]
+    clean, broken = job("clean", zero_stage=2), job("broken", zero_stage=2)
+    train(clean)
+    request = Path(broken.out).parent / "job.json"
+    request.write_text(broken.model_dump_json())
+    command = [sys.executable, "-m", "harness.engine", str(request)]
+    died = subprocess.run(command, env={**os.environ, "HARNESS_FAILPOINT": "engine.step:5"}, capture_output=True)
+    assert died.returncode == 137
+    assert train(broken).resumed_from_step == 4
+    assert same(clean, broken)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "manifest"])
+def test_a_damaged_checkpoint_is_named_and_passed_over(  # type: ignore[no-untyped-def]
+    job, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    clean, broken = job("clean"), job("broken")
+    train(clean)
+    with monkeypatch.context() as patch:
+        kill_at(patch, "engine.step", 5)
+        with pytest.raises(Killed):
+            train(broken)
+    newest = Path(broken.work) / "step-00000004"
+    victim = newest / "manifest.json" if damage == "manifest" else next(newest.rglob("*.pt"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    if damage == "delete":
+        victim.unlink()
+    else:
+        victim.write_bytes(data if damage == "flip" else data[: len(data) // 2])
+    result = train(broken)
+    assert result.resumed_from_step == 3
+    (reason,) = result.rejected_checkpoints
+    assert reason.startswith("step-00000004: ")
+    assert same(clean, broken)
+
+
+def test_another_training_s_state_is_not_used(job) -> None:  # type: ignore[no-untyped-def]
+    train(job())
+    other = job(learning_rate=2e-3)
+    assert train(other).resumed_from_step == 0
