@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from click import ClickException
 
 from harness.types import HarnessError, UsageError
 
@@ -259,12 +258,17 @@ def main() -> None:
         sys.exit(error.exit_status)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
-    except ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("\nharness: interrupted; finished stages are kept, the same command goes on from here.", err=True)
         sys.exit(130)
+    except typer.TyperException as error:
+        typer.echo(f"harness: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(f"harness: {error.filename}: {error.strerror}. Finished stages are kept.", err=True)
+        sys.exit(3)
 
 
 if __name__ == "__main__":

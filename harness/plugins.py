@@ -7,7 +7,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -82,7 +82,7 @@ def make(package: str, name: str, base: type[T], options: dict[str, Any]) -> T:
     cls = plugin(package, name, base)
     if not is_dataclass(cls):
         raise UsageError(f"{cls.__name__} in {name} is not a dataclass; its fields are its options.")
-    known = sorted(cls.__dataclass_fields__)
+    known = sorted(field.name for field in fields(cls))
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known or ["(it has none)"])

@@ -126,7 +126,7 @@ class Worker:
         examples = [replace(e, image=resolve(e.image, self.store.root) if e.image else None) for e in locked]
         writer = self.oracle(step.reads["split"]) if method.needs_writer else NoWriter()
         round = OwnRound(what["round"], what["seed"], writer, self, step, tick)
-        made = list(method.build(examples, round))
+        made = [trainable(record, self.model(step)) for record in method.build(examples, round)]
         if [record.id for record in made] != [example.id for example in examples]:
             raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")
         write_jsonl(out / "records.jsonl", (record for record in made if not isinstance(record, Dropped)))
@@ -214,6 +214,21 @@ class Worker:
         benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in step.reads.values()}
         setting = Setting(what["testbed"], what["protocol"], what["synthetic"])
         write_report(out, outcomes, benchmarks, list(what["rows"]), setting)
+
+
+def trainable(record: Record | Dropped, model: Path) -> Record | Dropped:
+    """The record, or why it cannot become tokens: responses and writers can spell a model's control tokens."""
+    from harness.model import kept
+    from harness.tree import tree
+
+    if isinstance(record, Dropped):
+        return record
+    loaded = kept(model)
+    try:
+        tree(record, loaded.tokenizer, loaded.image_tokens)
+    except ValueError as error:
+        return Dropped(record.id, str(error))
+    return record
 
 
 def benchmark_of(what: Mapping[str, Any]) -> Benchmark:
