@@ -252,23 +252,24 @@ def main() -> None:
     """The entry point: errors are sentences, Ctrl-C says how to go on."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False) or 0  # the status of a typer.Exit; 130 after Ctrl-C
     except HarnessError as error:
-        typer.echo(f"harness: {error}", err=True)
-        sys.exit(error.exit_status)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        typer.echo("\nharness: interrupted; finished stages are kept, the same command goes on from here.", err=True)
-        sys.exit(130)
+        status = say(str(error), error.exit_status)
     except typer.TyperException as error:
-        typer.echo(f"harness: {error}", err=True)
-        sys.exit(2)
+        status = say(getattr(error, "format_message", error.__str__)(), 2)
     except OSError as error:
         if error.filename is None:
             raise
-        typer.echo(f"harness: {error.filename}: {error.strerror}. Finished stages are kept.", err=True)
-        sys.exit(3)
+        status = say(f"{error.filename}: {error.strerror}. Finished stages are kept.", 3)
+    if status == 130:
+        say("interrupted; finished stages are kept, the same command goes on from here.", status)
+    sys.exit(status)
+
+
+def say(sentence: str, status: int) -> int:
+    """Print an error; returns the status it ends with."""
+    typer.echo(f"harness: {sentence}", err=True)
+    return status
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.config import MethodSpec, Testbed, Training
+from harness.config import MethodSpec, Testbed, Training, first_error
 from harness.method import Baseline, Method, Role
 from harness.model import revision
 from harness.store import Stage, source_digest
@@ -258,7 +260,10 @@ def resolve(spec: MethodSpec) -> Method:
 def training(spec: MethodSpec, testbed: Testbed) -> Training:
     """The testbed's training arguments, the method's own, the user's; later ones win."""
     merged = testbed.training.model_dump() | testbed.methods.get(spec.stem, {}) | spec.training
-    return Training.model_validate(merged)
+    try:
+        return Training.model_validate(merged)
+    except ValidationError as error:
+        raise UsageError(f"{spec.id}.{first_error(error)}") from None
 
 
 def plan(request: Request, testbed: Testbed, cached_reference: bool = True) -> Plan:
