@@ -86,26 +86,10 @@ def compare(
     typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
 
 
-@app.command()
-def plan(
-    methods: Methods = "nsft,dpo",
-    data: Data = "llava150k",
-    images: Images = "",
-    testbed: TestbedName = "mini",
-    seeds: Seeds = 1,
-    benchmarks: Benchmarks = "",
-    examples: Examples = None,
-    limit: Limit = None,
-    sets: Sets = None,
-    store: StoreRoot = STORE,
-    workers: Workers = None,
-) -> None:
-    """Print what a comparison would run, what is done already, and why."""
-    from harness.compare import prepare
-    from harness.store import Store
-
-    bed, asked, runtime = request(methods, data, images, testbed, seeds, benchmarks, examples, limit, sets, workers)
-    show_plan(prepare(asked, bed, runtime), Store(store))
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def plan(context: typer.Context) -> None:
+    """Print what a comparison would run, what is done already, and why. Takes the options of compare."""
+    app(["compare", "--dry-run", *context.args], standalone_mode=False)
 
 
 @app.command()

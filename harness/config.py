@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.plugins import unknown
+from harness.plugins import stem, unknown
 from harness.types import UsageError
 
 
@@ -75,7 +75,7 @@ class MethodSpec(Fixed):
     @property
     def stem(self) -> str:
         """The method's name: a file's name without folder and ending."""
-        return Path(self.name).stem
+        return stem(self.name)
 
     @property
     def id(self) -> str:

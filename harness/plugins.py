@@ -25,6 +25,11 @@ def names(package: str) -> list[str]:
     return sorted(path.stem for path in files if not path.stem.startswith("_"))
 
 
+def stem(name: str) -> str:
+    """A plugin's own name: of an outside file its name without folder and ending."""
+    return Path(name).stem if name.endswith(".py") else name
+
+
 def unknown(kind: str, name: str, known: list[str]) -> UsageError:
     """The error for a name that is not there: one sentence with the nearest name and the list."""
     close = difflib.get_close_matches(name, known, n=1)
@@ -52,7 +57,7 @@ def module(package: str, name: str) -> ModuleType:
     path = source(package, name)
     if not name.endswith(".py"):
         return importlib.import_module(f"{package}.{name}")
-    qualified = f"{package}_file_{path.stem}"
+    qualified = f"{package}_file_{stem(name)}"
     spec = importlib.util.spec_from_file_location(qualified, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{name} is not a Python module.")

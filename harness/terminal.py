@@ -127,22 +127,22 @@ def show_plan(planned: Plan, store: Store) -> None:
 
 
 def show_methods(name: str) -> None:
-    """Print the list of methods, or one with its options."""
-    grid = Grid("method", "label", "roles", "rounds", "option", "default", "what it is", "source", box=None)
-    for method in [name] if name else plugins.names("methods"):
-        made: Method = plugins.make("methods", method, Method, {})
-        first = [method, made.label, " ".join(made.roles), str(made.rounds)]
-        options = dataclasses.fields(made)
-        for option in options or [None]:
-            row = (
-                [option.name, str(getattr(made, option.name)), *map(option.metadata.get, ("help", "source"))]
-                if option
-                else []
-            )
-            grid.add_row(*first, *(str(cell or "") for cell in row))
-            first = [""] * 4
-        if name:
-            typer.echo((sys.modules[type(made).__module__].__doc__ or "").strip() + "\n")
+    """Print the list of methods, or what one is and each of its options."""
+    if name:
+        made: Method = plugins.make("methods", name, Method, {})
+        typer.echo(
+            f"{plugins.stem(name)}: {made.label}\n\n{(sys.modules[type(made).__module__].__doc__ or '').strip()}\n"
+        )
+        typer.echo(f"roles: {', '.join(made.roles)}; rounds: {made.rounds}; loss normalised by {made.unit}s")
+        for option in dataclasses.fields(made):
+            says, source = option.metadata.get("help", ""), option.metadata.get("source", "")
+            typer.echo(f"--set {plugins.stem(name)}.{option.name}={getattr(made, option.name)}\n    {says} ({source})")
+        return
+    grid = Grid("method", "label", "roles", "rounds", "options", box=None)
+    for method in plugins.names("methods"):
+        made = plugins.make("methods", method, Method, {})
+        options = " ".join(option.name for option in dataclasses.fields(made))
+        grid.add_row(method, made.label, " ".join(made.roles), str(made.rounds), options)
     Console().print(grid)
 
 
