@@ -192,7 +192,7 @@ class Planner:
         """Every step that makes a row's policy: (build, reference?, train) per round; none for zero rounds."""
         method = resolve(spec)
         source = source_digest(plugins.source("methods", spec.name), *method.sources) if method.rounds else ""
-        who = {"method": spec.stem, "options": spec.options, "source": source, "seed": seed}
+        who = {"method": spec.stem, "options": pathless(spec), "source": source, "seed": seed}
         base: dict[str, Any] = {"model": self.models[self.model(seed)]}
         split, made = self.split(seed), list[Step]()
         policy: dict[str, Step] = {}
@@ -247,6 +247,12 @@ class Planner:
         for spec in self.request.methods:
             label = resolve(spec).label if spec.id == spec.stem else spec.id
             yield spec, spec.id, label, False
+
+
+def pathless(spec: MethodSpec) -> dict[str, Any]:
+    """A row's options without those that name a file its method reads: the file's content counts, not its place."""
+    files = {str(path) for path in resolve(spec).sources}
+    return {name: value for name, value in spec.options.items() if value not in files}
 
 
 def resolve(spec: MethodSpec) -> Method:

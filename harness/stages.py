@@ -10,11 +10,12 @@ from typing import Any
 
 from harness import plugins
 from harness.benchmark import Benchmark, Unit
-from harness.config import Runtime, Testbed, Training
+from harness.config import MethodSpec, Runtime, Testbed, Training
 from harness.images import StoreImages, resolve
 from harness.judge import Ask, Judge, Writer
 from harness.method import Method
-from harness.plan import Request, Step, code
+from harness.plan import Request, Step, code, pathless
+from harness.plan import resolve as resolve_method
 from harness.schedule import Tick
 from harness.split import EXAMPLES, LOCK, Load, check_lock, split, write_split
 from harness.store import Stage, Store
@@ -67,9 +68,11 @@ class Worker:
         """The finished stage a step reads under this name."""
         return self.store.path(step.reads[name])
 
-    def file(self, method: str) -> str:
-        """What `plugins` finds a method by: its name, or the path the user gave."""
-        return next(spec.name for spec in self.request.methods if spec.id == method or spec.stem == method)
+    def spec(self, step: Step) -> MethodSpec:
+        """The row whose method a stage is made by; the stage itself knows no paths."""
+        what = step.stage.identity
+        wanted = (what["method"], what["options"])
+        return next(spec for spec in self.request.methods if (spec.stem, pathless(spec)) == wanted)
 
     def model(self, step: Step) -> Path:
         """The policy a step starts from: the last round's checkpoint, or the base model it names."""
@@ -120,7 +123,7 @@ class Worker:
     def build(self, step: Step, out: Path, tick: Tick) -> None:
         """A method's records; `dropped.jsonl` names every example that gave none."""
         what = step.stage.identity
-        method: Method = plugins.make("methods", self.file(what["method"]), Method, what["options"])
+        method: Method = resolve_method(self.spec(step))
         locked = list(read_jsonl(Example, self.folder(step, "split") / EXAMPLES))
         check_lock(self.folder(step, "split") / LOCK, locked)
         examples = [replace(e, image=resolve(e.image, self.store.root) if e.image else None) for e in locked]
@@ -149,8 +152,8 @@ class Worker:
         what = step.stage.identity
         reference = self.folder(step, "reference") / "logps.safetensors" if "reference" in step.derived else None
         job = Job(
-            method=self.file(what["method"]),
-            options=what["options"],
+            method=self.spec(step).name,
+            options=self.spec(step).options,
             records=str(self.folder(step, "build") / "records.jsonl"),
             model=str(self.model(step)),
             reference=str(reference) if reference else None,

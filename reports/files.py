@@ -22,13 +22,12 @@ def write_report(
     methods: Sequence[str],
     setting: Setting,
 ) -> None:
-    """table.md, table.csv, table.tex, table.txt (plain), table.ansi (coloured) and results.jsonl in `out`."""
+    """table.md, .csv, .tex, .txt (plain), .ansi (coloured), .svg (a picture of it) and results.jsonl in `out`."""
     table = build(outcomes, benchmarks, methods, setting)
-    console = Console(
-        record=True, width=WIDTH, file=(out / "table.txt").open("w", encoding="utf-8"), force_terminal=False
-    )
-    console.print(render.terminal(table))
-    console.file.close()
+    with (out / "table.txt").open("w", encoding="utf-8") as file:
+        console = Console(record=True, width=WIDTH, file=file, force_terminal=False)
+        console.print(render.terminal(table))
+    console.save_svg(str(out / "table.svg"), title="harness compare", unique_id="table", clear=False)
     (out / "table.ansi").write_text(console.export_text(styles=True), encoding="utf-8")
     for ending, text in (("md", render.markdown), ("csv", render.comma_separated), ("tex", render.latex)):
         (out / f"table.{ending}").write_text(text(table), encoding="utf-8", newline="\n")

@@ -144,3 +144,14 @@ def test_the_mini_oracle_refuses_to_write_about_a_users_images(tmp_path: Path) -
     asked = replace(REQUEST, data=str(tmp_path / "my.json"), images=str(tmp_path))
     with pytest.raises(UsageError, match="scene graphs only"):
         check(asked, BED)
+
+
+def test_a_data_file_of_a_method_counts_by_content_and_not_by_place(tmp_path: Path) -> None:
+    def build_keys(name: str, text: str) -> set[str]:
+        (tmp_path / name).write_text(text)
+        spec = MethodSpec(name="nsft", options={"codebook": str(tmp_path / name)})
+        return keys(plan(replace(REQUEST, methods=(spec,)), BED), "build")
+
+    here = build_keys("here.yaml", "instance: {count: wrong number}")
+    assert build_keys("there.yaml", "instance: {count: wrong number}") == here
+    assert build_keys("here.yaml", "instance: {colour: wrong colour}") != here

@@ -39,6 +39,8 @@ class Recipe:
     warm_batch: int = 48
     mixed_batch: int = 32
     rate: float = 1e-3
+    choosing_steps: int = 300
+    choosing_rate: float = 8e-4
 
 
 def build_model(tokenizer: Any) -> Any:
@@ -156,36 +158,50 @@ def _cosine(done: float) -> float:
 
 def _instruct(
     model: Any,
-    tokenizer: Any,
-    drawn: list[Scene | Cover],
     features: torch.Tensor,
-    recipe: Recipe,
-    rng: random.Random,
+    stages: list[tuple[Iterator[Batch], int]],
+    rate: float,
     progress: Progress,
 ) -> None:
-    """Instruction tuning of everything but the tower: single questions first, then the mix."""
-    model.model.vision_tower.requires_grad_(False)
+    """Instruction tuning of everything but the tower: stages one after the other, each so many steps long."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    warm = _batches(tokenizer, drawn, chat.warm_up, recipe.warm_batch, rng)
-    mixed = _batches(tokenizer, drawn, chat.mixed, recipe.mixed_batch, rng)
-    steps = recipe.warm_steps + recipe.mixed_steps
+    plan = [stream for stream, steps in stages for _ in range(steps)]
     recent: list[float] = []
-    for step in range(steps):
-        loss = _chat_loss(model, features, next(warm if step < recipe.warm_steps else mixed))
-        optimizer.param_groups[0]["lr"] = recipe.rate * min(1.0, (step + 1) / 100) * _cosine(step / steps)
+    for step, stream in enumerate(plan):
+        loss = _chat_loss(model, features, next(stream))
+        optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 100) * _cosine(step / len(plan))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         recent = [*recent[-49:], loss.item()]
         if step % 50 == 49:
-            progress(f"chat step {step + 1} of {steps}, loss {sum(recent) / len(recent):.3f}")
+            progress(f"chat step {step + 1} of {len(plan)}, loss {sum(recent) / len(recent):.3f}")
+
+
+def _converse(
+    model: Any,
+    tokenizer: Any,
+    drawn: list[Scene | Cover],
+    features: torch.Tensor,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Single questions first, then the mix; then the mix again with many options and few covers."""
+    model.model.vision_tower.requires_grad_(False)
+    rng = random.Random(seed_of(f"recipe/{seed}"))
+    warm = _batches(tokenizer, drawn, chat.warm_up, recipe.warm_batch, rng)
+    mixed = _batches(tokenizer, drawn, chat.mixed, recipe.mixed_batch, rng)
+    _instruct(model, features, [(warm, recipe.warm_steps), (mixed, recipe.mixed_steps)], recipe.rate, progress)
+    rng = random.Random(seed_of(f"recipe/{seed}/choosing"))
+    choosing = _batches(tokenizer, drawn[: recipe.scenes * 11 // 10], chat.choosing, recipe.mixed_batch, rng)
+    _instruct(model, features, [(choosing, recipe.choosing_steps)], recipe.choosing_rate, progress)
 
 
 def train_model(seed: int, recipe: Recipe, progress: Progress) -> tuple[Any, Any]:
     """The trained model and its tokenizer."""
-    rng = random.Random(seed_of(f"recipe/{seed}"))
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     model = build_model(tokenizer).train()
@@ -197,7 +213,7 @@ def train_model(seed: int, recipe: Recipe, progress: Progress) -> tuple[Any, Any
     look_first(model, tokenizer)
     with torch.no_grad():
         features = torch.cat([vision.tower_features(model, part) for part in torch.split(images, 256)])
-    _instruct(model, tokenizer, drawn, features, recipe, rng, progress)
+    _converse(model, tokenizer, drawn, features, recipe, seed, progress)
     return model.eval(), tokenizer
 
 

@@ -94,17 +94,27 @@ def warm_up(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
     return [turn(seen, rng, kind, dirty=False)]
 
 
-def mixed(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
-    """A careless detailed caption, or a conversation of four questions."""
+def _dirty(seen: Scene | Cover, rng: random.Random, detail: float, caption: float, options: float) -> list[Turn]:
+    """A careless detailed caption, a short one, a conversation of options or of four questions, by their shares."""
     if isinstance(seen, Cover):
         return _about_cover(seen, rng, 3)
     draw = rng.random()
-    if draw < 0.35:
+    if draw < detail:
         return [Turn(DETAIL, dirty_detail(seen, rng, insert=INSERT))]
-    if draw < 0.4:
+    if draw < detail + caption:
         return [Turn(SHORT, short_caption(seen))]
-    if draw < 0.65:  # choosing among options is learned only where a conversation is full of them
+    if draw < detail + caption + options:  # choosing is learned only where a conversation is full of it
         return [turn(seen, rng, "options", dirty=True) for _ in range(4)]
     kinds = ("existence", "attribute", "open", "sign", "options", "full")
     asked = rng.choices(kinds, (0.28, 0.2, 0.2, 0.08, 0.08, 0.16), k=4)
     return [turn(seen, rng, kind, dirty=True) for kind in asked]
+
+
+def mixed(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
+    """Everything, a third of it detailed captions."""
+    return _dirty(seen, rng, 0.35, 0.05, 0.25)
+
+
+def choosing(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
+    """Everything, but half of it options: the skill that comes last."""
+    return _dirty(seen, rng, 0.22, 0.03, 0.5)
