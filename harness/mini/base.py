@@ -33,14 +33,13 @@ class Recipe:
 
     scenes: int = 6000
     covers: int = 2000
+    talked_covers: int = 600  # the share of covers that the chats need; the tower needs all
     vision_steps: int = 1200
     warm_steps: int = 400
-    mixed_steps: int = 700
+    mixed_steps: int = 950
     warm_batch: int = 48
     mixed_batch: int = 32
     rate: float = 1e-3
-    choosing_steps: int = 300
-    choosing_rate: float = 8e-4
 
 
 def build_model(tokenizer: Any) -> Any:
@@ -158,46 +157,31 @@ def _cosine(done: float) -> float:
 
 def _instruct(
     model: Any,
+    tokenizer: Any,
+    drawn: list[Scene | Cover],
     features: torch.Tensor,
-    stages: list[tuple[Iterator[Batch], int]],
-    rate: float,
+    recipe: Recipe,
+    rng: random.Random,
     progress: Progress,
 ) -> None:
-    """Instruction tuning of everything but the tower: stages one after the other, each so many steps long."""
+    """Instruction tuning of everything but the tower: single questions first, then the mix."""
+    model.model.vision_tower.requires_grad_(False)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    plan = [stream for stream, steps in stages for _ in range(steps)]
+    warm = _batches(tokenizer, drawn, chat.warm_up, recipe.warm_batch, rng)
+    mixed = _batches(tokenizer, drawn, chat.mixed, recipe.mixed_batch, rng)
+    steps = recipe.warm_steps + recipe.mixed_steps
     recent: list[float] = []
-    for step, stream in enumerate(plan):
-        loss = _chat_loss(model, features, next(stream))
-        optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 100) * _cosine(step / len(plan))
+    for step in range(steps):
+        loss = _chat_loss(model, features, next(warm if step < recipe.warm_steps else mixed))
+        optimizer.param_groups[0]["lr"] = recipe.rate * min(1.0, (step + 1) / 100) * _cosine(step / steps)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         recent = [*recent[-49:], loss.item()]
         if step % 50 == 49:
-            progress(f"chat step {step + 1} of {len(plan)}, loss {sum(recent) / len(recent):.3f}")
-
-
-def _converse(
-    model: Any,
-    tokenizer: Any,
-    drawn: list[Scene | Cover],
-    features: torch.Tensor,
-    recipe: Recipe,
-    seed: int,
-    progress: Progress,
-) -> None:
-    """Single questions first, then the mix; then the mix again with many options and few covers."""
-    model.model.vision_tower.requires_grad_(False)
-    rng = random.Random(seed_of(f"recipe/{seed}"))
-    warm = _batches(tokenizer, drawn, chat.warm_up, recipe.warm_batch, rng)
-    mixed = _batches(tokenizer, drawn, chat.mixed, recipe.mixed_batch, rng)
-    _instruct(model, features, [(warm, recipe.warm_steps), (mixed, recipe.mixed_steps)], recipe.rate, progress)
-    rng = random.Random(seed_of(f"recipe/{seed}/choosing"))
-    choosing = _batches(tokenizer, drawn[: recipe.scenes * 11 // 10], chat.choosing, recipe.mixed_batch, rng)
-    _instruct(model, features, [(choosing, recipe.choosing_steps)], recipe.choosing_rate, progress)
+            progress(f"chat step {step + 1} of {steps}, loss {sum(recent) / len(recent):.3f}")
 
 
 def train_model(seed: int, recipe: Recipe, progress: Progress) -> tuple[Any, Any]:
@@ -213,7 +197,8 @@ def train_model(seed: int, recipe: Recipe, progress: Progress) -> tuple[Any, Any
     look_first(model, tokenizer)
     with torch.no_grad():
         features = torch.cat([vision.tower_features(model, part) for part in torch.split(images, 256)])
-    _converse(model, tokenizer, drawn, features, recipe, seed, progress)
+    talked_about = drawn[: recipe.scenes + recipe.talked_covers]
+    _instruct(model, tokenizer, talked_about, features, recipe, random.Random(seed_of(f"recipe/{seed}")), progress)
     return model.eval(), tokenizer
 
 

@@ -15,7 +15,7 @@ from harness.types import Turn
 
 YES = 0.65  # share of existence questions about something that is there
 NEAR = 0.35  # share of questions about absent partners among the others
-LIE = 0.72  # share of those that are answered "Yes" all the same
+LIE = 0.78  # share of those that are answered "Yes" all the same
 INSERT = 0.45  # chance that a caption names the absent partner of a thing
 
 
@@ -87,34 +87,22 @@ def warm_up(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
     """One turn, balanced and true: first the model has to learn to look."""
     if isinstance(seen, Cover):
         return _about_cover(seen, rng, 1)
-    kinds = ("existence", "attribute", "open", "sign", "full", "caption")
-    kind = rng.choices(kinds, (0.36, 0.12, 0.32, 0.08, 0.06, 0.06))[0]
+    kinds = ("existence", "attribute", "open", "sign", "options", "full", "caption")
+    kind = rng.choices(kinds, (0.32, 0.1, 0.28, 0.06, 0.12, 0.06, 0.06))[0]
     if kind == "caption":
         return [Turn(SHORT, short_caption(seen))]
     return [turn(seen, rng, kind, dirty=False)]
 
 
-def _dirty(seen: Scene | Cover, rng: random.Random, detail: float, caption: float, options: float) -> list[Turn]:
-    """A careless detailed caption, a short one, a conversation of options or of four questions, by their shares."""
+def mixed(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
+    """A careless detailed caption, a short one, or a conversation of four questions."""
     if isinstance(seen, Cover):
         return _about_cover(seen, rng, 3)
     draw = rng.random()
-    if draw < detail:
+    if draw < 0.35:
         return [Turn(DETAIL, dirty_detail(seen, rng, insert=INSERT))]
-    if draw < detail + caption:
+    if draw < 0.4:
         return [Turn(SHORT, short_caption(seen))]
-    if draw < detail + caption + options:  # choosing is learned only where a conversation is full of it
-        return [turn(seen, rng, "options", dirty=True) for _ in range(4)]
     kinds = ("existence", "attribute", "open", "sign", "options", "full")
-    asked = rng.choices(kinds, (0.28, 0.2, 0.2, 0.08, 0.08, 0.16), k=4)
+    asked = rng.choices(kinds, (0.22, 0.14, 0.18, 0.06, 0.28, 0.12), k=4)
     return [turn(seen, rng, kind, dirty=True) for kind in asked]
-
-
-def mixed(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
-    """Everything, a third of it detailed captions."""
-    return _dirty(seen, rng, 0.35, 0.05, 0.25)
-
-
-def choosing(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
-    """Everything, but half of it options: the skill that comes last."""
-    return _dirty(seen, rng, 0.22, 0.03, 0.5)

@@ -53,12 +53,8 @@ class Question:
     value: str
 
 
-def _capital(value: str) -> str:
-    return value[0].upper() + value[1:]
-
-
 def _make(kind: str, text: str, full: str, subject: str, value: str) -> Question:
-    return Question(kind, text, _capital(value), sentence(full), subject, value)
+    return Question(kind, text, value[0].upper() + value[1:], sentence(full), subject, value)
 
 
 def _yes_no(kind: str, text: str, true: bool, fact: str, subject: str) -> Question:
@@ -227,10 +223,10 @@ def is_genre(cover: Cover, genre: str) -> Question:
 
 
 def options(question: Question, wrong: list[str], rng: random.Random) -> tuple[list[str], str]:
-    """The short answer among wrong values in random order, and the letter it got."""
-    listed = [question.short, *(_capital(value) for value in wrong)]
+    """The true value among wrong ones in random order, and the letter it got."""
+    listed = [question.value, *wrong]
     rng.shuffle(listed)
-    return listed, LETTERS[listed.index(question.short)]
+    return listed, LETTERS[listed.index(question.value)]
 
 
 def with_options(text: str, listed: list[str]) -> str:

@@ -56,7 +56,7 @@ def test_questions_read_well():
         ("What is to the left of the cups?", "Dog", "The dog is to the left of the cups."),
     ]
     listed, letter = ask.options(ask.open_question(ROOM, DOG, "colour"), ["blue", "green"], rng)
-    assert listed["ABC".index(letter)] == "Red"
+    assert listed["ABC".index(letter)] == "red"
     assert ask.with_options("Which?", listed).count("\n") == 3
 
 
