@@ -5,16 +5,17 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from harness.types import HarnessError, UsageError
 
 if TYPE_CHECKING:
-    from harness.config import Runtime, Testbed
-    from harness.plan import Plan, Request
-    from harness.store import Store
+    from harness.config import Fixed, MethodSpec, Runtime, Testbed
+    from harness.plan import Request
+
+Model = TypeVar("Model", bound="Fixed")
 
 app = typer.Typer(
     add_completion=False,
@@ -67,19 +68,19 @@ def compare(
 
     bed, asked, runtime = request(methods, data, images, testbed, seeds, benchmarks, examples, limit, sets, workers)
     if dry_run:
+        from harness.terminal import show_plan
+
         show_plan(prepare(asked, bed, runtime), Store(store))
         return
-    folder = out or Path("runs") / f"{'-'.join(Path(m.id).stem for m in asked.methods)}-{Path(data).stem}-{bed.name}"
-    from harness.terminal import watching
+    from harness.terminal import show_table, watching
 
+    folder = out or Path("runs") / f"{'-'.join(spec.id for spec in asked.methods)}-{Path(data).stem}-{bed.name}"
     with watching(quiet=as_json) as watcher:
         done = run(asked, bed, runtime, Store(store), folder, watcher)
     if as_json:
         rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
         typer.echo(json.dumps({"out": str(folder), "stages_run": done.ran, "results": rows}))
         return
-    from harness.terminal import show_table
-
     show_table(folder)
     for sentence in done.left_out:
         typer.echo(sentence, err=True)
@@ -184,52 +185,63 @@ def request(
 
     names = [name.strip() for name in methods.split(",") if name.strip()]
     columns = tuple(name.strip() for name in benchmarks.split(",") if name.strip()) or ALL_BENCHMARKS
-    bed, specs = settings(read_testbed(testbed_name), names, columns, sets or [])
+    bed = read_testbed(testbed_name)
+    chosen = settings(sets or [], [*names, *columns, "training", "runtime"])
+    specs = tuple(method_spec(name, chosen.get(name, {})) for name in names)
+    options = bed.benchmarks | {name: bed.benchmarks.get(name, {}) | chosen[name] for name in columns if name in chosen}
+    bed = validated(bed, {"benchmarks": options, "training": bed.training.model_dump() | chosen.get("training", {})})
+    cores = 1 if Path("/dev/nvidia0").exists() else min(os.cpu_count() or 1, 8)  # steps would share one GPU's memory
+    runtime = validated(Runtime(workers=workers or cores), chosen.get("runtime", {}))
     asked = Request(specs, data, images, seeds, benchmarks=columns, examples=examples, limit=limit)
-    return bed, asked, Runtime(workers=workers or min(os.cpu_count() or 1, 8))
+    return bed, asked, runtime
 
 
-def settings(bed: "Testbed", names: list[str], columns: tuple[str, ...], sets: list[str]) -> "tuple[Testbed, Any]":
-    """Methods and testbed with every --set applied; a field of Training is a training argument, others are options."""
+def settings(sets: list[str], known: list[str]) -> dict[str, dict[str, Any]]:
+    """Every --set NAME.FIELD=VALUE by name and field; the value is read as YAML."""
     import yaml
 
-    from harness import plugins
-    from harness.config import MethodSpec, Training
+    from harness.plugins import unknown
 
-    options: dict[str, dict[str, Any]] = {name: {} for name in names}
-    training: dict[str, dict[str, Any]] = {name: {} for name in names}
-    benchmark_options = {name: dict(chosen) for name, chosen in bed.benchmarks.items()}
+    found: dict[str, dict[str, Any]] = {}
     for text in sets:
         target, _, value = text.partition("=")
         name, _, field = target.rpartition(".")
         if not name or not field or not value:
             raise UsageError(f'--set {text}: write NAME.FIELD=VALUE, e.g. "dpo.beta=0.5".')
+        if name not in known:
+            raise unknown("method, benchmark or part of this comparison", name, known)
         parsed = yaml.safe_load(value)
-        parsed = float(parsed) if isinstance(parsed, str) and _is_number(parsed) else parsed
-        if name in columns:
-            benchmark_options.setdefault(name, {})[field] = parsed
-        elif name in options:
-            (training if field in Training.model_fields else options)[name][field] = parsed
-        else:
-            raise plugins.unknown("method or benchmark of this comparison", name, [*names, *columns])
-    specs = tuple(MethodSpec(name=name, options=options[name], training=training[name]) for name in names)
-    return bed.model_copy(update={"benchmarks": benchmark_options}), specs
+        found.setdefault(name, {})[field] = float(parsed) if _is_number(parsed) else parsed
+    return found
 
 
-def _is_number(text: str) -> bool:
-    """YAML 1.1 reads 1e-4 as a string; people mean a number."""
+def method_spec(name: str, fields: dict[str, Any]) -> "MethodSpec":
+    """A row of the comparison: a field of Training is a training argument, any other an option of the method."""
+    from harness.config import MethodSpec, Training
+
+    training = {field: value for field, value in fields.items() if field in Training.model_fields}
+    options = {field: value for field, value in fields.items() if field not in training}
+    return MethodSpec(name=name, options=options, training=training)
+
+
+def validated(model: "Model", changes: dict[str, Any]) -> "Model":
+    """The model with changed fields; a wrong one is a sentence."""
+    from pydantic import ValidationError
+
+    from harness.config import first_error
+
     try:
-        float(text)
+        return type(model).model_validate(model.model_dump() | changes)
+    except ValidationError as error:
+        raise UsageError(f"--set: {first_error(error)}") from None
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number that YAML 1.1 took for a string, like 1e-4."""
+    try:
+        return isinstance(value, str) and float(value) == float(value)
     except ValueError:
         return False
-    return True
-
-
-def show_plan(planned: "Plan", store: "Store") -> None:
-    """Print the steps with their state and the reason."""
-    from harness.terminal import show_plan as show
-
-    show(planned, store)
 
 
 def main() -> None:

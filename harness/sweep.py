@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from harness import plugins
 from harness.benchmark import Benchmark
+from harness.compare import prepare
 from harness.config import MethodSpec, Runtime, Testbed
-from harness.plan import Request, plan
+from harness.plan import Request
 from harness.schedule import Watcher, execute, pending
 from harness.stages import Bodies, read_units
 from harness.store import Store
@@ -37,13 +38,10 @@ def choose(
         for spec in request.methods
         for rate in rates
     )
-    planned = plan(replace(request, methods=specs, first_seed=FIRST_SEED, tuning=True), testbed)
-    execute(
-        pending(planned.report, store, planned.steps),
-        Bodies(str(store.root), testbed, replace(request, methods=specs), runtime),
-        runtime.workers,
-        watcher,
-    )
+    tuning = replace(request, methods=specs, first_seed=FIRST_SEED, tuning=True)
+    planned = prepare(tuning, testbed, runtime)
+    todo = pending(planned.report, store, planned.steps)
+    execute(todo, Bodies(str(store.root), testbed, tuning, runtime), runtime.workers, watcher)
     value: dict[tuple[str, int, str], float] = {}
     for cell in planned.cells:
         benchmark: Benchmark = plugins.make(

@@ -23,6 +23,8 @@ from tests.e2e.conftest import ROOT, harness
         (["--set", "dpo.beta=large"], "dpo.beta"),
         (["--set", "beta"], "NAME.FIELD=VALUE"),
         (["--set", "sima.beta=1"], "Known: nsft, dpo"),
+        (["--set", "runtime.zero_stage=7"], "zero_stage"),
+        (["--set", "training.learning_rat=1"], "learning_rat"),
         (["--set", "dpo.learning_rate=-1"], "learning_rate"),
         (["--methods", "./gone.py"], "no file ./gone.py"),
         (["--data", "gone.json", "--images", "."], "gone.json"),
