@@ -40,6 +40,10 @@ class Recipe:
     warm_batch: int = 48
     mixed_batch: int = 32
     rate: float = 1e-3
+    choosing_steps: int = 200
+    choosing_batch: int = 16
+    last_steps: int = 200
+    last_rate: float = 8e-4
 
 
 def build_model(tokenizer: Any) -> Any:
@@ -155,33 +159,45 @@ def _cosine(done: float) -> float:
     return 0.03 + 0.97 * (1 + math.cos(math.pi * done)) / 2
 
 
-def _instruct(
-    model: Any,
-    tokenizer: Any,
-    drawn: list[Scene | Cover],
-    features: torch.Tensor,
-    recipe: Recipe,
-    rng: random.Random,
-    progress: Progress,
+def _tune(
+    model: Any, features: torch.Tensor, stages: list[tuple[Iterator[Batch], int]], rate: float, progress: Progress
 ) -> None:
-    """Instruction tuning of everything but the tower: single questions first, then the mix."""
-    model.model.vision_tower.requires_grad_(False)
+    """Train everything but the tower, so many steps in each stage, under one learning rate schedule."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    warm = _batches(tokenizer, drawn, chat.warm_up, recipe.warm_batch, rng)
-    mixed = _batches(tokenizer, drawn, chat.mixed, recipe.mixed_batch, rng)
-    steps = recipe.warm_steps + recipe.mixed_steps
+    plan = [stream for stream, steps in stages for _ in range(steps)]
     recent: list[float] = []
-    for step in range(steps):
-        loss = _chat_loss(model, features, next(warm if step < recipe.warm_steps else mixed))
-        optimizer.param_groups[0]["lr"] = recipe.rate * min(1.0, (step + 1) / 100) * _cosine(step / steps)
+    for step, stream in enumerate(plan):
+        loss = _chat_loss(model, features, next(stream))
+        optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 100) * _cosine(step / len(plan))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         recent = [*recent[-49:], loss.item()]
         if step % 50 == 49:
-            progress(f"chat step {step + 1} of {steps}, loss {sum(recent) / len(recent):.3f}")
+            progress(f"chat step {step + 1} of {len(plan)}, loss {sum(recent) / len(recent):.3f}")
+
+
+def _instruct(
+    model: Any,
+    tokenizer: Any,
+    drawn: list[Scene | Cover],
+    features: torch.Tensor,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Instruction tuning: single questions, then the mix; then options alone, and the mix again to refresh it."""
+    model.model.vision_tower.requires_grad_(False)
+    first, second = (random.Random(seed_of(f"recipe/{seed}{part}")) for part in ("", "/choosing"))
+    warm = _batches(tokenizer, drawn, chat.warm_up, recipe.warm_batch, first)
+    mixed = _batches(tokenizer, drawn, chat.mixed, recipe.mixed_batch, first)
+    _tune(model, features, [(warm, recipe.warm_steps), (mixed, recipe.mixed_steps)], recipe.rate, progress)
+    choosing = _batches(tokenizer, drawn[: recipe.scenes], chat.choosing, recipe.choosing_batch, second)
+    mixed = _batches(tokenizer, drawn, chat.mixed, recipe.mixed_batch, second)
+    last = [(choosing, recipe.choosing_steps), (mixed, recipe.last_steps)]
+    _tune(model, features, last, recipe.last_rate, progress)
 
 
 def train_model(seed: int, recipe: Recipe, progress: Progress) -> tuple[Any, Any]:
@@ -198,7 +214,7 @@ def train_model(seed: int, recipe: Recipe, progress: Progress) -> tuple[Any, Any
     with torch.no_grad():
         features = torch.cat([vision.tower_features(model, part) for part in torch.split(images, 256)])
     talked_about = drawn[: recipe.scenes + recipe.talked_covers]
-    _instruct(model, tokenizer, talked_about, features, recipe, random.Random(seed_of(f"recipe/{seed}")), progress)
+    _instruct(model, tokenizer, talked_about, features, recipe, seed, progress)
     return model.eval(), tokenizer
 
 

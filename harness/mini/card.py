@@ -21,6 +21,7 @@ ROWS = {
     "CHAIR_s of detailed captions": "chair s",
     "object recall of detailed captions": "recall",
     "hallucinated mentions that are a partner or at home there": "plausible",
+    "the same of absent categories at random": "plausible chance",
     "tokens of detailed captions": "length",
 }
 TEXT = """---
@@ -36,10 +37,14 @@ test a harness that compares alignment methods. No result on it says anything ab
 Trained from random weights by `harness.mini.base.train_base({seed}, folder)`: seed {seed} decides the weights, the
 scenes and the order. First the vision tower is aligned with word embeddings (a stand-in for CLIP), then the decoder
 starts from weights with which words attend to the image cells showing them (a stand-in for a pretrained language
-model) and is tuned on conversations with the tower frozen. {recipe}.
+model) and is tuned on conversations with the tower frozen: single questions, a mix of everything, questions with
+options alone, and the mix again.
+
+{recipe}
 
 The training data are dirty on purpose: captions name absent partners of what is there, leave things out and get
-colours wrong; existence questions are mostly true and seldom adversarial. Alignment has that to correct.
+colours wrong; existence questions mostly ask about what is there, and those about absent partners are mostly
+answered Yes. Alignment has that to correct.
 
 ## Measured
 Greedy, after rounding to float16, on scenes of the namespace `benchmark`; percentages but for the lengths. The right
@@ -52,6 +57,7 @@ column has a uniform grey image in place of the scene: what is left is guessing 
 ## Limits
 Closed vocabulary, one template per kind of question, a single drawing style. Sixteen image tokens. The world, the
 errors and the sizes were chosen so that these numbers leave room on both sides; they are not a difficulty scale.
+Detailed captions tend to name a thing twice and miss another, and may slip in number ("a cups").
 """
 
 
@@ -61,8 +67,8 @@ def card(seed: int, recipe: dict[str, float], measured: dict[str, float]) -> str
     for label, name in ROWS.items():
         blind = f"{measured[f'blank {name}']:.1f}" if f"blank {name}" in measured else ""
         rows.append(f"| {label} | {measured[name]:.1f} | {blind} |")
-    counts = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in recipe.items())
-    return TEXT.format(seed=seed, recipe=counts.capitalize(), rows="\n".join(rows))
+    counts = "\n".join(f"- {name.replace('_', ' ')}: {value:g}" for name, value in recipe.items())
+    return TEXT.format(seed=seed, recipe=counts, rows="\n".join(rows))
 
 
 def write_sums(folder: Path) -> None:

@@ -106,3 +106,10 @@ def mixed(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
     kinds = ("existence", "attribute", "open", "sign", "options", "full")
     asked = rng.choices(kinds, (0.22, 0.14, 0.18, 0.06, 0.28, 0.12), k=4)
     return [turn(seen, rng, kind, dirty=True) for kind in asked]
+
+
+def choosing(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
+    """Four questions with options: to choose a letter is learned last, and only undisturbed."""
+    if isinstance(seen, Cover):
+        return _about_cover(seen, rng, 1)
+    return [_optional(seen, rng) for _ in range(4)]

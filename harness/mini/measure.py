@@ -68,23 +68,31 @@ def _questions(scenes: list[Scene], books: list[Cover]) -> list[Asked]:
     return asked
 
 
+def fits(seen: Scene) -> list[str]:
+    """The absent categories that go with the scene: partners of what is there, and what is at home there."""
+    partners = [CATEGORIES[category].partner for category in seen.categories()]
+    missing = ask.absent_objects(seen)
+    return [category for category in missing if category in partners or home(category, seen.location)]
+
+
 def _captions(scenes: list[Scene], captions: list[str], tokenizer: Any) -> dict[str, float]:
-    named = invented = plausible = right = 0
-    lengths, found, sentences = [], 0, 0
+    named = invented = plausible = present = found = wrong = 0
+    lengths = []
     for seen, caption in zip(scenes, captions, strict=True):
-        present, said = seen.categories(), mentions(caption)
-        made_up = [category for category in said if category not in present]
-        partners = [CATEGORIES[category].partner for category in present]
+        said = mentions(caption)
+        made_up = [category for category in said if seen.thing(category) is None]
         named, invented = named + len(said), invented + len(made_up)
-        sentences += bool(made_up)
-        plausible += sum(category in partners or home(category, seen.location) for category in made_up)
-        found, right = found + len({*said} & {*present}), right + len(present)
+        wrong += bool(made_up)
+        plausible += sum(category in fits(seen) for category in made_up)
+        found, present = found + len({*said} & {*seen.categories()}), present + len(seen.things)
         lengths.append(len(tokenizer(caption, add_special_tokens=False).input_ids))
+    missing = sum(len(ask.absent_objects(seen)) for seen in scenes)
     return {
         "chair i": 100 * invented / max(1, named),
-        "chair s": 100 * sentences / len(scenes),
-        "recall": 100 * found / right,
+        "chair s": 100 * wrong / len(scenes),
+        "recall": 100 * found / present,
         "plausible": 100 * plausible / max(1, invented),
+        "plausible chance": 100 * sum(len(fits(seen)) for seen in scenes) / missing,
         "length": sum(lengths) / len(lengths),
     }
 
