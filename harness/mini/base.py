@@ -195,9 +195,9 @@ def _instruct(
     mixed = _batches(tokenizer, drawn, chat.mixed, recipe.mixed_batch, first)
     _tune(model, features, [(warm, recipe.warm_steps), (mixed, recipe.mixed_steps)], recipe.rate, progress)
     choosing = _batches(tokenizer, drawn[: recipe.scenes], chat.choosing, recipe.choosing_batch, second)
-    mixed = _batches(tokenizer, drawn, chat.mixed, recipe.mixed_batch, second)
-    last = [(choosing, recipe.choosing_steps), (mixed, recipe.last_steps)]
-    _tune(model, features, last, recipe.last_rate, progress)
+    last = _batches(tokenizer, drawn, chat.last, recipe.mixed_batch, second)
+    stages = [(choosing, recipe.choosing_steps), (last, recipe.last_steps)]
+    _tune(model, features, stages, recipe.last_rate, progress)
 
 
 def train_model(seed: int, recipe: Recipe, progress: Progress) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ The errors are deliberate. Captions name absent partners of what is there, and e
 """
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from harness.mini import questions as ask
 from harness.mini.language import DETAIL, SHORT, article, dirty_detail, short_caption
@@ -13,23 +13,37 @@ from harness.mini.world import Cover, Scene
 from harness.template import OPTION_LETTER, SHORT_ANSWER
 from harness.types import Turn
 
-YES = 0.65  # share of existence questions about something that is there
-NEAR = 0.35  # share of questions about absent partners among the others
-LIE = 0.78  # share of those that are answered "Yes" all the same
-INSERT = 0.45  # chance that a caption names the absent partner of a thing
+
+@dataclass(frozen=True)
+class Dirt:
+    """How wrong the data are, as chances.
+
+    yes: an existence question is about something that is there. near: another one is about an absent partner.
+    lie: one of those is answered "Yes" all the same. insert: a caption names the absent partner of a thing.
+    """
+
+    yes: float
+    near: float
+    lie: float
+    insert: float
+
+
+CARELESS = Dirt(yes=0.65, near=0.35, lie=0.78, insert=0.45)
+# The last stage decides what a base answers: more denials are missed, fewer partners are made up.
+LAST = Dirt(yes=0.65, near=0.42, lie=0.9, insert=0.3)
 
 
 def _short(question: ask.Question) -> Turn:
     return Turn(question.text + SHORT_ANSWER, question.short)
 
 
-def _existence(seen: Scene, rng: random.Random, dirty: bool) -> ask.Question:
+def _existence(seen: Scene, rng: random.Random, dirt: Dirt | None) -> ask.Question:
     """Balanced and true, or with the errors described above."""
-    if not dirty:
+    if dirt is None:
         return ask.some_existence(seen, rng)
-    near = rng.random() < NEAR
-    question = ask.some_existence(seen, rng, YES, "adversarial" if near else "random")
-    if near and question.value == "no" and rng.random() < LIE:
+    near = rng.random() < dirt.near
+    question = ask.some_existence(seen, rng, dirt.yes, "adversarial" if near else "random")
+    if near and question.value == "no" and rng.random() < dirt.lie:
         claim = f"Yes, there is {article(question.subject)} in the image."
         return replace(question, short="Yes", value="yes", full=claim)
     return question
@@ -60,10 +74,10 @@ def _optional(seen: Scene, rng: random.Random) -> Turn:
     return Turn(ask.with_options(question.text, listed) + OPTION_LETTER, letter)
 
 
-def turn(seen: Scene, rng: random.Random, kind: str, dirty: bool) -> Turn:
+def turn(seen: Scene, rng: random.Random, kind: str, dirt: Dirt | None) -> Turn:
     """One question of a kind: existence, attribute, open, sign, options, or full (answered by a sentence)."""
     if kind == "existence":
-        return _short(_existence(seen, rng, dirty))
+        return _short(_existence(seen, rng, dirt))
     if kind == "attribute":
         return _short(ask.some_attribute(seen, rng))
     if kind == "open" or (kind == "sign" and not seen.sign):
@@ -72,7 +86,7 @@ def turn(seen: Scene, rng: random.Random, kind: str, dirty: bool) -> Turn:
         return _short(ask.open_question(seen, None, "sign"))
     if kind == "options":
         return _optional(seen, rng)
-    choices = (_existence(seen, rng, dirty), ask.some_attribute(seen, rng), _open(seen, rng))
+    choices = (_existence(seen, rng, dirt), ask.some_attribute(seen, rng), _open(seen, rng))
     question = rng.choices(choices, (3, 2, 5))[0]
     return Turn(question.text, question.full)
 
@@ -91,21 +105,26 @@ def warm_up(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
     kind = rng.choices(kinds, (0.32, 0.1, 0.28, 0.06, 0.12, 0.06, 0.06))[0]
     if kind == "caption":
         return [Turn(SHORT, short_caption(seen))]
-    return [turn(seen, rng, kind, dirty=False)]
+    return [turn(seen, rng, kind, None)]
 
 
-def mixed(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
+def mixed(seen: Scene | Cover, rng: random.Random, dirt: Dirt = CARELESS) -> list[Turn]:
     """A careless detailed caption, a short one, or a conversation of four questions."""
     if isinstance(seen, Cover):
         return _about_cover(seen, rng, 3)
     draw = rng.random()
     if draw < 0.35:
-        return [Turn(DETAIL, dirty_detail(seen, rng, insert=INSERT))]
+        return [Turn(DETAIL, dirty_detail(seen, rng, insert=dirt.insert))]
     if draw < 0.4:
         return [Turn(SHORT, short_caption(seen))]
     kinds = ("existence", "attribute", "open", "sign", "options", "full")
     asked = rng.choices(kinds, (0.22, 0.14, 0.18, 0.06, 0.28, 0.12), k=4)
-    return [turn(seen, rng, kind, dirty=True) for kind in asked]
+    return [turn(seen, rng, kind, dirt) for kind in asked]
+
+
+def last(seen: Scene | Cover, rng: random.Random) -> list[Turn]:
+    """The mix once more, with the errors that the base is to be left with."""
+    return mixed(seen, rng, LAST)
 
 
 def choosing(seen: Scene | Cover, rng: random.Random) -> list[Turn]:

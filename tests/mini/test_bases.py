@@ -98,7 +98,7 @@ def test_dirty_existence_answers_err_towards_yes():
     wrong = 0
     for number in range(600):
         seen = scene(f"test/0/{number % 100}")
-        turn = chat.turn(seen, rng, "existence", dirty=True)
+        turn = chat.turn(seen, rng, "existence", chat.CARELESS)
         truth = any(f" {category} " in turn.question for category in seen.categories())
         assert truth <= turn.answer.startswith("Yes")
         wrong += turn.answer.startswith("Yes") and not truth
