@@ -98,7 +98,7 @@ def sweep(
     methods: Methods = "sft,nsft,dpo",
     data: Data = "llava150k",
     testbed: TestbedName = "mini",
-    seeds: Seeds = 3,
+    seeds: Seeds = 2,
     rates: Annotated[str, typer.Option(help="Learning rates tried for every method alike.")] = "3e-5,1e-4,3e-4",
     examples: Examples = None,
     limit: Limit = 300,
