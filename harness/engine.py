@@ -256,9 +256,9 @@ def reference_logps(
     out: Path,
     tick: Tick = quiet,
     dtype: Dtype = "float32",
-) -> None:
-    """Write the per-token log-probs that a later training reads as its reference."""
-    reference.write(model, records, runtime.per_device_train_batch_size, out, tick, dtype)
+) -> dict[str, float]:
+    """Write the per-token log-probs that a later training reads as its reference; returns what it took."""
+    return reference.write(model, records, runtime.per_device_train_batch_size, out, tick, dtype)
 
 
 def launch(job: Job, tick: Tick = quiet) -> TrainResult:

@@ -36,6 +36,12 @@ class Flops:
         text = tree.tokens * self.token + pairs * self.pair + tree.supervised * self.scored
         return text + (self.image if tree.image is not None else 0)
 
+    def respond(self, prompt_tokens: int, tokens: int, image: bool) -> int:
+        """One response by itself: reading the prompt, then token by token; what prompts share counts for each."""
+        places = prompt_tokens + tokens
+        text = places * self.token + places * (places + 1) // 2 * self.pair + (tokens + 1) * self.scored
+        return text + (self.image if image else 0)
+
     def train(self, tree: Tree, full: bool) -> int:
         """Forward and backward. In units of a forward: 3 where all weights learn, 2 where only adapters do.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from harness.batches import micro_batches
 from harness.logps import Policy
 from harness.model import Dtype, Loaded, load
-from harness.profile import Tick
+from harness.profile import Tick, forward_flops, measure
 from harness.tree import Tree, pack, tree
 from harness.types import HarnessError, Record
 
@@ -41,23 +41,29 @@ def trees(records: Sequence[Record], loaded: Loaded) -> list[Tree]:
 
 
 @torch.no_grad()
-def write(model: str | Path, records: Sequence[Record], batch_size: int, out: Path, tick: Tick, dtype: Dtype) -> None:
-    """Write the log-probs that `model` gives every supervised token of `records`."""
+def write(
+    model: str | Path, records: Sequence[Record], batch_size: int, out: Path, tick: Tick, dtype: Dtype
+) -> dict[str, float]:
+    """Write the log-probs that `model` gives every supervised token of `records`; returns tokens, FLOPs and memory."""
     torch.set_num_threads(1)
     loaded = load(model, dtype, device())
     policy = Policy(loaded.model).eval()
     found: dict[str, Tensor] = {}
     forest = trees(records, loaded)
-    for (batch_trees,) in micro_batches(forest, batch_size, 1) if forest else []:
-        batch = pack(batch_trees, loaded.pixels, loaded.tokenizer.pad_token_id).to(loaded.model.device)
-        values = policy(batch).float().cpu()
-        sizes = [tree.supervised for tree in batch_trees]
-        found |= {tree.id: part for tree, part in zip(batch_trees, torch.split(values, sizes), strict=True)}
-        tick(len(found), len(forest))
+    with measure() as used:
+        for (batch_trees,) in micro_batches(forest, batch_size, 1) if forest else []:
+            batch = pack(batch_trees, loaded.pixels, loaded.tokenizer.pad_token_id).to(loaded.model.device)
+            values = policy(batch).float().cpu()
+            sizes = [tree.supervised for tree in batch_trees]
+            found |= {tree.id: part for tree, part in zip(batch_trees, torch.split(values, sizes), strict=True)}
+            tick(len(found), len(forest))
     ids = [tree.id for tree in forest]
     offsets = torch.tensor([0, *accumulate(tree.supervised for tree in forest)])
     values = torch.cat([found[name] for name in ids]) if ids else torch.zeros(0)
     save_file({"values": values, "offsets": offsets}, out, metadata={"ids": json.dumps(ids)})
+    cost = forward_flops(loaded.model.config)
+    tokens = sum(tree.tokens for tree in forest)
+    return used() | {"forward_tokens": tokens, "flops": sum(cost.forward(tree) for tree in forest)}
 
 
 class Reference:

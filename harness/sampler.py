@@ -63,7 +63,10 @@ def respond(
         answers |= zip(keys, _generate(loaded, [asked[key] for key in keys], sampling, blank), strict=True)
         tick(len(answers), len(asked))
     said = {key: loaded.tokenizer.decode(new, skip_special_tokens=True).strip() for key, new in answers.items()}
-    return [Response(prompt.id, said[key], len(answers[key])) for prompt, key in zip(prompts, same, strict=True)]
+    return [
+        Response(prompt.id, said[key], len(answers[key]), len(asked[key][0]))
+        for prompt, key in zip(prompts, same, strict=True)
+    ]
 
 
 def _ids(prompt: Prompt, loaded: Loaded) -> tuple[int, ...]:

@@ -143,7 +143,8 @@ class Worker:
 
         records = list(read_jsonl(Record, self.folder(step, "build") / "records.jsonl"))
         file, dtype = out / "logps.safetensors", step.stage.identity["dtype"]
-        reference_logps(self.model(step), records, self.runtime, file, tick, dtype)
+        profile = reference_logps(self.model(step), records, self.runtime, file, tick, dtype)
+        (out / "profile.json").write_text(dumps(profile), encoding="utf-8")
 
     def train(self, step: Step, out: Path, tick: Tick) -> None:
         """A trained policy: `checkpoint/` in Hugging Face's layout, `log.jsonl`, `summary.json`."""
@@ -167,7 +168,8 @@ class Worker:
 
     def generate(self, step: Step, out: Path, tick: Tick) -> None:
         """The policy's responses to a benchmark's items."""
-        from harness.profile import measure
+        from harness.model import kept
+        from harness.profile import forward_flops, measure
         from harness.sampler import Sampling, respond
 
         what = step.stage.identity
@@ -181,7 +183,16 @@ class Worker:
                 self.model(step), prompts, sampling, self.runtime.generate_batch_size, tick, blank=what["blank"]
             )
         write_jsonl(out / "responses.jsonl", responses)
-        profile = used() | {"items": len(items), "generated_tokens": sum(response.tokens for response in responses)}
+        cost = forward_flops(kept(self.model(step)).model.config)
+        profile = used() | {
+            "items": len(items),
+            "generated_tokens": sum(response.tokens for response in responses),
+            "forward_tokens": sum(response.prompt_tokens + response.tokens for response in responses),
+            "flops": sum(
+                cost.respond(response.prompt_tokens, response.tokens, item.image is not None)
+                for item, response in zip(items, responses, strict=True)
+            ),
+        }
         (out / "profile.json").write_text(dumps(profile), encoding="utf-8")
 
     def score(self, step: Step, out: Path, tick: Tick) -> None:

@@ -118,11 +118,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the model under test said to an item; `tokens` counts generated tokens without the end token."""
+    """What the model under test said to an item.
+
+    `tokens` counts generated tokens without the end token, `prompt_tokens` those it read, the image's included.
+    """
 
     id: str
     text: str
     tokens: int
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

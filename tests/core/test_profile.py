@@ -72,3 +72,9 @@ def test_measure_sees_a_peak_that_is_gone() -> None:
     assert usage.peak_host_gib - before.peak_host_gib > 0.05
     assert usage.wall_s > 0
     assert usage.peak_device_gib == 0 or torch.cuda.is_available()
+
+
+def test_a_response_costs_what_reading_it_would(folder: Path) -> None:
+    flops = forward_flops(load(folder).model.config)
+    read = Tree("a", Image("a.png", "0"), (1,) * 30, (Branch((2,) * 9, (True,) * 9),))
+    assert flops.respond(30, 9, image=True) == flops.forward(read) + flops.scored  # the end token is scored, not read

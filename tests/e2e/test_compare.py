@@ -101,7 +101,8 @@ def test_the_profile_has_time_memory_tokens_and_flops(done: Done) -> None:
     train = next(stage for stage in stages if stage["stage"] == "train")
     generate = next(stage for stage in stages if stage["stage"] == "generate")
     assert train["flops"] > 0 and train["forward_tokens"] > 0 and train["peak_host_gib"] > 0
-    assert generate["generated_tokens"] > 0 and generate["seconds"] > 0
+    assert generate["generated_tokens"] > 0 and generate["flops"] > 0 and generate["seconds"] > 0
+    assert next(stage for stage in stages if stage["stage"] == "reference")["flops"] > 0
 
 
 def test_the_readmes_own_method_trains_and_shows_in_the_table(done: Done, tmp_path: Path) -> None:
