@@ -114,7 +114,7 @@ def test_one_scene_is_one_image_in_all_sets(sets: Path) -> None:
 def test_sizes_follow_the_number_of_scenes(sets: Path) -> None:
     counts = {name: len(loaded(sets, name)[1]) for name in PER_THOUSAND}
     assert counts == {
-        "sqa": 24, "gqa": 30, "textvqa": 15, "mmvet": 7, "mme": 24, "mmb": 36, "pope": 270, "chair": 18, "mmhal": 8,
+        "sqa": 24, "gqa": 30, "textvqa": 15, "mmvet": 7, "mme": 24, "mmb": 36, "pope": 270, "chair": 30, "mmhal": 8,
     }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_splits_and_seeds_are_apart(tmp_path: Path) -> None:
     for name, (split, seed) in folders.items():
         write_benchmark("chair", seed, 4, tmp_path / name, split=split)
         found |= read_scenes(tmp_path / name / "scenes.jsonl").keys()
-    assert len(found) == 6  # two images each
+    assert len(found) == 12  # four images each
 
 
 @pytest.mark.parametrize("scenes", [1, 2])
