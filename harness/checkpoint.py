@@ -6,13 +6,12 @@ a folder whose manifest verifies is ever loaded (DeepSpeed's files are pickles),
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.store import failpoint, file_digest
+from harness.store import failpoint, file_digest, sync
 
 KEPT = 2
 STATE = "state"
@@ -48,16 +47,16 @@ class Checkpoints:
         files = sorted(path for path in staging.rglob("*") if path.is_file())
         digests = {path.relative_to(staging).as_posix(): file_digest(path) for path in files}
         for path in files:
-            _sync(path)
+            sync(path)
         failpoint("engine.manifest")
         manifest = staging / "manifest.json"
         manifest.write_text(json.dumps({"step": step, "identity": self._identity, "files": digests}), encoding="utf-8")
-        _sync(manifest)
+        sync(manifest)
         final = self.folder / f"step-{step:08d}"
         shutil.rmtree(final, ignore_errors=True)
         failpoint("engine.rename")
         staging.rename(final)
-        _sync(self.folder)
+        sync(self.folder)
         for old in self._found()[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -95,11 +94,3 @@ def load(engine: Any, folder: Path) -> dict[str, Any]:
     path, state = engine.load_checkpoint(str(folder), STATE, load_module_strict=False)
     assert path is not None, "a verified checkpoint holds a state"
     return dict(state)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from harness import plugins
-from harness.benchmark import Benchmark, totals
+from harness.benchmark import totals
 from harness.compare import PACKAGES
 from harness.config import Runtime, Testbed
 from harness.mini import bars as mini
@@ -20,7 +20,7 @@ from harness.mini.oracles import read_scenes
 from harness.mini.world import Scene
 from harness.plan import Plan, Request, check, plan
 from harness.schedule import execute, pending
-from harness.stages import Bodies, read_units
+from harness.stages import Bodies, benchmark_of, read_units
 from harness.store import Store
 from harness.terminal import watching
 from harness.types import Item, Response, read_jsonl
@@ -62,7 +62,7 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     with watching(quiet=False) as watcher:
         todo = pending(planned.report, store, planned.steps)
         execute(todo, Bodies(str(store.root), testbed, asked, runtime), runtime.workers, watcher)
-    values = measured(planned, store, testbed)
+    values = measured(planned, store)
     seeds = range(len(testbed.models))
     grid = Grid("bar", "between", "over blank by", *(f"base {seed} (blank)" for seed in seeds), box=None)
     failures = 0
@@ -80,12 +80,11 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     return failures == 0
 
 
-def measured(planned: Plan, store: Store, testbed: Testbed) -> Mapping[tuple[str, int], Mapping[str, float]]:
+def measured(planned: Plan, store: Store) -> Mapping[tuple[str, int], Mapping[str, float]]:
     """(row, seed) -> metric id -> value, with every sub-score the benchmarks have."""
     found: dict[tuple[str, int], dict[str, float]] = {}
     for cell in planned.cells:
-        options = testbed.benchmarks.get(cell.benchmark, {})
-        benchmark: Benchmark = plugins.make("benchmarks", cell.benchmark, Benchmark, options)
+        benchmark = benchmark_of(cell.score.stage.identity)
         units, _ = read_units(store.path(cell.score.stage) / "units.json")
         values = found.setdefault((cell.row, cell.seed), {})
         values |= {name: float(value) for name, value in benchmark.compute(totals(units)).items()}

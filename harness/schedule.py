@@ -14,10 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
 from harness.plan import Step
+from harness.profile import Tick
 from harness.store import Store
 from harness.types import HarnessError
 
-Tick = Callable[[int, int], None]  # (done, total) of the running step
 Body = Callable[[Step, Tick], None]  # makes one step's stage in the store
 
 

@@ -16,7 +16,7 @@ from harness.judge import Ask, Judge, Writer
 from harness.method import Method
 from harness.plan import Request, Step, code, pathless
 from harness.plan import resolve as resolve_method
-from harness.schedule import Tick
+from harness.profile import Tick
 from harness.split import EXAMPLES, LOCK, Load, check_lock, split, write_split
 from harness.store import Stage, Store
 from harness.types import (

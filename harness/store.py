@@ -167,16 +167,16 @@ class Store:
         final = self.path(stage)
         (staging / MANIFEST).write_text(_render(json.loads(dumps(fields))), encoding="utf-8")
         failpoint("store.manifest")
-        _sync(staging / MANIFEST)
-        _sync(staging)
+        sync(staging / MANIFEST)
+        sync(staging)
         failpoint("store.synced")
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():  # a stage whose manifest was deleted
             self.discard(stage.name)
         staging.rename(final)
         failpoint("store.renamed")
-        _sync(final.parent)
-        _sync(self.root)
+        sync(final.parent)
+        sync(self.root)
         failpoint("store.committed")
 
     def discard(self, name: str) -> None:
@@ -254,7 +254,7 @@ def _seal(folder: Path) -> dict[str, dict[str, Any]]:
     """Force every file to disk; name -> sha256 and bytes."""
 
     def seal(path: Path) -> tuple[str, dict[str, Any]]:
-        _sync(path)
+        sync(path)
         return path.relative_to(folder).as_posix(), {"sha256": file_digest(path), "bytes": path.stat().st_size}
 
     inside = sorted(folder.rglob("*"))
@@ -265,11 +265,12 @@ def _seal(folder: Path) -> dict[str, dict[str, Any]]:
         files = dict(pool.map(seal, [path for path in inside if path.is_file()]))
     for path in inside:
         if path.is_dir():
-            _sync(path)
+            sync(path)
     return files
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Force a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

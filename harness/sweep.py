@@ -7,13 +7,11 @@ no scene with what a comparison trains on or scores.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness import plugins
-from harness.benchmark import Benchmark
 from harness.compare import prepare
 from harness.config import MethodSpec, Runtime, Testbed
 from harness.plan import Request
 from harness.schedule import Watcher, execute, pending
-from harness.stages import Bodies, read_units
+from harness.stages import Bodies, benchmark_of, read_units
 from harness.store import Store
 from reports.outcomes import measure
 from reports.totals import RULE, total
@@ -44,9 +42,7 @@ def choose(
     execute(todo, Bodies(str(store.root), testbed, tuning, runtime), runtime.workers, watcher)
     value: dict[tuple[str, int, str], float] = {}
     for cell in planned.cells:
-        benchmark: Benchmark = plugins.make(
-            "benchmarks", cell.benchmark, Benchmark, testbed.benchmarks.get(cell.benchmark, {})
-        )
+        benchmark = benchmark_of(cell.score.stage.identity)
         units, _ = read_units(store.path(cell.score.stage) / "units.json")
         value[cell.row, cell.seed, cell.benchmark] = measure(benchmark, units)[benchmark.metrics[0].id]
     seeds = sorted({seed for _, seed, _ in value})

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.plan import Step
-from harness.schedule import Tick, execute, pending
+from harness.profile import Tick
+from harness.schedule import execute, pending
 from harness.store import Stage, Store
 from harness.terminal import Silent
 from harness.types import HarnessError
