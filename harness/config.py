@@ -41,6 +41,7 @@ class Training(Fixed):
     num_train_epochs: int = Field(1, gt=0)
     train_batch_size: int = Field(128, gt=0)
     warmup_ratio: float = Field(0.03, ge=0, le=1)
+    lr_scheduler_type: Literal["cosine", "constant_with_warmup"] = "cosine"
     weight_decay: float = Field(0.0, ge=0)
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
@@ -58,7 +59,7 @@ class Runtime(Fixed):
     generate_batch_size: int = Field(128, gt=0)
     zero_stage: Literal[0, 1, 2, 3] = 2
     checkpoint_every_steps: int = Field(50, gt=0)
-    reference: Literal["cached", "adapter_off"] = "cached"
+    reference: Literal["cached", "adapter_off", "copy"] = "cached"
 
 
 class MethodSpec(Fixed):

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness import batches, checkpoint, plugins, reference, zero
 from harness.config import Fixed, Runtime, Training
 from harness.logps import LogProbs, Policy
-from harness.method import Method, Role
-from harness.model import Dtype, adapt, adapters_off, load, revision, save
+from harness.method import Method, Role, realised
+from harness.model import Dtype, load, revision, save
 from harness.profile import Tick, forward_flops, measure
+from harness.roles import assemble
 from harness.store import failpoint, file_digest
 from harness.tree import Batch, Tree, pack
 from harness.types import HarnessError, Record, UsageError, dumps, read_jsonl
@@ -31,15 +32,18 @@ SAID = "harness: "
 
 
 class Job(Fixed):
-    """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `reference` (log-probs) are read; `out`
-    gets `checkpoint/`, `log.jsonl`, `summary.json`; `work` keeps resumable state and is the caller's to delete.
+    """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `reference` (log-probs) and `adapters` (a
+    folder per role that goes on from one) are read; `out` gets `checkpoint/` (the policy, where it is trained),
+    `adapters/ROLE/`, `log.jsonl`, `summary.json`; `work` keeps resumable state and is the caller's to delete.
     """
 
     method: str
     options: dict[str, Any]
+    round: int = 0
     records: str
     model: str
     reference: str | None = None
+    adapters: dict[Role, str] = {}
     training: Training
     runtime: Runtime
     seed: int
@@ -48,7 +52,8 @@ class Job(Fixed):
 
     def identity(self) -> str:
         """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""
-        parts: list[Any] = [self.method, self.options, file_digest(Path(self.records)), revision(self.model)]
+        parts: list[Any] = [self.method, self.options, self.round, file_digest(Path(self.records))]
+        parts += [revision(self.model), sorted(self.adapters)]
         parts += [self.training.model_dump(), self.seed, self.runtime.zero_stage, self.runtime.num_processes]
         parts += [self.runtime.per_device_train_batch_size, self.runtime.reference]
         return hashlib.sha256(dumps(parts).encode()).hexdigest()
@@ -57,7 +62,8 @@ class Job(Fixed):
 class TrainResult(Fixed):
     """What a training was; `summary.json`. Tokens and FLOPs are over all epochs and ranks, memory is rank 0's.
 
-    flops counts forward and backward by formula (`profile.Flops`), the online reference included.
+    flops counts forward and backward by formula (`profile.Flops`), the online reference included. roles says how each
+    role is had: "trained" weights or adapter, "cached" log-probs, "adapter_off", a second "copy".
     """
 
     records: int
@@ -66,6 +72,7 @@ class TrainResult(Fixed):
     forward_tokens: int
     flops: int
     trainable_parameters: int
+    roles: dict[str, str]
     peak_host_gib: float
     peak_device_gib: float
     wall_s: float
@@ -107,10 +114,14 @@ class Run:
         training = job.training
         self.plan = batches.steps(list(self.trees), job.seed, training.num_train_epochs, training.train_batch_size)
         self.flops = forward_flops(self.loaded.model.config)
-        self.model = adapt(self.loaded.model, training.lora, job.seed) if training.lora else self.loaded.model
-        self.trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        self.cached = _reference(job, method)
-        self.engine = zero.engine(Policy(self.model), training, job.runtime, len(self.plan), world)
+        self.lesson = method.lesson(job.round)
+        folders = {role: Path(folder) for role, folder in job.adapters.items()}
+        self.roles = assemble(self.loaded.model, training.lora, job.seed, self.lesson, folders)
+        self.trainable = sum(p.numel() for p in self.roles.parameters() if p.requires_grad)
+        self.realised = realised(self.lesson, job.runtime.reference, training.lora is not None)
+        self.cached = _reference(job) if self.realised == "cached" else None
+        self.copy = Policy(load(job.model, training.dtype, reference.device()).model) if self.realised == "copy" else None
+        self.engine = zero.engine(self.roles, training, job.runtime, len(self.plan), world)
         self.states = checkpoint.Checkpoints(Path(job.work), job.identity(), rank, torch.distributed.barrier)
         self.log = Path(job.out) / "log.jsonl"
         self.seen_tokens = 0
@@ -154,7 +165,7 @@ class Run:
             mine, share = (ranks[self.rank], 1.0) if ranks[self.rank] else ([trees[0]], 0.0)
             loss = self.method.loss(self.logps(mine))
             if loss.values.shape != (self.units(mine),):
-                raise HarnessError(f"{self.job.method}.loss must give one value per {self.method.unit}.")
+                raise HarnessError(f"{self.job.method}.loss must give one value per {self.lesson.unit}.")
             self.engine.backward(loss.values.sum() * (share * self.world / units), scale_wrt_gas=False)
             for name, value in {"loss": loss.values.detach(), **loss.metrics}.items():
                 sums[name] = sums.get(name, 0.0) + share * float(value.sum())
@@ -168,22 +179,33 @@ class Run:
 
     def units(self, trees: Sequence[Tree]) -> int:
         """What the method's loss is averaged over."""
-        return sum(tree.supervised for tree in trees) if self.method.unit == "token" else len(trees)
+        return sum(tree.supervised for tree in trees) if self.lesson.unit == "token" else len(trees)
 
     def logps(self, trees: Sequence[Tree]) -> LogProbs:
-        """Policy and, where the method has the role, reference log-probs of one micro-batch."""
+        """Everything the lesson's loss reads of one micro-batch."""
         batch = pack(trees, self.loaded.pixels, self.loaded.tokenizer.pad_token_id).to(self.engine.device)
-        return LogProbs(self.engine(batch), self.reference(trees, batch), batch.branch, batch.branch_tree)
+        other = self.reference_states(batch) if self.realised in ("adapter_off", "copy") else None
+        found: dict[str, Tensor] = self.engine(batch, self.lesson.columns, other)
+        known = self.reference(trees, batch, other) if self.lesson.reference else {}
+        columns = {**found, **{f"reference/{name}": values for name, values in known.items()}, **batch.columns}
+        policy = found.get("policy", torch.zeros(0, device=self.engine.device))
+        return LogProbs(policy, known.get("policy"), batch.branch, batch.branch_tree, columns)
 
-    def reference(self, trees: Sequence[Tree], batch: Batch) -> Tensor | None:
-        """(N,) log-probs of the reference: read, or computed with the adapters off."""
-        if Role.REFERENCE not in self.method.roles:
-            return None
+    def reference_states(self, batch: Batch) -> tuple[nn.Module, Tensor]:
+        """Head and (B*L, width) states of the reference: the copy's, or those without adapters."""
+        if self.copy is None:
+            return self.roles.without_adapters(batch)
+        with torch.no_grad():
+            return self.copy.llava.lm_head, self.copy.hidden(batch)
+
+    @torch.no_grad()
+    def reference(self, trees: Sequence[Tree], batch: Batch, states: tuple[nn.Module, Tensor] | None) -> dict[str, Tensor]:
+        """The lesson's columns of the reference, (N,) each: read, or made from its `states`."""
         if self.cached is not None:
-            return self.cached(trees).to(self.engine.device)
-        with torch.no_grad(), adapters_off(self.model):
-            found: Tensor = self.engine.module(batch)
-        return found
+            return {name: values.to(self.engine.device) for name, values in self.cached(trees).items()}
+        assert states is not None, "a reference that is not cached is computed"
+        wanted = [name for name in self.lesson.columns if not name.startswith("kl_")]
+        return (self.copy or self.roles.policy).measure(states[1], batch, wanted)
 
     def total(self, sums: dict[str, float]) -> dict[str, float]:
         """Sums over all ranks."""
@@ -201,22 +223,31 @@ class Run:
             )
 
     def save(self) -> None:
-        """Write the trained model as a Hugging Face folder (adapters merged), if every weight is finite."""
+        """Write what was trained, if every weight is finite."""
         from deepspeed.runtime.zero import GatheredParameters
 
         sharded = self.job.runtime.zero_stage == 3
         with ExitStack() as stack:
-            stack.enter_context(GatheredParameters(list(self.model.parameters()), modifier_rank=0, enabled=sharded))
+            stack.enter_context(GatheredParameters(list(self.roles.parameters()), modifier_rank=0, enabled=sharded))
             if self.rank == 0:
-                if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+                if not all(bool(torch.isfinite(p).all()) for p in self.roles.parameters()):
                     raise HarnessError("the trained weights are not all finite; nothing was saved.")
                 failpoint("engine.save")
-                save(self.model, self.loaded.tokenizer, self.loaded.pixels, Path(self.job.out) / "checkpoint")
+                self.write(Path(self.job.out))
+
+    def write(self, out: Path) -> None:
+        """The adapters that a later round goes on from, and the policy as a whole."""
+        for role in self.lesson.trains:
+            if self.lesson.continues or role is not Role.POLICY:
+                self.roles.save(role, out / "adapters" / role)
+        if Role.POLICY in self.lesson.trains:
+            save(self.roles.policy.model, self.loaded.tokenizer, self.loaded.pixels, out / "checkpoint")
 
     def result(self, usage: dict[str, float], resumed: int) -> TrainResult:
         """The summary."""
         full = self.job.training.lora is None
-        online = Role.REFERENCE in self.method.roles and self.cached is None
+        online = self.realised in ("adapter_off", "copy")
+        had = dict.fromkeys(self.lesson.trains, "trained") | ({Role.REFERENCE: self.realised} if self.realised else {})
         trees, epochs = self.trees.values(), self.job.training.num_train_epochs
         costs = (self.flops.train(tree, full) + (self.flops.forward(tree) if online else 0) for tree in trees)
         return TrainResult(
@@ -226,20 +257,15 @@ class Run:
             forward_tokens=epochs * sum(tree.tokens for tree in trees),
             flops=epochs * sum(costs),
             trainable_parameters=self.trainable,
+            roles={str(role): how for role, how in had.items()},
             resumed_from_step=resumed,
             rejected_checkpoints=tuple(self.states.rejected),
             **usage,
         )
 
 
-def _reference(job: Job, method: Method) -> reference.Reference | None:
-    """The file of reference log-probs; None where the method needs none or the adapters' base gives them."""
-    if Role.REFERENCE not in method.roles:
-        return None
-    if job.runtime.reference == "adapter_off":
-        if job.training.lora is None:
-            raise UsageError("reference=adapter_off needs adapters (training.lora); use reference=cached.")
-        return None
+def _reference(job: Job) -> reference.Reference:
+    """The file of reference log-probs."""
     if job.reference is None:
         raise UsageError(f"{job.method} needs the reference's log-probs; write them with reference_logps first.")
     return reference.Reference(job.reference)
@@ -256,9 +282,10 @@ def reference_logps(
     out: Path,
     tick: Tick = quiet,
     dtype: Dtype = "float32",
+    columns: Sequence[str] = ("policy",),
 ) -> dict[str, float]:
     """Write the per-token log-probs that a later training reads as its reference; returns what it took."""
-    return reference.write(model, records, runtime.per_device_train_batch_size, out, tick, dtype)
+    return reference.write(model, records, runtime.per_device_train_batch_size, out, tick, dtype, columns)
 
 
 def launch(job: Job, tick: Tick = quiet) -> TrainResult:

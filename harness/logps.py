@@ -3,7 +3,8 @@
 Losses and methods never see logits. Log-probs are accumulated in float32 (float64 where the model is float64).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,21 +15,24 @@ from torch.utils.checkpoint import checkpoint
 from harness.tree import Batch
 
 CHUNK = 4096  # tokens whose logits exist at once: 0.5 GiB in float32 at LLaVA-1.5's 32,000 words
+OF_LOGITS = ("policy", "competitor", "kl_forward", "kl_reverse")
 
 
 @dataclass(frozen=True)
 class LogProbs:
     """What a method's loss is made from, for one micro-batch.
 
-    policy: (N,) float32, natural log, graph attached. reference: the same, no graph, or None where the method has no
-    reference role. branch: (N,) int64, the branch of each token. branch_tree: (branches,) int64, the tree (record) of
-    each branch; the branches of a tree are neighbours, in the record's order.
+    policy: (N,) float32, natural log, graph attached; empty where the lesson does not ask for it. reference: the same,
+    no graph, or None where the method has no reference role. branch: (N,) int64, the branch of each token.
+    branch_tree: (branches,) int64, the tree (record) of each branch; the branches of a tree are neighbours, in the
+    record's order. columns: what else the lesson asks for (`harness.method.Lesson`), and the rollouts' own figures.
     """
 
     policy: Tensor
     reference: Tensor | None
     branch: Tensor
     branch_tree: Tensor
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
 
     def sequence(self, values: Tensor) -> Tensor:
         """(N,) per-token values summed per branch, (branches,)."""
@@ -44,21 +48,42 @@ class Policy(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """(N,) log-probs of `batch.labels`, float32 or float64."""
+        return self.measure(self.hidden(batch), batch, ("policy",))["policy"]
+
+    @property
+    def llava(self) -> Any:
+        """The model without peft's wrapping; adapters stay in place."""
         inner: Any = self.model
-        llava = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-        hidden = llava.model(
+        return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """(B*L, width) last hidden states of every place."""
+        llava = self.llava
+        states: Tensor = llava.model(
             **_inputs(llava, batch),
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
             use_cache=False,
         ).last_hidden_state
-        wanted = hidden.flatten(0, 1)[batch.source]
-        return torch.cat(
-            [
-                _score(llava.lm_head, states, labels, len(batch.labels) > CHUNK)
-                for states, labels in zip(torch.split(wanted, CHUNK), torch.split(batch.labels, CHUNK), strict=True)
-            ]
-        )
+        return states.flatten(0, 1)
+
+    def measure(
+        self, hidden: Tensor, batch: Batch, columns: Sequence[str], reference: "tuple[nn.Module, Tensor] | None" = None
+    ) -> dict[str, Tensor]:
+        """Each of `columns`, a figure of the next-token distribution at the N supervised tokens, (N,).
+
+        policy: log-prob of the label. competitor: log-prob of the likeliest token that is not the label. kl_forward and
+        kl_reverse: KL(reference | policy) and KL(policy | reference), nats; they need the reference's head and (B*L,
+        width) hidden states.
+        """
+        wanted, labels = hidden[batch.source].split(CHUNK), batch.labels.split(CHUNK)
+        other = reference[1][batch.source].split(CHUNK) if reference else [None] * len(labels)
+        heads = (self.llava.lm_head, reference[0] if reference else None)
+        parts = [
+            _score(heads, states, seen, tokens, tuple(columns), len(batch.labels) > CHUNK)
+            for states, seen, tokens in zip(wanted, other, labels, strict=True)
+        ]
+        return dict(zip(columns, torch.cat(parts, 1).unbind(0), strict=True))
 
 
 def _inputs(llava: Any, batch: Batch) -> dict[str, Tensor]:
@@ -73,15 +98,32 @@ def _inputs(llava: Any, batch: Batch) -> dict[str, Tensor]:
     return {"inputs_embeds": words + projector(words.new_zeros(1, projector.linear_1.in_features)).sum() * 0}
 
 
-def _score(head: nn.Module, states: Tensor, labels: Tensor, recompute: bool) -> Tensor:
-    """(n, width) hidden states and (n,) labels to (n,) log-probs; logits live only while `recompute` needs them."""
+def _score(heads: Any, states: Tensor, other: Tensor | None, labels: Tensor, columns: Any, recompute: bool) -> Tensor:
+    """(n, width) states and (n,) labels to (columns, n) figures; logits live only while `recompute` needs them."""
     if recompute and torch.is_grad_enabled():
-        scored: Tensor = checkpoint(_log_probs, head, states, labels, use_reentrant=False)
+        scored: Tensor = checkpoint(_figures, heads, states, other, labels, columns, use_reentrant=False)
         return scored
-    return _log_probs(head, states, labels)
+    return _figures(heads, states, other, labels, columns)
 
 
-def _log_probs(head: nn.Module, states: Tensor, labels: Tensor) -> Tensor:
-    logits: Tensor = head(states)
-    exact = logits if logits.dtype == torch.float64 else logits.float()
-    return -cross_entropy(exact, labels, reduction="none")
+def _figures(heads: Any, states: Tensor, other: Tensor | None, labels: Tensor, columns: Sequence[str]) -> Tensor:
+    logits = _exact(heads[0](states))
+    rows: list[Tensor] = []
+    for column in columns:
+        if column == "policy":
+            rows.append(-cross_entropy(logits, labels, reduction="none"))
+            continue
+        logs = logits.log_softmax(-1)
+        if column == "competitor":
+            rows.append(logs.scatter(-1, labels[:, None], -torch.inf).amax(-1))
+        else:
+            assert other is not None, "the engine gives a divergence its reference"
+            with torch.no_grad():
+                seen = _exact(heads[1](other)).log_softmax(-1)
+            one, two = (seen, logs) if column == "kl_forward" else (logs, seen)
+            rows.append((one.exp() * (one - two)).sum(-1))
+    return torch.stack(rows)
+
+
+def _exact(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()

@@ -3,14 +3,14 @@
 Nothing else differs between the rows of a comparison: loop, collator, sampler and scorer are one code path.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from harness.judge import Writer
-from harness.types import Dropped, Example, Prompt, Record, Response
+from harness.types import Dropped, Example, Image, Prompt, Record, Response, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,33 @@ class Role(StrEnum):
 
     POLICY = "policy"
     REFERENCE = "reference"
+    REWARD = "reward"
+    CRITIC = "critic"
+
+
+Unit = Literal["token", "record"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one round trains and what its loss reads.
+
+    columns: figures of the policy's forward pass, as `harness.logps.Policy.measure` names them, and "value" (the
+    critic's, (N,); with `shared_trunk` a head on the policy) or "reward" (the reward model's, (branches,)). reference: whether the loss reads the same figures of
+    the reference, as `LogProbs.reference` and as columns "reference/<name>". unit: what the loss has one value per.
+    continues: trained roles go on as adapters and the reference stays the base; otherwise a round starts from the last
+    round's policy, which is its reference. part: this round's share of the examples, every part[1]-th from part[0] on.
+    training: fields of `harness.config.Training` that the method sets for this round.
+    """
+
+    trains: tuple[Role, ...] = (Role.POLICY,)
+    columns: tuple[str, ...] = ("policy",)
+    reference: bool = False
+    unit: Unit = "token"
+    continues: bool = False
+    shared_trunk: bool = False
+    part: tuple[int, int] = (0, 1)
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Round(Protocol):
@@ -43,14 +70,50 @@ class Round(Protocol):
         """Who constructs text; only for a method that declares `needs_writer`."""
         ...
 
-    def respond(self, prompts: Sequence[Prompt], temperature: float = 0.0) -> list[Response]:
-        """The current policy's own responses, greedy at temperature 0; computed once per comparison."""
+    def respond(
+        self, prompts: Sequence[Prompt], temperature: float = 0.0, top_p: float = 1.0, noise_step: int = 0
+    ) -> list[Response]:
+        """The current policy's own responses, greedy at temperature 0; computed once per comparison.
+
+        With `noise_step`, each image is seen after so many steps of diffusion (`harness.pixels.diffuse`).
+        """
         ...
+
+    def candidates(
+        self, prompts: Sequence[Prompt], count: int, penalty: float, stop: str, max_new_tokens: int
+    ) -> list[list[Response]]:
+        """`count` diverse continuations of each prompt up to and with `stop`, with their log-probs, in a fixed order."""
+        ...
+
+    def similarity(self, pairs: Sequence[tuple[Image, str]]) -> list[float]:
+        """Cosine of image and text under the testbed's CLIP, in [-1, 1]; for a method that declares `needs_clip`."""
+        ...
+
+    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...]]:
+        """A role's figures for each record: log-probs (policy, reference) or values (critic) of the supervised tokens,
+        one score per branch of the reward model."""
+        ...
+
+
+def realised(lesson: Lesson, wanted: str, adapters: bool) -> str:
+    """How the reference of a lesson is had: "" (not at all), "cached" log-probs, "adapter_off", or a second "copy".
+
+    `wanted` is `Runtime.reference`. A divergence needs the reference's whole distribution, so a cache does not do.
+    Raises UsageError for adapters that are not there.
+    """
+    diverges = any(column.startswith("kl_") for column in lesson.columns)
+    if not lesson.reference and not diverges:
+        return ""
+    if wanted == "adapter_off" and not adapters:
+        raise UsageError("reference=adapter_off needs adapters (training.lora); use reference=cached.")
+    if wanted == "cached" and diverges:
+        return "adapter_off" if adapters else "copy"
+    return wanted
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What a method makes of a batch. `values`: one per unit (`Method.unit`), float32, graph attached.
+    """What a method makes of a batch. `values`: one per unit (`Lesson.unit`), float32, graph attached.
 
     The engine sums them and divides by the units of the whole optimiser step, so that a loss does not depend on
     how the step was cut into micro-batches. `metrics` are detached per-unit values under TRL's names.
@@ -66,13 +129,18 @@ class Method:
 
     label: ClassVar[str]
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY,)
-    unit: ClassVar[Literal["token", "record"]] = "token"
+    unit: ClassVar[Unit] = "token"
     needs_writer: ClassVar[bool] = False
+    needs_clip: ClassVar[bool] = False
 
     @property
     def rounds(self) -> int:
         """How often build and train alternate."""
         return 1
+
+    def lesson(self, number: int) -> Lesson:
+        """What round `number` (0 for the first) trains and reads."""
+        return Lesson(reference=Role.REFERENCE in self.roles, unit=self.unit)
 
     @property
     def sources(self) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -134,35 +134,30 @@ def image_tokens(config: Any) -> int:
     return int((vision.image_size // vision.patch_size) ** 2 + extra)
 
 
-def adapt(model: Any, lora: Lora, seed: int) -> Any:
-    """The model with trainable adapters on the language model's linear layers; head, tower and all else frozen."""
+def adapt(model: Any, lora: Lora, seed: int, names: Sequence[str] = ("policy",)) -> Any:
+    """The model with named adapters on the language model's linear layers; head, tower and all else frozen."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)  # adapters start from random A and zero B
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=lora.r,
-            lora_alpha=lora.lora_alpha,
-            lora_dropout=lora.lora_dropout,
-            target_modules=rf".*language_model\..*\.({'|'.join(map(re.escape, lora.target_modules))})",
-        ),
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=rf".*language_model\..*\.({'|'.join(map(re.escape, lora.target_modules))})",
     )
-
-
-def adapters_off(model: Any) -> AbstractContextManager[None]:
-    """While open, an adapted model computes what its base computes: the reference."""
-    manager: AbstractContextManager[None] = model.disable_adapter()
-    return manager
+    adapted = get_peft_model(model, config, adapter_name=names[0])
+    for name in names[1:]:
+        adapted.add_adapter(name, config)
+    return adapted
 
 
 def save(model: Any, tokenizer: Any, pixels: "Pixels", folder: Path) -> None:
-    """A complete Hugging Face folder that `from_pretrained` loads; adapters are merged into the weights, in place."""
+    """A complete Hugging Face folder that `from_pretrained` loads; the policy's adapter is merged, in place."""
     from transformers import LlavaProcessor
 
     _quiet()
-    plain = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    plain = model.merge_and_unload(adapter_names=["policy"]) if hasattr(model, "merge_and_unload") else model
     plain.save_pretrained(folder)
     strategy = plain.config.vision_feature_select_strategy
     LlavaProcessor(

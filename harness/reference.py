@@ -1,7 +1,8 @@
 """The reference model's log-probs, computed once and kept per token, so that training needs one model in memory.
 
-The file is safetensors: `values` (all supervised tokens) float32, `offsets` (records + 1) int64; the metadata holds the
-records' ids in order. Trees are packed exactly as in training.
+The file is safetensors: a float32 tensor over all supervised tokens per column (`policy`, the log-probs, and what else
+the loss compares), `offsets` (records + 1) int64; the metadata holds the records' ids in order. Trees are packed
+exactly as in training.
 """
 
 import json
@@ -15,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.batches import micro_batches
-from harness.logps import Policy
 from harness.model import Dtype, Loaded, load
 from harness.profile import Tick, forward_flops, measure
+from harness.roles import Roles
 from harness.tree import Tree, pack, tree
 from harness.types import HarnessError, Record
 
@@ -41,26 +42,43 @@ def trees(records: Sequence[Record], loaded: Loaded) -> list[Tree]:
 
 
 @torch.no_grad()
+def figures(
+    roles: Roles, loaded: Loaded, forest: Sequence[Tree], batch_size: int, columns: Sequence[str], tick: Tick
+) -> dict[str, dict[str, Tensor]]:
+    """Tree id -> column -> float32 figures of its supervised tokens ("reward": of its branches), without a gradient."""
+    roles.eval()
+    found: dict[str, dict[str, Tensor]] = {tree.id: {} for tree in forest}
+    done = 0
+    for (batch_trees,) in micro_batches(forest, batch_size, 1) if forest else []:
+        batch = pack(batch_trees, loaded.pixels, loaded.tokenizer.pad_token_id).to(loaded.model.device)
+        for name, values in roles(batch, columns).items():
+            sizes = [len(tree.branches) if name == "reward" else tree.supervised for tree in batch_trees]
+            for one, part in zip(batch_trees, values.float().cpu().split(sizes), strict=True):
+                found[one.id][name] = part
+        done += len(batch_trees)
+        tick(done, len(forest))
+    return found
+
+
 def write(
-    model: str | Path, records: Sequence[Record], batch_size: int, out: Path, tick: Tick, dtype: Dtype
+    model: str | Path,
+    records: Sequence[Record],
+    batch_size: int,
+    out: Path,
+    tick: Tick,
+    dtype: Dtype,
+    columns: Sequence[str] = ("policy",),
 ) -> dict[str, float]:
-    """Write the log-probs that `model` gives every supervised token of `records`; returns tokens, FLOPs and memory."""
+    """Write what `model` gives every supervised token of `records`; returns tokens, FLOPs and memory."""
     torch.set_num_threads(1)
     loaded = load(model, dtype, device())
-    policy = Policy(loaded.model).eval()
-    found: dict[str, Tensor] = {}
     forest = trees(records, loaded)
     with measure() as used:
-        for (batch_trees,) in micro_batches(forest, batch_size, 1) if forest else []:
-            batch = pack(batch_trees, loaded.pixels, loaded.tokenizer.pad_token_id).to(loaded.model.device)
-            values = policy(batch).float().cpu()
-            sizes = [tree.supervised for tree in batch_trees]
-            found |= {tree.id: part for tree, part in zip(batch_trees, torch.split(values, sizes), strict=True)}
-            tick(len(found), len(forest))
+        found = figures(Roles(loaded.model, {}, shared_trunk=False), loaded, forest, batch_size, columns, tick)
     ids = [tree.id for tree in forest]
     offsets = torch.tensor([0, *accumulate(tree.supervised for tree in forest)])
-    values = torch.cat([found[name] for name in ids]) if ids else torch.zeros(0)
-    save_file({"values": values, "offsets": offsets}, out, metadata={"ids": json.dumps(ids)})
+    values = {name: torch.cat([found[id][name] for id in ids]) if ids else torch.zeros(0) for name in columns}
+    save_file({**values, "offsets": offsets}, out, metadata={"ids": json.dumps(ids)})
     cost = forward_flops(loaded.model.config)
     tokens = sum(tree.tokens for tree in forest)
     return used() | {"forward_tokens": tokens, "flops": sum(cost.forward(tree) for tree in forest)}
@@ -70,19 +88,20 @@ class Reference:
     """Reads what `write` wrote."""
 
     def __init__(self, path: str | Path) -> None:
-        """Holds every value in memory: 4 bytes per supervised token."""
+        """Holds every value in memory: 4 bytes per supervised token and column."""
         with safe_open(path, "pt") as file:
-            self._values: Tensor = file.get_tensor("values")
+            self._values: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys() if name != "offsets"}
             offsets = file.get_tensor("offsets").tolist()
             ids = json.loads(file.metadata()["ids"])
         self._spans = dict(zip(ids, pairwise(offsets), strict=True))
 
-    def __call__(self, batch_trees: Sequence[Tree]) -> Tensor:
-        """(N,) float32 in the order of the packed trees."""
-        return torch.cat([self._one(tree) for tree in batch_trees])
+    def __call__(self, batch_trees: Sequence[Tree]) -> dict[str, Tensor]:
+        """Column -> (N,) float32 in the order of the packed trees."""
+        spans = [self._span(tree) for tree in batch_trees]
+        return {name: torch.cat([values[at:stop] for at, stop in spans]) for name, values in self._values.items()}
 
-    def _one(self, tree: Tree) -> Tensor:
+    def _span(self, tree: Tree) -> tuple[int, int]:
         start, stop = self._spans.get(tree.id, (0, 0))
         if stop - start != tree.supervised:
             raise HarnessError(f"the reference log-probs are not of these records: {tree.id} differs.")
-        return self._values[start:stop]
+        return start, stop

@@ -37,10 +37,10 @@ def segments(turns: Sequence[Turn], has_image: bool, end: str) -> list[tuple[str
     return pieces
 
 
-def prompt_text(question: str, history: Sequence[Turn], has_image: bool, end: str) -> str:
-    """The text a model continues: everything up to and with the last `ASSISTANT:`."""
+def prompt_text(question: str, history: Sequence[Turn], has_image: bool, end: str, begun: str = "") -> str:
+    """The text a model continues: everything up to and with the last `ASSISTANT:`, and what is `begun` of the answer."""
     pieces = segments([*history, Turn(question, "")], has_image, end)
-    return "".join(text for text, _ in pieces[:-1])
+    return "".join(text for text, _ in pieces[:-1]) + (f" {begun}" if begun else "")
 
 
 def encode(tokenizer: Any, pieces: Sequence[tuple[str, bool]], image_tokens: int) -> Tokens:

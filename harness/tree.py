@@ -4,13 +4,13 @@ A branch sees the prefix and itself, at the positions it would have alone; so a 
 sequences give, while the image (80 to 90 % of a LLaVA sequence) is computed once.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from harness.template import IMAGE, Tokens, encode, segments
-from harness.types import Conversation, Image, Pair, Record, Turn
+from harness.template import IMAGE, Tokens, encode, prompt_text, segments
+from harness.types import Conversation, Image, Pair, Record, Rollout, Turn
 
 if TYPE_CHECKING:
     import torch
@@ -27,12 +27,16 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A record as tokens. The prefix holds the image tokens, is not empty and has nothing supervised."""
+    """A record as tokens. The prefix holds the image tokens, is not empty and has nothing supervised.
+
+    `columns` has one float per supervised token under each name, in the order of branches and tokens.
+    """
 
     id: str
     image: Image | None
     prefix: tuple[int, ...]
     branches: tuple[Branch, ...]
+    columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
 
     @property
     def tokens(self) -> int:
@@ -60,7 +64,7 @@ def refuse_reserved(texts: Sequence[str], tokenizer: Any) -> None:
             raise ValueError(f"the text contains the reserved token {found[0]!r}: {text[:80]!r}")
 
 
-def _branches(record: Record, end: str) -> list[list[tuple[str, bool]]]:
+def _branches(record: Conversation | Pair, end: str) -> list[list[tuple[str, bool]]]:
     """The pieces of each branch; in a pair only the last answer is supervised."""
     has_image = record.image is not None
     if isinstance(record, Conversation):
@@ -73,6 +77,8 @@ def _branches(record: Record, end: str) -> list[list[tuple[str, bool]]]:
 
 
 def _turns(record: Record) -> list[Turn]:
+    if isinstance(record, Rollout):
+        return [*record.history, Turn(record.question, "")]
     if isinstance(record, Pair):
         return [*record.history, Turn(record.question, record.chosen), Turn("", record.rejected)]
     return [turn for branch in record.branches for turn in branch]
@@ -90,6 +96,8 @@ def tree(record: Record, tokenizer: Any, image_tokens: int) -> Tree:
     Each branch is tokenized whole and the prefix is what the token rows share, so no seam changes a token.
     """
     refuse_reserved([text for turn in _turns(record) for text in (turn.question, turn.answer)], tokenizer)
+    if isinstance(record, Rollout):
+        return _sampled(record, tokenizer, image_tokens)
     rows = [encode(tokenizer, pieces, image_tokens) for pieces in _branches(record, tokenizer.eos_token)]
     if not rows or not all(any(row.supervised) for row in rows):
         raise ValueError("the record has a branch with no supervised token")
@@ -100,6 +108,17 @@ def tree(record: Record, tokenizer: Any, image_tokens: int) -> Tree:
     return Tree(record.id, record.image, rows[0].ids[:cut], branches)
 
 
+def _sampled(record: Rollout, tokenizer: Any, image_tokens: int) -> Tree:
+    """A rollout's tree: its prompt, and the very tokens that were sampled, whatever their text would encode to."""
+    if not record.tokens or tokenizer.convert_tokens_to_ids(IMAGE) in record.tokens:
+        raise ValueError("the response is empty or holds an image token")
+    if any(len(column) != len(record.tokens) for column in record.columns.values()):
+        raise ValueError("a column has not one figure per token")
+    text = prompt_text(record.question, record.history, record.image is not None, tokenizer.eos_token)
+    prefix = encode(tokenizer, [(text, False)], image_tokens).ids
+    return Tree(record.id, record.image, prefix, (Branch(record.tokens, (True,) * len(record.tokens)),), record.columns)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Trees as tensors: B rows padded on the right to L, N supervised tokens in row, branch and token order.
@@ -107,7 +126,8 @@ class Batch:
     input_ids, position_ids: (B, L) int64. attention_mask: (B, 1, L, L) bool, True where a query (dim 2) sees a key.
     pixel_values: (images, 3, H, W) float32, in row order, or None. source: (N,) int64, index into the B*L hidden states
     of the one that predicts a token. labels: (N,) int64, that token. branch: (N,) int64, its branch.
-    branch_tree: (branches,) int64, the row of each branch. ids: the records' ids, one per row.
+    branch_tree: (branches,) int64, the row of each branch. last: (branches,) int64, index into the B*L hidden states of
+    a branch's last place. ids: the records' ids, one per row. columns: the trees' own, each (N,) float32.
     """
 
     ids: tuple[str, ...]
@@ -119,13 +139,15 @@ class Batch:
     labels: "Tensor"
     branch: "Tensor"
     branch_tree: "Tensor"
+    last: "Tensor"
+    columns: "dict[str, Tensor]"
 
     def to(self, device: "torch.device | str") -> "Batch":
         """The batch with its tensors on `device`."""
         import torch
 
         moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return replace(self, **moved)
+        return replace(self, **moved, columns={name: column.to(device) for name, column in self.columns.items()})
 
 
 def _row(tree: Tree) -> tuple[list[int], list[int], list[int]]:
@@ -160,6 +182,7 @@ def pack(trees: Sequence[Tree], pixels: Callable[[Image], "Tensor"], pad_id: int
     labels: list[int] = []
     owner: list[int] = []
     branch_tree: list[int] = []
+    last: list[int] = []
     for number, tree in enumerate(trees):
         start = len(tree.prefix)
         for branch in tree.branches:
@@ -170,6 +193,7 @@ def pack(trees: Sequence[Tree], pixels: Callable[[Image], "Tensor"], pad_id: int
                     owner.append(len(branch_tree))
             start += len(branch.ids)
             branch_tree.append(number)
+            last.append(number * length + start - 1)
 
     def padded(column: int, fill: int) -> "Tensor":
         return torch.tensor([row[column] + [fill] * (length - len(row[column])) for row in rows])
@@ -185,4 +209,9 @@ def pack(trees: Sequence[Tree], pixels: Callable[[Image], "Tensor"], pad_id: int
         labels=torch.tensor(labels),
         branch=torch.tensor(owner),
         branch_tree=torch.tensor(branch_tree),
+        last=torch.tensor(last),
+        columns={
+            name: torch.tensor([figure for tree in trees for figure in tree.columns[name]], dtype=torch.float32)
+            for name in trees[0].columns
+        },
     )

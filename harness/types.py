@@ -55,12 +55,16 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is asked: an image, the turns that went before, a question; `id` tells responses apart."""
+    """What a model is asked: an image, the turns that went before, a question; `id` tells responses apart.
+
+    `begun` is the start of the answer, which the response continues.
+    """
 
     id: str
     image: Image | None
     question: str
     history: tuple[Turn, ...] = ()
+    begun: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,23 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """A record for policy-gradient losses: one response as it was sampled, and figures for each of its tokens.
+
+    `tokens` are the generated token ids, the end token included where the model set one. `columns` has one float per
+    token under each name; a loss finds them in `LogProbs.columns`.
+    """
+
+    id: str
+    image: Image | None
+    question: str
+    tokens: tuple[int, ...]
+    columns: dict[str, tuple[float, ...]]
+    history: tuple[Turn, ...] = ()
+    kind: Literal["rollout"] = "rollout"
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """An example that gave no record, and why. Counted in the report, never silent."""
 
@@ -98,7 +119,7 @@ class Dropped:
     kind: Literal["dropped"] = "dropped"
 
 
-Record = Conversation | Pair
+Record = Conversation | Pair | Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +139,20 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the model under test said to an item.
+    """What a model said to a prompt, e.g. the model under test to an item.
 
     `tokens` counts generated tokens without the end token, `prompt_tokens` those it read, the image's included.
+    `ids` are the generated tokens and `ended` whether the model set the end token; kept where a method builds on them.
+    `logp` is the natural log-probability of a candidate (`Round.candidates`), its closing token included.
     """
 
     id: str
     text: str
     tokens: int
     prompt_tokens: int = 0
+    ids: tuple[int, ...] = ()
+    ended: bool = True
+    logp: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,9 @@ def distributed() -> tuple[int, int]:
 
 
 def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, world: int) -> Any:
-    """The module in a DeepSpeed engine with AdamW, cosine schedule after warm-up, and explicit clipping."""
+    """The module in a DeepSpeed engine with AdamW, the schedule after warm-up, and explicit clipping."""
     import deepspeed
-    from transformers import get_cosine_schedule_with_warmup
+    from transformers import get_scheduler
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's, at every step
@@ -53,7 +53,7 @@ def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, 
         lr=training.learning_rate,
         betas=(training.adam_beta1, training.adam_beta2),
     )
-    schedule = get_cosine_schedule_with_warmup(optimizer, ceil(training.warmup_ratio * steps), steps)
+    schedule = get_scheduler(training.lr_scheduler_type, optimizer, ceil(training.warmup_ratio * steps), steps)
     made, *_ = deepspeed.initialize(
         model=module,
         optimizer=optimizer,

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, LlavaForCondition
 
 from harness.config import Lora
 from harness.logps import Policy
-from harness.model import Loaded, adapt, adapters_off, load, revision, save
+from harness.model import Loaded, adapt, load, revision, save
 from harness.pixels import Pixels, square
 from harness.tree import Branch, Tree, pack
 from harness.types import HarnessError, Image, UsageError
@@ -89,7 +89,7 @@ def test_adapters_off_is_the_base_to_the_bit(folder: Path, pictures: list[Image]
     batch = pack([Tree("t", pictures[0], (7, 4, 4, 4, 4), (Branch((8, 9), (True, True)),))], base.pixels, 0)
     with torch.no_grad():
         plain, adapted = Policy(base.model)(batch), Policy(model)(batch)
-        with adapters_off(model):
+        with model.disable_adapter():
             off = Policy(model)(batch)
     assert torch.equal(off, plain)
     assert not torch.equal(adapted, plain)

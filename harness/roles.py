@@ -1,0 +1,133 @@
+"""Policy, reference, reward model and critic on one backbone: an adapter and, where it scores, a scalar head for each.
+
+A full fine-tuning has the policy alone: it is the backbone.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from harness.config import Lora
+from harness.logps import OF_LOGITS, Policy
+from harness.method import Lesson, Role
+from harness.model import adapt
+from harness.tree import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HEADED = (Role.REWARD, Role.CRITIC)
+WEIGHTS, HEAD = "adapter_model.safetensors", "head.safetensors"
+
+
+class Roles(nn.Module):
+    """What is resident for one lesson. `heads` map a (width,) state to a scalar, in float32."""
+
+    def __init__(self, model: Any, heads: Mapping[Role, nn.Module], shared_trunk: bool) -> None:
+        super().__init__()
+        self.policy = Policy(model)
+        self.heads = nn.ModuleDict({str(role): head for role, head in heads.items()})
+        self.shared_trunk = shared_trunk
+
+    def forward(
+        self, batch: Batch, columns: Sequence[str], reference: "tuple[nn.Module, Tensor] | None" = None
+    ) -> dict[str, Tensor]:
+        """The `columns` of `harness.method.Lesson`: (N,) each, "reward" (branches,)."""
+        found: dict[str, Tensor] = {}
+        text = [column for column in columns if column in OF_LOGITS]
+        if text or self.shared_trunk:
+            hidden = self.seen_by(Role.POLICY, batch)
+            found |= self.policy.measure(hidden, batch, text, reference) if text else {}
+        if "value" in columns:
+            hidden = hidden if self.shared_trunk else self.seen_by(Role.CRITIC, batch)
+            found["value"] = self.heads["critic"](hidden[batch.source].float()).squeeze(-1)
+        if "reward" in columns:
+            hidden = self.seen_by(Role.REWARD, batch)
+            found["reward"] = self.heads["reward"](hidden[batch.last].float()).squeeze(-1)
+        return found
+
+    def seen_by(self, role: Role, batch: Batch) -> Tensor:
+        """(B*L, width) states under the role's adapter; the backbone's own where there are no adapters."""
+        adapters = getattr(self.policy.model, "peft_config", {})
+        if len(adapters) > 1:
+            with self.learning():
+                self.policy.model.set_adapter(str(role))
+        return self.policy.hidden(batch)
+
+    def without_adapters(self, batch: Batch) -> tuple[nn.Module, Tensor]:
+        """Head and (B*L, width) states of the backbone itself: the reference while adapters learn."""
+        with torch.no_grad(), self.learning(), self.policy.model.disable_adapter():  # type: ignore[operator]
+            return self.policy.llava.lm_head, self.policy.hidden(batch)
+
+    @contextmanager
+    def learning(self) -> "Iterator[None]":
+        """Keeps what learns learning: peft freezes adapters that are not active."""
+        learned = [weight for weight in self.parameters() if weight.requires_grad]
+        try:
+            yield
+        finally:
+            for weight in self.parameters():
+                weight.requires_grad_(False)
+            for weight in learned:
+                weight.requires_grad_(True)
+
+    def save(self, role: Role, folder: Path) -> None:
+        """Write a role's adapter, in peft's layout, and its head."""
+        from peft import get_peft_model_state_dict
+
+        folder.mkdir(parents=True)
+        state = get_peft_model_state_dict(self.policy.model, adapter_name=str(role))
+        save_file({name: weight.contiguous() for name, weight in state.items()}, folder / WEIGHTS)
+        if role in HEADED:
+            save_file(dict(self.heads[str(role)].state_dict()), folder / HEAD)
+
+
+def assemble(
+    model: Any, lora: Lora | None, seed: int, lesson: Lesson, folders: Mapping[Role, Path], active: Collection[Role] = ()
+) -> Roles:
+    """The roles a lesson trains and those in `active`, each as its folder has it or new; only the trained ones learn.
+
+    A new adapter changes nothing (peft: random A, zero B), a new critic is the reward model with a head of zeros
+    (LLaVA-RLHF), a new reward head is drawn by `seed`.
+    """
+    if lora is None:
+        return Roles(model, {}, shared_trunk=False)
+    wanted = [role for role in Role if role in {*lesson.trains, *active}]
+    adapted = [role for role in wanted if not (role is Role.CRITIC and lesson.shared_trunk)]
+    wrapped = adapt(model, lora, seed, [str(role) for role in adapted or [Role.POLICY]])
+    heads = {role: _head(role, model.config.text_config.hidden_size) for role in wanted if role in HEADED}
+    roles = Roles(wrapped, heads, lesson.shared_trunk).to(model.device)
+    for role in wanted:
+        _fill(roles, role, folders, role in adapted)
+    for name, weight in roles.named_parameters():
+        own = (f".lora_A.{role}." in name or f".lora_B.{role}." in name or name.startswith(f"heads.{role}.")
+               for role in lesson.trains)  # fmt: skip
+        weight.requires_grad_(any(own))
+    return roles
+
+
+def _head(role: Role, width: int) -> nn.Linear:
+    head = nn.Linear(width, 1)
+    nn.init.zeros_(head.bias)
+    if role is Role.CRITIC:
+        nn.init.zeros_(head.weight)
+    else:
+        nn.init.normal_(head.weight, std=1 / (width + 1))  # Stiennon et al. 2020, as LLaVA-RLHF's reward head
+    return head
+
+
+def _fill(roles: Roles, role: Role, folders: Mapping[Role, Path], adapted: bool) -> None:
+    """Put what was saved into a role, the reward model's adapter into a critic that is new."""
+    from peft import set_peft_model_state_dict
+
+    folder = folders.get(role)
+    source = folder or (folders.get(Role.REWARD) if role is Role.CRITIC else None)
+    if source and adapted:
+        set_peft_model_state_dict(roles.policy.model, load_file(source / WEIGHTS), adapter_name=str(role))
+    if folder and role in HEADED:
+        roles.heads[str(role)].load_state_dict(load_file(folder / HEAD))
