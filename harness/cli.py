@@ -1,21 +1,14 @@
 """The command line. Heavy modules are imported inside the commands, so that `harness --help` is instant."""
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
 from harness.types import HarnessError, UsageError
-
-if TYPE_CHECKING:
-    from harness.config import Fixed, MethodSpec, Runtime, Testbed
-    from harness.plan import Request
-
-Model = TypeVar("Model", bound="Fixed")
 
 app = typer.Typer(
     add_completion=False,
@@ -64,6 +57,7 @@ def compare(
     """Build every method's data from one split, train, score on the benchmarks, print the table."""
     from harness.compare import compare as run
     from harness.compare import prepare
+    from harness.request import request
     from harness.store import Store
 
     bed, asked, runtime = request(methods, data, images, testbed, seeds, benchmarks, examples, limit, sets, workers)
@@ -74,7 +68,8 @@ def compare(
         return
     from harness.terminal import show_table, watching
 
-    folder = out or Path("runs") / f"{'-'.join(spec.id for spec in asked.methods)}-{Path(data).stem}-{bed.name}"
+    named = "-".join(spec.id.replace("/", "_") for spec in asked.methods)
+    folder = out or Path("runs") / f"{named}-{Path(data).stem}-{bed.name}"
     with watching(quiet=as_json) as watcher:
         done = run(asked, bed, runtime, Store(store), folder, watcher)
     if as_json:
@@ -106,6 +101,7 @@ def sweep(
     workers: Workers = None,
 ) -> None:
     """Choose each method's learning rate on the tuning split: the same rates, the same rule for every method."""
+    from harness.request import request
     from harness.store import Store
     from harness.sweep import choose
     from harness.terminal import watching
@@ -145,6 +141,8 @@ def doctor(
 
     healthy = installation(store)
     if testbed:
+        from harness.request import request
+
         bed, asked, runtime = request("", "llava150k", "", testbed, 3, "", None, limit, None, workers)
         healthy = bars(asked, bed, runtime, store) and healthy
     if not healthy:
@@ -165,83 +163,6 @@ def benchmarks(name: Annotated[str, typer.Argument(help="One benchmark, to expla
     from harness.terminal import show_benchmarks
 
     show_benchmarks(name)
-
-
-def request(
-    methods: str,
-    data: str,
-    images: str,
-    testbed_name: str,
-    seeds: int,
-    benchmarks: str,
-    examples: int | None,
-    limit: int | None,
-    sets: list[str] | None,
-    workers: int | None,
-) -> "tuple[Testbed, Request, Runtime]":
-    """The command line as a testbed, a request and how to run it."""
-    from harness.config import Runtime, read_testbed
-    from harness.plan import ALL_BENCHMARKS, Request
-
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    columns = tuple(name.strip() for name in benchmarks.split(",") if name.strip()) or ALL_BENCHMARKS
-    bed = read_testbed(testbed_name)
-    chosen = settings(sets or [], [*names, *columns, "training", "runtime"])
-    specs = tuple(method_spec(name, chosen.get(name, {})) for name in names)
-    options = bed.benchmarks | {name: bed.benchmarks.get(name, {}) | chosen[name] for name in columns if name in chosen}
-    bed = validated(bed, {"benchmarks": options, "training": bed.training.model_dump() | chosen.get("training", {})})
-    cores = 1 if Path("/dev/nvidia0").exists() else min(os.cpu_count() or 1, 8)  # steps would share one GPU's memory
-    runtime = validated(Runtime(workers=workers or cores), chosen.get("runtime", {}))
-    asked = Request(specs, data, images, seeds, benchmarks=columns, examples=examples, limit=limit)
-    return bed, asked, runtime
-
-
-def settings(sets: list[str], known: list[str]) -> dict[str, dict[str, Any]]:
-    """Every --set NAME.FIELD=VALUE by name and field; the value is read as YAML."""
-    import yaml
-
-    from harness.plugins import unknown
-
-    found: dict[str, dict[str, Any]] = {}
-    for text in sets:
-        target, _, value = text.partition("=")
-        name, _, field = target.rpartition(".")
-        if not name or not field or not value:
-            raise UsageError(f'--set {text}: write NAME.FIELD=VALUE, e.g. "dpo.beta=0.5".')
-        if name not in known:
-            raise unknown("method, benchmark or part of this comparison", name, known)
-        parsed = yaml.safe_load(value)
-        found.setdefault(name, {})[field] = float(parsed) if _is_number(parsed) else parsed
-    return found
-
-
-def method_spec(name: str, fields: dict[str, Any]) -> "MethodSpec":
-    """A row of the comparison: a field of Training is a training argument, any other an option of the method."""
-    from harness.config import MethodSpec, Training
-
-    training = {field: value for field, value in fields.items() if field in Training.model_fields}
-    options = {field: value for field, value in fields.items() if field not in training}
-    return MethodSpec(name=name, options=options, training=training)
-
-
-def validated(model: "Model", changes: dict[str, Any]) -> "Model":
-    """The model with changed fields; a wrong one is a sentence."""
-    from pydantic import ValidationError
-
-    from harness.config import first_error
-
-    try:
-        return type(model).model_validate(model.model_dump() | changes)
-    except ValidationError as error:
-        raise UsageError(f"--set: {first_error(error)}") from None
-
-
-def _is_number(value: object) -> bool:
-    """Whether it is a number that YAML 1.1 took for a string, like 1e-4."""
-    try:
-        return isinstance(value, str) and float(value) == float(value)
-    except ValueError:
-        return False
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ class Finished:
 def prepare(request: Request, testbed: Testbed, runtime: Runtime) -> Plan:
     """The checked plan of a request."""
     check(request, testbed)
-    return plan(request, testbed, cached_reference=runtime.reference == "cached")
+    return plan(request, testbed, runtime.reference)
 
 
 def compare(

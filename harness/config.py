@@ -98,6 +98,7 @@ class Testbed(Fixed):
     data: str
     writer: str = ""
     judge: str = ""
+    clip: str = ""
     protocol: Literal["llava"] = "llava"
     examples: int = Field(10_000, gt=0)
     scenes: int = Field(0, ge=0)
@@ -123,6 +124,8 @@ def read_testbed(name: str) -> Testbed:
         raise UsageError(f"testbed {path} is not valid: {first_error(error)}") from None
     home = path.parent
     located: dict[str, Any] = {"models": tuple(str(locate(model, home)) for model in bed.models)}
+    if bed.clip:
+        located["clip"] = str(locate(bed.clip, home))
     if bed.data != "generated":
         located["data"] = str(locate(bed.data, home))
     return bed.model_copy(update=located)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from harness import batches, checkpoint, plugins, reference, zero
@@ -43,7 +44,7 @@ class Job(Fixed):
     records: str
     model: str
     reference: str | None = None
-    adapters: dict[Role, str] = {}
+    adapters: dict[Role, str] = Field(default_factory=dict)
     training: Training
     runtime: Runtime
     seed: int
@@ -120,7 +121,9 @@ class Run:
         self.trainable = sum(p.numel() for p in self.roles.parameters() if p.requires_grad)
         self.realised = realised(self.lesson, job.runtime.reference, training.lora is not None)
         self.cached = _reference(job) if self.realised == "cached" else None
-        self.copy = Policy(load(job.model, training.dtype, reference.device()).model) if self.realised == "copy" else None
+        self.copy = (
+            Policy(load(job.model, training.dtype, reference.device()).model) if self.realised == "copy" else None
+        )
         self.engine = zero.engine(self.roles, training, job.runtime, len(self.plan), world)
         self.states = checkpoint.Checkpoints(Path(job.work), job.identity(), rank, torch.distributed.barrier)
         self.log = Path(job.out) / "log.jsonl"
@@ -199,7 +202,9 @@ class Run:
             return self.copy.llava.lm_head, self.copy.hidden(batch)
 
     @torch.no_grad()
-    def reference(self, trees: Sequence[Tree], batch: Batch, states: tuple[nn.Module, Tensor] | None) -> dict[str, Tensor]:
+    def reference(
+        self, trees: Sequence[Tree], batch: Batch, states: tuple[nn.Module, Tensor] | None
+    ) -> dict[str, Tensor]:
         """The lesson's columns of the reference, (N,) each: read, or made from its `states`."""
         if self.cached is not None:
             return {name: values.to(self.engine.device) for name, values in self.cached(trees).items()}
@@ -249,7 +254,8 @@ class Run:
         online = self.realised in ("adapter_off", "copy")
         had = dict.fromkeys(self.lesson.trains, "trained") | ({Role.REFERENCE: self.realised} if self.realised else {})
         trees, epochs = self.trees.values(), self.job.training.num_train_epochs
-        costs = (self.flops.train(tree, full) + (self.flops.forward(tree) if online else 0) for tree in trees)
+        passes = 2 if "value" in self.lesson.columns and not self.lesson.shared_trunk else 1
+        costs = (passes * self.flops.train(t, full) + (self.flops.forward(t) if online else 0) for t in trees)
         return TrainResult(
             records=len(trees),
             steps=len(self.plan),

@@ -76,8 +76,8 @@ class Policy(nn.Module):
         kl_reverse: KL(reference | policy) and KL(policy | reference), nats; they need the reference's head and (B*L,
         width) hidden states.
         """
-        wanted, labels = hidden[batch.source].split(CHUNK), batch.labels.split(CHUNK)
-        other = reference[1][batch.source].split(CHUNK) if reference else [None] * len(labels)
+        wanted, labels = torch.split(hidden[batch.source], CHUNK), torch.split(batch.labels, CHUNK)
+        other = torch.split(reference[1][batch.source], CHUNK) if reference else [None] * len(labels)
         heads = (self.llava.lm_head, reference[0] if reference else None)
         parts = [
             _score(heads, states, seen, tokens, tuple(columns), len(batch.labels) > CHUNK)

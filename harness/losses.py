@@ -5,13 +5,20 @@ Where the paper's printed equation is wrong, the right one is here and the diffe
 
 from typing import TYPE_CHECKING
 
+from harness.method import Loss
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.logps import LogProbs
 
-def sft(policy: "Tensor") -> "Tensor":
-    """Token cross-entropy. policy: (N,) log-probs, natural log. Returns (N,), one value per supervised token."""
-    return -policy  # Eq. 2, the terms of the sum
+
+def sft(policy: "Tensor", divergence: "Tensor | None" = None, weight: float = 0.0) -> "Tensor":
+    """Token cross-entropy, plus a weighted divergence from the reference where there is one (Table 7).
+
+    policy: (N,) log-probs, natural log; divergence: (N,) nats. Returns (N,), one value per supervised token.
+    """
+    return -policy if divergence is None else weight * divergence - policy  # Eq. 2, the terms of the sum
 
 
 def dpo(
@@ -35,3 +42,86 @@ def dpo(
     p = chosen_ratio - rejected_ratio  # Eq. 7
     values = -(1 - label_smoothing) * logsigmoid(beta * p) - label_smoothing * logsigmoid(-beta * p)  # Eq. 6
     return values, beta * chosen_ratio.detach(), beta * rejected_ratio.detach()  # rewards: Eq. 5 without C
+
+
+def paired(logps: "LogProbs", beta: float, rejected_column: str = "policy") -> Loss:
+    """Sigmoid DPO of a micro-batch of pairs on summed log-probs, with the metrics of TRL's DPOTrainer.
+
+    `rejected_column` names what is summed on the rejected side, of policy and reference alike.
+    """
+    assert logps.reference is not None, "the engine gives a lesson with a reference its log-probs"
+    chosen, rejected = logps.sequence(logps.policy).view(-1, 2).unbind(1)
+    ref_chosen, ref_rejected = logps.sequence(logps.reference).view(-1, 2).unbind(1)
+    lowered, ref_lowered = rejected, ref_rejected
+    if rejected_column != "policy":
+        lowered = logps.sequence(logps.columns[rejected_column]).view(-1, 2)[:, 1]
+        ref_lowered = logps.sequence(logps.columns[f"reference/{rejected_column}"]).view(-1, 2)[:, 1]
+    values, reward_chosen, reward_rejected = dpo(chosen, lowered, ref_chosen, ref_lowered, beta)
+    metrics = {
+        "rewards/chosen": reward_chosen,
+        "rewards/rejected": reward_rejected,
+        "rewards/margins": reward_chosen - reward_rejected,
+        "rewards/accuracies": (reward_chosen > reward_rejected).float(),
+        "logps/chosen": chosen.detach(),
+        "logps/rejected": rejected.detach(),
+    }
+    return Loss(values, metrics)
+
+
+def bradley_terry(chosen: "Tensor", rejected: "Tensor", centering: float) -> "Tensor":
+    """-log sigma(r_chosen - r_rejected) + centering * |r_chosen + r_rejected| / 2 (LLaVA-RLHF's reward model).
+
+    (pairs,) rewards in and values out. LLaVA-RLHF centres the batch's mean sum; per pair it does not depend on the
+    batch.
+    """
+    from torch.nn.functional import logsigmoid
+
+    return -logsigmoid(chosen - rejected) + centering * (chosen + rejected).abs() / 2
+
+
+def advantages(rewards: "Tensor", values: "Tensor", gamma: float, lam: float) -> "tuple[Tensor, Tensor]":
+    """Generalised advantage estimation (Schulman et al. 2016, Eq. 16) of one response; the value after it is 0.
+
+    (tokens,) rewards and values in; advantages and returns, (tokens,), out. With gamma = lam = 1 the return is the
+    reward to go.
+    """
+    import torch
+
+    found, last = [], torch.zeros(())
+    for at in reversed(range(len(rewards))):
+        after = values[at + 1] if at + 1 < len(values) else torch.zeros(())
+        last = rewards[at] + gamma * after - values[at] + gamma * lam * last
+        found.append(last)
+    advantage = torch.stack(found[::-1])
+    return advantage, advantage + values
+
+
+def whiten(values: "Tensor") -> "Tensor":
+    """Mean 0 and standard deviation 1 over all of (n,) values; zeros where they are all equal."""
+    return (values - values.mean()) / (values.std(correction=0) + 1e-8)
+
+
+def clipped_policy(ratio: "Tensor", advantage: "Tensor", epsilon: float) -> "Tensor":
+    """PPO's clipped surrogate as a loss, (N,) (Schulman et al. 2017, Eq. 7): no gradient beyond the clip's good side."""
+    import torch
+
+    return torch.max(-ratio * advantage, -ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
+
+
+def clipped_value(value: "Tensor", old: "Tensor", target: "Tensor", epsilon: float) -> "Tensor":
+    """Half the larger squared error of the value and of the value held within `epsilon` of the old one, (N,)."""
+    import torch
+
+    held = old + (value - old).clamp(-epsilon, epsilon)
+    return 0.5 * torch.max((value - target) ** 2, (held - target) ** 2)
+
+
+def kl_k1(policy: "Tensor", reference: "Tensor") -> "Tensor":
+    """log(policy / reference) of sampled tokens: unbiased for KL(policy | reference), of either sign."""
+    return policy - reference
+
+
+def kl_k3(policy: "Tensor", reference: "Tensor") -> "Tensor":
+    """Schulman's third estimator of KL(policy | reference) from sampled tokens: unbiased and never negative."""
+    difference = reference - policy
+    return difference.exp() - 1 - difference

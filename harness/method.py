@@ -35,11 +35,12 @@ class Lesson:
     """What one round trains and what its loss reads.
 
     columns: figures of the policy's forward pass, as `harness.logps.Policy.measure` names them, and "value" (the
-    critic's, (N,); with `shared_trunk` a head on the policy) or "reward" (the reward model's, (branches,)). reference: whether the loss reads the same figures of
-    the reference, as `LogProbs.reference` and as columns "reference/<name>". unit: what the loss has one value per.
-    continues: trained roles go on as adapters and the reference stays the base; otherwise a round starts from the last
-    round's policy, which is its reference. part: this round's share of the examples, every part[1]-th from part[0] on.
-    training: fields of `harness.config.Training` that the method sets for this round.
+    critic's, (N,); with `shared_trunk` a head on the policy) or "reward" (the reward model's, (branches,)). reference:
+    whether the loss reads the same figures of the reference, as `LogProbs.reference` and as columns "reference/<name>".
+    unit: what the loss has one value per. continues: trained roles go on as adapters and the reference stays the base;
+    otherwise a round starts from the last round's policy, which is its reference. part: this round's share of the
+    examples, every part[1]-th from part[0] on. training: fields of `harness.config.Training` that the method sets for
+    this round.
     """
 
     trains: tuple[Role, ...] = (Role.POLICY,)
@@ -82,7 +83,7 @@ class Round(Protocol):
     def candidates(
         self, prompts: Sequence[Prompt], count: int, penalty: float, stop: str, max_new_tokens: int
     ) -> list[list[Response]]:
-        """`count` diverse continuations of each prompt up to and with `stop`, with their log-probs, in a fixed order."""
+        """`count` diverse continuations of each prompt, up to and with `stop`, with their log-probs; the first is greedy."""
         ...
 
     def similarity(self, pairs: Sequence[tuple[Image, str]]) -> list[float]:

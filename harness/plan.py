@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.config import MethodSpec, Testbed, Training, first_error
-from harness.method import Baseline, Method, Role
+from harness.method import Baseline, Lesson, Method, Role, realised
 from harness.model import revision
 from harness.store import Stage, source_digest
 from harness.types import UsageError
@@ -24,14 +24,14 @@ from harness.types import UsageError
 HERE = Path(__file__).parent
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
 MODEL_CODE = ("model.py", "pixels.py", "template.py", "images.py")
-TREE_CODE = ("tree.py", "logps.py", "reference.py", "batches.py", *MODEL_CODE)
+TREE_CODE = ("tree.py", "logps.py", "roles.py", "reference.py", "batches.py", *MODEL_CODE)
 WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
 # Which source files decide what a kind of stage holds, beside the plugin's own; relative to this file.
 CODE = {
     "data": (*WORLD_CODE, "mini/glyphs.py", "mini/draw.py", "mini/sources.py", "mini/benchsets.py", "mini/opensets.py"),
     "split": ("split.py", "images.py", "data/*.py"),
     "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
-    "build": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
+    "build": ("sampler.py", "kvcache.py", "rounds.py", "clip.py", *TREE_CODE),
     "reference": TREE_CODE,
     "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
@@ -126,10 +126,10 @@ def listing(folder: Path) -> str:
 class Planner:
     """Builds the steps of one request; every method of it makes or finds one step."""
 
-    def __init__(self, request: Request, testbed: Testbed, cached_reference: bool) -> None:
+    def __init__(self, request: Request, testbed: Testbed, reference: str) -> None:
         self.request = request
         self.testbed = testbed
-        self.cached_reference = cached_reference
+        self.reference = reference
         self.steps: dict[str, Step] = {}
         self.models = {folder: revision(Path(folder)) for folder in testbed.models}
 
@@ -195,22 +195,25 @@ class Planner:
         who = {"method": spec.stem, "options": pathless(spec), "source": source, "seed": seed}
         base: dict[str, Any] = {"model": self.models[self.model(seed)]}
         split, made = self.split(seed), list[Step]()
-        policy: dict[str, Step] = {}
+        roles: dict[str, Step] = {}  # role -> the step that trained it last
         for number in range(method.rounds):
-            tag = f"{spec.id} seed {seed}" + (f" round {number + 1}" if method.rounds > 1 else "")
+            lesson, tag = method.lesson(number), f"{spec.id} seed {seed}"
+            tag += f" round {number + 1}" if method.rounds > 1 else ""
+            policy = {} if lesson.continues else {role: step for role, step in roles.items() if role == Role.POLICY}
             built = {**who, **base, "round": number, "response_tokens": self.testbed.response_tokens}
             built["writer"] = self.asked(self.testbed.writer) if method.needs_writer else ""
-            build = self.step("build", f"build {tag}", built, {"split": split, **policy}, after=after)
+            built["clip"] = revision(self.testbed.clip) if method.needs_clip else ""
+            build = self.step("build", f"build {tag}", built, {"split": split, **roles}, after=after)
             derived: dict[str, Step] = {}
-            tuned = training(spec, self.testbed)
-            if Role.REFERENCE in method.roles and self.cached_reference:
+            tuned = training(spec, self.testbed, lesson)
+            if realised(lesson, self.reference, tuned.lora is not None) == "cached":
+                known = {**base, "dtype": tuned.dtype, "columns": list(lesson.columns)}
                 reads = {"build": build, **policy}
-                known = {**base, "dtype": tuned.dtype}
                 derived["reference"] = self.step("reference", f"reference log-probs {tag}", known, reads)
             identity = {**who, **base, "round": number, "training": tuned.model_dump()}
-            train = self.step("train", f"train {tag}", identity, {"build": build, **policy}, derived)
+            train = self.step("train", f"train {tag}", identity, {"build": build, **roles}, derived)
             made += [build, *derived.values(), train]
-            policy = {"policy": train}
+            roles |= {str(role): train for role in lesson.trains}
         return tuple(made)
 
     def cell(self, row: str, label: str, seed: int, name: str, policy: Step | None, blank: bool = False) -> Cell:
@@ -263,18 +266,20 @@ def resolve(spec: MethodSpec) -> Method:
     return made
 
 
-def training(spec: MethodSpec, testbed: Testbed) -> Training:
-    """The testbed's training arguments, the method's own, the user's; later ones win."""
-    merged = testbed.training.model_dump() | testbed.methods.get(spec.stem, {}) | spec.training
+def training(spec: MethodSpec, testbed: Testbed, lesson: Lesson) -> Training:
+    """The testbed's training arguments, the row's, what the method sets for this round; later ones win."""
     try:
-        return Training.model_validate(merged)
+        made = Training.model_validate(testbed.training.model_dump() | spec.training | dict(lesson.training))
     except ValidationError as error:
         raise UsageError(f"{spec.id}.{first_error(error)}") from None
+    if made.lora is None and (lesson.continues or {Role.REWARD, Role.CRITIC} & {*lesson.trains}):
+        raise UsageError(f'{spec.id} keeps its roles as adapters; set them, e.g. --set {spec.id}.lora="{{r: 16}}".')
+    return made
 
 
-def plan(request: Request, testbed: Testbed, cached_reference: bool = True) -> Plan:
-    """The plan of a request that passed `check`. `cached_reference=False`: references are computed while training."""
-    planner = Planner(request, testbed, cached_reference)
+def plan(request: Request, testbed: Testbed, reference: str = "cached") -> Plan:
+    """The plan of a request that passed `check`. `reference`: how references are had (`Runtime.reference`)."""
+    planner = Planner(request, testbed, reference)
     seeds = range(request.first_seed, request.first_seed + request.seeds)
     trained: dict[tuple[str, int], tuple[Step, ...]] = {}
     for seed in seeds:
@@ -316,7 +321,8 @@ def check(request: Request, testbed: Testbed) -> None:
     seen: set[str] = set()
     for spec in request.methods:
         method = resolve(spec)
-        training(spec, testbed)
+        for number in range(method.rounds):
+            training(spec, testbed, method.lesson(number))
         if spec.id in seen:
             raise UsageError(f"the method {spec.id} is named twice; name it once, or give the rows different options.")
         seen.add(spec.id)
@@ -347,6 +353,11 @@ def absent(request: Request, testbed: Testbed) -> Iterator[str]:
             if not (root / "benchmarks" / name).is_dir():
                 layout = plugins.plugin("benchmarks", name, Benchmark).layout
                 yield f"benchmark: {root / 'benchmarks' / name} is not there; {layout}"
+    if any(resolve(spec).needs_clip for spec in request.methods) and not (Path(testbed.clip) / "config.json").is_file():
+        yield (
+            f"clip: no CLIP model folder at {testbed.clip or '(testbed.clip)'}; fetch one with "
+            "`hf download openai/clip-vit-large-patch14-336 --local-dir` that folder"
+        )
     who = {"judge": any(plugins.plugin("benchmarks", name, Benchmark).judged for name in request.benchmarks)}
     who["writer"] = any(resolve(spec).needs_writer for spec in request.methods)
     for role, needed in who.items():

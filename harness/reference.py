@@ -90,7 +90,7 @@ class Reference:
     def __init__(self, path: str | Path) -> None:
         """Holds every value in memory: 4 bytes per supervised token and column."""
         with safe_open(path, "pt") as file:
-            self._values: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys() if name != "offsets"}
+            self._values: dict[str, Tensor] = {name: file.get_tensor(name) for name in set(file.keys()) - {"offsets"}}
             offsets = file.get_tensor("offsets").tolist()
             ids = json.loads(file.metadata()["ids"])
         self._spans = dict(zip(ids, pairwise(offsets), strict=True))

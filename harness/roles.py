@@ -53,15 +53,16 @@ class Roles(nn.Module):
 
     def seen_by(self, role: Role, batch: Batch) -> Tensor:
         """(B*L, width) states under the role's adapter; the backbone's own where there are no adapters."""
-        adapters = getattr(self.policy.model, "peft_config", {})
-        if len(adapters) > 1:
+        model: Any = self.policy.model
+        if len(getattr(model, "peft_config", ())) > 1:
             with self.learning():
-                self.policy.model.set_adapter(str(role))
+                model.set_adapter(str(role))
         return self.policy.hidden(batch)
 
     def without_adapters(self, batch: Batch) -> tuple[nn.Module, Tensor]:
         """Head and (B*L, width) states of the backbone itself: the reference while adapters learn."""
-        with torch.no_grad(), self.learning(), self.policy.model.disable_adapter():  # type: ignore[operator]
+        model: Any = self.policy.model
+        with torch.no_grad(), self.learning(), model.disable_adapter():
             return self.policy.llava.lm_head, self.policy.hidden(batch)
 
     @contextmanager
@@ -88,7 +89,12 @@ class Roles(nn.Module):
 
 
 def assemble(
-    model: Any, lora: Lora | None, seed: int, lesson: Lesson, folders: Mapping[Role, Path], active: Collection[Role] = ()
+    model: Any,
+    lora: Lora | None,
+    seed: int,
+    lesson: Lesson,
+    folders: Mapping[Role, Path],
+    active: Collection[Role] = (),
 ) -> Roles:
     """The roles a lesson trains and those in `active`, each as its folder has it or new; only the trained ones learn.
 

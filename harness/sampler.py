@@ -5,6 +5,7 @@ stream of its own per prompt id, so a response does not depend on which other pr
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +17,35 @@ from harness.model import Loaded, kept
 from harness.profile import Tick
 from harness.template import encode, prompt_text
 from harness.tree import refuse_reserved
-from harness.types import HarnessError, Prompt, Response
+from harness.types import HarnessError, Image, Prompt, Response
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Sampling(Fixed):
-    """How responses are drawn; greedy at temperature 0, where `top_p` and `seed` mean nothing."""
+    """How responses are drawn; greedy at temperature 0, where `top_p` means nothing.
+
+    With `noise_step`, images are seen after so many steps of diffusion (`harness.pixels.diffuse`).
+    """
 
     max_new_tokens: int = Field(gt=0)
     temperature: float = Field(0.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
+    noise_step: int = Field(0, ge=0, lt=1000)
     seed: int = 0
+
+
+class Search(Fixed):
+    """Diverse beam search with one beam per group (Vijayakumar et al. 2018): `count` greedy continuations side by side,
+    each of which pays `penalty` nats for a token that an earlier one takes at the same step. One ends with the token
+    `stop` (a sentence's full stop) or the end token.
+    """
+
+    count: int = Field(gt=0)
+    penalty: float = Field(ge=0)
+    stop: str
+    max_new_tokens: int = Field(gt=0)
 
 
 Row = tuple[tuple[int, ...], Prompt]  # a prompt's tokens and the prompt
@@ -41,10 +58,11 @@ def respond(
     batch_size: int,
     tick: Tick,
     blank: bool = False,
+    keep_ids: bool = False,
 ) -> list[Response]:
     """One response per prompt, in order. `blank` shows a picture of nothing instead of each image.
 
-    Equal prompts (image and text) are answered once at temperature 0.
+    Equal prompts (image and text) are answered once at temperature 0. `keep_ids` fills `Response.ids`.
     """
     import torch
 
@@ -59,24 +77,81 @@ def respond(
         asked.setdefault(key, (ids, prompt))
         same.append(key)
     answers: dict[object, list[int]] = {}
+    eyes, end = _eyes(loaded, sampling, blank), loaded.tokenizer.eos_token_id
     for keys in _batches(asked, batch_size):
-        answers |= zip(keys, _generate(loaded, [asked[key] for key in keys], sampling, blank), strict=True)
+        rows = [asked[key] for key in keys]
+        draw = [] if greedy else [_draw([prompt.id for _, prompt in rows], sampling)]
+        answers |= zip(keys, _generate(loaded, rows, eyes, sampling.max_new_tokens, (end,), draw), strict=True)
         tick(len(answers), len(asked))
-    said = {key: loaded.tokenizer.decode(new, skip_special_tokens=True).strip() for key, new in answers.items()}
-    return [
-        Response(prompt.id, said[key], len(answers[key]), len(asked[key][0]))
-        for prompt, key in zip(prompts, same, strict=True)
-    ]
+    said = {key: _text(loaded, new) for key, new in answers.items()}
+
+    def response(prompt: Prompt, key: object) -> Response:
+        new = answers[key]
+        ended = new[-1:] == [end]
+        ids = tuple(new) if keep_ids else ()
+        return Response(prompt.id, said[key], len(new) - ended, len(asked[key][0]), ids, ended)
+
+    return [response(prompt, key) for prompt, key in zip(prompts, same, strict=True)]
+
+
+def candidates(
+    folder: str | Path, prompts: Sequence[Prompt], search: Search, batch_size: int, tick: Tick
+) -> list[list[Response]]:
+    """`search.count` continuations of each prompt, the first one greedy; `Response.logp` is without the penalty."""
+    import torch
+
+    torch.set_num_threads(1)
+    loaded = kept(folder)
+    stop, end = loaded.tokenizer.convert_tokens_to_ids(search.stop), loaded.tokenizer.eos_token_id
+    if stop is None or stop == loaded.tokenizer.unk_token_id:
+        raise HarnessError(f"the stop {search.stop!r} is no token of {folder}; name one that is.")
+    asked: dict[object, Row] = {prompt.id: (_ids(prompt, loaded), prompt) for prompt in prompts}
+    if len(asked) != len(prompts):
+        raise ValueError("two prompts have the same id")
+    eyes, found = _eyes(loaded, None, False), dict[object, list[Response]]()
+    for keys in _batches(asked, max(1, batch_size // search.count)):
+        rows = [asked[key] for key in keys for _ in range(search.count)]
+        draw = _Diverse(search, (stop, end))
+        made = _generate(loaded, rows, eyes, search.max_new_tokens, (stop, end), [draw])
+        for at, ((ids, prompt), new) in enumerate(zip(rows, made, strict=True)):
+            ended = new[-1:] == [end]
+            logp = math.fsum(step[at] for step in draw.logps[: len(new)])
+            said = Response(prompt.id, _text(loaded, new), len(new) - ended, len(ids), (), ended, logp)
+            found.setdefault(prompt.id, []).append(said)
+        tick(len(found), len(asked))
+    return [found[prompt.id] for prompt in prompts]
+
+
+def _text(loaded: Loaded, new: Sequence[int]) -> str:
+    text: str = loaded.tokenizer.decode(new, skip_special_tokens=True)
+    return text.strip()
+
+
+def _eyes(loaded: Loaded, sampling: Sampling | None, blank: bool) -> Callable[[Image], "Tensor"]:
+    """What the model sees of an image, (3, H, W): itself, nothing, or itself under noise of its own."""
+    from harness.pixels import diffuse
+
+    if blank:
+        return lambda image: loaded.pixels.blank()
+    if sampling is None or not sampling.noise_step:
+        return loaded.pixels
+    step, seed = sampling.noise_step, sampling.seed
+    return lambda image: diffuse(loaded.pixels(image), step, _seed(f"{seed}\0{image.sha256}"))
+
+
+def _seed(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
 def _ids(prompt: Prompt, loaded: Loaded) -> tuple[int, ...]:
     """A prompt's tokens, image tokens included."""
     said = [part for turn in prompt.history for part in (turn.question, turn.answer)]
     try:
-        refuse_reserved([*said, prompt.question], loaded.tokenizer)
+        refuse_reserved([*said, prompt.question, prompt.begun], loaded.tokenizer)
     except ValueError as error:
         raise HarnessError(f"prompt {prompt.id}: {error}.") from None
-    text = prompt_text(prompt.question, prompt.history, prompt.image is not None, loaded.tokenizer.eos_token)
+    end = loaded.tokenizer.eos_token
+    text = prompt_text(prompt.question, prompt.history, prompt.image is not None, end, prompt.begun)
     return encode(loaded.tokenizer, [(text, False)], loaded.image_tokens).ids
 
 
@@ -91,8 +166,15 @@ def _batches(asked: Mapping[object, Row], size: int) -> Iterator[list[object]]:
         yield from (group[at : at + size] for at in range(0, len(group), size))
 
 
-def _generate(loaded: Loaded, rows: Sequence[Row], sampling: Sampling, blank: bool) -> list[list[int]]:
-    """New tokens of each row, the end token excluded.
+def _generate(
+    loaded: Loaded,
+    rows: Sequence[Row],
+    eyes: Callable[[Image], "Tensor"],
+    max_new_tokens: int,
+    ends: Sequence[int],
+    draw: Sequence[Callable[["Tensor", "Tensor"], "Tensor"]],
+) -> list[list[int]]:
+    """New tokens of each row up to and with the first of `ends`; greedy unless `draw` leaves one token at each step.
 
     Rows start with what they share with others on their image, which is computed once; then come padding and the rest,
     so that all rows end together.
@@ -100,11 +182,10 @@ def _generate(loaded: Loaded, rows: Sequence[Row], sampling: Sampling, blank: bo
     import torch
     from transformers import GenerationConfig
 
-    pad, end, device = loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id, loaded.model.device
+    pad, device = loaded.tokenizer.pad_token_id, loaded.model.device
     length = max(len(ids) for ids, _ in rows)
-    own = [_draw([prompt.id for _, prompt in rows], sampling, length)] if sampling.temperature else []
     with torch.inference_mode():
-        cut, cache = _prefix(loaded, rows, blank)
+        cut, cache = _prefix(loaded, rows, eyes)
         gaps = [length - len(ids) for ids, _ in rows]
         padded = [[*ids[:cut], *[pad] * gap, *ids[cut:]] for (ids, _), gap in zip(rows, gaps, strict=True)]
         mask = [[1] * cut + [0] * gap + [1] * (length - cut - gap) for gap in gaps]
@@ -113,15 +194,16 @@ def _generate(loaded: Loaded, rows: Sequence[Row], sampling: Sampling, blank: bo
             attention_mask=torch.tensor(mask, device=device),
             past_key_values=cache,
             generation_config=GenerationConfig(
-                max_new_tokens=sampling.max_new_tokens, do_sample=False, pad_token_id=pad, eos_token_id=end
+                max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad, eos_token_id=list(ends)
             ),
-            logits_processor=own,
+            logits_processor=[(lambda ids, scores, one=one: one(ids[:, length:], scores)) for one in draw],
         )
-    new = made[:, length:].tolist()
-    return [row[: row.index(end)] if end in row else row for row in new]
+    new: list[list[int]] = made[:, length:].tolist()
+    stops = (next((at + 1 for at, token in enumerate(row) if token in ends), len(row)) for row in new)
+    return [row[:stop] for row, stop in zip(new, stops, strict=True)]
 
 
-def _prefix(loaded: Loaded, rows: Sequence[Row], blank: bool) -> tuple[int, Any]:
+def _prefix(loaded: Loaded, rows: Sequence[Row], eyes: Callable[[Image], "Tensor"]) -> tuple[int, Any]:
     """How many leading tokens rows on one image share (to the image's end), and their keys and values per row."""
     import torch
 
@@ -133,8 +215,8 @@ def _prefix(loaded: Loaded, rows: Sequence[Row], blank: bool) -> tuple[int, Any]
         return 0, cache
     ids = rows[0][0]
     cut = len(ids) - ids[::-1].index(loaded.model.config.image_token_id)
-    seen = {("" if blank else image.sha256): image for image in images}
-    pixels = torch.stack([loaded.pixels.blank() if blank else loaded.pixels(image) for image in seen.values()])
+    seen = {image.sha256: image for image in images}
+    pixels = torch.stack([eyes(image) for image in seen.values()])
     loaded.model(
         input_ids=torch.tensor([ids[:cut]] * len(seen), device=loaded.model.device),
         pixel_values=pixels.to(loaded.model.device, loaded.model.dtype),
@@ -143,22 +225,22 @@ def _prefix(loaded: Loaded, rows: Sequence[Row], blank: bool) -> tuple[int, Any]
         logits_to_keep=1,
     )
     places = {name: place for place, name in enumerate(seen)}
-    owner = torch.tensor([places["" if blank else image.sha256] for image in images], device=loaded.model.device)
+    owner = torch.tensor([places[image.sha256] for image in images], device=loaded.model.device)
     cache.batch_select_indices(owner)
     return cut, cache
 
 
-def _draw(ids: Sequence[str], sampling: Sampling, start: int) -> Callable[["Tensor", "Tensor"], "Tensor"]:
-    """A logits processor that leaves one token: drawn with a number of the prompt's own stream, per step."""
+def _draw(ids: Sequence[str], sampling: Sampling) -> Callable[["Tensor", "Tensor"], "Tensor"]:
+    """A logits processor that leaves one token: drawn with a number of the prompt's own stream, per new token."""
     import torch
 
     uniform = torch.stack([_stream(sampling, name) for name in ids])  # (B, max_new_tokens) float64 in [0, 1)
 
-    def draw(input_ids: "Tensor", scores: "Tensor") -> "Tensor":
+    def draw(new: "Tensor", scores: "Tensor") -> "Tensor":
         odds, order = (scores.double() / sampling.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
         below = odds.cumsum(-1) - odds
         kept = odds * (below < sampling.top_p)
-        at = uniform[:, input_ids.shape[1] - start, None].to(scores.device) * kept.sum(-1, keepdim=True)
+        at = uniform[:, new.shape[1], None].to(scores.device) * kept.sum(-1, keepdim=True)
         place = ((kept.cumsum(-1) <= at) & (kept > 0)).sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)
         return torch.full_like(scores, -torch.inf).scatter(-1, order.gather(-1, place), 0.0)
 
@@ -168,6 +250,28 @@ def _draw(ids: Sequence[str], sampling: Sampling, start: int) -> Callable[["Tens
 def _stream(sampling: Sampling, name: str) -> "Tensor":
     import torch
 
-    seed = hashlib.sha256(f"{sampling.seed}\0{name}".encode()).digest()[:8]
-    generator = torch.Generator().manual_seed(int.from_bytes(seed, "big") >> 1)
+    generator = torch.Generator().manual_seed(_seed(f"{sampling.seed}\0{name}"))
     return torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64)
+
+
+class _Diverse:
+    """A logits processor that leaves one token: see `Search`. `logps`: per new token, the log-prob in each row."""
+
+    def __init__(self, search: Search, ends: Sequence[int]) -> None:
+        self.search, self.ends = search, ends
+        self.logps: list[list[float]] = []
+
+    def __call__(self, new: "Tensor", scores: "Tensor") -> "Tensor":
+        import torch
+
+        count = self.search.count
+        logs = scores.float().log_softmax(-1).view(-1, count, scores.shape[-1])
+        over = torch.isin(new, torch.tensor(self.ends, device=new.device)).any(-1).view(-1, count)
+        taken, chosen = torch.zeros_like(logs[:, 0]), []
+        for group in range(count):
+            choice = (logs[:, group] - self.search.penalty * taken).argmax(-1, keepdim=True)
+            taken.scatter_add_(1, choice, (~over[:, group, None]).to(taken.dtype))
+            chosen.append(choice)
+        choices = torch.stack(chosen, 1).view(-1, 1)
+        self.logps.append(logs.view(-1, logs.shape[-1]).gather(-1, choices)[:, 0].tolist())
+        return torch.full_like(scores, -torch.inf).scatter(-1, choices, 0.0)

@@ -1,6 +1,5 @@
 """Runs a plan, one function per kind of stage. GPU work ends at `generate`; `score` and `report` are cheap."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,18 +11,18 @@ from harness import plugins
 from harness.benchmark import Benchmark, Unit
 from harness.config import MethodSpec, Runtime, Testbed, Training
 from harness.images import StoreImages, resolve
-from harness.judge import Ask, Judge, Writer
-from harness.method import Method
-from harness.plan import Request, Step, code, pathless
+from harness.judge import Judge
+from harness.method import Method, Role
+from harness.plan import Request, Step, pathless
 from harness.plan import resolve as resolve_method
 from harness.profile import Tick
-from harness.split import EXAMPLES, LOCK, Load, check_lock, split, write_split
+from harness.rounds import NoWriter, OwnRound
+from harness.split import EXAMPLES, LOCK, MALFORMED_LIMIT, Load, check_lock, split, write_split
 from harness.store import Stage, Store
 from harness.types import (
     Dropped,
     Example,
     HarnessError,
-    Image,
     Item,
     Prompt,
     Record,
@@ -76,8 +75,10 @@ class Worker:
 
     def model(self, step: Step) -> Path:
         """The policy a step starts from: the last round's checkpoint, or the base model it names."""
-        if "policy" in step.reads:
-            return self.folder(step, "policy") / "checkpoint"
+        return self.folder(step, "policy") / "checkpoint" if "policy" in step.reads else self.base(step)
+
+    def base(self, step: Step) -> Path:
+        """The base model a step names."""
         from harness.model import revision
 
         wanted = step.stage.identity["model"]
@@ -128,22 +129,38 @@ class Worker:
         check_lock(self.folder(step, "split") / LOCK, locked)
         examples = [replace(e, image=resolve(e.image, self.store.root) if e.image else None) for e in locked]
         writer = self.oracle(step.reads["split"]) if method.needs_writer else NoWriter()
-        round = OwnRound(what["round"], what["seed"], writer, self, step, tick)
-        made = [trainable(record, self.model(step)) for record in method.build(examples, round)]
+        lesson = method.lesson(what["round"])
+        examples = examples[lesson.part[0] :: lesson.part[1]]
+        round = OwnRound(
+            number=what["round"],
+            seed=what["seed"],
+            asked=writer,
+            step=step,
+            store=self.store,
+            testbed=self.testbed,
+            runtime=self.runtime,
+            lesson=lesson,
+            policy=self.model(step),
+            base=self.base(step),
+            tick=tick,
+        )
+        built = list(method.build(examples, round))
+        made = [trainable(record, self.model(step)) for record in built]
+        refuse_malformed(built, made)
         if [record.id for record in made] != [example.id for example in examples]:
             raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")
         write_jsonl(out / "records.jsonl", (record for record in made if not isinstance(record, Dropped)))
         write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
         profile = {"examples": len(examples), "records": sum(not isinstance(r, Dropped) for r in made)}
-        (out / "profile.json").write_text(dumps(profile | {"writer_calls": round.writer_calls}), encoding="utf-8")
+        (out / "profile.json").write_text(dumps(profile | round.spent), encoding="utf-8")
 
     def reference(self, step: Step, out: Path, tick: Tick) -> None:
         """The reference's per-token log-probs of every record, once."""
         from harness.engine import reference_logps
 
         records = list(read_jsonl(Record, self.folder(step, "build") / "records.jsonl"))
-        file, dtype = out / "logps.safetensors", step.stage.identity["dtype"]
-        profile = reference_logps(self.model(step), records, self.runtime, file, tick, dtype)
+        file, what = out / "logps.safetensors", step.stage.identity
+        profile = reference_logps(self.model(step), records, self.runtime, file, tick, what["dtype"], what["columns"])
         (out / "profile.json").write_text(dumps(profile), encoding="utf-8")
 
     def train(self, step: Step, out: Path, tick: Tick) -> None:
@@ -152,12 +169,16 @@ class Worker:
 
         what = step.stage.identity
         reference = self.folder(step, "reference") / "logps.safetensors" if "reference" in step.derived else None
+        lesson = resolve_method(self.spec(step)).lesson(what["round"])
+        heirs = {role: self.store.path(step.reads[role]) / "adapters" / role for role in Role if role in step.reads}
         job = Job(
             method=self.spec(step).name,
             options=self.spec(step).options,
+            round=what["round"],
             records=str(self.folder(step, "build") / "records.jsonl"),
-            model=str(self.model(step)),
+            model=str(self.base(step) if lesson.continues else self.model(step)),
             reference=str(reference) if reference else None,
+            adapters={role: str(folder) for role, folder in heirs.items() if folder.is_dir()},
             training=Training.model_validate(what["training"]),
             runtime=self.runtime,
             seed=what["seed"],
@@ -222,7 +243,7 @@ class Worker:
         what = step.stage.identity
         outcomes = []
         for name, stage in step.reads.items():
-            row, seed, benchmark = name.split("/")
+            row, seed, benchmark = name.rsplit("/", 2)
             units, unscored = read_units(self.store.path(stage) / "units.json")
             outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key))
         benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in step.reads.values()}
@@ -243,6 +264,17 @@ def trainable(record: Record | Dropped, model: Path) -> Record | Dropped:
     except ValueError as error:
         return Dropped(record.id, str(error))
     return record
+
+
+def refuse_malformed(built: Sequence[Record | Dropped], made: Sequence[Record | Dropped]) -> None:
+    """Stop where more than 1 % of what a method built cannot be trained on; its own filters only count."""
+    bad = [after for before, after in zip(built, made, strict=True) if before is not after]
+    if len(bad) > MALFORMED_LIMIT * len(built) and len(built) >= 100:
+        first = bad[0]
+        raise HarnessError(
+            f"{len(bad)} of {len(built)} records are malformed, the first {first.id}"
+            f"{f': {first.reason}' if isinstance(first, Dropped) else ''}; mend the data or the method before training."
+        )
 
 
 def benchmark_of(what: Mapping[str, Any]) -> Benchmark:
@@ -267,61 +299,3 @@ def read_units(path: Path) -> tuple[list[Unit], int]:
     """What `write_units` wrote: the units, and the number of unscored items."""
     stored = json.loads(path.read_text(encoding="utf-8"))
     return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
-
-
-class NoWriter:
-    """Stands in where a method has not said that it needs a writer."""
-
-    name = "none"
-
-    def reply(self, ask: Ask) -> str | Unscored:
-        """Refuses, with the cure."""
-        raise HarnessError(f"a method asked its writer about {ask.id} without declaring needs_writer = True.")
-
-
-@dataclass
-class OwnRound:
-    """What a method is handed: own responses come from the store when another method asked for the same ones."""
-
-    number: int
-    seed: int
-    asked: Writer
-    worker: Worker
-    step: Step
-    tick: Tick
-    writer_calls: int = 0
-
-    @property
-    def name(self) -> str:
-        """The writer's name."""
-        return self.asked.name
-
-    @property
-    def writer(self) -> Writer:
-        """The testbed's writer; its calls are counted for the fairness card."""
-        return self
-
-    def reply(self, ask: Ask) -> str | Unscored:
-        """Ask the writer, and count."""
-        self.writer_calls += 1
-        return self.asked.reply(ask)
-
-    def respond(self, prompts: Sequence[Prompt], temperature: float = 0.0) -> list[Response]:
-        """The policy's own responses, computed once per comparison whoever asks."""
-        from harness.sampler import Sampling, respond
-
-        what = self.step.stage.identity
-        policy = self.step.reads["policy"].key if "policy" in self.step.reads else what["model"]
-        sampling = Sampling(max_new_tokens=what["response_tokens"], temperature=temperature, seed=self.seed)
-        asked = [dumps(replace(p, image=Image("", p.image.sha256) if p.image else None)) for p in prompts]
-        digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
-        identity = {"policy": policy, "prompts": digest, "sampling": sampling.model_dump(), "code": code("generate")}
-        stage = Stage("responses", identity)
-
-        def body(out: Path) -> None:
-            made = respond(
-                self.worker.model(self.step), prompts, sampling, self.worker.runtime.generate_batch_size, self.tick
-            )
-            write_jsonl(out / "responses.jsonl", made)
-
-        return list(read_jsonl(Response, self.worker.store.run(stage, body) / "responses.jsonl"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.compare import prepare
-from harness.config import MethodSpec, Runtime, Testbed
+from harness.config import Runtime, Testbed
 from harness.plan import Request
 from harness.schedule import Watcher, execute, pending
 from harness.stages import Bodies, benchmark_of, read_units
@@ -32,7 +32,7 @@ def choose(
 ) -> Chosen:
     """Train and score every method at every rate; resumable like any comparison."""
     specs = tuple(
-        MethodSpec(name=spec.name, training={"learning_rate": rate}, row=f"{spec.stem}@{rate:g}")
+        spec.model_copy(update={"training": spec.training | {"learning_rate": rate}, "row": f"{spec.stem}@{rate:g}"})
         for spec in request.methods
         for rate in rates
     )

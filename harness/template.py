@@ -38,7 +38,7 @@ def segments(turns: Sequence[Turn], has_image: bool, end: str) -> list[tuple[str
 
 
 def prompt_text(question: str, history: Sequence[Turn], has_image: bool, end: str, begun: str = "") -> str:
-    """The text a model continues: everything up to and with the last `ASSISTANT:`, and what is `begun` of the answer."""
+    """The text a model continues: everything up to and with the last `ASSISTANT:`, and the answer as far as `begun`."""
     pieces = segments([*history, Turn(question, "")], has_image, end)
     return "".join(text for text, _ in pieces[:-1]) + (f" {begun}" if begun else "")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import losses
-from harness.method import Loss, Method, Role, Round
+from harness.method import Loss, Method, Role, Round, Unit
 from harness.types import Dropped, Example, Pair, Prompt, Record
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Dpo(Method):
 
     label: ClassVar[str] = "GT-DPO"
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
-    unit: ClassVar[Literal["token", "record"]] = "record"
+    unit: ClassVar[Unit] = "record"
 
     beta: float = field(
         default=0.1, metadata={"help": "strength of the implicit KL", "source": "SIMA's and POVID's default"}
@@ -48,18 +48,4 @@ class Dpo(Method):
 
     def loss(self, logps: "LogProbs") -> Loss:
         """Eq. 6 on the sums of response log-probs; TRL's metric names."""
-        assert logps.reference is not None, "the engine gives every method with a reference role its log-probs"
-        chosen, rejected = logps.sequence(logps.policy).view(-1, 2).unbind(1)
-        ref_chosen, ref_rejected = logps.sequence(logps.reference).view(-1, 2).unbind(1)
-        values, reward_chosen, reward_rejected = losses.dpo(chosen, rejected, ref_chosen, ref_rejected, self.beta)
-        return Loss(
-            values,
-            {
-                "rewards/chosen": reward_chosen,
-                "rewards/rejected": reward_rejected,
-                "rewards/margins": reward_chosen - reward_rejected,
-                "rewards/accuracies": (reward_chosen > reward_rejected).float(),
-                "logps/chosen": chosen.detach(),
-                "logps/rejected": rejected.detach(),
-            },
-        )
+        return losses.paired(logps, self.beta)

@@ -1,11 +1,16 @@
-"""Continual SFT: token cross-entropy on the ground truth (nSFT paper, Eq. 2)."""
+"""Continual SFT: token cross-entropy on the ground truth (nSFT paper, Eq. 2).
+
+Every assistant turn is learnt. The mean is over the tokens of the optimiser step; LLaVA's trainer, like others of its
+time, averages means over micro-batches, which makes a loss depend on how the step was cut. With `kl`, a divergence
+from the reference is added per token (the paper's Table 7, which gives neither direction, weight nor reduction).
+"""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import losses
-from harness.method import Loss, Method, Round
+from harness.method import Lesson, Loss, Method, Round
 from harness.types import Conversation, Dropped, Example, Record
 
 if TYPE_CHECKING:
@@ -18,11 +23,26 @@ class Sft(Method):
 
     label: ClassVar[str] = "Cont. SFT"
 
+    kl: Literal["none", "forward", "reverse"] = field(
+        default="none",
+        metadata={
+            "help": "per-token divergence over the vocabulary: forward is KL(reference | policy)",
+            "source": "Table 7; direction not stated, forward is TDPO's",
+        },
+    )
+    kl_weight: float = field(default=0.1, metadata={"help": "weight of kl", "source": "not stated; TDPO's beta"})
+
+    def lesson(self, number: int) -> Lesson:
+        """The divergence is one more figure of the policy's forward pass."""
+        return Lesson(columns=("policy",) if self.kl == "none" else ("policy", f"kl_{self.kl}"))
+
     def build(self, examples: Iterable[Example], round: Round) -> Iterator[Record | Dropped]:
         """The example's own turns."""
         for example in examples:
             yield Conversation(example.id, example.image, (example.turns,))
 
     def loss(self, logps: "LogProbs") -> Loss:
-        """-log p per supervised token."""
-        return Loss(losses.sft(logps.policy), {})
+        """-log p per supervised token, and the weighted divergence."""
+        divergence = logps.columns.get(f"kl_{self.kl}")
+        metrics = {} if divergence is None else {"kl": divergence.detach()}
+        return Loss(losses.sft(logps.policy, divergence, self.kl_weight), metrics)

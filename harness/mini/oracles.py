@@ -119,6 +119,8 @@ class Oracle:
             return rate(seen, ask.facts["question"], ask.facts["reference"], ask.facts["response"])
         if ask.purpose == "nsft":
             return write(seen, ask)
+        if ask.purpose == "nsft_control":
+            return write_at_random(seen, ask)
         return Unscored(ask.id, f"the oracle has no rubric {ask.purpose!r}")
 
 
@@ -195,7 +197,8 @@ def write(seen: Scene, ask: Ask) -> str:
     levels = read_codebook(ask.facts.get("codebook", ""))
     limit = int(ask.facts.get("turns", 5))
     rng = random.Random(seed_of(f"oracle/{ask.id}"))
-    found = [error for error in errors(seen, ask.facts["ground_truth"], ask.facts["response"]) if error.type in levels]
+    found = errors(seen, ask.facts["ground_truth"], ask.facts["response"])
+    found = [error for error in found if error.type in levels or not levels]
     turns: dict[str, str] = {}
     for error in rng.sample(found, len(found)):
         _add(turns, correction(seen, error.fact, rng), limit)
@@ -206,9 +209,26 @@ def write(seen: Scene, ask: Ask) -> str:
     truth = ask_about.open_question(seen, thing, rng.choice(ask_about.kinds(seen, thing)))
     _add(turns, _pair(seen, truth, rng.choice(ask_about.alternatives(truth)), rng), limit)
     _add(turns, [ask_about.some_open(seen, rng)], limit)
-    listed = [{"level": levels[error.type], "type": error.type, "evidence": error.evidence} for error in found]
+    listed = [
+        {"level": levels.get(error.type, "instance"), "type": error.type, "evidence": error.evidence} for error in found
+    ]
     asked: list[dict[str, Any]] = [{"question": question, "answer": answer} for question, answer in turns.items()]
     return json.dumps({"errors": listed, "turns": asked})
+
+
+def write_at_random(seen: Scene, ask: Ask) -> str:
+    """As many turns as asked for, about anything that is true, yes and no in equal number: the control."""
+    rng, limit = random.Random(seed_of(f"control/{ask.id}")), int(ask.facts["turns"])
+    turns: dict[str, str] = {}
+    for _ in range(50 * limit):
+        draw = rng.random()
+        thing = rng.choice(seen.things)
+        truth = ask_about.open_question(seen, thing, rng.choice(ask_about.kinds(seen, thing)))
+        pair = _pair(seen, truth, rng.choice(ask_about.alternatives(truth)), rng)
+        made = [_present(seen, rng), _missing(seen, rng)] if draw < 0.35 else pair if draw < 0.7 else [truth]
+        _add(turns, made, limit)
+    asked: list[dict[str, Any]] = [{"question": question, "answer": answer} for question, answer in turns.items()]
+    return json.dumps({"errors": [], "turns": asked})
 
 
 def read_codebook(text: str) -> dict[str, str]:

@@ -100,8 +100,8 @@ def test_a_sampled_response_is_its_prompt_s_alone(folder: Path, pictures: list[I
 def test_draws_follow_the_distribution() -> None:
     """4,000 draws from odds .5 .3 .2: within four standard errors (.032); with top_p .6 the last is cut off."""
     scores = torch.tensor([[0.2, 0.5, 0.3]]).log().repeat(4000, 1)
-    ids, seen = [f"{n}" for n in range(4000)], torch.zeros(4000, 7, dtype=torch.long)
-    whole = harness.sampler._draw(ids, Sampling(max_new_tokens=1, temperature=1.0), 7)(seen, scores).argmax(-1)
+    ids, seen = [f"{n}" for n in range(4000)], torch.zeros(4000, 0, dtype=torch.long)
+    whole = harness.sampler._draw(ids, Sampling(max_new_tokens=1, temperature=1.0))(seen, scores).argmax(-1)
     share = Counter(whole.tolist())
     assert [share[n] / 4000 for n in range(3)] == pytest.approx([0.2, 0.5, 0.3], abs=0.032)
     nucleus = Sampling(max_new_tokens=1, temperature=1.0, top_p=0.6)

@@ -1,0 +1,86 @@
+"""The command line's words as a testbed, a request and how to run it."""
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed
+from harness.plan import ALL_BENCHMARKS, Request
+from harness.plugins import stem, unknown
+from harness.types import UsageError
+
+Model = TypeVar("Model", bound=Fixed)
+
+
+def request(
+    methods: str,
+    data: str,
+    images: str,
+    testbed_name: str,
+    seeds: int,
+    benchmarks: str,
+    examples: int | None,
+    limit: int | None,
+    sets: list[str] | None,
+    workers: int | None,
+) -> tuple[Testbed, Request, Runtime]:
+    """The command line as a testbed, a request and how to run it."""
+    rows = [row.strip() for row in methods.split(",") if row.strip()]
+    names = [row.partition(":")[0] for row in rows]
+    columns = tuple(name.strip() for name in benchmarks.split(",") if name.strip()) or ALL_BENCHMARKS
+    bed = read_testbed(testbed_name)
+    chosen = settings(sets or [], [*names, *columns, "training", "runtime"])
+    specs = tuple(method_spec(row, bed, chosen) for row in rows)
+    options = bed.benchmarks | {name: bed.benchmarks.get(name, {}) | chosen[name] for name in columns if name in chosen}
+    bed = validated(bed, {"benchmarks": options, "training": bed.training.model_dump() | chosen.get("training", {})})
+    cores = 1 if Path("/dev/nvidia0").exists() else min(os.cpu_count() or 1, 8)  # steps would share one GPU's memory
+    runtime = validated(Runtime(workers=workers or cores), chosen.get("runtime", {}))
+    asked = Request(specs, data, images, seeds, benchmarks=columns, examples=examples, limit=limit)
+    return bed, asked, runtime
+
+
+def settings(sets: list[str], known: list[str]) -> dict[str, dict[str, Any]]:
+    """Every --set NAME.FIELD=VALUE by name and field; the value is read as YAML."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in sets:
+        target, _, value = text.partition("=")
+        name, _, field = target.rpartition(".")
+        if not name or not field or not value:
+            raise UsageError(f'--set {text}: write NAME.FIELD=VALUE, e.g. "dpo.beta=0.5".')
+        if name not in known:
+            raise unknown("method, benchmark or part of this comparison", name, known)
+        parsed = yaml.safe_load(value)
+        found.setdefault(name, {})[field] = float(parsed) if _is_number(parsed) else parsed
+    return found
+
+
+def method_spec(row: str, bed: Testbed, chosen: dict[str, dict[str, Any]]) -> MethodSpec:
+    """A row of the comparison: a field of Training is a training argument, any other an option of the method.
+
+    "nsft:turns=random:max_turns=3" is a row of nsft with options of its own, which win over --set and the testbed.
+    """
+    name, *own = row.split(":")
+    given = settings([f"row.{text}" for text in own], ["row"]).get("row", {})
+    fields = bed.methods.get(stem(name), {}) | chosen.get(name, {}) | given
+    training = {field: value for field, value in fields.items() if field in Training.model_fields}
+    options = {field: value for field, value in fields.items() if field not in training}
+    return MethodSpec(name=name, options=options, training=training, row=row if own else "")
+
+
+def validated(model: Model, changes: dict[str, Any]) -> Model:
+    """The model with changed fields; a wrong one is a sentence."""
+    try:
+        return type(model).model_validate(model.model_dump() | changes)
+    except ValidationError as error:
+        raise UsageError(f"--set: {first_error(error)}") from None
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number that YAML 1.1 took for a string, like 1e-4."""
+    try:
+        return isinstance(value, str) and float(value) == float(value)
+    except ValueError:
+        return False

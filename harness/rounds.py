@@ -1,0 +1,147 @@
+"""What a method is handed to build one round's records: the policy's own responses and what can be said about them.
+
+What costs generation is kept in the store under what was asked, so that methods share it and a killed run goes on.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.config import Lora, Runtime, Testbed
+from harness.judge import Ask, Writer
+from harness.method import Lesson, Role
+from harness.plan import Step, code
+from harness.profile import Tick
+from harness.store import Stage, Store
+from harness.types import HarnessError, Image, Prompt, Record, Response, Unscored, dumps, read_jsonl, write_jsonl
+
+
+class NoWriter:
+    """Stands in where a method has not said that it needs a writer."""
+
+    name = "none"
+
+    def reply(self, ask: Ask) -> str | Unscored:
+        """Refuses, with the cure."""
+        raise HarnessError(f"a method asked its writer about {ask.id} without declaring needs_writer = True.")
+
+
+@dataclass
+class OwnRound:
+    """`harness.method.Round` of one build step. `policy` is the folder that responds, `base` that of the base model."""
+
+    number: int
+    seed: int
+    asked: Writer
+    step: Step
+    store: Store
+    testbed: Testbed
+    runtime: Runtime
+    lesson: Lesson
+    policy: Path
+    base: Path
+    tick: Tick
+    spent: dict[str, int] = field(default_factory=lambda: {"writer_calls": 0, "generated_tokens": 0})
+
+    @property
+    def name(self) -> str:
+        """The writer's name."""
+        return self.asked.name
+
+    @property
+    def writer(self) -> Writer:
+        """The testbed's writer; its calls are counted for the fairness card."""
+        return self
+
+    def reply(self, ask: Ask) -> str | Unscored:
+        """Ask the writer, and count."""
+        self.spent["writer_calls"] += 1
+        return self.asked.reply(ask)
+
+    def respond(
+        self, prompts: Sequence[Prompt], temperature: float = 0.0, top_p: float = 1.0, noise_step: int = 0
+    ) -> list[Response]:
+        """The policy's own responses, computed once per comparison whoever asks."""
+        from harness.sampler import Sampling, respond
+
+        sampling = Sampling(
+            max_new_tokens=self.step.stage.identity["response_tokens"],
+            temperature=temperature,
+            top_p=top_p,
+            noise_step=noise_step,
+            seed=self.seed,
+        )
+        size = self.runtime.generate_batch_size
+        return self.kept(
+            "responses",
+            prompts,
+            sampling.model_dump(),
+            lambda: respond(self.policy, prompts, sampling, size, self.tick, keep_ids=True),
+        )
+
+    def candidates(
+        self, prompts: Sequence[Prompt], count: int, penalty: float, stop: str, max_new_tokens: int
+    ) -> list[list[Response]]:
+        """Diverse continuations by the policy, computed once."""
+        from harness.sampler import Search, candidates
+
+        search = Search(count=count, penalty=penalty, stop=stop, max_new_tokens=max_new_tokens)
+        size = self.runtime.generate_batch_size
+
+        def made() -> list[Response]:
+            found = candidates(self.policy, prompts, search, size, self.tick)
+            return [response for each in found for response in each]
+
+        flat = self.kept("candidates", prompts, search.model_dump(), made)
+        return [flat[at : at + count] for at in range(0, len(flat), count)]
+
+    def kept(
+        self, kind: str, prompts: Sequence[Prompt], how: dict[str, Any], make: Callable[[], list[Response]]
+    ) -> list[Response]:
+        """What `make` gives, from the store where it was made before; its tokens are counted either way."""
+        what = self.step.stage.identity
+        policy = self.step.reads["policy"].key if "policy" in self.step.reads else what["model"]
+        asked = [dumps(replace(p, image=Image("", p.image.sha256) if p.image else None)) for p in prompts]
+        digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
+        stage = Stage(kind, {"policy": policy, "prompts": digest, "sampling": how, "code": code("generate")})
+        folder = self.store.run(stage, lambda out: _write(out, make()))
+        found: list[Response] = list(read_jsonl(Response, folder / "responses.jsonl"))
+        self.spent["generated_tokens"] += sum(response.tokens for response in found)
+        return found
+
+    def similarity(self, pairs: Sequence[tuple[Image, str]]) -> list[float]:
+        """Cosine of each image and text under the testbed's CLIP."""
+        from harness.clip import similarity
+
+        return similarity(Path(self.testbed.clip), pairs, self.runtime.generate_batch_size, self.tick)
+
+    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...]]:
+        """A role's figures for each record, without a gradient."""
+        import torch
+
+        from harness import reference
+        from harness.model import load
+        from harness.roles import HEADED, assemble
+
+        headed = role in HEADED
+        base = self.policy if role is Role.POLICY else self.base if headed or self.lesson.continues else self.policy
+        loaded = load(base, "bfloat16" if torch.cuda.is_available() else "float32", reference.device())
+        made = {r: self.step.reads[r] for r in (Role.POLICY, Role.CRITIC, Role.REWARD) if r in self.step.reads}
+        lora = (
+            next((Lora.model_validate(s.identity["training"]["lora"]) for s in made.values()), None) if headed else None
+        )
+        trunk = [Role.POLICY] if role is Role.CRITIC and self.lesson.shared_trunk else []
+        folders = {r: self.store.path(stage) / "adapters" / r for r, stage in made.items()}
+        lesson = replace(self.lesson, trains=(), shared_trunk=bool(trunk))
+        roles = assemble(loaded.model, lora, self.seed, lesson, folders, [role, *trunk])
+        column = {Role.REWARD: "reward", Role.CRITIC: "value"}.get(role, "policy")
+        size = self.runtime.per_device_train_batch_size
+        forest = reference.trees(records, loaded)
+        found = reference.figures(roles, loaded, forest, size, [column], self.tick)
+        return [tuple(found[tree.id][column].tolist()) for tree in forest]
+
+
+def _write(out: Path, responses: list[Response]) -> None:
+    write_jsonl(out / "responses.jsonl", responses)

@@ -1,0 +1,167 @@
+"""CSR: iterated DPO on responses the model searches itself, rewarded by likelihood and CLIP (Zhou et al. 2024,
+arXiv 2405.14622).
+
+Each round grows a tree of sentences per prompt: diverse beam search continues every kept node by one sentence, a few
+nodes go on, and every leaf is a response. The leaf with the best calibrated reward is chosen, the worst rejected. The
+next round starts from the trained policy, which is its reference.
+
+`reward=score` is the paper's: a sentence earns lambda * max(100 cos, 0) by CLIP and (1 - lambda) * its probability;
+nodes go on by the mean reward of their path, which is also a leaf's. `reward=rank` is what was
+shipped: siblings are ranked by both, a path costs the mean of its nodes' mixed ranks (root included, at 0), and nodes
+go on by likelihood alone. Other than the official code, candidates of all prompts are searched side by side.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from harness import losses
+from harness.method import Loss, Method, Role, Round, Unit
+from harness.types import Dropped, Example, Pair, Prompt, Record, Response
+
+if TYPE_CHECKING:
+    from harness.logps import LogProbs
+
+
+@dataclass(frozen=True)
+class Node:
+    """A sentence of a path: the text so far, the summed likelihood score, every sentence's reward, whether it ended."""
+
+    text: str = ""
+    likelihood: float = 0.0
+    rewards: tuple[float, ...] = ()
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Csr(Method):
+    """Best and worst leaf of a sentence tree; sigmoid DPO, whose reference moves each round."""
+
+    label: ClassVar[str] = "CSR"
+    roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
+    unit: ClassVar[Unit] = "record"
+    needs_clip: ClassVar[bool] = True
+
+    beta: float = field(default=0.1, metadata={"help": "strength of the implicit KL", "source": "official trainer"})
+    iterations: int = field(default=3, metadata={"help": "rounds of search and training", "source": "paper"})
+    beams: int = field(default=5, metadata={"help": "candidates per node", "source": "official script"})
+    penalty: float = field(default=3.0, metadata={"help": "diversity penalty, nats", "source": "official script"})
+    keep_best: int = field(default=1, metadata={"help": "best nodes of a level that go on", "source": "official code"})
+    keep_worst: int = field(
+        default=2, metadata={"help": "worst nodes of a level that go on", "source": "official code"}
+    )
+    max_depth: int = field(default=16, metadata={"help": "sentences at most", "source": "ours"})
+    max_characters: int = field(
+        default=1024,
+        metadata={"help": "a longer path goes no further", "source": "official code (there with the prompt)"},
+    )
+    sentence_tokens: int = field(default=70, metadata={"help": "tokens of a sentence", "source": "official code"})
+    reward: Literal["score", "rank"] = field(
+        default="score", metadata={"help": "rank: as_shipped", "source": "paper; official code"}
+    )
+    lam: float = field(default=0.9, metadata={"help": "weight of CLIP, lambda", "source": "official script"})
+
+    @property
+    def rounds(self) -> int:
+        """Search and training alternate."""
+        return self.iterations
+
+    def build(self, examples: Iterable[Example], round: Round) -> Iterator[Record | Dropped]:
+        """One pair per example whose tree has two different leaves."""
+        examples = list(examples)
+        leaves = self.search([example for example in examples if example.image], round)
+        for example in examples:
+            found = sorted(leaves.get(example.id, []), key=self.value)
+            if not example.image:
+                yield Dropped(example.id, "no image to compare a response with")
+            elif len({leaf.text for leaf in found}) < 2:
+                yield Dropped(example.id, "the tree has one leaf")
+            else:
+                yield Pair(example.id, example.image, example.turns[0].question, found[-1].text, found[0].text)
+
+    def search(self, examples: Sequence[Example], round: Round) -> dict[str, list[Node]]:
+        """Example id -> the leaves of its tree; one level of all trees at a time."""
+        growing = {example.id: [Node()] for example in examples}
+        leaves: dict[str, list[Node]] = {example.id: [] for example in examples}
+        for _ in range(self.max_depth):
+            tips = [(e, at, node) for e in examples for at, node in enumerate(growing[e.id])]
+            prompts = [Prompt(f"{e.id}@{at}", e.image, e.turns[0].question, (), node.text) for e, at, node in tips]
+            said = round.candidates(prompts, self.beams, self.penalty, ".", self.sentence_tokens)
+            clean = [distinct(node.text, responses) for (*_, node), responses in zip(tips, said, strict=True)]
+            asked = [(e.image, r.text) for (e, *_), kept in zip(tips, clean, strict=True) for r in kept if e.image]
+            close = iter(round.similarity(asked))
+            grown: dict[str, list[Node]] = {example.id: [] for example in examples}
+            for (example, _, node), kept in zip(tips, clean, strict=True):
+                children = self.children(node, kept, [next(close) for _ in kept])
+                leaves[example.id] += (
+                    [child for child in children if child.ended] if children else [node] * bool(node.text)
+                )
+                grown[example.id] += [child for child in children if not child.ended]
+            growing = {id: self.kept(nodes) for id, nodes in grown.items()}
+            if not any(growing.values()):
+                break
+        return {id: found + growing[id] for id, found in leaves.items()}
+
+    def children(self, node: Node, said: Sequence[Response], close: Sequence[float]) -> list[Node]:
+        """A node for each continuation; `close` are the cosines of image and sentence."""
+        scores = [response.logp / max(1, response.tokens) for response in said if response.logp is not None]
+        if self.reward == "rank":
+            ranks = zip(ranked(scores), ranked(close), strict=True)
+            rewards = [-(1 - self.lam) * likely - self.lam * seen for likely, seen in ranks]
+        else:
+            rewards = [
+                self.lam * max(100 * cosine, 0.0) + (1 - self.lam) * math.exp(response.logp or 0.0)
+                for response, cosine in zip(said, close, strict=True)
+            ]
+        made = []
+        for response, score, reward in zip(said, scores, rewards, strict=True):
+            text = f"{node.text} {response.text}".strip()
+            over = response.ended or len(text) >= self.max_characters
+            made.append(Node(text, node.likelihood + score, (*node.rewards, reward), over))
+        return made
+
+    def kept(self, nodes: Sequence[Node]) -> list[Node]:
+        """The best and the worst of a level, by reward (paper) or by likelihood (as shipped)."""
+        if self.reward == "rank":
+            order = sorted(nodes, key=lambda node: node.likelihood, reverse=True)
+        else:
+            order = sorted(nodes, key=self.value, reverse=True)
+        worst = max(len(order) - self.keep_worst, self.keep_best)
+        return [*order[: self.keep_best], *order[worst:]]
+
+    def value(self, leaf: Node) -> float:
+        """A path's reward; with rank the negated cost, whose mean counts the root."""
+        return sum(leaf.rewards) / (len(leaf.rewards) + (self.reward == "rank")) if leaf.rewards else -math.inf
+
+    def loss(self, logps: "LogProbs") -> Loss:
+        """Eq. 6 of the nSFT paper on sums of response log-probs."""
+        return losses.paired(logps, self.beta)
+
+
+def ranked(values: Sequence[float]) -> list[float]:
+    """Each value's place from 1/n (the largest) to 1; equal values keep their order."""
+    order = sorted(range(len(values)), key=lambda at: -values[at])
+    return [(order.index(at) + 1) / len(values) for at in range(len(values))]
+
+
+def distinct(before: str, said: Sequence[Response]) -> list[Response]:
+    """The continuations worth a node: the official filters, and none twice.
+
+    Dropped are texts under four characters, with more than five line breaks, with letters or signs from outside Latin
+    script, or already on the path.
+    """
+    found: dict[str, Response] = {}
+    for response in said:
+        text = response.text
+        if len(text) >= 4 and text.count("\n") <= 5 and not foreign(text) and text not in before:
+            found.setdefault(text, response)
+    return list(found.values())
+
+
+def foreign(text: str) -> bool:
+    """Whether a text holds letters of another script (Chinese, Cyrillic) or pictures (emoji)."""
+    letters = re.findall(r"[^\x00-\u024f]", text)
+    return any(unicodedata.category(letter) in ("Lo", "Lu", "Ll", "Lm", "So") for letter in letters)

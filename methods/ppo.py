@@ -1,0 +1,180 @@
+"""PPO with a reward model, as LLaVA-RLHF does it (Sun et al. 2023, arXiv 2309.14525).
+
+Round 1 trains the reward model: an adapter with a scalar head on the same backbone, by Bradley-Terry on pairs from the
+same split (ground truth preferred to an own sampled response; LLaVA-RLHF has human preferences). Every later round
+samples responses to its share of the prompts, shapes rewards (score at the end, minus kl_coef times the log-ratio to
+the reference per token), estimates advantages and takes clipped steps on policy and critic. Policy, reference, reward
+model and critic are adapters of one backbone; the critic starts as the reward model with a head of zeros.
+
+`variant=as_shipped` has the official code's quirks: log-ratios clamped at 0 per token, shaped rewards times ten, means
+and whitening over all positions up to `response_length`, whether a response reaches there or not. Other than there,
+each round starts with a fresh optimiser, and padding has no value estimates.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from harness import losses
+from harness.method import Lesson, Loss, Method, Role, Round, Unit
+from harness.types import Conversation, Dropped, Example, Pair, Prompt, Record, Response, Rollout, Turn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.logps import LogProbs
+
+
+@dataclass(frozen=True)
+class Ppo(Method):
+    """Clipped surrogate and value loss on fresh rollouts, with a reward model from the same split."""
+
+    label: ClassVar[str] = "PPO"
+    roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE, Role.REWARD, Role.CRITIC)
+
+    steps: int = field(
+        default=8,
+        metadata={"help": "rollout rounds; each takes its share of the prompts", "source": "ours (script: 562)"},
+    )
+    inner_epochs: int = field(default=2, metadata={"help": "passes over each round's rollouts", "source": "script"})
+    kl_coef: float = field(
+        default=0.1, metadata={"help": "weight of the log-ratio to the reference", "source": "script"}
+    )
+    gamma: float = field(default=1.0, metadata={"help": "discount", "source": "script"})
+    lam: float = field(default=1.0, metadata={"help": "lambda of the advantage estimate", "source": "script"})
+    cliprange: float = field(default=0.2, metadata={"help": "clip of the ratio", "source": "script"})
+    cliprange_value: float = field(default=0.2, metadata={"help": "clip of the value's change", "source": "script"})
+    vf_coef: float = field(default=0.1, metadata={"help": "weight of the value loss", "source": "script"})
+    temperature: float = field(default=1.0, metadata={"help": "of the rollouts", "source": "script"})
+    stop_penalty: float = field(
+        default=0.0, metadata={"help": "added where a response did not end", "source": "off; script: -8"}
+    )
+    length_bonus: float = field(
+        default=0.0, metadata={"help": "times length / response_length, added", "source": "off; script: -10"}
+    )
+    response_length: int = field(default=896, metadata={"help": "positions of a rollout at most", "source": "script"})
+    critic: Literal["separate", "shared_trunk"] = field(
+        default="separate",
+        metadata={"help": "an adapter of its own, or a head on the policy", "source": "script; ours"},
+    )
+    variant: Literal["masked", "as_shipped"] = field(
+        default="masked", metadata={"help": "as_shipped: the official quirks", "source": "paper; official code"}
+    )
+    reward_learning_rate: float = field(default=2e-5, metadata={"help": "of the reward model", "source": "script"})
+    reward_epochs: int = field(default=1, metadata={"help": "of the reward model", "source": "script"})
+    centering: float = field(default=1e-3, metadata={"help": "keeps rewards around 0", "source": "script"})
+
+    @property
+    def rounds(self) -> int:
+        """The reward model's, then one per rollout round."""
+        return 1 + self.steps
+
+    def lesson(self, number: int) -> Lesson:
+        """First the reward model from pairs, then policy and critic from rollouts."""
+        if number == 0:
+            arguments = {"learning_rate": self.reward_learning_rate, "num_train_epochs": self.reward_epochs}
+            return Lesson((Role.REWARD,), ("reward",), unit="record", continues=True, training=arguments)
+        unit: Unit = "token" if self.variant == "masked" else "record"
+        return Lesson(
+            (Role.POLICY, Role.CRITIC),
+            ("policy", "value"),
+            unit=unit,
+            continues=True,
+            shared_trunk=self.critic == "shared_trunk",
+            part=(number - 1, self.steps),
+            training={"num_train_epochs": self.inner_epochs, "lr_scheduler_type": "constant_with_warmup"},
+        )
+
+    def build(self, examples: Iterable[Example], round: Round) -> Iterator[Record | Dropped]:
+        """Pairs for the reward model; later rollouts with what their losses need."""
+        examples = list(examples)
+        prompts = [Prompt(e.id, e.image, e.turns[0].question) for e in examples]
+        said = round.respond(prompts, temperature=self.temperature)
+        yield from self.pairs(examples, said) if round.number == 0 else self.rollouts(examples, said, round)
+
+    def pairs(self, examples: Sequence[Example], said: Sequence[Response]) -> Iterator[Record | Dropped]:
+        """Ground truth preferred to the own response."""
+        for example, response in zip(examples, said, strict=True):
+            turn, own = example.turns[0], response.text.strip()
+            if not own or own == turn.answer.strip():
+                yield Dropped(example.id, "own response is empty or equals the ground truth")
+            else:
+                yield Pair(example.id, example.image, turn.question, turn.answer, own)
+
+    def rollouts(
+        self, examples: Sequence[Example], said: Sequence[Response], round: Round
+    ) -> Iterator[Record | Dropped]:
+        """Sampled tokens with old log-probs, old values, advantages (whitened over the round) and returns."""
+        import torch
+
+        told = [(e, r) for e, r in zip(examples, said, strict=True) if r.text.strip()]
+        plain = [Rollout(e.id, e.image, e.turns[0].question, r.ids, {}) for e, r in told]
+        judged = [Conversation(e.id, e.image, ((Turn(e.turns[0].question, r.text.strip()),),)) for e, r in told]
+        scores = [score for (score,) in round.measure(judged, Role.REWARD)]
+        policy, reference, values = (
+            [torch.tensor(row) for row in round.measure(plain, role)]
+            for role in (Role.POLICY, Role.REFERENCE, Role.CRITIC)
+        )
+        shaped = [
+            self.rewards(new, old, score, response)
+            for new, old, score, (_, response) in zip(policy, reference, scores, told, strict=True)
+        ]
+        estimated = [losses.advantages(r, v, self.gamma, self.lam) for r, v in zip(shaped, values, strict=True)]
+        whitened = self.whiten([advantage for advantage, _ in estimated], shaped)
+        made = {}
+        for record, *columns, score in zip(
+            plain, policy, values, whitened, [returns for _, returns in estimated], reference, scores, strict=True
+        ):
+            names = ("old_policy", "old_value", "advantage", "return", "reference")
+            figures = {name: tuple(column.tolist()) for name, column in zip(names, columns, strict=True)}
+            figures["score"] = (score,) * len(record.tokens)
+            made[record.id] = Rollout(record.id, record.image, record.question, record.tokens, figures)
+        for example in examples:
+            yield made.get(example.id) or Dropped(example.id, "own response is empty")
+
+    def rewards(self, policy: "Tensor", reference: "Tensor", score: float, response: Response) -> "Tensor":
+        """(tokens,) shaped rewards of one response: the log-ratio at each token, everything else at the last."""
+        ratio = losses.kl_k1(policy, reference)
+        shaped = -self.kl_coef * (ratio.clamp(min=0) if self.variant == "as_shipped" else ratio)
+        end = score + self.length_bonus * len(policy) / self.response_length
+        shaped[-1] += end if response.ended else end + self.stop_penalty
+        return 10 * shaped if self.variant == "as_shipped" else shaped
+
+    def whiten(self, advantages: "Sequence[Tensor]", shaped: "Sequence[Tensor]") -> "list[Tensor]":
+        """Advantages whitened over all tokens of the round; as shipped over padding too, which has the end's reward."""
+        import torch
+
+        rows = list(advantages)
+        if self.variant == "as_shipped":
+            rows += [reward[-1].expand(max(0, self.response_length - len(reward))) for reward in shaped]
+        whole = losses.whiten(torch.cat(rows))
+        return list(torch.split(whole, [len(row) for row in rows]))[: len(advantages)]
+
+    def loss(self, logps: "LogProbs") -> Loss:
+        """Bradley-Terry for the reward model; else clipped surrogate plus weighted clipped value loss."""
+        given = logps.columns
+        if "reward" in given:
+            chosen, rejected = given["reward"].view(-1, 2).unbind(1)
+            metrics = {
+                "rewards/chosen": chosen.detach(),
+                "rewards/rejected": rejected.detach(),
+                "rewards/margins": (chosen - rejected).detach(),
+                "rewards/accuracies": (chosen > rejected).float(),
+            }
+            return Loss(losses.bradley_terry(chosen, rejected, self.centering), metrics)
+        ratio = (logps.policy - given["old_policy"]).exp()
+        surrogate = losses.clipped_policy(ratio, given["advantage"], self.cliprange)
+        value = losses.clipped_value(given["value"], given["old_value"], given["return"], self.cliprange_value)
+        metrics = {
+            "loss/policy": surrogate.detach(),
+            "loss/value": value.detach(),
+            "objective/kl": losses.kl_k1(logps.policy, given["reference"]).detach(),
+            "objective/scores": given["score"],
+            "policy/approxkl": losses.kl_k3(logps.policy, given["old_policy"]).detach(),
+            "policy/clipfrac": ((ratio - 1).abs() > self.cliprange).float(),
+        }
+        values = surrogate + self.vf_coef * value
+        if self.variant == "masked":
+            return Loss(values, metrics)
+        shares = {name: logps.sequence(one) / self.response_length for name, one in metrics.items()}
+        return Loss(logps.sequence(values) / self.response_length, shares)
