@@ -102,7 +102,7 @@ def whiten(values: "Tensor") -> "Tensor":
 
 
 def clipped_policy(ratio: "Tensor", advantage: "Tensor", epsilon: float) -> "Tensor":
-    """PPO's clipped surrogate as a loss, (N,) (Schulman et al. 2017, Eq. 7): no gradient beyond the clip's good side."""
+    """PPO's clipped surrogate as a loss, (N,) (Schulman et al. 2017, Eq. 7); its gradient stops beyond the clip."""
     import torch
 
     return torch.max(-ratio * advantage, -ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)

@@ -83,7 +83,7 @@ class Round(Protocol):
     def candidates(
         self, prompts: Sequence[Prompt], count: int, penalty: float, stop: str, max_new_tokens: int
     ) -> list[list[Response]]:
-        """`count` diverse continuations of each prompt, up to and with `stop`, with their log-probs; the first is greedy."""
+        """`count` diverse continuations of each prompt, up to and with `stop`, with log-probs; the first is greedy."""
         ...
 
     def similarity(self, pairs: Sequence[tuple[Image, str]]) -> list[float]:

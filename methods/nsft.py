@@ -39,7 +39,7 @@ turns from the ground truth alone.
 
 Answer with one JSON object: {{"errors": [{{"level": "instance" or "image", "type": "...", "evidence": "..."}}],
 "turns": [{{"question": "...", "answer": "..."}}]}}"""
-CONTROL = """Write exactly {turns} short question-answer turns about an image that you cannot see, from its ground truth:
+CONTROL = """Write exactly {turns} short question-answer turns about an image you cannot see, from its ground truth:
 
 {ground_truth}
 

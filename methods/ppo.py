@@ -1,7 +1,8 @@
 """PPO with a reward model, as LLaVA-RLHF does it (Sun et al. 2023, arXiv 2309.14525).
 
 Round 1 trains the reward model: an adapter with a scalar head on the same backbone, by Bradley-Terry on pairs from the
-same split (ground truth preferred to an own sampled response; LLaVA-RLHF has human preferences). Every later round
+same split: two own sampled responses, of which an annotator who knows the ground truth prefers one. LLaVA-RLHF has
+people for that; here it is the writer, asked as SIMA asks its critic, or the ground truth itself. Every later round
 samples responses to its share of the prompts, shapes rewards (score at the end, minus kl_coef times the log-ratio to
 the reference per token), estimates advantages and takes clipped steps on policy and critic. Policy, reference, reward
 model and critic are adapters of one backbone; the critic starts as the reward model with a head of zeros.
@@ -15,9 +16,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness import losses
+from harness import critic, losses
+from harness.judge import Ask
 from harness.method import Lesson, Loss, Method, Role, Round, Unit
-from harness.types import Conversation, Dropped, Example, Pair, Prompt, Record, Response, Rollout, Turn
+from harness.types import Conversation, Dropped, Example, Pair, Prompt, Record, Response, Rollout, Turn, Unscored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +33,7 @@ class Ppo(Method):
 
     label: ClassVar[str] = "PPO"
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE, Role.REWARD, Role.CRITIC)
+    needs_writer: ClassVar[bool] = True
 
     steps: int = field(
         default=8,
@@ -53,6 +56,13 @@ class Ppo(Method):
         default=0.0, metadata={"help": "times length / response_length, added", "source": "off; script: -10"}
     )
     response_length: int = field(default=896, metadata={"help": "positions of a rollout at most", "source": "script"})
+    preferences: Literal["writer", "ground_truth", "both"] = field(
+        default="writer",
+        metadata={
+            "help": "pairs for the reward model: own responses ranked by the writer, or below the ground truth",
+            "source": "after the paper's human preferences; ours",
+        },
+    )
     critic: Literal["separate", "shared_trunk"] = field(
         default="separate",
         metadata={"help": "an adapter of its own, or a head on the policy", "source": "script; ours"},
@@ -86,28 +96,52 @@ class Ppo(Method):
         )
 
     def build(self, examples: Iterable[Example], round: Round) -> Iterator[Record | Dropped]:
-        """Pairs for the reward model; later rollouts with what their losses need."""
+        """Pairs for the reward model; later rollouts with what their losses need. Each round samples afresh."""
         examples = list(examples)
-        prompts = [Prompt(e.id, e.image, e.turns[0].question) for e in examples]
-        said = round.respond(prompts, temperature=self.temperature)
-        yield from self.pairs(examples, said) if round.number == 0 else self.rollouts(examples, said, round)
+        takes = ("#1", "#2") if round.number == 0 else (f"#{round.number}",)
+        asked = [[Prompt(f"{e.id}{take}", e.image, e.turns[0].question) for take in takes] for e in examples]
+        said = iter(round.respond([prompt for each in asked for prompt in each], temperature=self.temperature))
+        own = [[next(said) for _ in each] for each in asked]
+        yield from self.pairs(examples, own, round) if round.number == 0 else self.rollouts(examples, own, round)
 
-    def pairs(self, examples: Sequence[Example], said: Sequence[Response]) -> Iterator[Record | Dropped]:
-        """Ground truth preferred to the own response."""
-        for example, response in zip(examples, said, strict=True):
-            turn, own = example.turns[0], response.text.strip()
-            if not own or own == turn.answer.strip():
-                yield Dropped(example.id, "own response is empty or equals the ground truth")
-            else:
-                yield Pair(example.id, example.image, turn.question, turn.answer, own)
+    def pairs(
+        self, examples: Sequence[Example], own: Sequence[Sequence[Response]], round: Round
+    ) -> Iterator[Record | Dropped]:
+        """One pair per example whose two responses differ and have a verdict."""
+        for number, (example, responses) in enumerate(zip(examples, own, strict=True)):
+            turn, (one, other) = example.turns[0], [response.text.strip() for response in responses]
+            truth = self.preferences == "ground_truth" or (self.preferences == "both" and number % 2)
+            if truth:
+                one, better = turn.answer.strip(), 1
+            if not one or not other or one == other:
+                yield Dropped(example.id, "a response is empty, or both sides are the same")
+                continue
+            if not truth:
+                reply = self.preferred(example, one, other, round)
+                if isinstance(reply, Dropped):
+                    yield reply
+                    continue
+                better = reply
+            chosen, rejected = (one, other) if better == 1 else (other, one)
+            yield Pair(example.id, example.image, turn.question, chosen, rejected)
+
+    def preferred(self, example: Example, one: str, other: str, round: Round) -> int | Dropped:
+        """Which of two responses the writer prefers, 1 or 2."""
+        turn = example.turns[0]
+        facts = {"question": turn.question, "ground_truth": turn.answer, "first": one, "second": other}
+        prompt = critic.prompt(turn.question, turn.answer, one, other)
+        reply = round.writer.reply(Ask(example.id, "preference", example.image, prompt, facts))
+        if isinstance(reply, Unscored):
+            return Dropped(example.id, f"writer: {reply.reason}")
+        return critic.verdict(reply) or Dropped(example.id, "writer: no verdict in double brackets")
 
     def rollouts(
-        self, examples: Sequence[Example], said: Sequence[Response], round: Round
+        self, examples: Sequence[Example], own: Sequence[Sequence[Response]], round: Round
     ) -> Iterator[Record | Dropped]:
         """Sampled tokens with old log-probs, old values, advantages (whitened over the round) and returns."""
         import torch
 
-        told = [(e, r) for e, r in zip(examples, said, strict=True) if r.text.strip()]
+        told = [(e, r) for e, (r,) in zip(examples, own, strict=True) if r.text.strip()]
         plain = [Rollout(e.id, e.image, e.turns[0].question, r.ids, {}) for e, r in told]
         judged = [Conversation(e.id, e.image, ((Turn(e.turns[0].question, r.text.strip()),),)) for e, r in told]
         scores = [score for (score,) in round.measure(judged, Role.REWARD)]

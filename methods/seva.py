@@ -2,8 +2,8 @@
 
 chosen = greedy response to the clean image, rejected = greedy response to the image after DDPM's forward process on
 the padded, normalised pixels (official `image_tools`: T = 1000, sigmoid schedule). Both sides are learnt on the clean
-image. Deviations from the official code, none of which is part of the method: one pass instead of the data listed twice, the
-reference as cached log-probs instead of a second model, and noise drawn per image by the comparison's seed.
+image. Deviations from the official code, none of which is part of the method: one pass instead of the data listed
+twice, the reference as cached log-probs instead of a second model, and noise drawn per image by the comparison's seed.
 """
 
 from collections.abc import Iterable, Iterator

@@ -119,6 +119,8 @@ class Oracle:
             return rate(seen, ask.facts["question"], ask.facts["reference"], ask.facts["response"])
         if ask.purpose == "nsft":
             return write(seen, ask)
+        if ask.purpose == "preference":
+            return prefer(seen, ask)
         if ask.purpose == "nsft_control":
             return write_at_random(seen, ask)
         return Unscored(ask.id, f"the oracle has no rubric {ask.purpose!r}")
@@ -214,6 +216,16 @@ def write(seen: Scene, ask: Ask) -> str:
     ]
     asked: list[dict[str, Any]] = [{"question": question, "answer": answer} for question, answer in turns.items()]
     return json.dumps({"errors": listed, "turns": asked})
+
+
+def prefer(seen: Scene, ask: Ask) -> str:
+    """Which of two responses makes fewer false statements; where that is equal, which leaves less out, else neither."""
+    found = [errors(seen, ask.facts["ground_truth"], ask.facts[name]) for name in ("first", "second")]
+    counts = [(sum(e.type != "omission" for e in made), sum(e.type == "omission" for e in made)) for made in found]
+    said = f"False statements and omissions: {counts[0]} in response 1, {counts[1]} in response 2."
+    if counts[0] == counts[1]:
+        return f"{said} Neither is better."
+    return f"{said} Better response: [[{1 if counts[0] < counts[1] else 2}]]"
 
 
 def write_at_random(seen: Scene, ask: Ask) -> str:

@@ -105,11 +105,11 @@ def test_draws_follow_the_distribution() -> None:
     share = Counter(whole.tolist())
     assert [share[n] / 4000 for n in range(3)] == pytest.approx([0.2, 0.5, 0.3], abs=0.032)
     nucleus = Sampling(max_new_tokens=1, temperature=1.0, top_p=0.6)
-    cut = Counter(harness.sampler._draw(ids, nucleus, 7)(seen, scores).argmax(-1).tolist())
+    cut = Counter(harness.sampler._draw(ids, nucleus)(seen, scores).argmax(-1).tolist())
     assert cut[0] == 0
     assert cut[1] / 4000 == pytest.approx(0.625, abs=0.032)
     cold = Sampling(max_new_tokens=1, temperature=0.01)
-    assert set(harness.sampler._draw(ids, cold, 7)(seen, scores).argmax(-1).tolist()) == {1}
+    assert set(harness.sampler._draw(ids, cold)(seen, scores).argmax(-1).tolist()) == {1}
 
 
 def test_blank_hides_the_image(folder: Path, pictures: list[Image]) -> None:
