@@ -76,6 +76,8 @@ class Chair(Benchmark):
         "COCO_val2014_<12 digits>.jpg (cocodataset.org) or <id>.jpg, and, where the objects are not COCO's, "
         "synonyms.txt (a line per object: its name, then every other accepted form, plurals too, between commas)."
     )
+    official_n: ClassVar[int] = 500
+    protocol: ClassVar[str] = "open question"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """One caption per image, in the file's order."""

@@ -33,6 +33,8 @@ class Gqa(Benchmark):
     layout: ClassVar[str] = (
         "testdev_balanced_questions.json and images/, both from the downloads at cs.stanford.edu/people/dorarad/gqa."
     )
+    official_n: ClassVar[int] = 12578
+    protocol: ClassVar[str] = "short answer"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The balanced questions, in the file's order."""

@@ -64,6 +64,8 @@ class Mmb(Benchmark):
     )
     max_new_tokens: ClassVar[int] = 1024
     layout: ClassVar[str] = "mmbench_dev_20230712.tsv (set mmb.file for another) from github.com/open-compass/MMBench."
+    official_n: ClassVar[int] = 1164
+    protocol: ClassVar[str] = "option letter, circular"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """All rows in the file's order; a question's passes join by `unit`."""

@@ -56,6 +56,8 @@ class Mme(Benchmark):
         "questions_answers_YN/, as in MME_Benchmark_release_version from "
         "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models (branch Evaluation)."
     )
+    official_n: ClassVar[int] = 2374
+    protocol: ClassVar[str] = "short answer"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """Subtask by subtask, image by image, the two questions of an image one after the other."""

@@ -87,6 +87,8 @@ class Mmhal(Benchmark):
         "response_template.json and images/<image_id>.jpg (or under the name in image_src), from test_data.zip at "
         "huggingface.co/datasets/Shengcao1006/MMHal-Bench."
     )
+    official_n: ClassVar[int] = 96
+    protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:

@@ -61,6 +61,8 @@ class Mmvet(Benchmark):
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("mmvet/all", "MM-Vet", (0.0, 100.0)),)
     max_new_tokens: ClassVar[int] = 1024
     layout: ClassVar[str] = "mm-vet.json and images/, both from mm-vet.zip at github.com/yuweihao/MM-Vet."
+    official_n: ClassVar[int] = 218
+    protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:

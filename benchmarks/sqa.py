@@ -56,6 +56,8 @@ class Sqa(Benchmark):
     layout: ClassVar[str] = (
         "problems.json, pid_splits.json and images/test/<id>/image.png, all from github.com/lupantech/ScienceQA."
     )
+    official_n: ClassVar[int] = 2017
+    protocol: ClassVar[str] = "option letter"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The problems of the test split, in its order."""

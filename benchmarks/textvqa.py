@@ -85,6 +85,8 @@ class Textvqa(Benchmark):
         "TextVQA_0.5.1_val.json, train_images/ and (for ocr=true) TextVQA_Rosetta_OCR_v0.2_val.json, all from "
         "textvqa.org/dataset."
     )
+    official_n: ClassVar[int] = 5000
+    protocol: ClassVar[str] = "short answer, OCR tokens"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions in the file's order."""
