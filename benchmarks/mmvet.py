@@ -75,12 +75,9 @@ class Mmvet(Benchmark):
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """The judge's grade."""
         facts = {"question": item.prompt, "reference": item.facts["answer"], "response": response.text}
-        reply = ask(judge, "mmvet", item, prompt(**facts), facts)
-        if isinstance(reply, Unscored):
-            return reply
-        grade = parse(reply)
-        if grade is None:
-            return Unscored(item.id, f"the judge's reply is no grade from 0 to 1: {reply[:80]!r}")
+        grade = ask(judge, "mmvet", item, prompt(**facts), facts, parse, "one number from 0.0 to 1.0", max_tokens=16)
+        if isinstance(grade, Unscored):
+            return grade
         needed = sorted(item.facts["capability"], key=CAPABILITIES.index)
         groups = ["all", *(f"capability/{name}" for name in needed), f"integrated/{'+'.join(needed)}"]
         return Score(item.id, tally(grade, groups))
