@@ -78,7 +78,7 @@ class Mmbench(Benchmark):
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """All rows in the file's order; a question's passes join by `unit`. A file of first passes is expanded."""
-        rows = _filled(spreadsheet(required(folder, self.file, self.layout)))
+        rows = [_without_none(row) for row in _filled(spreadsheet(required(folder, self.file, self.layout)))]
         pictures = {row["index"]: row.get("image", "") for row in rows}
         passes = {number: len(steps) for number, steps in _by_question(rows).items()}
         circular = any(int(row["index"]) >= PASS for row in rows)
@@ -119,12 +119,10 @@ class Mmbench(Benchmark):
             facts = {"question": item.facts["question"], "response": response.text, "reference": answer}
             options = " ".join(f"{letter}. {words}" for letter, words in choices.items())
             prompt = MATCHER.format(question=facts["question"], options=options, response=fenced(response.text))
-            reply = ask(judge, "mmbench", item, prompt, facts)
-            if isinstance(reply, Unscored):
-                return reply
-            said = parse(reply, {})
-            if said is None:
-                return Unscored(item.id, f"the judge's reply is no letter: {reply[:80]!r}")
+            matched = ask(judge, "mmbench", item, prompt, facts, _letter, "one letter from A to E", max_tokens=8)
+            if isinstance(matched, Unscored):
+                return matched
+            said = matched
         robust = choice(response.text, choices) == answer
         return Score(item.id, {"right": float(said == answer), "robust": float(robust), "valid": float(valid)})
 
@@ -171,6 +169,11 @@ class Mmbench(Benchmark):
         return {"accuracy": ratio(right, n), "correct": right, "count": n}
 
 
+def _letter(reply: str) -> str | None:
+    """The letter a judge replies with."""
+    return parse(reply, {})
+
+
 def _question(name: str, group: list[tuple[Item, Score]]) -> Unit:
     """The parts of a question from those of its passes."""
     facts = group[0][0].facts
@@ -186,7 +189,7 @@ def _question(name: str, group: list[tuple[Item, Score]]) -> Unit:
 
 
 def _filled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows with column names in lower case, but A to D; where the rest of a table has "nan", cells are empty."""
+    """The rows with column names in lower case, except A to D, and the index as a plain number."""
     found = []
     for row in rows:
         named = {name if name in LETTERS else name.lower(): cell for name, cell in row.items()}
@@ -197,6 +200,11 @@ def _filled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
             raise UsageError(f"the table has a row whose index is no number: {named['index']!r}.")
         found.append(named | {"index": str(int(float(named["index"])))})
     return found
+
+
+def _without_none(row: Mapping[str, str]) -> dict[str, str]:
+    """The row with those cells empty that LLaVA's `is_none` leaves out of the prompt."""
+    return {name: "" if cell.lower() in ("nan", "none") else cell for name, cell in row.items()}
 
 
 def _by_question(rows: Sequence[dict[str, str]]) -> dict[int, dict[int, dict[str, str]]]:
