@@ -1,13 +1,13 @@
 """POPE: is there a ... in the image? Rules of AoiDragon/POPE `evaluate.py` (as LLaVA `eval_pope.py` runs it)."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from benchmarks._files import read_json, records, required, responses
+from benchmarks._parses import yes_or_no
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
 from harness.template import SHORT_ANSWER
@@ -26,12 +26,6 @@ def parse(text: str) -> str:
     """
     words = text.split(".")[0].replace(",", "").split(" ")
     return "no" if {"No", "not", "no"} & set(words) else "yes"
-
-
-def parse_robust(text: str) -> str | None:
-    """The first word that is yes or no in any case; None where there is none, which counts as an error."""
-    found = re.search(r"\b(yes|no)\b", text.lower())
-    return found[1] if found else None
 
 
 def _outcome(label: str, said: str | None) -> str:
@@ -89,7 +83,7 @@ class Pope(Benchmark):
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """One of tp, fp, tn and fn, by the official parse and by the robust one."""
-        split, label, robust = item.facts["split"], item.facts["label"], parse_robust(response.text)
+        split, label, robust = item.facts["split"], item.facts["label"], yes_or_no(response.text)
         got = {"": _outcome(label, parse(response.text)), "@robust": _outcome(label, robust)}
         parts = {f"{split}/{outcome}{way}": float(got[way] == outcome) for way in PARSES for outcome in OUTCOMES}
         return Score(item.id, {**parts, f"{split}/valid": float(robust is not None)})

@@ -106,6 +106,7 @@ class Benchmark:
     protocol: ClassVar[str]
     judged: ClassVar[bool] = False
     extras: ClassVar[Mapping[str, str]] = {}  # name -> what the file holds
+    missing_is_wrong: ClassVar[bool] = False  # whether the official scorer counts an item without a response
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The items in `folder`, in the official order; raises UsageError that names a missing file."""

@@ -51,7 +51,7 @@ def rescore(
     benchmark, extras = configured(name, options)
     files = Files(paths(questions, "questions"), paths(answers, "answers"), extras)
     published = benchmark.published(files)
-    pairs, notes = paired(published, allow_partial)
+    pairs, notes = paired(published, allow_partial, benchmark.missing_is_wrong)
     verdicts = [(item, benchmark.score(item, response, published.judge)) for item, response in pairs]
     scored = [(item, verdict) for item, verdict in verdicts if isinstance(verdict, Score)]
     reasons = [verdict.reason for _, verdict in verdicts if isinstance(verdict, Unscored)]
@@ -104,11 +104,13 @@ def existing(text: str, option: str) -> Path:
     return path
 
 
-def paired(published: Published, allow_partial: bool) -> tuple[list[tuple[Item, Response]], tuple[str, ...]]:
+def paired(
+    published: Published, allow_partial: bool, missing_is_wrong: bool
+) -> tuple[list[tuple[Item, Response]], tuple[str, ...]]:
     """Every item with its response, in the items' order; of several responses to one item the last, as in a dict.
 
     Raises UsageError with a report where ids are missing, double or of no item. With `allow_partial` the report is
-    returned instead and the items without a response are left out.
+    returned instead; items without a response are left out or, with `missing_is_wrong`, paired with an empty one.
     """
     twice = [id for id, count in Counter(item.id for item in published.items).items() if count > 1]
     if twice:
@@ -124,9 +126,12 @@ def paired(published: Published, allow_partial: bool) -> tuple[list[tuple[Item, 
     if notes and not allow_partial:
         raise UsageError(
             f"the answers do not fit the {len(ids)} items:\n  " + "\n  ".join(notes) + "\n"
-            "Nothing was scored. With --allow-partial the items that have a response are."
+            "Nothing was scored. --allow-partial scores what there is, the last of several responses to an item; "
+            f"items without a response are {'wrong' if missing_is_wrong else 'unscored'}."
         )
     said = {response.id: response for response in published.responses}
+    if missing_is_wrong:
+        said = {item.id: Response(item.id, "", 0) for item in published.items} | said
     return [(item, said[item.id]) for item in published.items if item.id in said], notes
 
 
