@@ -23,6 +23,7 @@ from harness.types import UsageError
 
 HERE = Path(__file__).parent
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
+HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
 MODEL_CODE = ("model.py", "pixels.py", "template.py", "images.py")
 TREE_CODE = ("tree.py", "logps.py", "reference.py", "batches.py", *MODEL_CODE)
 WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
@@ -30,12 +31,12 @@ WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
 CODE = {
     "data": (*WORLD_CODE, "mini/glyphs.py", "mini/draw.py", "mini/sources.py", "mini/benchsets.py", "mini/opensets.py"),
     "split": ("split.py", "images.py", "data/*.py"),
-    "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
+    "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*", "data/*.py"),
     "build": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
     "reference": TREE_CODE,
     "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
-    "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
+    "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*"),
     "report": ("../reports/*.py", "benchmark.py"),
     "oracle": (*WORLD_CODE, "mini/oracles.py"),
 }
@@ -128,7 +129,7 @@ class Planner:
 
     def __init__(self, request: Request, testbed: Testbed, cached_reference: bool) -> None:
         self.request = request
-        self.testbed = testbed
+        self.testbed = own_source(testbed, request)
         self.cached_reference = cached_reference
         self.steps: dict[str, Step] = {}
         self.models = {folder: revision(Path(folder)) for folder in testbed.models}
@@ -181,7 +182,10 @@ class Planner:
         inputs: dict[str, Step] = {}
         if self.testbed.data == "generated":
             scenes = self.request.limit or self.testbed.scenes
-            made = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
+            made: dict[str, Any] = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
+            if self.benchmark(name).heldout:
+                where = "tuning-heldout" if self.request.tuning else "heldout"
+                made = {"source": self.request.data, "split": where, "seed": 0, "n": max(1, scenes // HELDOUT_SHARE)}
             inputs["data"] = self.step("data", f"data {name}", made, {})
         else:
             identity["content"] = listing(Path(self.testbed.data) / "benchmarks" / name)
@@ -249,6 +253,13 @@ class Planner:
             yield spec, spec.id, label, False
 
 
+def own_source(testbed: Testbed, request: Request) -> Testbed:
+    """The testbed whose benchmarks on held-out data take them from the request's source, unless told otherwise."""
+    heldout = [name for name in request.benchmarks if plugins.plugin("benchmarks", name, Benchmark).heldout]
+    options = {name: {"source": request.data, **testbed.benchmarks.get(name, {})} for name in heldout}
+    return testbed.model_copy(update={"benchmarks": testbed.benchmarks | options})
+
+
 def pathless(spec: MethodSpec) -> dict[str, Any]:
     """A row's options without those that name a file its method reads: the file's content counts, not its place."""
     files = {str(path) for path in resolve(spec).sources}
@@ -312,7 +323,8 @@ def check(request: Request, testbed: Testbed) -> None:
     if not local and request.data not in known:
         raise plugins.unknown("data", request.data, [name for name in known if name != "local"])
     for name in request.benchmarks:
-        plugins.source("benchmarks", name)
+        if plugins.plugin("benchmarks", name, Benchmark).heldout and local:
+            raise UsageError(f"{name} asks about held-out examples of a named source; --data {request.data} has none.")
     seen: set[str] = set()
     for spec in request.methods:
         method = resolve(spec)
