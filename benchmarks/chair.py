@@ -76,7 +76,7 @@ class Chair(Benchmark):
     layout: ClassVar[str] = (
         "images/ with COCO_val2014_<12 digits>.jpg (cocodataset.org) or <id>.jpg; gt_objects.json (image id -> list of "
         "objects) or annotations/ with COCO's 2014 instances and captions; and, where the objects are not COCO's "
-        '(chair.variant=listed), synonyms.txt (a line per object: its name, then every other accepted form, plurals '
+        "(chair.variant=listed), synonyms.txt (a line per object: its name, then every other accepted form, plurals "
         "too, between commas)."
     )
     official_n: ClassVar[int] = 500
@@ -141,9 +141,9 @@ class Chair(Benchmark):
         }
 
     def published(self, files: Files) -> Published:
-        """Captions by image; the questions file or folder knows more images than are asked about, so captions say which.
+        """Captions by image, and as questions JSON (image id -> objects) or COCO's annotations folder.
 
-        Questions are JSON (image id -> objects) or COCO's annotations folder.
+        Either knows more images than anybody describes, so the captions say which ones are asked about.
         """
         said = [Response(_id(row["image_id"]), str(row["caption"]), 0) for row in _captions(files.one("answers"))]
         asked, source = list(dict.fromkeys(response.id for response in said)), files.one("questions")
@@ -165,7 +165,7 @@ class Chair(Benchmark):
     def _annotated(self, folder: Path, ids: Iterable[str]) -> dict[str, list[str]]:
         """The ground truth by the official rule, found with the same words as the captions."""
         if self.variant == "listed":
-            raise UsageError("chair.variant=listed is for objects that are not COCO's; COCO's annotations need another.")
+            raise UsageError("chair.variant=listed is for objects that are not COCO's; take noun or lemma.")
         return annotated(folder, list(ids), self.variant)
 
 
