@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image as Pillow
 
 from harness.asking import SERVER, UNREACHED, Answer, call, client, no_access, redact
-from harness.config import Chat, Runtime, Testbed
+from harness.config import Chat, Judging, Runtime, Testbed
 from harness.images import FORMATS, read_image, resolve
 from harness.journal import Journal
 from harness.judge import Ask, Judge, Script
 from harness.profile import Tick
+from harness.store import file_digest
 from harness.types import HarnessError, Image, Unscored, UsageError, dumps
 
 if TYPE_CHECKING:
@@ -77,6 +78,16 @@ class Llm:
     def name(self) -> str:
         """Who it is, as a testbed names it."""
         return f"openai:{self.model}"
+
+    @property
+    def runs(self) -> int:
+        """How often a judge is asked each question; a writer is asked once."""
+        return self.chat.runs if isinstance(self.chat, Judging) else 1
+
+    @property
+    def lost(self) -> list[str]:
+        """The reasons of the questions that have no reply, one each."""
+        return [reason for key, reason in self.failed.items() if self.journal.get(key) is None]
 
     def known(self, ask: Ask) -> bool:
         """Whether the question has been asked, here or by another process."""
@@ -190,13 +201,13 @@ class Llm:
             self.failed[key] = f"{self.name}: {said.reason}"
             if said.cure:
                 raise self._stop(said.reason, said.cure)
-            if self._stopped or not said.retry:
+            last = attempt + 1 == self.runtime.ask_attempts
+            if last and said.reason == UNREACHED and not self._reached:
+                raise self._stop(said.reason, f"see to the network and {SERVER}")
+            if last or self._stopped or not said.retry:
                 return
-            if attempt + 1 < self.runtime.ask_attempts:
-                backoff = random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2**attempt))
-                await asyncio.sleep(said.after_s + backoff)
-        if said.reason == UNREACHED and not self._reached:
-            raise self._stop(said.reason, f"see to the network and {SERVER}")
+            backoff = random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2**attempt))
+            await asyncio.sleep(said.after_s + backoff)
 
     async def _ticket(self, ask: Ask) -> tuple[str, float]:
         """A reservation and its USD; waits where calls under way may turn out cheaper than they reserved."""
@@ -235,6 +246,16 @@ def hire(role: str, testbed: Testbed, runtime: Runtime, root: Path, tick: Tick |
         return Script(Path(rest))
     chat = testbed.judging if role == "judge" else testbed.writing
     return Llm(rest, chat, runtime, Journal(root / ".journal"), price_of(testbed, rest), root, tick)
+
+
+def identified(role: str, testbed: Testbed) -> dict[str, Any]:
+    """What identifies a judge or writer that is no oracle: a script's content, an LLM's name and settings."""
+    name: str = getattr(testbed, role)
+    kind, _, rest = name.partition(":")
+    if kind == "script":
+        return {"script": file_digest(Path(rest))}
+    chat = testbed.judging if role == "judge" else testbed.writing
+    return {"name": name, **chat.model_dump()}
 
 
 def price_of(testbed: Testbed, model: str) -> tuple[float, float] | None:
