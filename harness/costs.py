@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.benchmark import Benchmark
 from harness.config import Runtime
 from harness.judge import Ask
-from harness.llm import BYTES_PER_TOKEN, Llm, hire, unpriced
+from harness.llm import Llm, hire, unpriced
 from harness.plan import Plan, Step, resolve
 from harness.stages import benchmark_of
 from harness.store import Store
@@ -44,7 +44,7 @@ def bills(planned: Plan, steps: Sequence[Step], store: Store) -> list[Bill]:
             assert isinstance(llm, Llm)
             noted = _verdicts(planned, steps, store, llm.runs) if role == "judge" else _texts(planned, steps, store)
             asks = list(noted)
-            usd = sum(times * llm.cost(ask, BYTES_PER_TOKEN) for ask, times in asks)
+            usd = sum(times * llm.cost(ask, likely=True) for ask, times in asks)
             calls = sum(times for _, times in asks)
             found += [Bill(role, llm.model, calls, usd if llm.price else None)] if calls else []
     return found

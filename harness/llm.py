@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 GRACE_S = 5.0  # for calls under way when the run must stop: they may be paid for already
 BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0
-BYTES_PER_TOKEN = 3  # for estimates: English has 4 to 5. No tokenizer has more tokens than bytes: that is the bound
+# No text has more tokens than bytes: that is the bound which reservations keep. Estimates take English, and a reply of
+# a paragraph.
+LIKELY_BYTES_PER_TOKEN, LIKELY_REPLY_TOKENS = 4, 256
 OVERHEAD_TOKENS, IMAGE_TOKENS = 64, 3000
 # USD per million tokens (input, output), OpenAI's list prices; a testbed's `prices` go before these.
 PRICES: Mapping[str, tuple[float, float]] = {
@@ -122,13 +124,14 @@ class Llm:
         """What the reply is kept under: the request and the number of its repeat."""
         return hashlib.sha256(dumps([self.body(ask), ask.run]).encode()).hexdigest()[:32]
 
-    def cost(self, ask: Ask, bytes_per_token: int = 1) -> float:
-        """USD that a call costs at most; with `BYTES_PER_TOKEN`, about."""
+    def cost(self, ask: Ask, likely: bool = False) -> float:
+        """USD that a call costs at most, or the likely cost."""
         body = self.body(ask)
         [message] = body["messages"]
-        prompt = len(message["content"].encode()) / bytes_per_token + OVERHEAD_TOKENS
-        prompt += IMAGE_TOKENS if "image" in message else 0
-        return self.charge(prompt, body.get("max_completion_tokens", body.get("max_tokens", ask.max_tokens)))
+        prompt = len(message["content"].encode()) / (LIKELY_BYTES_PER_TOKEN if likely else 1)
+        prompt += OVERHEAD_TOKENS + (IMAGE_TOKENS if "image" in message else 0)
+        reply = body.get("max_completion_tokens", body.get("max_tokens", ask.max_tokens))
+        return self.charge(prompt, min(reply, LIKELY_REPLY_TOKENS) if likely else reply)
 
     def charge(self, prompt_tokens: float, completion_tokens: float) -> float:
         """USD for so many tokens; 0 where the price is not known, which a budget does not allow."""
@@ -137,9 +140,9 @@ class Llm:
 
     def afford(self, asks: Iterable[Ask]) -> None:
         """Refuse, before the first of these calls, what the budget will not hold."""
-        estimate = sum(self.cost(ask, BYTES_PER_TOKEN) for ask in asks)
+        estimate = sum(self.cost(ask, likely=True) for ask in asks)
         if self.runtime.budget is not None and self.journal.spent + estimate > self.runtime.budget:
-            raise self._broke(f"the next questions would cost up to {estimate:.2f}")
+            raise self._broke(f"the next questions would cost about {estimate:.2f}")
 
     def _broke(self, what: str) -> HarnessError:
         return HarnessError(
