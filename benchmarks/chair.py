@@ -145,7 +145,8 @@ class Chair(Benchmark):
 
         Either knows more images than anybody describes, so the captions say which ones are asked about.
         """
-        said = [Response(_id(row["image_id"]), str(row["caption"]), 0) for row in _captions(files.one("answers"))]
+        rows = records(files.one("answers"), ["image_id", "caption"])
+        said = [Response(_id(row["image_id"]), str(row["caption"] or ""), 0) for row in rows]
         asked, source = list(dict.fromkeys(response.id for response in said)), files.one("questions")
         if source.is_dir():
             gold = self._annotated(source, asked)
@@ -167,10 +168,6 @@ class Chair(Benchmark):
         if self.variant == "listed":
             raise UsageError("chair.variant=listed is for objects that are not COCO's; take noun or lemma.")
         return annotated(folder, list(ids), self.variant)
-
-
-def _captions(path: Path) -> list[dict[str, Any]]:
-    return records(path, ["image_id", "caption"])
 
 
 def _id(name: object) -> str:
