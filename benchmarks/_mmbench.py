@@ -76,6 +76,11 @@ class Mmbench(Benchmark):
     max_new_tokens: ClassVar[int] = 1024
     protocol: ClassVar[str] = "option letter, circular"
 
+    def __post_init__(self) -> None:
+        """A matcher that is a judge makes this a judged benchmark."""
+        if self.matcher == "judge":
+            object.__setattr__(self, "judged", True)
+
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """All rows in the file's order; a question's passes join by `unit`. A file of first passes is expanded."""
         rows = [_without_none(row) for row in _filled(spreadsheet(required(folder, self.file, self.layout)))]
@@ -154,6 +159,9 @@ class Mmbench(Benchmark):
             if rows and "prediction" not in rows[0]:
                 raise UsageError(f"{files.one('answers')} has no column prediction.")
             said = [Response(row["index"], row["prediction"] or "nan", 0) for row in rows]
+        bare = [row["index"] for row in rows if not row["answer"]]
+        if bare:
+            raise UsageError(f"row {bare[0]} has no answer to score by; only the dev split has answers.")
         items: list[Item] = []
         for steps in _by_question(rows).values():
             first = next(iter(steps.values()))
