@@ -114,6 +114,7 @@ def show_table(folder: Path) -> None:
 
 def show_plan(planned: Plan, store: Store) -> None:
     """Print every step of a plan: done, or to run and why."""
+    from harness.costs import bills
     from harness.schedule import pending
 
     todo = {step.key for step in pending(planned.report, store, planned.steps)}
@@ -125,6 +126,8 @@ def show_plan(planned: Plan, store: Store) -> None:
         else:
             typer.echo(f"{'done ' if store.done(step.stage) else 'skip '} {step.title} ({step.stage.name})")
     typer.echo(f"{len(todo)} of {len(planned.steps)} stages to run.")
+    for bill in bills(planned, [step for step in planned.steps if step.key in todo], store):
+        typer.echo(f"{bill}.")
 
 
 def show_methods(name: str) -> None:
