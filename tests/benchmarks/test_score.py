@@ -127,6 +127,7 @@ def test_broken_answers_are_named(tmp_path: Path, content: str, sentence: str) -
         (["pope", "--answers", "a=nowhere"], "--answers: there is no nowhere"),
         (["pope", "--answers", "pyproject.toml", "--answers", "README.md"], "--answers is given twice"),
         (["pope", "--option", "random_rows=5"], "random_rows"),
+        (["mmb", "--judge", "gpt-4"], "--judge: "),
         (["gqa"], "one --questions PATH and none was given"),
         (["pope"], "the same names"),
     ],
@@ -170,6 +171,19 @@ def test_unscored_is_counted_and_in_no_mean(tmp_path: Path) -> None:
     (tmp_path / "half.py").write_text(JUDGED.replace(" % 2", " > 9"))
     with pytest.raises(UsageError, match="nothing could be scored: the judge was out"):
         rescore(str(tmp_path / "half.py"), [], [], [])
+
+
+def test_a_judge_is_asked_where_nothing_else_decides(tmp_path: Path) -> None:
+    """Of two passes the second says "puppy": the judge's B makes the question right, a judge without reply unscored."""
+    rows = ["index\tquestion\tA\tB\tprediction\tanswer", "1\tWhich?\tdog\tcat\tA\tA"]
+    (tmp_path / "said.tsv").write_text("\n".join([*rows, "1000001\tWhich?\tcat\tdog\tpuppy\tB"]))
+    arguments = ["score", "mmb", "--answers", str(tmp_path / "said.tsv"), "--option", "matcher=judge", "--json"]
+    for replies, accuracy, unscored in (({"mmbench/1000001": "B"}, 100, 0), ({}, None, 1)):
+        (tmp_path / "replies.json").write_text(json.dumps(replies))
+        done = CliRunner().invoke(app, [*arguments, "--judge", f"script:{tmp_path / 'replies.json'}"])
+        shown = json.loads(done.stdout)
+        assert (shown["metrics"]["accuracy"], shown["n"], shown["unscored"]) == (accuracy, 2 - unscored, unscored)
+    assert "1 of 2 responses are unscored" in done.stderr
 
 
 def test_json_is_one_exact_object_and_the_table_has_the_same(tmp_path: Path) -> None:
