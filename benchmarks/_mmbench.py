@@ -188,8 +188,8 @@ def _question(name: str, group: list[tuple[Item, Score]]) -> Unit:
     parts = {"valid/sum": sum(score.parts["valid"] for _, score in group), "valid/n": float(len(group))}
     if len(group) == facts["passes"]:
         groups = ["circular", *(f"{kind}/{facts[kind]}" for kind in CATEGORIES if kind in facts)]
-        parts |= tally(float(all(score.parts["right"] for _, score in group)), groups)
-        parts |= tally(float(all(score.parts["robust"] for _, score in group)), ["circular@robust"])
+        parts |= tally(min(score.parts["right"] for _, score in group), groups)
+        parts |= tally(min(score.parts["robust"] for _, score in group), ["circular@robust"])
     for item, score in group:
         if item.facts["first"]:
             parts |= tally(score.parts["right"], ["single_pass"])

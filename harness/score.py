@@ -16,7 +16,7 @@ import yaml
 from harness import plugins
 from harness.benchmark import Benchmark, Files, Published, totals
 from harness.judge import Judge, Script
-from harness.types import Item, Response, Score, Unscored, UsageError
+from harness.types import HarnessError, Item, Response, Score, Unscored, UsageError
 
 SHOWN = 3  # how many ids a report names
 
@@ -68,7 +68,8 @@ def rescore(
     scored = [(item, got) for (item, _), got in zip(pairs, verdicts, strict=True) if isinstance(got, Score)]
     reasons = [got.reason for got in verdicts if isinstance(got, Unscored)]
     if not scored:
-        raise UsageError(f"nothing could be scored: {reasons[0] if reasons else 'the files hold no items'}.")
+        error = HarnessError if judge else UsageError
+        raise error(f"nothing could be scored: {reasons[0] if reasons else 'the files hold no items'}.")
     if reasons:
         notes += (f"{len(reasons)} of {len(pairs)} responses are unscored, e.g.: {reasons[0]}",)
     sums = totals(benchmark.units(scored))

@@ -196,6 +196,16 @@ def test_json_is_one_exact_object_and_the_table_has_the_same(tmp_path: Path) -> 
     assert "0.6666666667" in CliRunner().invoke(app, arguments).stdout
 
 
+def test_benchmarks_are_listed_and_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    listed = CliRunner().invoke(app, ["benchmarks"]).stdout.splitlines()
+    [pope] = [line.split() for line in listed if line.split()[:1] == ["pope"]]
+    assert pope == ["pope", "POPE", "pope/f1_macro3", "higher", "9,000", "50", "short", "answer", "no"]
+    told = CliRunner().invoke(app, ["benchmarks", "sqa"]).stdout
+    for part in ("Traps:", "sqa/valid", "option sqa.images_only=True", "--option split=PATH", "github.com"):
+        assert part in told
+
+
 def test_nine_thousand_answers_take_seconds_and_no_torch(tmp_path: Path) -> None:
     arguments = []
     for name in ("random", "popular", "adversarial"):
