@@ -109,9 +109,9 @@ class Mmbench(Benchmark):
         index = int(row["index"])
         choices = _choices(row)
         hint = [row["hint"]] if row.get("hint") else []
-        lines = [*hint, row["question"], *(f"{letter}. {words}" for letter, words in choices.items())]
+        lines = [*hint, row.get("question", ""), *(f"{letter}. {words}" for letter, words in choices.items())]
         facts: dict[str, Any] = {"answer": row["answer"], "choices": choices, "first": index < PASS, "passes": passes}
-        facts |= {"question": row["question"]} if self.matcher == "judge" else {}
+        facts |= {"question": row.get("question", "")} if self.matcher == "judge" else {}
         facts |= {name: row[name] for name in CATEGORIES if row.get(name)}
         return Item(str(index), image, "\n".join(lines) + self.request, str(index % PASS), facts)
 
@@ -201,9 +201,9 @@ def _filled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     found = []
     for row in rows:
         named = {name if name in LETTERS else name.lower(): cell for name, cell in row.items()}
-        lacking = [name for name in ("index", "question", "answer", "A") if name not in named]
+        lacking = [name for name in ("index", "answer", "A") if name not in named]
         if lacking:
-            raise UsageError(f"the table has no column {lacking[0]}; MMBench has index, question, A to D and answer.")
+            raise UsageError(f"the table has no column {lacking[0]}; MMBench has index, A to D and answer.")
         if not named["index"].removesuffix(".0").isdigit():
             raise UsageError(f"the table has a row whose index is no number: {named['index']!r}.")
         found.append(named | {"index": str(int(float(named["index"])))})

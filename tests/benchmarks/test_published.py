@@ -99,6 +99,8 @@ def table(path: Path, rows: list[Row]) -> str:
 def test_mmb_reads_tables_in_any_order(tmp_path: Path, ending: str) -> None:
     """A slip in the second pass of 7: two of three questions right, all three in the first pass."""
     rows = circular({1000007: "(A)", 6: "the answer is thing n"})
+    for row in rows:
+        del row["question"]  # which the official answer files need not have
     random.Random(3).shuffle(rows)
     done = rescore("mmb", [table(tmp_path / f"said.{ending}", rows)], [], [])
     assert (done.n, done.metrics["correct"], done.metrics["count"]) == (8, 2, 3)
