@@ -168,12 +168,17 @@ def score(
         list[str] | None, typer.Option("--option", help="NAME=VALUE: an option of the benchmark, or a further file.")
     ] = None,
     allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Score what pairs up, and say so.")] = False,
+    judge: Annotated[str, typer.Option(help="Who judges what has no verdict yet: openai:MODEL or script:FILE.")] = "",
+    runs: Annotated[int, typer.Option(min=1, help="How often an LLM judge is asked each question.")] = 1,
+    budget: Budget = None,
+    store: StoreRoot = STORE,
     as_json: Json = False,
 ) -> None:
     """Score published answers by the official rule: official answer files in, official figures out."""
-    from harness.score import rescore, show
+    from harness.score import judge_of, rescore, show
 
-    done = rescore(benchmark, answers or [], questions or [], options or [], allow_partial)
+    asked = judge_of(judge, runs, budget, store) if judge else None
+    done = rescore(benchmark, answers or [], questions or [], options or [], allow_partial, asked)
     for note in done.notes:
         typer.echo(f"harness: {note}", err=True)
     if as_json:

@@ -4,8 +4,9 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image as Pillow
 
@@ -69,6 +70,15 @@ def picture(path: Path, shade: int) -> None:
 
 def as_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def answers(path: Path, texts: Mapping[Any, str]) -> str:
+    return jsonl(path, [{"question_id": id, "text": text} for id, text in texts.items()])
 
 
 def pope(folder: Path) -> None:

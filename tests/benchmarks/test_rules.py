@@ -56,6 +56,38 @@ def test_pope_items_share_the_image(tmp_path: Path) -> None:
         list(pope.Pope().items(tmp_path, Files()))
 
 
+def test_pope_random_split_of_2910_must_be_asked_for(tmp_path: Path) -> None:
+    LAYOUTS["pope"](tmp_path)
+    file = tmp_path / "coco_pope_random.json"
+    file.write_text(file.read_text().splitlines(keepends=True)[0] * 2910)
+    assert sum(1 for _ in pope.Pope(random_rows=2910).items(tmp_path, Files())) == 2910 + 16
+    with pytest.raises(UsageError, match=r"2910 questions and pope\.random_rows is 3000"):
+        list(pope.Pope().items(tmp_path, Files()))
+
+
+@pytest.mark.parametrize(
+    ("text", "robust"),
+    [
+        ("The answer is: (c)", "C"), ("b)", "B"), ("Red or green", None), ("It is sky blue.", "C"), ("A dog", None),
+        ("a red. dog", "A"), ("", None),
+    ],
+)  # fmt: skip
+def test_robust_choice(text: str, robust: str | None) -> None:
+    assert _parses.choice(text, {"A": "red", "B": "Green", "C": "sky blue", "D": "a"}) == robust
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "holds"),
+    [
+        ("It is red.", "red", True), ("Bored", "red", False), ("Yes, it is a cat", "yes", True),
+        ("No. Yes.", "yes", False), ("Blue. Not red", "red", False), ("the fire-truck", "fire truck", True),
+        ("", "red", False),
+    ],
+)  # fmt: skip
+def test_robust_short_answer(text: str, answer: str, holds: bool) -> None:
+    assert _parses.answers(text, answer) == holds
+
+
 @pytest.mark.parametrize(
     ("text", "said", "robust"),
     [

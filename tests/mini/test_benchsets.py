@@ -75,6 +75,8 @@ def perfect(item: Item) -> str:
 
 def test_there_is_a_set_for_each_of_the_nine() -> None:
     assert set(PER_THOUSAND) == set(ALL_BENCHMARKS)
+    with pytest.raises(UsageError, match="the embedded testbed has no set for seed"):
+        write_benchmark("seed", 0, 1, Path("nowhere"))
 
 
 @pytest.mark.parametrize("name", PER_THOUSAND)
