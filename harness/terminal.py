@@ -162,16 +162,21 @@ def show_benchmarks(name: str) -> None:
         better = "higher" if metric.higher_is_better else "lower"
         chance = "–" if metric.chance is None else f"{metric.chance:g}"
         judge = "yes" if made.judged else "no"
-        grid.add_row(benchmark, made.label, metric.id, better, f"{made.official_n:,}", chance, made.protocol, judge)
+        grid.add_row(benchmark, made.label, metric.id, better, count(made), chance, made.protocol, judge)
     Console().print(grid)
+
+
+def count(benchmark: Benchmark) -> str:
+    """How many items the official set has."""
+    return f"{benchmark.official_n:,}" if benchmark.official_n else "any"
 
 
 def explain(name: str, benchmark: Benchmark) -> None:
     """Print everything about one benchmark."""
     about = [(sys.modules[type(benchmark).__module__].__doc__ or "").strip(), inspect.getdoc(type(benchmark)) or ""]
     how = f"Protocol: {benchmark.protocol}, greedy, at most {benchmark.max_new_tokens} tokens. "
-    how += "Scored by a judge." if benchmark.judged else "Scored without a judge."
-    typer.echo("\n\n".join([*about, f"{benchmark.official_n:,} items. {how}", f"Files: {benchmark.layout}", ""]))
+    how += f"Scored by a judge (prompt {benchmark.prompt_version})." if benchmark.judged else "Scored without a judge."
+    typer.echo("\n\n".join([*about, f"Items: {count(benchmark)}. {how}", f"Files: {benchmark.layout}", ""]))
     grid = Grid("metric", "label", "better", "scale", "chance", box=None)
     for metric in benchmark.metrics:
         scale = f"{min(metric.scale):g} to {max(metric.scale):g}"

@@ -200,3 +200,8 @@ def test_published_captions_are_scored_on_their_own_images(tmp_path: Path) -> No
     for extra, complaint in (({"image_id": 9, "caption": "."}, "in the answers only: 9"), (rows[0], "more than one")):
         with pytest.raises(UsageError, match=complaint):
             rescore("chair", [str(published(tmp_path, [*rows, extra]))], gold, [])
+
+
+def test_the_mutant_without_double_words_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_coco_objects, "DOUBLE", {})
+    assert mentions("A hot dog, a baby bear, train tracks.", "noun").objects == ["dog", "person", "bear", "train"]

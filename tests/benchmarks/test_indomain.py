@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from layouts import LAYOUTS, Files, Fixed
 
+from benchmarks import indomain
 from benchmarks.indomain import Indomain, parse
 from harness.benchmark import totals
 from harness.types import Item, Response, Score, UsageError
@@ -49,6 +50,11 @@ def test_best_and_worst_are_those_of_the_sorted_items() -> None:
         assert found["indomain/accuracy_worst10pct"] == pytest.approx(np.mean(ordered[:tenth]))
         assert found["indomain/accuracy_best10pct"] == pytest.approx(np.mean(ordered[-tenth:]))
         assert found["indomain/following_best10"] == found["indomain/following"] == 7
+
+
+def test_the_mutant_that_takes_one_grade_for_the_tail_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indomain, "_tail", lambda counts, size: next(grade for grade, count in counts.items() if count))
+    assert values([0] + [4] * 9)["indomain/accuracy_worst10"] == 0 != 3.6
 
 
 def test_the_paper_prints_the_four_columns_first() -> None:

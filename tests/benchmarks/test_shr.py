@@ -77,6 +77,15 @@ def test_shares_of_sentences_and_of_words() -> None:
                                           '5. "Some more there"\n')  # fmt: skip
 
 
+def test_the_mutant_that_leaves_out_what_cannot_be_judged_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shr, "LABELS", ("hallucination", "correct"))
+    item, judge = (
+        Item("7", None, "", "7", {"regions": "", "facts": ""}),
+        Judge("Judgement:\n1. correct: x\n2. hallucination: x\n3. cannot judge: x\n4. correct: x"),
+    )
+    assert computed(shr.Shr(), [(item, "A dog. Two cats. So very nice. Sun.")], judge)["shr/hallucinated"] != 25
+
+
 def test_a_sentence_cannot_end_its_fence() -> None:
     judge = Judge("no")
     item = Item("7", None, "", "7", {"regions": "", "facts": ""})
