@@ -18,7 +18,7 @@ from harness.judge import Ask
 from harness.llm import Llm
 
 CANARY = "sk-test-CANARY-0123456789abcdef"
-QUICK = Runtime(ask_timeout_s=0.4, ask_deadline_s=5, ask_attempts=4, ask_concurrency=64)
+QUICK = Runtime(ask_timeout_s=10, ask_deadline_s=30, ask_attempts=4, ask_concurrency=32)
 Answers = Callable[[dict[str, Any], int], Any]  # (request, its how-manieth) -> text, (status, headers, body), bytes
 HANG = b"hang"
 
