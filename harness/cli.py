@@ -32,6 +32,10 @@ Sets = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder for the tables; default: runs/METHODS-DATA-TESTBED.")]
 StoreRoot = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Where finished stages are kept.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
+Budget = Annotated[
+    float | None,
+    typer.Option(min=0, help="USD that LLM judge and writer may cost, all runs on this store together."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 STORE = Path("runs/store")
@@ -52,15 +56,17 @@ def compare(
     store: StoreRoot = STORE,
     workers: Workers = None,
     as_json: Json = False,
+    budget: Budget = None,
     dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
 ) -> None:
     """Build every method's data from one split, train, score on the benchmarks, print the table."""
     from harness.compare import compare as run
     from harness.compare import prepare
-    from harness.request import request
+    from harness.request import request, validated
     from harness.store import Store
 
     bed, asked, runtime = request(methods, data, images, testbed, seeds, benchmarks, examples, limit, sets, workers)
+    runtime = runtime if budget is None else validated(runtime, {"budget": budget})
     if dry_run:
         from harness.terminal import show_plan
 
@@ -75,11 +81,13 @@ def compare(
     if as_json:
         rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
         typer.echo(json.dumps({"out": str(folder), "stages_run": done.ran, "results": rows}))
-        return
-    show_table(folder)
-    for sentence in done.left_out:
-        typer.echo(sentence, err=True)
-    typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
+    else:
+        show_table(folder)
+        for sentence in (*done.left_out, *done.unanswered):
+            typer.echo(sentence, err=True)
+        typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
+    if done.unanswered:
+        raise typer.Exit(3)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -150,6 +158,34 @@ def doctor(
 
 
 @app.command()
+def score(
+    benchmark: Annotated[str, typer.Argument(help="Whose answers: pope, mme, ... (see harness benchmarks).")],
+    answers: Annotated[list[str] | None, typer.Option(help="Answers, official format: PATH or NAME=PATH.")] = None,
+    questions: Annotated[list[str] | None, typer.Option(help="The official questions: PATH or NAME=PATH.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--option", help="NAME=VALUE: an option of the benchmark, or a further file.")
+    ] = None,
+    allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Score what pairs up, and say so.")] = False,
+    judge: Annotated[str, typer.Option(help="Who judges what has no verdict yet: openai:MODEL or script:FILE.")] = "",
+    runs: Annotated[int, typer.Option(min=1, help="How often an LLM judge is asked each question.")] = 1,
+    budget: Budget = None,
+    store: StoreRoot = STORE,
+    as_json: Json = False,
+) -> None:
+    """Score published answers by the official rule: official answer files in, official figures out."""
+    from harness.score import judge_of, rescore, show
+
+    asked = judge_of(judge, runs, budget, store) if judge else None
+    done = rescore(benchmark, answers or [], questions or [], options or [], allow_partial, asked)
+    for note in done.notes:
+        typer.echo(f"harness: {note}", err=True)
+    if as_json:
+        typer.echo(done.json())
+    else:
+        show(done)
+
+
+@app.command()
 def methods(name: Annotated[str, typer.Argument(help="One method, to explain.")] = "") -> None:
     """List the methods, or explain one: roles, rounds, options with defaults and sources."""
     from harness.terminal import show_methods
@@ -185,7 +221,9 @@ def main() -> None:
 
 def say(sentence: str, status: int) -> int:
     """Print an error; returns the status it ends with."""
-    typer.echo(f"harness: {sentence}", err=True)
+    from harness.asking import redact
+
+    typer.echo(f"harness: {redact(sentence)}", err=True)
     return status
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.asking import redact
 from harness.config import Runtime, Testbed
+from harness.costs import check_budget
+from harness.panel import unanswered
 from harness.plan import Plan, Request, Step, check, plan
 from harness.schedule import Watcher, execute, pending
 from harness.stages import Bodies
@@ -29,6 +32,7 @@ class Finished:
     out: Path
     ran: int
     left_out: tuple[str, ...]
+    unanswered: tuple[str, ...] = ()
 
 
 def prepare(request: Request, testbed: Testbed, runtime: Runtime) -> Plan:
@@ -42,7 +46,9 @@ def compare(
 ) -> Finished:
     """Run what is not in the store yet and write the comparison's files to `out`."""
     planned = prepare(request, testbed, runtime)
+    reopen(planned, store)
     todo = pending(planned.report, store, planned.steps)
+    check_budget(planned, todo, store, runtime.budget)
     execute(todo, Bodies(str(store.root), testbed, request, runtime), runtime.workers, watcher)
     out.mkdir(parents=True, exist_ok=True)
     for file in sorted(store.path(planned.report.stage).iterdir()):
@@ -50,7 +56,23 @@ def compare(
             shutil.copyfile(file, out / file.name)
     (out / "profile.json").write_text(json.dumps(profile(planned, store), indent=1) + "\n", encoding="utf-8")
     (out / "manifest.json").write_text(json.dumps(provenance(planned, store), indent=1) + "\n", encoding="utf-8")
-    return Finished(planned, out, len(todo), tuple(left_out(planned, store)))
+    return Finished(planned, out, len(todo), tuple(left_out(planned, store)), tuple(silence(planned, store)))
+
+
+def silence(planned: Plan, store: Store) -> Iterator[str]:
+    """One sentence per scored cell whose judge gave some questions no reply at all."""
+    for cell in planned.cells:
+        lost = unanswered(store.path(cell.score.stage))
+        if lost:
+            yield f"{cell.score.title}: {len(lost)} questions without a reply ({lost[0]}); the same command asks again"
+
+
+def reopen(planned: Plan, store: Store) -> None:
+    """Take cells with unanswered questions out of the store, and the report with them: only those are asked again."""
+    incomplete = [cell.score.stage for cell in planned.cells if unanswered(store.path(cell.score.stage))]
+    for stage in [planned.report.stage, *incomplete] if incomplete else ():
+        if store.done(stage):
+            store.discard(stage.name)
 
 
 def left_out(planned: Plan, store: Store) -> Iterator[str]:
@@ -102,12 +124,14 @@ def provenance(planned: Plan, store: Store) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "command": sys.argv,
+        "command": [redact(word) for word in sys.argv],
         "testbed": planned.testbed.name,
         "synthetic": planned.testbed.synthetic,
         "protocol": planned.testbed.protocol,
         "judge": planned.testbed.judge,
         "writer": planned.testbed.writer,
+        "judging": planned.testbed.judging.model_dump(),
+        "writing": planned.testbed.writing.model_dump(),
         "data": planned.request.data,
         "seeds": list(range(planned.request.first_seed, planned.request.first_seed + planned.request.seeds)),
         "rows": {spec.id: json.loads(dumps(spec.model_dump())) for spec in planned.request.methods},

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.config import MethodSpec, Testbed, Training, first_error
+from harness.llm import identified, unusable
 from harness.method import Baseline, Lesson, Method, Role, realised
 from harness.model import revision
 from harness.store import Stage, source_digest
@@ -23,6 +24,7 @@ from harness.types import UsageError
 
 HERE = Path(__file__).parent
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
+HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
 MODEL_CODE = ("model.py", "pixels.py", "template.py", "images.py")
 TREE_CODE = ("tree.py", "logps.py", "roles.py", "reference.py", "batches.py", *MODEL_CODE)
 WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
@@ -30,13 +32,14 @@ WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
 CODE = {
     "data": (*WORLD_CODE, "mini/glyphs.py", "mini/draw.py", "mini/sources.py", "mini/benchsets.py", "mini/opensets.py"),
     "split": ("split.py", "images.py", "data/*.py"),
-    "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
+    "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*", "data/*.py"),
     "build": ("sampler.py", "kvcache.py", "rounds.py", "clip.py", *TREE_CODE),
     "reference": TREE_CODE,
     "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
-    "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
+    "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*"),
     "report": ("../reports/*.py", "benchmark.py"),
+    "llm": ("asking.py", "llm.py", "panel.py"),
     "oracle": (*WORLD_CODE, "mini/oracles.py"),
 }
 
@@ -128,7 +131,7 @@ class Planner:
 
     def __init__(self, request: Request, testbed: Testbed, reference: str) -> None:
         self.request = request
-        self.testbed = testbed
+        self.testbed = own_source(testbed, request)
         self.reference = reference
         self.steps: dict[str, Step] = {}
         self.models = {folder: revision(Path(folder)) for folder in testbed.models}
@@ -181,7 +184,10 @@ class Planner:
         inputs: dict[str, Step] = {}
         if self.testbed.data == "generated":
             scenes = self.request.limit or self.testbed.scenes
-            made = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
+            made: dict[str, Any] = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
+            if self.benchmark(name).heldout:
+                where = "tuning-heldout" if self.request.tuning else "heldout"
+                made = {"source": self.request.data, "split": where, "seed": 0, "n": max(1, scenes // HELDOUT_SHARE)}
             inputs["data"] = self.step("data", f"data {name}", made, {})
         else:
             identity["content"] = listing(Path(self.testbed.data) / "benchmarks" / name)
@@ -201,7 +207,7 @@ class Planner:
             tag += f" round {number + 1}" if method.rounds > 1 else ""
             policy = {} if lesson.continues else {role: step for role, step in roles.items() if role == Role.POLICY}
             built = {**who, **base, "round": number, "response_tokens": self.testbed.response_tokens}
-            built["writer"] = self.asked(self.testbed.writer) if method.needs_writer else ""
+            built["writer"] = self.asked("writer") if method.needs_writer else ""
             built["clip"] = revision(self.testbed.clip) if method.needs_clip else ""
             build = self.step("build", f"build {tag}", built, {"split": split, **roles}, after=after)
             derived: dict[str, Step] = {}
@@ -228,14 +234,17 @@ class Planner:
             "benchmark": name,
             "options": self.testbed.benchmarks.get(name, {}),
             "source": source_digest(plugins.source("benchmarks", name)),
-            "judge": self.asked(self.testbed.judge) if benchmark.judged else "",
+            "judge": self.asked("judge") if benchmark.judged else "",
         }
         score = self.step("score", f"score {row} {name} seed {seed}", scored, {"items": items, "responses": responses})
         return Cell(row, label, seed, name, score)
 
-    def asked(self, name: str) -> str:
-        """What identifies a judge or writer: its name and, for the oracle, its code."""
-        return f"{name}:{code('oracle')}"
+    def asked(self, role: str) -> Any:
+        """What identifies the judge or writer: for the oracle its code, for others what they are and how asked."""
+        name = getattr(self.testbed, role)
+        if name == "oracle":
+            return f"{name}:{code('oracle')}"
+        return identified(role, self.testbed) | {"code": code("llm")}
 
     def benchmark(self, name: str) -> Benchmark:
         """The benchmark with the testbed's options."""
@@ -252,10 +261,23 @@ class Planner:
             yield spec, spec.id, label, False
 
 
+def own_source(testbed: Testbed, request: Request) -> Testbed:
+    """The testbed whose benchmarks on held-out data take them from the request's source, unless told otherwise."""
+    heldout = [name for name in request.benchmarks if plugins.plugin("benchmarks", name, Benchmark).heldout]
+    options = {name: {"source": request.data, **testbed.benchmarks.get(name, {})} for name in heldout}
+    return testbed.model_copy(update={"benchmarks": testbed.benchmarks | options})
+
+
 def pathless(spec: MethodSpec) -> dict[str, Any]:
     """A row's options without those that name a file its method reads: the file's content counts, not its place."""
     files = {str(path) for path in resolve(spec).sources}
     return {name: value for name, value in spec.options.items() if value not in files}
+
+
+def spec_of(step: Step, request: Request) -> MethodSpec:
+    """The row whose method a build or train step is made by; the stage itself knows no paths."""
+    wanted = (step.stage.identity["method"], step.stage.identity["options"])
+    return next(spec for spec in request.methods if (spec.stem, pathless(spec)) == wanted)
 
 
 def resolve(spec: MethodSpec) -> Method:
@@ -317,7 +339,8 @@ def check(request: Request, testbed: Testbed) -> None:
     if not local and request.data not in known:
         raise plugins.unknown("data", request.data, [name for name in known if name != "local"])
     for name in request.benchmarks:
-        plugins.source("benchmarks", name)
+        if plugins.plugin("benchmarks", name, Benchmark).heldout and local:
+            raise UsageError(f"{name} asks about held-out examples of a named source; --data {request.data} has none.")
     seen: set[str] = set()
     for spec in request.methods:
         method = resolve(spec)
@@ -361,5 +384,6 @@ def absent(request: Request, testbed: Testbed) -> Iterator[str]:
     who = {"judge": any(plugins.plugin("benchmarks", name, Benchmark).judged for name in request.benchmarks)}
     who["writer"] = any(resolve(spec).needs_writer for spec in request.methods)
     for role, needed in who.items():
-        if needed and getattr(testbed, role) != "oracle":
-            yield f'{role}: "{getattr(testbed, role) or "none"}" is not available; this version has the oracle only'
+        name = getattr(testbed, role)
+        if needed and name != "oracle" and (why := unusable(name)):
+            yield f"{role}: {why}"

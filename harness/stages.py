@@ -11,9 +11,11 @@ from harness import plugins
 from harness.benchmark import Benchmark, Unit
 from harness.config import MethodSpec, Runtime, Testbed, Training
 from harness.images import StoreImages, resolve
-from harness.judge import Judge
-from harness.method import Method, Role
-from harness.plan import Request, Step, pathless
+from harness.judge import Judge, Writer, answered
+from harness.llm import Llm, hire
+from harness.method import Lesson, Method, Role
+from harness.panel import combined, insist, keep_replies, keep_verdicts, per_run, score_runs
+from harness.plan import Request, Step, spec_of
 from harness.plan import resolve as resolve_method
 from harness.profile import Tick
 from harness.rounds import NoWriter, OwnRound
@@ -68,10 +70,8 @@ class Worker:
         return self.store.path(step.reads[name])
 
     def spec(self, step: Step) -> MethodSpec:
-        """The row whose method a stage is made by; the stage itself knows no paths."""
-        what = step.stage.identity
-        wanted = (what["method"], what["options"])
-        return next(spec for spec in self.request.methods if (spec.stem, pathless(spec)) == wanted)
+        """The row whose method a stage is made by."""
+        return spec_of(step, self.request)
 
     def model(self, step: Step) -> Path:
         """The policy a step starts from: the last round's checkpoint, or the base model it names."""
@@ -128,12 +128,32 @@ class Worker:
         locked = list(read_jsonl(Example, self.folder(step, "split") / EXAMPLES))
         check_lock(self.folder(step, "split") / LOCK, locked)
         examples = [replace(e, image=resolve(e.image, self.store.root) if e.image else None) for e in locked]
-        writer = self.oracle(step.reads["split"]) if method.needs_writer else NoWriter()
+        writer = self.asked("writer", step.reads["split"], tick) if method.needs_writer else NoWriter()
         lesson = method.lesson(what["round"])
         examples = examples[lesson.part[0] :: lesson.part[1]]
-        round = OwnRound(
-            number=what["round"],
-            seed=what["seed"],
+
+        def work(writer: Writer) -> tuple[list[Record | Dropped], dict[str, int]]:
+            round = self.round(step, lesson, writer, tick)
+            return list(method.build(examples, round)), round.spent
+
+        built, spent = answered(writer, work)
+        insist(writer)
+        made = [trainable(record, self.model(step)) for record in built]
+        refuse_malformed(built, made)
+        if [record.id for record in made] != [example.id for example in examples]:
+            raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")
+        write_jsonl(out / "records.jsonl", (record for record in made if not isinstance(record, Dropped)))
+        write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
+        profile: dict[str, Any] = {"examples": len(examples), "records": sum(not isinstance(r, Dropped) for r in made)}
+        if isinstance(writer, Llm):
+            profile |= {"writer": keep_replies(out, writer)}
+        (out / "profile.json").write_text(dumps(profile | spent), encoding="utf-8")
+
+    def round(self, step: Step, lesson: Lesson, writer: Writer, tick: Tick) -> OwnRound:
+        """What the step's method is handed."""
+        return OwnRound(
+            number=step.stage.identity["round"],
+            seed=step.stage.identity["seed"],
             asked=writer,
             step=step,
             store=self.store,
@@ -144,15 +164,6 @@ class Worker:
             base=self.base(step),
             tick=tick,
         )
-        built = list(method.build(examples, round))
-        made = [trainable(record, self.model(step)) for record in built]
-        refuse_malformed(built, made)
-        if [record.id for record in made] != [example.id for example in examples]:
-            raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")
-        write_jsonl(out / "records.jsonl", (record for record in made if not isinstance(record, Dropped)))
-        write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
-        profile = {"examples": len(examples), "records": sum(not isinstance(r, Dropped) for r in made)}
-        (out / "profile.json").write_text(dumps(profile | round.spent), encoding="utf-8")
 
     def reference(self, step: Step, out: Path, tick: Tick) -> None:
         """The reference's per-token log-probs of every record, once."""
@@ -223,10 +234,19 @@ class Worker:
         items = list(read_jsonl(Item, self.folder(step, "items") / "items.jsonl"))
         answered = read_jsonl(Response, self.folder(step, "responses") / "responses.jsonl")
         responses = {response.id: response for response in answered}
-        judge = self.oracle(step.reads["items"]) if benchmark.judged else None
-        scores = [benchmark.score(item, responses[item.id], judge) for item in items]
+        judge = self.asked("judge", step.reads["items"], tick) if benchmark.judged else None
+        runs = score_runs(benchmark, items, responses, judge)
+        scores = combined(runs)
         write_jsonl(out / "scores.jsonl", scores)
         write_units(out / "units.json", benchmark, items, scores)
+        if judge:
+            keep_verdicts(out, benchmark, items, judge, runs, scores)
+
+    def asked(self, role: str, of: Stage, tick: Tick) -> Judge:
+        """The testbed's judge or writer, for a stage that asks about the images of `of`."""
+        if getattr(self.testbed, role) == "oracle":
+            return self.oracle(of)
+        return hire(role, self.testbed, self.runtime, self.store.root, tick)
 
     def oracle(self, of: Stage) -> Judge:
         """The embedded testbed's judge and writer: it reads the scene graphs behind a split or a benchmark."""
@@ -245,7 +265,8 @@ class Worker:
         for name, stage in step.reads.items():
             row, seed, benchmark = name.rsplit("/", 2)
             units, unscored = read_units(self.store.path(stage) / "units.json")
-            outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key))
+            runs = per_run(self.store.path(stage))
+            outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key, runs))
         benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in step.reads.values()}
         setting = Setting(what["testbed"], what["protocol"], what["synthetic"])
         write_report(out, outcomes, benchmarks, list(what["rows"]), setting)

@@ -1,10 +1,11 @@
 """One scored cell of a comparison, as the report sees it, and its metrics."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from harness.benchmark import Benchmark, Unit, totals
+from harness.benchmark import Benchmark, Unit, ratio, totals
 
 BASELINE = "baseline"
 MAX_UNSCORED = 0.01
@@ -15,7 +16,7 @@ class Outcome:
     """What one method's model scored on one benchmark with one seed; `key` is the score stage's.
 
     `units` are those with all their verdicts, `unscored` counts the verdicts that are missing. The untouched policy's
-    method is "baseline".
+    method is "baseline". `runs` holds each metric's values in the runs of a judge.
     """
 
     method: str
@@ -25,6 +26,17 @@ class Outcome:
     units: Sequence[Unit]
     unscored: int
     key: str
+    runs: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def coverage(self) -> float:
+        """The share of units with a verdict, in percent; NaN where there are no units."""
+        return float(ratio(len(self.units), len(self.units) + self.unscored))
+
+    def spread(self, metric: str) -> float:
+        """The standard deviation of a metric between the judge's runs; NaN where there was one run or none."""
+        values = self.runs.get(metric, ())
+        return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def measure(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:
