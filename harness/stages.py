@@ -1,7 +1,6 @@
 """Runs a plan, one function per kind of stage. GPU work ends at `generate`; `score` and `report` are cheap."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import plugins
-from harness.benchmark import Benchmark, Unit
+from harness.benchmark import Benchmark
 from harness.config import MethodSpec, Runtime, Testbed, Training
 from harness.images import StoreImages, resolve
 from harness.judge import Ask, Judge, Writer
@@ -216,7 +215,7 @@ class Worker:
     def report(self, step: Step, out: Path, tick: Tick) -> None:
         """Tables and rows from stored units: pure, no model, no judge."""
         from reports.files import write_report
-        from reports.outcomes import Outcome
+        from reports.outcomes import Outcome, read_units
         from reports.table import Setting
 
         what = step.stage.identity
@@ -261,12 +260,6 @@ def write_units(path: Path, benchmark: Benchmark, items: Sequence[Item], scores:
     ]
     units = [{"id": unit.id, "cluster": unit.cluster, "parts": unit.parts} for unit in benchmark.units(scored)]
     path.write_text(dumps({"units": units, "unscored": failed, "items": len(items)}), encoding="utf-8")
-
-
-def read_units(path: Path) -> tuple[list[Unit], int]:
-    """What `write_units` wrote: the units, and the number of unscored items."""
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
 
 
 class NoWriter:

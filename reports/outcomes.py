@@ -1,8 +1,10 @@
 """One scored cell of a comparison, as the report sees it, and its metrics."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.benchmark import Benchmark, Unit, totals
 
@@ -25,6 +27,12 @@ class Outcome:
     units: Sequence[Unit]
     unscored: int
     key: str
+
+
+def read_units(path: Path) -> tuple[list[Unit], int]:
+    """A score stage's `units.json`: the units, and the number of unscored items."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
 
 
 def measure(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:
