@@ -26,7 +26,8 @@ class Head:
 class Entry:
     """One cell: `text` as it is, or a number; a NaN is a dash. Differences are `signed` and stand in brackets.
 
-    `mark` follows the figure (a star, a footnote's letter); `low` and `high` bound it where an interval is known.
+    `delta` is shown beside the value, `mark` (a star) follows what is shown last; `low` and `high` are the interval of
+    the delta, or of the value where there is none.
     """
 
     value: float = math.nan
@@ -35,6 +36,7 @@ class Entry:
     signed: bool = False
     mark: str = ""
     best: bool = False
+    delta: float = math.nan
     low: float = math.nan
     high: float = math.nan
 
@@ -50,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table. `stubs` head the columns of names; the first is the block's where `blocks` is set."""
+    """A table. `stubs` head the columns of names; `blocks` says what a block is; `spans` shows the intervals."""
 
     title: str
     stubs: tuple[str, ...]
@@ -58,6 +60,7 @@ class Grid:
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
     blocks: str = ""
+    spans: bool = False
 
     def __post_init__(self) -> None:
         for line in self.lines:
