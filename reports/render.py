@@ -11,7 +11,7 @@ import io
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -110,17 +110,17 @@ def comma_separated(table: Table) -> str:
 
 def grid_terminal(grid: Grid, width: int = 110) -> Stack:
     """What rich prints: names, then as many columns as fit, then the names again with the next ones."""
-    names = [" ".join(filter(None, map(_short, line.names))) for line in grid.lines]
-    margin = min(max(map(cell_len, ["", *names])), 40)
+    names = ["  ".join(filter(None, map(_short, line.names))) for line in grid.lines]
+    stubs = "  ".join(map(_short, grid.stubs))
+    margin = min(max(map(cell_len, [stubs, *names])), 40)
     cells = [[_shown(line.entries[at], grid.spans) for line in grid.lines] for at in range(len(grid.heads))]
     wide = [max(map(cell_len, [_label(head), *column])) for head, column in zip(grid.heads, cells, strict=True)]
     parts = [Text(_short(grid.title), style="bold")]
-    for start, stop in _pieces(wide, width - margin):
-        places = range(start, stop)
+    for places in _pieces(grid.heads, wide, width - margin):
         above = [(group, sum(wide[at] + _GAP for at in members)) for group, members in _runs(grid.heads, places)]
         if any(group for group, _ in above):
             parts.append(Text(_left("", margin) + "".join(_left("  " + _short(g), n) for g, n in above), style="bold"))
-        parts.append(Text(_left("", margin) + "".join(_right(_label(grid.heads[at]), wide[at]) for at in places)))
+        parts.append(Text(_left(stubs, margin) + "".join(_right(_label(grid.heads[at]), wide[at]) for at in places)))
         for block, numbers in groupby(range(len(grid.lines)), key=lambda number: grid.lines[number].block):
             if block and grid.blocks:
                 parts.append(Text(_short(block), style="italic"))
@@ -267,18 +267,23 @@ def _right(text: str, width: int) -> str:
     return " " * (width + _GAP - cell_len(text)) + text
 
 
-def _pieces(widths: Sequence[int], width: int) -> Iterator[tuple[int, int]]:
-    """Ranges of columns that fit side by side, at least one in each."""
-    start, used = 0, 0
-    for at, one in enumerate(widths):
-        if at > start and used + one + _GAP > width:
-            yield start, at
-            start, used = at, 0
-        used += one + _GAP
-    yield start, len(widths)
+def _pieces(heads: Sequence[Head], widths: Sequence[int], width: int) -> Iterator[list[int]]:
+    """Columns that fit side by side: whole groups where one fits at all, at least one column in each piece."""
+
+    def size(columns: Sequence[int]) -> int:
+        return sum(widths[at] + _GAP for at in columns)
+
+    piece: list[int] = []
+    for _, group in _runs(heads, range(len(heads))):
+        for part in [group] if size(group) <= width else [[at] for at in group]:
+            if piece and size([*piece, *part]) > width:
+                yield piece
+                piece = []
+            piece += part
+    yield piece
 
 
-def _runs(heads: Sequence[Head], places: range) -> Iterator[tuple[str, list[int]]]:
+def _runs(heads: Sequence[Head], places: Iterable[int]) -> Iterator[tuple[str, list[int]]]:
     for group, members in groupby(places, key=lambda at: heads[at].group):
         yield group, list(members)
 
