@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -59,6 +60,7 @@ def compare(
     store: StoreRoot = STORE,
     workers: Workers = None,
     as_json: Json = False,
+    noise_floor: Annotated[bool, typer.Option(help="Also the baseline again, in batches of half the size.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
     sizes: Annotated[str, typer.Option(help="Numbers of examples, e.g. 250,500,1000: one comparison each.")] = "",
     page: Annotated[bool, typer.Option(help="Write report.html and the figures too.")] = True,
@@ -69,6 +71,8 @@ def compare(
     from harness.store import Store
 
     bed, asked, runtime = request(methods, data, images, testbed, seeds, benchmarks, examples, limit, sets, workers)
+    if noise_floor:
+        asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
     if dry_run:
         from harness.terminal import show_plan
 

@@ -179,14 +179,14 @@ class Worker:
             Prompt(item.id, resolve(item.image, self.store.root) if item.image else None, item.prompt) for item in items
         ]
         sampling = Sampling.model_validate(what["sampling"])
+        size = what.get("batch_size", self.runtime.generate_batch_size)
         with measure() as used:
-            responses = respond(
-                self.model(step), prompts, sampling, self.runtime.generate_batch_size, tick, blank=what["blank"]
-            )
+            responses = respond(self.model(step), prompts, sampling, size, tick, blank=what["blank"])
         write_jsonl(out / "responses.jsonl", responses)
         cost = forward_flops(kept(self.model(step)).model.config)
         profile = used() | {
             "items": len(items),
+            "batch_size": size,
             "generated_tokens": sum(response.tokens for response in responses),
             "forward_tokens": sum(response.prompt_tokens + response.tokens for response in responses),
             "flops": sum(

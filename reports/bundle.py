@@ -28,7 +28,8 @@ def write_bundle(file: Path, runs: Sequence["Run"], responses: bool = True) -> N
     """The runs in one file; without `responses` only what tables are computed from: units and manifests."""
     found: dict[str, Path] = {}
     for number, run in enumerate(run for given in runs for run in given.parts or (given,)):
-        found |= {f"runs/{number:03}/{path.name}": path for path in run.folder.iterdir() if path.is_file()}
+        files = [path for path in run.folder.iterdir() if responses or path.name in _ALWAYS]
+        found |= {f"runs/{number:03}/{path.name}": path for path in files if path.is_file()}
         store = run.cells[0].store if run.cells else run.folder
         for name in run.manifest["stages"]:
             found |= {f"store/{name}/{path.name}": path for path in _kept(store / name, responses)}
@@ -44,8 +45,9 @@ def write_bundle(file: Path, runs: Sequence["Run"], responses: bool = True) -> N
 
 def _kept(stage: Path, responses: bool) -> Iterator[Path]:
     """The files of a stage that go into a bundle: no weights, no images, no training data."""
-    whole = stage.parent.name in (_ANSWERS if responses else _SCORES)
-    for path in stage.iterdir() if stage.is_dir() else ():
+    kind = stage.parent.name
+    whole = kind in (_ANSWERS if responses else _SCORES)
+    for path in stage.iterdir() if stage.is_dir() and kind != "data" else ():
         text = path.suffix in (".json", ".jsonl") and (responses or path.name == "units.json")
         if path.is_file() and (path.name in _ALWAYS or (whole and text)):
             yield path

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.benchmark import Benchmark, Unit, totals
 
 BASELINE = "baseline"
+NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
 MAX_UNSCORED = 0.01
 
 

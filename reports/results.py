@@ -40,7 +40,7 @@ def results_rows(
                     "synthetic": setting.synthetic,
                     "stage": outcome.key,
                 }
-                low, high = interval([value], drawn[metric])
+                low, high = interval([value], drawn[metric][None])
                 if reason or math.isnan(value):
                     yield row | {"withheld": reason or "not defined on these units"}
                 else:
