@@ -4,23 +4,25 @@ What a run folder and its store do not have is a dash with a note, never an erro
 refused with the field that differs.
 """
 
+import math
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.plan import code
 from harness.store import MANIFEST, Stage, Store, file_digest
 from harness.types import UsageError
-from reports import cards, figures, plots, render
+from reports import cards, figures, gridtext, plots
 from reports.facts import row_facts
-from reports.files import WIDTH
+from reports.files import WIDTH, write_report
 from reports.grid import Grid
 from reports.layouts import LAYOUTS
 from reports.outcomes import Outcome
@@ -30,9 +32,9 @@ from reports.runs import Run, join, opened
 from reports.table import Table, build
 
 FORMATS: dict[str, Callable[[Grid], str]] = {
-    "md": render.grid_markdown,
-    "tex": render.grid_latex,
-    "csv": render.grid_csv,
+    "md": gridtext.markdown,
+    "tex": gridtext.latex,
+    "csv": gridtext.comma_separated,
     "html": lambda grid: table_page([grid]),
 }
 ON_PAGE = {"intervals": "intervals", "2": "cost", "curves": "curves", "lens": "lens", "6": "distribution"}
@@ -52,9 +54,15 @@ class Measured:
 
     @classmethod
     def of(cls, run: Run) -> "Measured":
-        """Computed anew from the stored units."""
+        """Computed anew from the stored units; what is not there, or stands there twice, is said in a note."""
+        names = {name for part in run.parts or (run,) for name in part.manifest["benchmarks"]}
+        foreign = names - set(plugins.names("benchmarks"))
+        run = without(run, foreign)
         outcomes, benchmarks = run.outcomes(), run.benchmarks()
-        return cls(run, build(outcomes, benchmarks, list(run.rows), run.setting), outcomes, benchmarks)
+        made = build(outcomes, benchmarks, list(run.rows), run.setting)
+        notes = [*run.notes, *gaps(run, made)]
+        notes += [f"not installed here, so left out: {', '.join(sorted(foreign))}"] if foreign else []
+        return cls(run, replace(made, notes=(*made.notes, *notes)), outcomes, benchmarks)
 
     @property
     def part(self) -> Part:
@@ -77,13 +85,49 @@ def report(
     if number is not None or not given:
         return show(table(given, number or 1, paper, store), form, out)
     with opened(given, store) as runs:
-        run = join(runs)
-        facts = row_facts(run)
-        grids = [*cards.summary(Measured.of(run).table), cards.fairness(facts), cards.profile(facts)]
+        measured = Measured.of(join(runs))
         if out:
             out.mkdir(parents=True, exist_ok=True)
-            pages(run, out)
-        return "\n".join(show(grid, form, None) for grid in grids) if form != "html" else table_page(grids)
+            rows = list(measured.run.rows)
+            write_report(out, measured.outcomes, measured.benchmarks, rows, measured.run.setting)
+            pages(measured.run, out)
+        return whole(measured, form)
+
+
+def whole(measured: Measured, form: str) -> str:
+    """A comparison's own table and its cards, in one format."""
+    facts = row_facts(measured.run)
+    cards_of = [cards.fairness(facts), cards.profile(facts)]
+    if form == "html":
+        return table_page([*cards.summary(measured.table), *cards_of])
+    text = {"md": render.markdown, "tex": render.latex, "csv": render.comma_separated}
+    first = text[form](measured.table) if form in text else printed(partial(render.terminal, measured.table))
+    return "\n".join([first, *(show(grid, form, None) for grid in cards_of)])
+
+
+def without(run: Run, names: Collection[str]) -> Run:
+    """The run without these benchmarks."""
+    manifest = {**run.manifest, "benchmarks": {n: o for n, o in run.manifest["benchmarks"].items() if n not in names}}
+    cells = tuple(cell for cell in run.cells if cell.benchmark not in names)
+    return replace(run, manifest=manifest, cells=cells, parts=tuple(without(part, names) for part in run.parts))
+
+
+def gaps(run: Run, made: Table) -> Iterator[str]:
+    """Why there are dashes: cells that no run scored yet, and scores that are not defined."""
+    missing = {(cell.row, cell.benchmark) for cell in run.missing}
+    for row, label in run.rows.items():
+        names = sorted(benchmark for of, benchmark in missing if of == row)
+        if names:
+            yield f"– not scored yet, in one seed at least: {label} on {', '.join(names)}"
+    for one in made.rows:
+        undefined = [
+            column.label
+            for column, cell in zip(made.columns, one.cells, strict=True)
+            if math.isnan(cell.value) and not cell.withheld and column.metric != "total"
+            if (one.method, column.benchmark) not in missing
+        ]
+        if undefined:
+            yield f"– not defined on these items: {one.label}, {', '.join(undefined)}"
 
 
 def table(given: Sequence[Path], number: int, paper: bool, store: Path | None = None) -> Grid:
@@ -109,9 +153,14 @@ def show(grid: Grid, form: str, out: Path | None) -> str:
             (out / f"{name}.{ending}").write_text(text(grid), encoding="utf-8", newline="\n")
     if form != "terminal":
         return FORMATS[form](grid)
+    return printed(lambda width: gridtext.terminal(grid, width))
+
+
+def printed(text: Callable[[int], RenderableType]) -> str:
+    """What a terminal shows of something made for its width; plain and of a fixed width elsewhere."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     with console.capture() as captured:
-        console.print(render.grid_terminal(grid, console.width))
+        console.print(text(console.width))
     return captured.get()
 
 
@@ -195,7 +244,7 @@ def pages(run: Run, out: Path) -> None:
     text = report_page(run, measured.table, pictures)
     (out / "report.html").write_text(text, encoding="utf-8", newline="\n")
     facts = row_facts(run)
-    text = "\n".join(render.grid_markdown(grid) for grid in (cards.fairness(facts), cards.profile(facts)))
+    text = "\n".join(gridtext.markdown(grid) for grid in (cards.fairness(facts), cards.profile(facts)))
     (out / "cards.md").write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -3,12 +3,13 @@
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from itertools import groupby
 from typing import Any
 
 from harness.types import dumps
-from reports import cards, figures, items, render
+from reports import cards, figures, gridtext, items, render
 from reports.facts import RowFacts, row_facts
-from reports.grid import Grid
+from reports.grid import Grid, groups
 from reports.outcomes import BASELINE
 from reports.runs import Run
 from reports.table import Table
@@ -42,7 +43,7 @@ def report_page(run: Run, table: Table, pictures: Mapping[str, figures.Picture])
         title=f"{', '.join(label for _, label in rows) or 'baseline'} on {run.manifest['data']}",
         subtitle=f"testbed {run.setting.testbed_in_words}, protocol {run.setting.protocol}",
         synthetic=run.setting.synthetic,
-        alarms=[*alarms(run, facts), *run.notes],
+        alarms=list(alarms(run, facts)),
         contents=list({**sections, "items": "Items that decided", "provenance": "Provenance"}.items()),
         scores=cards.summary(table),
         fairness=cards.fairness(facts),
@@ -61,7 +62,9 @@ def report_page(run: Run, table: Table, pictures: Mapping[str, figures.Picture])
 def page(template: str, **context: Any) -> str:
     """A page of ours with the common style."""
     style = files("reports").joinpath("pages/style.css").read_text(encoding="utf-8")
-    return render.html(template, style, **{"plots": {}, "block_of": lambda line: line.block, **context})
+    tools = {"shown": gridtext.shown, "span": gridtext.span, "heading": gridtext.heading, "groups": groups}
+    blocks = {"groupby": groupby, "block_of": lambda line: line.block}
+    return render.html(template, style, **{"plots": {}, **tools, **blocks, **context})
 
 
 def table_page(tables: Sequence[Grid]) -> str:
