@@ -20,7 +20,7 @@ from harness.benchmark import Benchmark
 from harness.plan import code
 from harness.store import MANIFEST, Stage, Store, file_digest
 from harness.types import UsageError
-from reports import cards, figures, gridtext, plots
+from reports import cards, figures, gridtext, plots, render
 from reports.facts import row_facts
 from reports.files import WIDTH, write_report
 from reports.grid import Grid

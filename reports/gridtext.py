@@ -52,8 +52,8 @@ def markdown(grid: Grid) -> str:
     lines = [f"**{md(grid.title)}**", "", pipes([*map(md, stubs), *heads])]
     lines.append(pipes(["---"] * len(stubs) + ["---:"] * len(heads)))
     for line in grid.lines:
-        shown = [md(shown(entry, grid.spans)) for entry in line.entries]
-        cells = [f"**{text}**" if entry.best else text for text, entry in zip(shown, line.entries, strict=True)]
+        texts = [md(shown(entry, grid.spans)) for entry in line.entries]
+        cells = [f"**{text}**" if entry.best else text for text, entry in zip(texts, line.entries, strict=True)]
         lines.append(pipes([*map(md, [line.block] if grid.blocks else []), *map(md, line.names), *cells]))
     return "\n".join([*lines, "", *(f"- {md(note, 600)}" for note in grid.notes), ""])
 
@@ -73,8 +73,8 @@ def latex(grid: Grid) -> str:
     for block, members in groupby(grid.lines, key=lambda line: line.block):
         lines.append(r"\midrule")
         for number, line in enumerate(members):
-            shown = [(tex(shown(entry, grid.spans)), entry.best) for entry in line.entries]
-            cells = [rf"\textbf{{{text}}}" if best else text for text, best in shown]
+            texts = [(tex(shown(entry, grid.spans)), entry.best) for entry in line.entries]
+            cells = [rf"\textbf{{{text}}}" if best else text for text, best in texts]
             first = [tex(block if number == 0 else "")] if grid.blocks else []
             lines.append(ampersands([*first, *map(tex, line.names), *cells]))
     notes = (rf"\noindent{{\footnotesize {tex(note, 600)}}}\par" for note in grid.notes)
