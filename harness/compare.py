@@ -15,6 +15,7 @@ from typing import Any
 from harness import __version__
 from harness.config import Runtime, Testbed
 from harness.plan import Plan, Request, Step, check, plan
+from harness.reporting import publish
 from harness.schedule import Watcher, execute, pending
 from harness.stages import Bodies
 from harness.store import MANIFEST, Store
@@ -40,9 +41,9 @@ def prepare(request: Request, testbed: Testbed, runtime: Runtime) -> Plan:
 
 
 def compare(
-    request: Request, testbed: Testbed, runtime: Runtime, store: Store, out: Path, watcher: Watcher
+    request: Request, testbed: Testbed, runtime: Runtime, store: Store, out: Path, watcher: Watcher, page: bool = True
 ) -> Finished:
-    """Run what is not in the store yet and write the comparison's files to `out`."""
+    """Run what is not in the store yet and write the comparison's files to `out`; with `page` report.html as well."""
     planned = prepare(request, testbed, runtime)
     todo = pending(planned.report, store, planned.steps)
     if todo:
@@ -55,6 +56,8 @@ def compare(
             shutil.copyfile(file, out / file.name)
     (out / "profile.json").write_text(json.dumps(profile(planned, store), indent=1) + "\n", encoding="utf-8")
     record(planned, store, out)
+    if page:
+        publish(out, store)
     return Finished(planned, out, len(todo), tuple(left_out(planned, store)))
 
 

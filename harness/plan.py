@@ -36,7 +36,7 @@ CODE = {
     "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
     "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
-    "report": ("../reports/*.py", "benchmark.py"),
+    "report": ("../reports/*.py", "../reports/pages/*", "benchmark.py"),
     "oracle": (*WORLD_CODE, "mini/oracles.py"),
 }
 
@@ -56,6 +56,8 @@ class Request:
     tuning: bool = False
     blank: bool = False
     """Also generate the baseline's responses to blank images: what a model can guess without seeing."""
+    pool: int | None = None
+    """Examples the embedded world draws for all sizes of one comparison, so that the smaller splits are prefixes."""
     noise_batch: int = 0
     """Also generate the baseline's responses in batches of this size: what is no method's doing. 0: do not."""
 
@@ -166,7 +168,7 @@ class Planner:
             identity |= {"source": "local", "file": hashlib.sha256(file.read_bytes()).hexdigest()}
             identity |= {"images": listing(images)}
         elif self.testbed.data == "generated":
-            made = {"source": request.data, "split": where, "seed": seed, "n": count}
+            made = {"source": request.data, "split": where, "seed": seed, "n": request.pool or count}
             inputs["data"] = self.step("data", f"data {request.data} seed {seed}", made, {})
         else:
             identity["content"] = listing(Path(self.testbed.data) / "sources" / request.data)

@@ -34,6 +34,8 @@ from harness.types import (
     write_jsonl,
 )
 
+PREFIX = 250  # own responses are kept by so many prompts, so that a longer split finds those of its prefix
+
 
 @dataclass(frozen=True)
 class Bodies:
@@ -306,15 +308,17 @@ class OwnRound:
         what = self.step.stage.identity
         policy = self.step.reads["policy"].key if "policy" in self.step.reads else what["model"]
         sampling = Sampling(max_new_tokens=what["response_tokens"], temperature=temperature, seed=self.seed)
-        asked = [dumps(replace(p, image=Image("", p.image.sha256) if p.image else None)) for p in prompts]
-        digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
-        identity = {"policy": policy, "prompts": digest, "sampling": sampling.model_dump(), "code": code("generate")}
-        stage = Stage("responses", identity)
+        size, found = self.worker.runtime.generate_batch_size, list[Response]()
+        for start in range(0, len(prompts), PREFIX):
+            part = prompts[start : start + PREFIX]
+            asked = [dumps(replace(p, image=Image("", p.image.sha256) if p.image else None)) for p in part]
+            digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
+            how = {"sampling": sampling.model_dump(), "code": code("generate")}
 
-        def body(out: Path) -> None:
-            made = respond(
-                self.worker.model(self.step), prompts, sampling, self.worker.runtime.generate_batch_size, self.tick
-            )
-            write_jsonl(out / "responses.jsonl", made)
+            def body(out: Path, part: Sequence[Prompt] = part) -> None:
+                made = respond(self.worker.model(self.step), part, sampling, size, self.tick)
+                write_jsonl(out / "responses.jsonl", made)
 
-        return list(read_jsonl(Response, self.worker.store.run(stage, body) / "responses.jsonl"))
+            folder = self.worker.store.run(Stage("responses", {"policy": policy, "prompts": digest, **how}), body)
+            found += read_jsonl(Response, folder / "responses.jsonl")
+        return found

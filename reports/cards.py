@@ -9,8 +9,9 @@ from harness.method import Role
 from reports.facts import RowFacts
 from reports.grid import Entry, Grid, Head, Line
 from reports.layouts import method as method_of
+from reports.outcomes import BASELINE
 from reports.statistics import mean
-from reports.table import GROUPS, Table
+from reports.table import GROUPS, Cell, Column, Table
 
 KINDS = ("build", "reference", "train", "generate", "score")
 TRAINED = ("reference", "train")
@@ -20,7 +21,7 @@ CARD = {  # heading: (stages, figure); summed over rounds, mean over seeds
     "supervised tokens": (("train",), "supervised_tokens"),
     "optimiser steps": (("train",), "steps"),
     "writer calls": (("build",), "writer_calls"),
-    "judge calls": (("score",), "judge_calls"),
+    "judged responses": (("score",), "judged"),
     "tokens generated": (("build",), "generated_tokens"),
     "forward tokens": (TRAINED, "forward_tokens"),
 }
@@ -28,17 +29,37 @@ THINGS = ("records", "items", "examples")
 TOKENS = ("forward_tokens", "generated_tokens")
 
 
-def summary(table: Table) -> Grid:
-    """The comparison's table with its differences and intervals."""
-    heads = tuple(Head(column.label, GROUPS[column.group][0], column.lower, rank=False) for column in table.columns)
+def summary(table: Table) -> list[Grid]:
+    """The comparison's table with its differences and intervals, a grid per group; the last one has the notes."""
+    grids = []
+    for group in dict.fromkeys(column.group for column in table.columns):
+        places = [at for at, column in enumerate(table.columns) if column.group == group]
+        heads = tuple(Head(table.columns[at].label, "", table.columns[at].lower, rank=False) for at in places)
+        lines = []
+        for row in table.rows:
+            lines.append(Line((row.label,), tuple(_whole(table.columns[at], row.cells[at]) for at in places)))
+        grids.append(Grid(GROUPS[group][0], (GROUPS[group][0],), heads, tuple(lines), spans=True))
+    return [*grids[:-1], *(replace(grid, notes=table.notes) for grid in grids[-1:])]
+
+
+def _whole(column: Column, cell: Cell) -> Entry:
+    entry = Entry(cell.value, column.digits, cell.withheld, mark="*" if cell.resolved else "")
+    return replace(entry, delta=cell.delta, low=cell.low, high=cell.high)
+
+
+def scaling(points: Sequence[tuple[int, str, Table]]) -> Grid:
+    """Totals by data source, method and number of examples."""
+    totals = [(at, c) for at, c in enumerate(points[0][2].columns) if c.metric == "total"] if points else []
     lines = []
-    for row in table.rows:
-        entries = []
-        for column, cell in zip(table.columns, row.cells, strict=True):
-            entry = Entry(cell.value, column.digits, cell.withheld, mark="*" if cell.resolved else "")
-            entries.append(replace(entry, delta=cell.delta, low=cell.low, high=cell.high))
-        lines.append(Line((row.label,), tuple(entries)))
-    return Grid("Scores", ("Method",), heads, tuple(lines), table.notes, spans=True)
+    for size, data, table in points:
+        for row in table.rows:
+            if row.method != BASELINE:
+                cells = [_whole(column, row.cells[at]) for at, column in totals]
+                entries = (replace(entry, value=entry.delta, delta=math.nan, signed=True) for entry in cells)
+                lines.append(Line((row.label, f"{size:,}"), tuple(entries), data))
+    heads = tuple(Head(GROUPS[column.group][0], rank=False) for _, column in totals)
+    notes = points[-1][2].notes if points else ()
+    return Grid("Figure 4: totals", ("Method", "examples"), heads, tuple(lines), notes, "Alignment data", spans=True)
 
 
 def fairness(facts: Sequence[RowFacts]) -> Grid:
@@ -50,6 +71,7 @@ def fairness(facts: Sequence[RowFacts]) -> Grid:
         if members[0].made:
             rounds = max(1, len(members[0].of("build")))
             counts[0] /= rounds  # every round consumes the same examples
+        counts[5] = mean([sum(stage.judged for stage in row.of("score")) for row in members])
         sizes = [size for facts in members if (size := facts.peak(("train",), "trainable_parameters")) is not None]
         lines.append(Line((label,), tuple(Entry(value, 0) for value in (*counts, mean(sizes)))))
     return Grid("Fairness card", ("Method",), heads, tuple(lines), tuple(_card_notes(facts)))

@@ -4,6 +4,7 @@ Whatever a stage did not measure, or a store does not have, is not there: a dash
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -46,6 +47,14 @@ class StageFacts:
         for name in MEASURED:
             found |= _object(self.folder / name) if self.manifest else {}
         return {name: value for name, value in found.items() if type(value) in (int, float)}
+
+    @cached_property
+    def judged(self) -> float:
+        """How many items a score stage put to a judge; NaN where it is not there."""
+        if not self.manifest:
+            return math.nan
+        judge = self.manifest.get("identity", {}).get("judge")
+        return float(_object(self.folder / "units.json").get("items", math.nan)) if judge else 0.0
 
     def reads(self, name: str) -> "StageFacts | None":
         """One of the stages it read."""

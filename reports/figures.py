@@ -1,16 +1,17 @@
 """The figures, drawn with matplotlib, without a display.
 
-Every function takes numbers and labels and gives a drawing; `svg` and `png` turn one into bytes that depend on nothing
-but the numbers, the colours and matplotlib's version. Labels are plain text: nothing in them is read as mathematics.
+Every function takes numbers and labels and gives a drawing; `picture` turns it into bytes that depend on nothing but
+these and matplotlib's version. Labels are plain text: nothing in them is read as mathematics.
 """
 
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.method import Baseline
 from reports.render import label
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 Draw = Callable[[], "Figure"]
 # Okabe & Ito's colours, which most colour-blind people tell apart; black is left to the axes.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
+GREY = "#8a8f98"
 STAGES = {"build": "#56B4E9", "reference": "#CC79A7", "train": "#0072B2", "generate": "#E69F00", "score": "#7F7F7F"}
-INK = {False: "#1b1f24", True: "#dfe3e8"}
+INK, DARK_INK = "#1b1f24", "#dfe3e8"
 CURVES = {  # TRL's names and what to call them; the first ones first
     "loss": "loss",
     "rewards/margins": "reward margin",
@@ -36,35 +38,31 @@ CURVES = {  # TRL's names and what to call them; the first ones first
 }
 
 
-@contextmanager
-def _drawing(dark: bool) -> Iterator[None]:
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing as SVG with a transparent ground, for light and for dark pages, and as a PNG on white."""
+
+    svg: bytes
+    dark: bytes
+    png: bytes
+
+
+def picture(draw: Draw) -> Picture:
+    """The drawing in its three forms."""
     from matplotlib import rc_context
 
-    ink = INK[dark]
-    style: dict[Any, Any] = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), ink)
-    style |= {"xtick.color": ink, "ytick.color": ink, "text.parse_math": False, "font.size": 9, "axes.titlesize": 9}
+    style: dict[Any, Any] = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK)
+    style |= {"xtick.color": INK, "ytick.color": INK, "text.parse_math": False, "font.size": 9, "axes.titlesize": 9}
     style |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
-    style |= {"svg.hashsalt": "harness", "svg.fonttype": "path"}
+    style |= {"svg.hashsalt": "harness", "svg.fonttype": "none"}
+    svg, png = io.BytesIO(), io.BytesIO()
     with rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that the font lacks is drawn as a box
-        yield
-
-
-def svg(draw: Draw, dark: bool = False) -> bytes:
-    """The drawing as SVG with a transparent ground, for a light or a dark page."""
-    return _saved(draw, dark, "svg", {"Date": None, "Creator": None})
-
-
-def png(draw: Draw) -> bytes:
-    """The drawing as a PNG on white."""
-    return _saved(draw, False, "png", {"Software": None})
-
-
-def _saved(draw: Draw, dark: bool, form: str, metadata: Mapping[str, None]) -> bytes:
-    file = io.BytesIO()
-    with _drawing(dark):
-        draw().savefig(file, format=form, metadata=dict(metadata), dpi=150, transparent=form == "svg")
-    return file.getvalue()
+        figure = draw()
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+        figure.set_layout_engine("none")  # it is laid out
+        figure.savefig(png, format="png", metadata={"Software": None}, dpi=150)
+    return Picture(svg.getvalue(), svg.getvalue().replace(INK.encode(), DARK_INK.encode()), png.getvalue())
 
 
 def _panels(rows: int, columns: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
@@ -76,8 +74,14 @@ def _panels(rows: int, columns: int, width: float, height: float) -> "tuple[Figu
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def _name(text: str) -> str:
-    shown = label(text)
+def _colours(labels: Iterable[str]) -> dict[str, str]:
+    """Label -> colour; a method has the same one in every figure, the baseline is grey."""
+    methods = [name for name in labels if name != Baseline.label]
+    return {Baseline.label: GREY} | {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(methods)}
+
+
+def _name(text: str, longest: int = 28) -> str:
+    shown = label(text, longest)
     return f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves out what begins with one
 
 
@@ -90,7 +94,7 @@ def _legend(figure: "Figure", axes: "Axes", count: int) -> None:
 def cost(seconds: Mapping[str, Mapping[str, float]], memory: Mapping[str, tuple[float, str]]) -> "Figure":
     """Figure 2: label -> stage -> seconds, stacked; label -> (GiB, how its roles were realised)."""
     labels = list(seconds)
-    figure, (time, space) = _panels(1, 2, 9, 1.3 + 0.38 * max(len(labels), 2))
+    figure, (time, space) = _panels(1, 2, 10, 1.3 + 0.38 * max(len(labels), 2))
     left = [0.0] * len(labels)
     for stage, colour in STAGES.items():
         values = [seconds[name].get(stage, 0.0) for name in labels]
@@ -101,9 +105,10 @@ def cost(seconds: Mapping[str, Mapping[str, float]], memory: Mapping[str, tuple[
     known = [memory.get(name, (math.nan, "")) for name in labels]
     space.barh(range(len(labels)), [gib if math.isfinite(gib) else 0 for gib, _ in known], color="#0072B2", height=0.62)
     for place, (gib, how) in enumerate(known):
-        space.text(gib if math.isfinite(gib) else 0, place, f"  {_name(how)}", va="center", fontsize=7)
+        at = (gib if math.isfinite(gib) else 0, place)
+        space.annotate(_name(how, 60), at, (5, 0), textcoords="offset points", va="center", fontsize=7)
     space.set_xlabel("peak GiB of a training process")
-    space.margins(x=0.75)
+    space.margins(x=0.9)
     for axes in (time, space):
         axes.set_yticks(range(len(labels)), [_name(name) for name in labels])
         axes.invert_yaxis()
@@ -121,10 +126,10 @@ def intervals(panels: Mapping[str, Mapping[str, Interval]], columns: int = 4) ->
     rows = math.ceil(len(panels) / columns)
     figure, axes = _panels(rows, columns, 10, rows * (0.75 + 0.27 * max(len(labels), 2)))
     for at, (title, known) in enumerate(panels.items()):
-        axes[at].axvline(0, color="#8a8f98", linewidth=0.8)
+        axes[at].axvline(0, color=GREY, linewidth=0.8)
         for place, name in enumerate(labels):
             delta, low, high, resolved = known.get(name, (math.nan, math.nan, math.nan, False))
-            colour = COLOURS[place % len(COLOURS)]
+            colour = _colours(labels)[name]
             axes[at].plot([low, high], [place, place], color=colour, linewidth=1.6)
             axes[at].plot([delta], [place], "o", color=colour, markersize=5, fillstyle="full" if resolved else "none")
         axes[at].set_title(_name(title), loc="left")
@@ -144,10 +149,10 @@ def curves(logs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> "Figu
     rows = max(1, math.ceil(len(names) / columns))
     figure, axes = _panels(rows, columns, 10, 2.3 * rows + 0.5)
     for at, name in enumerate(names):
-        for place, (method, many) in enumerate(logs.items()):
+        for method, many in logs.items():
             for number, log in enumerate(many):
                 points = [(step, line[name]) for step, line in enumerate(log, 1) if _finite(line.get(name))]
-                axes[at].plot(*zip(*points, strict=True) if points else ((), ()), color=COLOURS[place % len(COLOURS)],
+                axes[at].plot(*zip(*points, strict=True) if points else ((), ()), color=_colours(logs)[method],
                               linewidth=1.2, alpha=0.85, label=_name(method) if number == 0 else None)  # fmt: skip
         axes[at].set_title(CURVES[name], loc="left")
         axes[at].set_xlabel("optimiser step")
@@ -169,12 +174,12 @@ def scaling(
     panels: Mapping[str, Mapping[str, Sequence[Point]]], average: Mapping[str, Mapping[str, float]]
 ) -> "Figure":
     """Figure 4: a panel per total, a line per method over the number of examples; `average`: data -> label -> mean."""
-    figure, axes = _panels(1, len(panels) + bool(average), 3.1 * (len(panels) + bool(average)), 3.1)
+    figure, axes = _panels(1, len(panels) + bool(average), 2.9 * (len(panels) + bool(average)), 3)
     for at, (title, lines) in enumerate(panels.items()):
-        axes[at].axhline(0, color="#8a8f98", linewidth=0.8)
-        for place, (name, points) in enumerate(lines.items()):
+        axes[at].axhline(0, color=GREY, linewidth=0.8)
+        for name, points in lines.items():
             x, y, low, high = zip(*sorted(points), strict=True)
-            colour = COLOURS[place % len(COLOURS)]
+            colour = _colours(lines)[name]
             axes[at].fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
             axes[at].plot(x, y, "o-", color=colour, linewidth=1.5, markersize=4, label=_name(name))
         axes[at].set_title(f"{_name(title)}: total over baseline", loc="left")
@@ -188,7 +193,7 @@ def scaling(
 
 def distribution(panels: Mapping[str, tuple[tuple[float, float], Mapping[str, Sequence[float]]]]) -> "Figure":
     """Figure 6: title -> (ends of the scale, label -> scores of the units): the share of units by score."""
-    figure, axes = _panels(1, max(1, len(panels)), 4.4 * max(1, len(panels)), 3)
+    figure, axes = _panels(1, max(1, len(panels)), 10, 2.8)
     for at, (title, (ends, scores)) in enumerate(panels.items()):
         low, high = min(ends), max(ends)
         bins = 7 if high - low == 6 else 11  # a rating from 0 to 6, or tenths
@@ -213,7 +218,7 @@ def _bars(axes: "Axes", groups: Mapping[str, Mapping[str, float]]) -> None:
     for place, name in enumerate(labels):
         at = [number + (place + 0.5) * width - 0.4 for number in range(len(groups))]
         heights = [bars.get(name, math.nan) for bars in groups.values()]
-        axes.bar(at, heights, width, color=COLOURS[place % len(COLOURS)], label=_name(name))
+        axes.bar(at, heights, width, color=_colours(labels)[name], label=_name(name))
     axes.set_xticks(range(len(groups)), [_name(name) for name in groups])
 
 
@@ -222,7 +227,7 @@ def lens(rows: Mapping[str, Mapping[str, float]], corrected: Mapping[str, Mappin
 
     `corrected`: error type -> label -> share of the errors that the trained policy no longer makes, where measured.
     """
-    figure, axes = _panels(1, 2 + bool(corrected), 4.2 * (2 + bool(corrected)), 1.6 + 0.42 * max(2, len(rows)))
+    figure, axes = _panels(1, 2 + bool(corrected), 10, 1.2 + 0.42 * max(2, len(rows)))
     for place, known in enumerate(rows.values()):
         for shift, side, colour in ((-0.14, "chosen", COLOURS[0]), (0.14, "rejected", COLOURS[1])):
             ends = [known.get(f"{when}/{side}", math.nan) for when in ("before", "after")]
@@ -230,8 +235,8 @@ def lens(rows: Mapping[str, Mapping[str, float]], corrected: Mapping[str, Mappin
             axes[0].plot(ends[0], place + shift, "o", color=colour, fillstyle="none", markersize=5)
             axes[0].plot(ends[1], place + shift, "o", color=colour, markersize=5)
     axes[0].set_xlabel("mean log-prob of a response: before (ring) and after (dot)")
-    axes[1].axvline(0, color="#8a8f98", linewidth=0.8)
-    axes[1].barh(range(len(rows)), [known.get("log_t2_t1", math.nan) for known in rows.values()], color=COLOURS[2])
+    axes[1].axvline(0, color=GREY, linewidth=0.8)
+    axes[1].barh(range(len(rows)), [known.get("log_t2_t1", math.nan) for known in rows.values()], 0.5, color=COLOURS[2])
     axes[1].set_xlabel("mean log (t2 / t1) after training (Eq. 10, 13)")
     for one in axes[:2]:
         one.set_yticks(range(len(rows)), [_name(name) for name in rows])

@@ -3,12 +3,13 @@
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from itertools import groupby
 from typing import Any
 
 from harness.types import dumps
-from reports import cards, figures, items, plots, render
+from reports import cards, figures, gridtext, items, render
 from reports.facts import RowFacts, row_facts
-from reports.grid import Grid
+from reports.grid import Grid, groups
 from reports.outcomes import BASELINE
 from reports.runs import Run
 from reports.table import Table
@@ -28,39 +29,30 @@ SAYS = {
 }
 
 
-def report_page(run: Run, table: Table) -> str:
-    """The page of one run (or of several joined); `table` is its comparison table."""
-    facts, outcomes = row_facts(run), run.outcomes()
-    benchmarks = run.benchmarks()
+def report_page(run: Run, table: Table, pictures: Mapping[str, figures.Picture]) -> str:
+    """The page of one run (or of several joined): its comparison table, and figures by their names in `SAYS`."""
+    facts, rows = row_facts(run), [(row, label) for row, label in run.rows.items() if row != BASELINE]
     seed = min((cell.seed for cell in run.cells), default=0)
     known = items.asked(run, seed)
-    drawn = {
-        "intervals": plots.intervals(table),
-        "cost": plots.cost(facts),
-        "curves": plots.curves(facts),
-        "lens": plots.lens(facts),
-        "distribution": plots.distribution(outcomes, benchmarks),
-    }
     sides = items.side_by_side(known, list(run.rows.values()))
     sections = {"scores": "Scores", "fairness": "Fairness card", "cost": "Time and memory", "training": "Training"}
-    sections |= {"distribution": "Judged scores"} if drawn["distribution"] else {}
+    sections |= {"distribution": "Judged scores"} if "distribution" in pictures else {}
     sections |= {"side": "Side by side"} if sides else {}
     return page(
         "report.html",
-        title=f"{', '.join(label for row, label in run.rows.items() if row != BASELINE)} on {run.manifest['data']}",
+        title=f"{', '.join(label for _, label in rows) or 'baseline'} on {run.manifest['data']}",
         subtitle=f"testbed {run.setting.testbed_in_words}, protocol {run.setting.protocol}",
         synthetic=run.setting.synthetic,
-        alarms=[*alarms(run, facts), *run.notes],
+        alarms=list(alarms(run, facts)),
         contents=list({**sections, "items": "Items that decided", "provenance": "Provenance"}.items()),
         scores=cards.summary(table),
         fairness=cards.fairness(facts),
         profile=cards.profile(facts),
-        plots={name: picture(name, draw) for name, draw in drawn.items() if draw},
+        plots={name: embedded(name, picture) for name, picture in pictures.items()},
         side_by_side=sides,
         extremes=[
             (label, *(list(items.extremes(run, row, seed, known, best)) for best in (True, False)))
-            for row, label in run.rows.items()
-            if row != BASELINE and known
+            for row, label in (rows if known else [])
         ],
         seed=seed,
         provenance=list(provenance(run.manifest)),
@@ -70,7 +62,9 @@ def report_page(run: Run, table: Table) -> str:
 def page(template: str, **context: Any) -> str:
     """A page of ours with the common style."""
     style = files("reports").joinpath("pages/style.css").read_text(encoding="utf-8")
-    return render.html(template, style, **{"plots": {}, "block_of": lambda line: line.block, **context})
+    tools = {"shown": gridtext.shown, "span": gridtext.span, "heading": gridtext.heading, "groups": groups}
+    blocks = {"groupby": groupby, "block_of": lambda line: line.block}
+    return render.html(template, style, **{"plots": {}, **tools, **blocks, **context})
 
 
 def table_page(tables: Sequence[Grid]) -> str:
@@ -83,7 +77,7 @@ def side_page(run: Run, seed: int, count: int) -> str:
     shown = items.side_by_side(items.asked(run, seed), list(run.rows.values()), count)
     notes = [
         f"testbed: {run.setting.testbed_in_words}; seed {seed}",
-        "the first images by a hash of their ids, not chosen by outcome; objects that are not in the picture are marked",
+        "the first images by a hash of their ids, not chosen by outcome; marked: objects that are not in the picture",
     ]
     notes += [] if shown else ["no benchmark of this run whose wrong words can be marked has its responses at hand"]
     return page("sidebyside.html", title="Figure 5: side by side", notes=notes, shown=shown)
@@ -96,9 +90,9 @@ def alarms(run: Run, facts: Sequence[RowFacts]) -> Iterator[str]:
         yield f"unfinished: {len(run.missing)} of {len(run.cells)} cells are not scored"
 
 
-def picture(name: str, draw: figures.Draw) -> dict[str, str]:
+def embedded(name: str, picture: figures.Picture) -> dict[str, str]:
     """A figure for light and dark pages as data URIs, with its title."""
-    light, dark = (base64.b64encode(figures.svg(draw, dark)).decode() for dark in (False, True))
+    light, dark = (base64.b64encode(data).decode() for data in (picture.svg, picture.dark))
     title, says = SAYS[name]
     uri = "data:image/svg+xml;base64,"
     return {"light": uri + light, "dark": uri + dark, "title": title, "says": says}

@@ -201,9 +201,11 @@ def _notes(layout: Layout, parts: Sequence[Part], measured: Sheet, beside: bool)
     """What the table must say below it."""
     about = {f"{_block(layout, part)}: " if len(parts) > 1 else "": part for part in parts}
     said: dict[str, None] = {}
+    skipped: tuple[str, ...] = ("second figure", "totals (", "as the caption")  # said below, or not of this layout
+    skipped += () if any(column.benchmark == "chair" for column in layout.columns) else ("CHAIR falls",)
     for prefix, part in about.items():
         for note in part.table.notes:
-            if not note.startswith(("second figure", "totals (", "as the caption")):
+            if not note.startswith(skipped):
                 common = all(note in other.table.notes for other in parts)
                 said.setdefault(note if common else prefix + note)
     yield from said

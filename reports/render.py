@@ -19,7 +19,6 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group as Stack
 from rich.text import Text
 
-from reports.grid import Entry, Grid, Head, groups
 from reports.table import GROUPS, Column, Row, Table
 
 DASH = "–"
@@ -27,7 +26,6 @@ CSV_FIELDS = (
     *"method label seeds benchmark metric value delta".split(),
     *"ci_of ci_lo ci_hi p_holm n unscored withheld testbed protocol".split(),
 )
-GRID_FIELDS = "table block row group column value delta ci_lo ci_hi mark best text".split()
 _LABEL, _GAP = 16, 2
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _LATEX = {
@@ -49,7 +47,7 @@ def terminal(table: Table, width: int = 110) -> Stack:
 
     A group too wide for `width` is cut into several blocks, so that no number is ever cut.
     """
-    labels = [_short(row.label, _LABEL) for row in table.rows]
+    labels = [short(row.label, _LABEL) for row in table.rows]
     parts: list[Text] = []
     for title, columns in _blocks(table):
         figures = [_aligned(column, [_figures(row, place, column) for row in table.rows]) for place, column in columns]
@@ -60,35 +58,35 @@ def terminal(table: Table, width: int = 110) -> Stack:
                 if second.strip():
                     parts.append(Text((" " * _LABEL + second).rstrip(), style="dim"))
             parts.append(Text(""))
-    return Stack(*parts, *(Text(_short(note), style="dim") for note in table.notes))
+    return Stack(*parts, *(Text(short(note), style="dim") for note in table.notes))
 
 
 def markdown(table: Table) -> str:
     """One pipe table per group, the notes below as a list."""
-    lines = [f"Testbed: {_md(table.setting.testbed_in_words)}", ""]
+    lines = [f"Testbed: {md(table.setting.testbed_in_words)}", ""]
     for title, columns in _blocks(table):
-        lines += [f"**{title}**", "", _pipes(["method", *(_md(_heading(column)) for _, column in columns)])]
-        lines.append(_pipes(["---", *["---:"] * len(columns)]))
+        lines += [f"**{title}**", "", pipes(["method", *(md(_heading(column)) for _, column in columns)])]
+        lines.append(pipes(["---", *["---:"] * len(columns)]))
         for row in table.rows:
             cells = (" ".join(filter(None, _figures(row, place, column))) for place, column in columns)
-            lines.append(_pipes([_md(row.label), *(cell.replace("*", r"\*") for cell in cells)]))
+            lines.append(pipes([md(row.label), *(cell.replace("*", r"\*") for cell in cells)]))
         lines.append("")
-    return "\n".join([*lines, *(f"- {_md(note)}" for note in table.notes), ""])
+    return "\n".join([*lines, *(f"- {md(note)}" for note in table.notes), ""])
 
 
 def latex(table: Table) -> str:
     """booktabs tabulars, one per group, to be read by `\\input`; plain ASCII, for any engine."""
-    lines = [f"% testbed: {_tex(table.setting.testbed_in_words)}; needs \\usepackage{{booktabs}}"]
+    lines = [f"% testbed: {tex(table.setting.testbed_in_words)}; needs \\usepackage{{booktabs}}"]
     for title, columns in _blocks(table):
         lines += [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule"]
-        lines += [_ampersands([_tex(title), *(_tex(_heading(column)) for _, column in columns)]), r"\midrule"]
+        lines += [ampersands([tex(title), *(tex(_heading(column)) for _, column in columns)]), r"\midrule"]
         for row in table.rows:
             cells = [_figures(row, place, column) for place, column in columns]
-            firsts = (_tex(f"{value} {delta}".strip()) for value, delta, _ in cells)
-            lines.append(_ampersands([_tex(row.label), *firsts]))
-            lines.append(_ampersands(["", *(rf"{{\scriptsize {_tex(span)}}}" if span else "" for *_, span in cells)]))
+            firsts = (tex(f"{value} {delta}".strip()) for value, delta, _ in cells)
+            lines.append(ampersands([tex(row.label), *firsts]))
+            lines.append(ampersands(["", *(rf"{{\scriptsize {tex(span)}}}" if span else "" for *_, span in cells)]))
         lines += [r"\bottomrule", r"\end{tabular}", "", r"\medskip", ""]
-    notes = (rf"\noindent{{\footnotesize {_tex(note)}}}\par" for note in table.notes)
+    notes = (rf"\noindent{{\footnotesize {tex(note)}}}\par" for note in table.notes)
     return "\n".join([*lines, *notes, ""])
 
 
@@ -100,99 +98,18 @@ def comma_separated(table: Table) -> str:
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
             of = "value" if math.isnan(cell.delta) else "delta"
-            interval = [of, _exact(cell.low), _exact(cell.high), _exact(cell.p_holm)]
+            interval = [of, exact(cell.low), exact(cell.high), exact(cell.p_holm)]
             texts = [row.method, row.label, str(row.seeds), _where(column), column.metric]
             ends = [cell.withheld, table.setting.testbed_in_words, table.setting.protocol]
-            numbers = [_exact(cell.value), _exact(cell.delta), *interval, str(cell.n), str(cell.unscored)]
-            writer.writerow([*map(_spreadsheet, texts), *numbers, *map(_spreadsheet, ends)])
-    return file.getvalue()
-
-
-def grid_terminal(grid: Grid, width: int = 110) -> Stack:
-    """What rich prints: names, then as many columns as fit, then the names again with the next ones."""
-    names = [" ".join(filter(None, map(_short, line.names))) for line in grid.lines]
-    margin = min(max(map(cell_len, ["", *names])), 40)
-    cells = [[_shown(line.entries[at], grid.spans) for line in grid.lines] for at in range(len(grid.heads))]
-    wide = [max(map(cell_len, [_label(head), *column])) for head, column in zip(grid.heads, cells, strict=True)]
-    parts = [Text(_short(grid.title), style="bold")]
-    for start, stop in _pieces(wide, width - margin):
-        places = range(start, stop)
-        above = [(group, sum(wide[at] + _GAP for at in members)) for group, members in _runs(grid.heads, places)]
-        if any(group for group, _ in above):
-            parts.append(Text(_left("", margin) + "".join(_left("  " + _short(g), n) for g, n in above), style="bold"))
-        parts.append(Text(_left("", margin) + "".join(_right(_label(grid.heads[at]), wide[at]) for at in places)))
-        for block, numbers in groupby(range(len(grid.lines)), key=lambda number: grid.lines[number].block):
-            if block and grid.blocks:
-                parts.append(Text(_short(block), style="italic"))
-            for number in numbers:
-                row = Text(_left(_short(names[number], margin), margin))
-                for at in places:
-                    bold = "bold" if grid.lines[number].entries[at].best else ""
-                    row.append(_right(cells[at][number], wide[at]), style=bold)
-                parts.append(row)
-        parts.append(Text(""))
-    return Stack(*parts, *(Text(_short(note, 600), style="dim") for note in grid.notes))
-
-
-def grid_markdown(grid: Grid) -> str:
-    """One pipe table; a column says its group where there are several."""
-    several = len(groups(grid.heads)) > 1
-    heads = [f"{head.group}: {head.label}" if several and head.group else head.label for head in grid.heads]
-    heads = [_md(text) + (" ↓" if head.lower else "") for text, head in zip(heads, grid.heads, strict=True)]
-    stubs = [*([grid.blocks] if grid.blocks else []), *grid.stubs]
-    lines = [f"**{_md(grid.title)}**", "", _pipes([*map(_md, stubs), *heads])]
-    lines.append(_pipes(["---"] * len(stubs) + ["---:"] * len(heads)))
-    for line in grid.lines:
-        shown = [_md(_shown(entry, grid.spans)) for entry in line.entries]
-        cells = [f"**{text}**" if entry.best else text for text, entry in zip(shown, line.entries, strict=True)]
-        lines.append(_pipes([*map(_md, [line.block] if grid.blocks else []), *map(_md, line.names), *cells]))
-    return "\n".join([*lines, "", *(f"- {_md(note, 600)}" for note in grid.notes), ""])
-
-
-def grid_latex(grid: Grid) -> str:
-    """A booktabs tabular, to be read by `\\input`; plain ASCII, for any engine."""
-    stubs = [*([grid.blocks] if grid.blocks else []), *grid.stubs]
-    lines = [f"% {_tex(grid.title)}; needs \\usepackage{{booktabs}}"]
-    lines += [rf"\begin{{tabular}}{{{'l' * len(stubs)}{'r' * len(grid.heads)}}}", r"\toprule"]
-    at, above, rules = len(stubs) + 1, [""] * len(stubs), ""
-    for group, size in groups(grid.heads):
-        above.append(rf"\multicolumn{{{size}}}{{c}}{{{_tex(group)}}}")
-        rules += rf"\cmidrule(lr){{{at}-{at + size - 1}}}" if group else ""
-        at += size
-    lines += [_ampersands(above), rules] if rules else []
-    lines += [_ampersands([*map(_tex, stubs), *(_raised(_label(head), _tex) for head in grid.heads)])]
-    for block, members in groupby(grid.lines, key=lambda line: line.block):
-        lines.append(r"\midrule")
-        for number, line in enumerate(members):
-            shown = [(_tex(_shown(entry, grid.spans)), entry.best) for entry in line.entries]
-            cells = [rf"\textbf{{{text}}}" if best else text for text, best in shown]
-            first = [_tex(block if number == 0 else "")] if grid.blocks else []
-            lines.append(_ampersands([*first, *map(_tex, line.names), *cells]))
-    notes = (rf"\noindent{{\footnotesize {_tex(note, 600)}}}\par" for note in grid.notes)
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", "", r"\medskip", "", *notes, ""])
-
-
-def grid_csv(grid: Grid) -> str:
-    """One line per cell, numbers in full precision, nothing where there is none; then one line per note."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(GRID_FIELDS)
-    for line in grid.lines:
-        for head, entry in zip(grid.heads, line.entries, strict=True):
-            where = [grid.title, line.block, " / ".join(filter(None, line.names)), head.group, head.label]
-            numbers = [_exact(n) if math.isfinite(n) else "" for n in (entry.value, entry.delta, entry.low, entry.high)]
-            ends = [entry.mark, "best" if entry.best else "", entry.text.strip()]
-            writer.writerow([*map(_spreadsheet, where), *numbers, *map(_spreadsheet, ends)])
-    for note in grid.notes:
-        writer.writerow([*map(_spreadsheet, (grid.title, "", "", "", "note")), *[""] * 6, _spreadsheet(note)])
+            numbers = [exact(cell.value), exact(cell.delta), *interval, str(cell.n), str(cell.unscored)]
+            writer.writerow([*map(spreadsheet, texts), *numbers, *map(spreadsheet, ends)])
     return file.getvalue()
 
 
 def html(template: str, style: str, **context: Any) -> str:
-    """A page from a template of ours: every string made visible and escaped, no script, nothing loaded from anywhere.
+    """A page from a template in reports/pages/: every string made visible and escaped, nothing loaded from anywhere.
 
-    `template` is a file's name in reports/, `style` the text of its style sheet; the policy allows that one by its
-    digest, and data: images. jinja2.Markup among the context is the caller's promise, and nobody here makes one.
+    `style` is the text of its style sheet; the policy allows that one by its digest, and data: images, and no script.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined  # slow to import
     from markupsafe import Markup, escape
@@ -205,12 +122,7 @@ def html(template: str, style: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {
-        "shown": lambda entry: _shown(entry, spans=False),
-        "span": _span,
-        "heading": lambda head: Markup(_raised(_label(head), lambda text: str(escape(text)), "<sup>{}</sup>")),  # noqa: S704
-    }
-    pages.globals |= {"groups": groups, "groupby": groupby}
+    pages.filters["sup"] = lambda text: Markup(raised(text, lambda part: str(escape(part)), "<sup>{}</sup>"))  # noqa: S704
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     return pages.get_template(template).render(style=Markup(style), policy=policy, **context)  # noqa: S704
@@ -218,40 +130,10 @@ def html(template: str, style: str, **context: Any) -> str:
 
 def label(text: str, longest: int = 28) -> str:
     """A string for a figure: on one line, without control characters; figures parse no markup."""
-    return _short(text, longest)
+    return short(text, longest)
 
 
-def _lines(text: str) -> str:
-    """`visible`, line by line."""
-    return "\n".join(map(visible, text.split("\n")))
-
-
-def _shown(entry: Entry, spans: bool) -> str:
-    """A cell in plain characters."""
-    if entry.text:
-        return _short(entry.text).strip()
-    if not math.isfinite(entry.value) and not math.isfinite(entry.delta):
-        return DASH
-    comma = "," if abs(entry.value) >= 10_000 else ""
-    value = f"{entry.value:{'+' if entry.signed else ''}z{comma}.{entry.digits}f}" if math.isfinite(entry.value) else ""
-    delta = f"{entry.delta:+z.{entry.digits}f}" if math.isfinite(entry.delta) else ""
-    figure = f"({value})" if entry.signed else " ".join(filter(None, (value, delta)))
-    return " ".join(filter(None, (figure + entry.mark, _span(entry) if spans else "")))
-
-
-def _span(entry: Entry) -> str:
-    """The interval, empty where there is none."""
-    if entry.text or not (math.isfinite(entry.low) and math.isfinite(entry.high)):
-        return ""
-    sign = "+" if entry.signed or math.isfinite(entry.delta) else ""
-    return f"[{entry.low:{sign}z.{entry.digits}f}, {entry.high:{sign}z.{entry.digits}f}]"
-
-
-def _label(head: Head) -> str:
-    return _short(head.label, 40) + (" ↓" if head.lower else "")
-
-
-def _raised(text: str, escape: Callable[[str], str], form: str = r"\textsuperscript{{{}}}") -> str:
+def raised(text: str, escape: Callable[[str], str], form: str = r"\textsuperscript{{{}}}") -> str:
     """A heading with what follows a ^ set higher; letters and digits alone."""
     return "".join(
         form.format(part) if number % 2 else escape(part)
@@ -259,28 +141,9 @@ def _raised(text: str, escape: Callable[[str], str], form: str = r"\textsuperscr
     )
 
 
-def _left(text: str, width: int) -> str:
-    return set_cell_size(text, width)
-
-
-def _right(text: str, width: int) -> str:
-    return " " * (width + _GAP - cell_len(text)) + text
-
-
-def _pieces(widths: Sequence[int], width: int) -> Iterator[tuple[int, int]]:
-    """Ranges of columns that fit side by side, at least one in each."""
-    start, used = 0, 0
-    for at, one in enumerate(widths):
-        if at > start and used + one + _GAP > width:
-            yield start, at
-            start, used = at, 0
-        used += one + _GAP
-    yield start, len(widths)
-
-
-def _runs(heads: Sequence[Head], places: range) -> Iterator[tuple[str, list[int]]]:
-    for group, members in groupby(places, key=lambda at: heads[at].group):
-        yield group, list(members)
+def _lines(text: str) -> str:
+    """`visible`, line by line."""
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def _blocks(table: Table) -> Iterator[tuple[str, list[tuple[int, Column]]]]:
@@ -290,7 +153,7 @@ def _blocks(table: Table) -> Iterator[tuple[str, list[tuple[int, Column]]]]:
 
 
 def _heading(column: Column) -> str:
-    return _short(column.label, 40) + (" ↓" if column.lower else "")
+    return short(column.label, 40) + (" ↓" if column.lower else "")
 
 
 def _where(column: Column) -> str:
@@ -333,32 +196,39 @@ def _fitting(columns: Sequence[list[tuple[str, str]]], width: int) -> Iterator[l
     yield block
 
 
-def _exact(number: float) -> str:
+def exact(number: float) -> str:
+    """Every digit, nothing for NaN."""
     return "" if math.isnan(number) else repr(float(number))
 
 
-def _short(text: str, longest: int = 300) -> str:
+def short(text: str, longest: int = 300) -> str:
+    """`visible`, cut to so many columns of a terminal."""
     shown = visible(text[: longest + 1])
     return shown if cell_len(shown) <= longest else set_cell_size(shown, longest - 1) + "…"
 
 
-def _md(text: str, longest: int = 300) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", _short(text, longest))
+def md(text: str, longest: int = 300) -> str:
+    """Plain text for Markdown."""
+    return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", short(text, longest))
 
 
-def _tex(text: str, longest: int = 300) -> str:
-    escaped = (_LATEX.get(c) or (c if c.isascii() else f"{{[}}U+{ord(c):04X}{{]}}") for c in _short(text, longest))
+def tex(text: str, longest: int = 300) -> str:
+    """Plain text for LaTeX, in ASCII."""
+    escaped = (_LATEX.get(c) or (c if c.isascii() else f"{{[}}U+{ord(c):04X}{{]}}") for c in short(text, longest))
     return re.sub(r"(?<!\w)\{-\}(?=\d)", "$-$", "".join(escaped))  # a sign, not a hyphen
 
 
-def _spreadsheet(text: str) -> str:
+def spreadsheet(text: str) -> str:
+    """Plain text for a CSV cell, which spreadsheets take for a formula where it begins like one."""
     shown = visible(text)
     return "'" + shown if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
 
 
-def _pipes(cells: Sequence[str]) -> str:
+def pipes(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _ampersands(cells: Sequence[str]) -> str:
+def ampersands(cells: Sequence[str]) -> str:
+    """A row of a LaTeX table."""
     return f"{' & '.join(cells)} \\\\"
