@@ -40,7 +40,7 @@ Sets = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder for the tables; default: runs/METHODS-DATA-TESTBED.")]
 StoreRoot = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Where finished stages are kept.")]
 StoreOf = Annotated[
-    Path | None, typer.Option("--store", help="Where the run's stages are; default: where its manifest says.")
+    Path | None, typer.Option("--store", help="The runs' store; default: the one their manifest names.")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
@@ -109,11 +109,17 @@ def report(
     paper: Annotated[bool, typer.Option(help="The paper's numbers beside ours; without RUNS, its own table.")] = False,
     form: Annotated[str, typer.Option("--format", help="terminal, md, tex, csv or html.")] = "terminal",
     out: Annotated[Path | None, typer.Option(help="Folder for every format of the table, or for the figure.")] = None,
-    store: Annotated[Path | None, typer.Option(help="The runs' store; default: the one their manifest names.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Write RUNS to FILE: one archive that this command reads.")
+    ] = None,
+    store: StoreOf = None,
 ) -> None:
     """The paper's tables and figures from finished comparisons; without either option their cards."""
     from harness import reporting
 
+    if bundle:
+        typer.echo(reporting.bundle(runs or [], bundle, store))
+        return
     typer.echo(reporting.report(runs or [], table, figure, paper, form, out, store))
 
 

@@ -5,7 +5,8 @@ from xml.etree import ElementTree as Xml
 
 from reports.gate import Check, Gate, Verdict
 from reports.grid import Entry, Grid, Head, Line
-from reports.render import grid_markdown, visible
+from reports.gridtext import markdown
+from reports.render import visible
 
 _TITLES = {0: "passed", 1: "FAILED", 3: "incomplete"}
 _TAGS = {Verdict.INCOMPLETE: "error", Verdict.INCONCLUSIVE: "skipped"}
@@ -22,7 +23,7 @@ def summary(gate: Gate) -> str:
     lines = tuple(_line(check, gate.fails(check)) for check in sorted(gate.checks, key=_order))
     heads = tuple(map(Head, ("accepted", "now", "margin", "why")))
     title = f"harness gate: {_TITLES[gate.status]} ({told})"
-    return grid_markdown(Grid(title, ("verdict", "row", "what"), heads, lines, tuple(notes), spans=True))
+    return markdown(Grid(title, ("verdict", "row", "what"), heads, lines, tuple(notes), spans=True))
 
 
 def _order(check: Check) -> int:
