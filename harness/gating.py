@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -55,14 +54,11 @@ def read_policy(file: Path) -> Policy:
     except OSError as error:
         raise UsageError(f"policy {file} cannot be read: {error.strerror}.") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "extra_forbidden":
-            raise _unknown(file, first["loc"]) from None
+        for wrong in error.errors():
+            if wrong["type"] == "extra_forbidden":
+                *inside, name = map(str, wrong["loc"])
+                model: type[BaseModel] = Budget if inside else Policy
+                raise unknown(f"key of {'.'.join([str(file), *inside])}", name, list(model.model_fields)) from None
         raise UsageError(f"policy {file}: {first_error(error)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"policy {file} is not YAML: {error}") from None
-
-
-def _unknown(file: Path, place: tuple[Any, ...]) -> UsageError:
-    model: type[BaseModel] = Budget if len(place) > 1 else Policy
-    return unknown(f"key of {file}", ".".join(map(str, place)), list(model.model_fields))

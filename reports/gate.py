@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,9 @@ from reports.runs import BY_NAME, Run, differences, other_policies
 
 MUST_AGREE = ("testbed", "synthetic", "protocol"), ("judges", "benchmarks")
 SAID = ("harness", "source", "packages", "data", *(name for name in BY_NAME if name not in MUST_AGREE[1]))
+
+
+Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Budget(Fixed):
@@ -39,7 +42,7 @@ class Policy(Fixed):
     scored in both runs. `budgets`: by kind of stage (train, generate, ...).
     """
 
-    margins: dict[str, float]
+    margins: dict[str, Margin]
     rows: tuple[str, ...] = ()
     inconclusive: Literal["pass", "fail"] = "pass"
     coverage: float = Field(0.99, gt=0, le=1)
