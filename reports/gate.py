@@ -1,7 +1,8 @@
 """Has alignment quality regressed? An accepted comparison against a new one, by a policy: non-inferiority with margins.
 
-A row regresses where the 95 % interval of its paired difference lies beyond the margin as a whole, and passes where it
-lies within as a whole. Between the two nothing is known at this n: inconclusive, which is no pass and no failure.
+A row regresses where the 95 % interval of its paired difference lies beyond the margin as a whole (and the sign-flip
+test, which holds for a handful of images too, finds a difference), and passes where it lies within as a whole. Between
+the two nothing is known at this n: inconclusive, which is no pass and no failure.
 """
 
 import math
@@ -19,6 +20,7 @@ from harness.types import UsageError
 from reports.estimates import Estimate, estimate
 from reports.outcomes import BASELINE, NOISE, Outcome
 from reports.runs import BY_NAME, Run, differences, other_policies
+from reports.statistics import LEVEL
 
 MUST_AGREE = ("testbed", "synthetic", "protocol"), ("judges", "benchmarks")
 SAID = ("harness", "source", "packages", "data", *(name for name in BY_NAME if name not in MUST_AGREE[1]))
@@ -176,7 +178,7 @@ def judge(label: str, metric: Metric, accepted: float, now: Estimate, margin: fl
     worst, best = sorted((sign * now.low, sign * now.high))
     if math.isnan(now.delta) or math.isnan(worst):
         verdict, said = Verdict.INCOMPLETE, "the metric is not defined on these units"
-    elif best < -margin:
+    elif best < -margin and now.p < LEVEL:
         verdict, said = Verdict.REGRESSED, "the whole interval is beyond the margin"
     elif worst >= -margin:
         verdict, said = Verdict.PASSED, "the whole interval is within the margin"

@@ -232,7 +232,8 @@ def _changed(mine: tuple[Path, str], its: tuple[Path, str]) -> str:
     """The names of the first facts that differ between what made two stages."""
     there = [(Store(store), name, (store / name / MANIFEST).is_file()) for store, name in (mine, its)]
     facts = [store.facts(name) if done else dict[str, str]() for store, name, done in there]
-    names = sorted(name for name in facts[0].keys() | facts[1].keys() if facts[0].get(name) != facts[1].get(name))
+    both = facts[0].keys() & facts[1].keys()  # a bundle does not hold every stage that a store does
+    names = sorted(name for name in both if facts[0][name] != facts[1][name])
     return ", ".join(names[:3]) + (", ..." if names[3:] else "") or "its stages"
 
 

@@ -110,8 +110,6 @@ def test_an_interrupted_run_is_reported_as_far_as_it_came(accepted: Accepted, tm
     assert harness("compare", *arguments, "--out", str(tmp_path / "out"), "--workers", "1", env=env).status == 137
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["finished"] is False
-    ran = harness(
-        "gate", str(tmp_path / "out"), "--baseline", str(accepted.file), "--policy", str(accepted.folder / "gate.yaml")
-    )
+    ran = accepted.gate(tmp_path / "out")
     assert ran.status == 3, ran.stdout + ran.stderr
     assert harness("gate", str(tmp_path / "out"), "--accept", str(tmp_path / "a.zip")).status == 3

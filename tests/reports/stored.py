@@ -68,13 +68,10 @@ class Comparison:
         rng = np.random.default_rng(seed)
         right = rng.random((self.images, 4)) < np.clip(skill + 0.2 * rng.standard_normal((self.images, 1)), 0, 1)
         part, top = ("img", 1.0) if benchmark == "sqa" else ("all", 6.0)
-        parts = [
-            [{f"{part}/sum": top * bool(right[i, q]), f"{part}/n": 1.0} for q in range(4)] for i in range(self.images)
-        ]
         units = [
-            {"id": f"{i}/{q}", "cluster": f"image {i}", "parts": parts[i][q]}
-            for i in range(self.images)
-            for q in range(4)
+            {"id": f"{i}/{q}", "cluster": f"image {i}", "parts": {f"{part}/sum": top * float(said), f"{part}/n": 1.0}}
+            for i, image in enumerate(right)
+            for q, said in enumerate(image)
         ]
         kept = units[: len(units) - self.unscored]
         lost = {unit["id"]: "no verdict" for unit in units[len(kept) :]}

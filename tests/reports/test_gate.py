@@ -41,12 +41,23 @@ def gated(folder: Path, now: Comparison, policy: Policy = POLICY, accepted: Comp
 )  # fmt: skip
 def test_an_interval_against_a_margin_of_one(low: float, high: float, expected: Verdict) -> None:
     """For a metric that should be high as it is, for one that should be low turned round."""
-    found = Estimate(50.0, low, high, 1800, deltas={0: (low + high) / 2})
+    found = Estimate(50.0, low, high, 1800, p=0.01, deltas={0: (low + high) / 2})
     assert verdict("dpo", Accuracy().metrics[0], 51.0, found, 1.0).verdict == expected
     turned = replace(found, low=-high, high=-low)
     told = verdict("dpo", Chair().metrics[0], 49.0, turned, 1.0)
     assert told.verdict == expected
     assert (told.said == "not resolved at n = 1,800") == (expected == Verdict.INCONCLUSIVE)
+
+
+def test_a_handful_of_images_cannot_fail_a_gate() -> None:
+    """Four images of twelve are worse and none is better: p = 1/8, whatever the bootstrap's interval says."""
+    change = [1.0] * 4 + [0.0] * 8
+    old = [Unit(str(i), str(i), {"right": right, "n": 1.0}) for i, right in enumerate(change)]
+    new = [replace(unit, parts={"right": 0.0, "n": 1.0}) for unit in old]
+    sides = [Outcome("baseline", "", 0, "acc", old, 0, ""), Outcome("now", "", 0, "acc", new, 0, "")]
+    found = estimate(Accuracy(), sides)["now"]["acc/percent"]
+    assert found.high < -2 and found.p > 0.1
+    assert verdict("", Accuracy().metrics[0], 33.3, found, 2.0).verdict == Verdict.INCONCLUSIVE
 
 
 def test_an_identical_run_passes_without_any_margin(tmp_path: Path) -> None:
@@ -65,7 +76,7 @@ def test_a_worse_method_fails_and_the_baseline_row_does_not(tmp_path: Path) -> N
 
 
 def test_what_is_not_known_fails_only_where_the_policy_says_so(tmp_path: Path) -> None:
-    now = replace(ACCEPTED, skill={"baseline": 0.6, "dpo": 0.66}, images=12)
+    now = replace(ACCEPTED, skill={"baseline": 0.6, "dpo": 0.64}, images=12)
     few = replace(ACCEPTED, images=12)
     for says, status in (("pass", 0), ("fail", 1)):
         policy = Policy(margins={"sqa": 1.0}, rows=("dpo",), inconclusive=says)  # type: ignore[arg-type]
