@@ -182,7 +182,7 @@ def figure(given: Sequence[Path], name: str, out: Path | None, store: Path | Non
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(side_page(run, min(c.seed for c in run.cells), 6), encoding="utf-8", newline="\n")
             return [file]
-        return draw(folder, FILES.get(name, name), *drawing(Measured.of(run), name))
+        return draw(folder, FILES.get(name, name), *drawing(Measured.of(run), name), run.setting.testbed_in_words)
 
 
 def drawing(measured: Measured, name: str) -> tuple[plots.Draw, str]:
@@ -217,11 +217,11 @@ def scaling_table(given: Sequence[Path], store: Path | None = None) -> Grid:
     return cards.scaling([(size, data, table) for size, data, table, *_ in points])
 
 
-def draw(folder: Path, name: str, drawn: plots.Draw, needs: str) -> list[Path]:
+def draw(folder: Path, name: str, drawn: plots.Draw, needs: str, testbed: str) -> list[Path]:
     """A drawing as SVG and PNG."""
     if drawn is None:
         raise UsageError(f"{name} needs {needs}, and these runs have none.")
-    return save(folder, name, figures.picture(drawn))
+    return save(folder, name, figures.picture(drawn, testbed))
 
 
 def save(folder: Path, name: str, picture: figures.Picture) -> list[Path]:
@@ -239,7 +239,7 @@ def pages(run: Run, out: Path) -> None:
     for name in ON_PAGE:
         drawn, _ = drawing(measured, name)
         if drawn:
-            pictures[ON_PAGE[name]] = figures.picture(drawn)
+            pictures[ON_PAGE[name]] = figures.picture(drawn, run.setting.testbed_in_words)
             save(out, FILES.get(name, name), pictures[ON_PAGE[name]])
     text = report_page(run, measured.table, pictures)
     (out / "report.html").write_text(text, encoding="utf-8", newline="\n")
