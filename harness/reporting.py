@@ -21,6 +21,7 @@ from harness.plan import code
 from harness.store import MANIFEST, Stage, Store, file_digest
 from harness.types import UsageError
 from reports import cards, figures, gridtext, plots, render
+from reports.bundle import write_bundle
 from reports.facts import row_facts
 from reports.files import WIDTH, write_report
 from reports.grid import Grid
@@ -92,6 +93,16 @@ def report(
             write_report(out, measured.outcomes, measured.benchmarks, rows, measured.run.setting)
             pages(measured.run, out)
         return whole(measured, form)
+
+
+def bundle(given: Sequence[Path], file: Path, store: Path | None) -> str:
+    """Write runs to one archive, from which `report` makes the same tables; what to say."""
+    if not given:
+        raise UsageError("name the folders of the finished comparisons that go into the bundle.")
+    with opened(given, store) as runs:
+        write_bundle(file, runs)
+        missing = sum(len(run.missing) for run in runs)
+    return f"{file}: {len(runs)} runs{f', {missing} cells not scored yet' if missing else ''}"
 
 
 def whole(measured: Measured, form: str) -> str:
