@@ -184,9 +184,9 @@ def figure(given: Sequence[Path], name: str, out: Path | None, store: Path | Non
     with opened(given, store) as runs:
         folder = out or (given[0] if given[0].is_dir() else FOLDER)
         if name == "4":
-            return draw(
-                folder, "figure4", plots.scaling([scale(run) for run in runs]), "a total at some number of examples"
-            )
+            drawn = plots.scaling([scale(run) for run in runs])
+            beds = ", ".join(dict.fromkeys(run.setting.testbed_in_words for run in runs))
+            return draw(folder, FILES[name], drawn, "a group of three benchmarks", beds)
         run = join(runs)
         if name == "5":
             file = folder / "figure5.html"
