@@ -8,7 +8,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -76,6 +76,10 @@ class Asked:
     def of_unit(self, unit: str) -> list[str]:
         """The ids of the items scored together as `unit`."""
         return [name for name, item in self.items.items() if unit in (item.unit, name)]
+
+    def differ(self, name: str, labels: Sequence[str]) -> bool:
+        """Whether the rows of these labels said different things to an item."""
+        return len({self.responses.get(label, {}).get(name) for label in labels}) > 1
 
     def shown(self, name: str, labels: Sequence[str], moved: float = math.nan, unit: str = "") -> Shown:
         """One item with what the rows of these labels said."""
@@ -194,8 +198,10 @@ def extremes(run: Run, row: str, seed: int, known: Mapping[str, Asked], best: bo
         if not changed:
             continue
         unit = max(changed, key=lambda one: (abs(changed[one]), order(one)))
-        shown = [these.shown(item, (its.label, mine.label)) for item in these.of_unit(unit)[:1]]
-        yield from (replace(one, moved=changed[unit], unit=these.benchmark.metrics[0].label) for one in shown)
+        labels = (its.label, mine.label)
+        names = sorted(these.of_unit(unit), key=lambda name: not these.differ(name, labels))  # of a pair, what differs
+        for name in names[:1]:
+            yield these.shown(name, labels, changed[unit], these.benchmark.metrics[0].label)
 
 
 def side_by_side(known: Mapping[str, Asked], labels: Sequence[str], count: int = 4) -> list[Shown]:

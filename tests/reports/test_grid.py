@@ -5,8 +5,11 @@ import csv
 import hashlib
 import io
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import jinja2
 import pytest
@@ -180,3 +183,16 @@ def test_a_terminal_grid_never_cuts_a_figure(width: int) -> None:
     assert sorted(figures(shown)) == sorted(figures(terminal(grid(), 200)))
     assert "12,345" in shown
     assert "(-0.31) [-1.00, +1.00]" in shown
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX is installed")
+def test_latex_compiles_with_every_hostile_string_in_it(tmp_path: Path) -> None:
+    found = subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False)
+    if found.returncode:
+        pytest.skip("TeX has no booktabs")
+    body = "\n".join(gridtext.latex(grid(text[:200])) for text in HOSTILE)
+    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
+    (tmp_path / "all.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert said.returncode == 0, said.stdout[-1500:]

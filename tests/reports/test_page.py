@@ -97,16 +97,16 @@ def drawings(label: str) -> dict[str, figures.Draw]:
 
 @pytest.mark.parametrize("name", list(drawings("x")))
 def test_figures_are_pictures_that_depend_on_nothing_else(name: str) -> None:
-    first, again = (figures.picture(drawings("GT-DPO")[name]) for _ in range(2))
+    first, again = (figures.picture(drawings("GT-DPO")[name], "mini (synthetic)") for _ in range(2))
     assert first == again
     assert first.png.startswith(b"\x89PNG")
-    assert b"GT-DPO" in first.svg
+    assert b"GT-DPO" in first.svg and b"testbed: mini (synthetic)" in first.svg
     assert first.dark != first.svg
 
 
 @pytest.mark.parametrize("text", [t for t in HOSTILE if len(t) < 300][::3])
 def test_a_label_in_a_figure_is_text(text: str) -> None:
-    tree = ElementTree.fromstring(figures.picture(drawings(text)["intervals"]).svg)
+    tree = ElementTree.fromstring(figures.picture(drawings(text)["intervals"], text).svg)
     ours = "svg metadata RDF Work type format title creator Agent defs style g path text tspan use clipPath rect"
     for element in tree.iter():
         assert element.tag.rpartition("}")[2] in ours.split()
