@@ -112,8 +112,10 @@ class Testbed(Fixed):
 
     `models` are folders in Hugging Face's layout; seed i uses number i modulo their count. `data` is "generated" (the
     embedded world) or a folder with `sources/NAME/` and `benchmarks/NAME/` in the official layouts. `methods` holds the
-    training arguments a method declares beside `training`. `writer` and `judge` are "oracle" (embedded world only),
-    "openai:MODEL" or "script:FILE"; `prices` are USD per million tokens of a model, input and output.
+    training arguments and options that a method has here. `clip` is a folder like those of `models`; `lens` the number
+    of examples on which training is looked at (with an LLM writer each costs two calls per row). `writer` and `judge`
+    are "oracle" (embedded world only), "openai:MODEL" or "script:FILE"; `prices` are USD per million tokens of a model,
+    input and output.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Testbed(Fixed):
     writer: str = ""
     judge: str = ""
     clip: str = ""
+    lens: int = Field(0, ge=0)
     writing: Chat = Chat()
     judging: Judging = Judging()
     prices: dict[str, tuple[float, float]] = {}

@@ -14,7 +14,8 @@ from harness.config import Runtime
 from harness.judge import Ask
 from harness.llm import Llm, hire, unpriced
 from harness.method import Role
-from harness.plan import Plan, Step, resolve, spec_of
+from harness.plan import Plan, Step, spec_of
+from harness.rows import resolve
 from harness.stages import benchmark_of
 from harness.store import Store
 from harness.types import (

@@ -1,6 +1,5 @@
 """Runs a plan, one function per kind of stage. GPU work ends at `generate`; `score` and `report` are cheap."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import plugins
-from harness.benchmark import Benchmark, Unit
+from harness.benchmark import Benchmark
 from harness.config import MethodSpec, Runtime, Testbed, Training
 from harness.images import StoreImages, resolve
 from harness.judge import Judge, Writer, answered
@@ -16,9 +15,9 @@ from harness.llm import Llm, hire
 from harness.method import Lesson, Method, Role
 from harness.panel import combined, insist, keep_replies, keep_verdicts, per_run, score_runs
 from harness.plan import Request, Step, spec_of
-from harness.plan import resolve as resolve_method
 from harness.profile import Tick
 from harness.rounds import NoWriter, OwnRound
+from harness.rows import resolve as resolve_method
 from harness.split import EXAMPLES, LOCK, MALFORMED_LIMIT, Load, check_lock, split, write_split
 from harness.store import Stage, Store
 from harness.types import (
@@ -35,6 +34,8 @@ from harness.types import (
     read_jsonl,
     write_jsonl,
 )
+
+PREFIX = 250  # own responses are kept by so many prompts, so that a longer split finds those of its prefix
 
 
 @dataclass(frozen=True)
@@ -121,16 +122,19 @@ class Worker:
         limit = what.get("limit")
         write_jsonl(out / "items.jsonl", items[:limit] if limit else items)
 
+    def examples(self, step: Step) -> list[Example]:
+        """The split's examples, as locked, their images where they lie now."""
+        locked = list(read_jsonl(Example, self.folder(step, "split") / EXAMPLES))
+        check_lock(self.folder(step, "split") / LOCK, locked)
+        return [replace(e, image=resolve(e.image, self.store.root) if e.image else None) for e in locked]
+
     def build(self, step: Step, out: Path, tick: Tick) -> None:
         """A method's records; `dropped.jsonl` names every example that gave none."""
         what = step.stage.identity
         method: Method = resolve_method(self.spec(step))
-        locked = list(read_jsonl(Example, self.folder(step, "split") / EXAMPLES))
-        check_lock(self.folder(step, "split") / LOCK, locked)
-        examples = [replace(e, image=resolve(e.image, self.store.root) if e.image else None) for e in locked]
         writer = self.asked("writer", step.reads["split"], tick) if method.needs_writer else NoWriter()
         lesson = method.lesson(what["round"])
-        examples = examples[lesson.part[0] :: lesson.part[1]]
+        examples = self.examples(step)[lesson.part[0] :: lesson.part[1]]
 
         def work(writer: Writer) -> tuple[list[Record | Dropped], dict[str, int]]:
             round = self.round(step, lesson, writer, tick)
@@ -161,6 +165,7 @@ class Worker:
             runtime=self.runtime,
             lesson=lesson,
             policy=self.model(step),
+            policy_key=step.reads["policy"].key if "policy" in step.reads else step.stage.identity["model"],
             base=self.base(step),
             tick=tick,
         )
@@ -198,6 +203,24 @@ class Worker:
         )
         launch(job, tick)
 
+    def lens(self, step: Step, out: Path, tick: Tick) -> None:
+        """What training did to chosen and rejected responses and to errors, on the split's first examples."""
+        from harness import lens
+
+        what, size = step.stage.identity, self.runtime.per_device_train_batch_size
+        examples = self.examples(step)[: what["examples"]]
+        trained = self.round(step, Lesson(), NoWriter(), tick)
+        base = replace(trained, policy=trained.base, policy_key=what["model"])
+        prompts = [Prompt(e.id, e.image, e.turns[0].question) for e in examples]
+        before, after = ([response.text.strip() for response in one.respond(prompts)] for one in (base, trained))
+        found: dict[str, float] = {"examples": len(examples)}
+        if pairs := lens.probes(examples, before):
+            found |= lens.ratios(*(lens.sequences(one.policy, pairs, size, tick) for one in (base, trained)))
+        if self.testbed.writer != "oracle" or "data" in step.reads["split"].inputs:
+            writer = self.asked("writer", step.reads["split"], tick)
+            found |= answered(writer, lambda who: lens.corrected(examples, before, after, who))
+        (out / "profile.json").write_text(dumps(found), encoding="utf-8")
+
     def generate(self, step: Step, out: Path, tick: Tick) -> None:
         """The policy's responses to a benchmark's items."""
         from harness.model import kept
@@ -210,14 +233,14 @@ class Worker:
             Prompt(item.id, resolve(item.image, self.store.root) if item.image else None, item.prompt) for item in items
         ]
         sampling = Sampling.model_validate(what["sampling"])
+        size = what.get("batch_size", self.runtime.generate_batch_size)
         with measure() as used:
-            responses = respond(
-                self.model(step), prompts, sampling, self.runtime.generate_batch_size, tick, blank=what["blank"]
-            )
+            responses = respond(self.model(step), prompts, sampling, size, tick, blank=what["blank"])
         write_jsonl(out / "responses.jsonl", responses)
         cost = forward_flops(kept(self.model(step)).model.config)
         profile = used() | {
             "items": len(items),
+            "batch_size": size,
             "generated_tokens": sum(response.tokens for response in responses),
             "forward_tokens": sum(response.prompt_tokens + response.tokens for response in responses),
             "flops": sum(
@@ -257,17 +280,17 @@ class Worker:
     def report(self, step: Step, out: Path, tick: Tick) -> None:
         """Tables and rows from stored units: pure, no model, no judge."""
         from reports.files import write_report
-        from reports.outcomes import Outcome
+        from reports.outcomes import Outcome, read_units
         from reports.table import Setting
 
         what = step.stage.identity
         outcomes = []
-        for name, stage in step.reads.items():
+        for name, stage in step.stage.inputs.items():
             row, seed, benchmark = name.rsplit("/", 2)
             units, unscored = read_units(self.store.path(stage) / "units.json")
             runs = per_run(self.store.path(stage))
             outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key, runs))
-        benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in step.reads.values()}
+        benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in step.stage.inputs.values()}
         setting = Setting(what["testbed"], what["protocol"], what["synthetic"])
         write_report(out, outcomes, benchmarks, list(what["rows"]), setting)
 
@@ -314,9 +337,3 @@ def write_units(path: Path, benchmark: Benchmark, items: Sequence[Item], scores:
     ]
     units = [{"id": unit.id, "cluster": unit.cluster, "parts": unit.parts} for unit in benchmark.units(scored)]
     path.write_text(dumps({"units": units, "unscored": failed, "items": len(items)}), encoding="utf-8")
-
-
-def read_units(path: Path) -> tuple[list[Unit], int]:
-    """What `write_units` wrote: the units, and the number of unscored items."""
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])

@@ -1,13 +1,16 @@
 """One scored cell of a comparison, as the report sees it, and its metrics."""
 
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from harness.benchmark import Benchmark, Unit, ratio, totals
 
 BASELINE = "baseline"
+NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
 MAX_UNSCORED = 0.01
 
 
@@ -37,6 +40,12 @@ class Outcome:
         """The standard deviation of a metric between the judge's runs; NaN where there was one run or none."""
         values = self.runs.get(metric, ())
         return statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def read_units(path: Path) -> tuple[list[Unit], int]:
+    """A score stage's `units.json`: the units, and the number of unscored items."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
 
 
 def measure(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.checks import check
 from harness.config import MethodSpec, Runtime, read_testbed
-from harness.plan import ALL_BENCHMARKS, Plan, Request, check, plan
+from harness.plan import ALL_BENCHMARKS, Plan, Request, plan
 from harness.types import UsageError
 
 BED = read_testbed("mini")
@@ -41,6 +42,16 @@ def test_the_baseline_is_scored_on_everything_and_trained_on_nothing() -> None:
     baseline = [cell for cell in BEFORE.cells if cell.row == "baseline"]
     assert [cell.benchmark for cell in baseline] == list(ALL_BENCHMARKS)
     assert all("policy" not in cell.score.reads["responses"].inputs for cell in baseline)
+
+
+def test_the_noise_floor_is_the_baseline_generated_once_more_in_other_batches() -> None:
+    noisy = plan(replace(REQUEST, noise_batch=64), BED)
+    for kind in ("split", "items", "build", "train", "generate"):
+        assert keys(BEFORE, kind) <= keys(noisy, kind), kind
+    rows = {row: [c.score.reads["responses"] for c in noisy.cells if c.row == row] for row in ("baseline", "noise")}
+    for own, again in zip(*rows.values(), strict=True):
+        assert again.identity == {**own.identity, "batch_size": 64}
+        assert again.inputs == own.inputs
 
 
 def test_adding_a_method_reuses_everything_but_the_report() -> None:

@@ -122,6 +122,9 @@ class Oracle:
             return rate(seen, ask.facts["question"], ask.facts["reference"], ask.facts["response"])
         if ask.purpose == "nsft":
             return write(seen, ask)
+        if ask.purpose == "errors":
+            listed = [error.type for error in errors(seen, ask.facts["ground_truth"], ask.facts["response"])]
+            return json.dumps({"errors": [{"type": name} for name in listed]})
         if ask.purpose == "preference":
             return prefer(seen, ask)
         if ask.purpose == "nsft_control":
