@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,14 @@ Sets = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for the tables; default: runs/METHODS-DATA-TESTBED.")]
 StoreRoot = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Where finished stages are kept.")]
+StoreOf = Annotated[
+    Path | None, typer.Option("--store", help="The runs' store; default: the one their manifest names.")
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
+Budget = Annotated[
+    float | None,
+    typer.Option(min=0, help="USD that LLM judge and writer may cost, all runs on this store together."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 STORE = Path("runs/store")
@@ -52,15 +60,22 @@ def compare(
     store: StoreRoot = STORE,
     workers: Workers = None,
     as_json: Json = False,
+    budget: Budget = None,
+    noise_floor: Annotated[bool, typer.Option(help="Also the baseline again, in batches of half the size.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
+    sizes: Annotated[str, typer.Option(help="Numbers of examples, e.g. 250,500,1000: one comparison each.")] = "",
+    page: Annotated[bool, typer.Option(help="Write report.html and the figures too.")] = True,
 ) -> None:
     """Build every method's data from one split, train, score on the benchmarks, print the table."""
     from harness.compare import compare as run
     from harness.compare import prepare
-    from harness.request import request
+    from harness.request import request, validated
     from harness.store import Store
 
     bed, asked, runtime = request(methods, data, images, testbed, seeds, benchmarks, examples, limit, sets, workers)
+    runtime = runtime if budget is None else validated(runtime, {"budget": budget})
+    if noise_floor:
+        asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
     if dry_run:
         from harness.terminal import show_plan
 
@@ -71,15 +86,44 @@ def compare(
     named = "-".join(spec.id.replace("/", "_") for spec in asked.methods)
     folder = out or Path("runs") / f"{named}-{Path(data).stem}-{bed.name}"
     with watching(quiet=as_json) as watcher:
-        done = run(asked, bed, runtime, Store(store), folder, watcher)
+        if sizes:
+            from harness.sizes import compare_sizes, parsed
+
+            typer.echo(compare_sizes(asked, bed, runtime, Store(store), folder, watcher, parsed(sizes)))
+            return
+        done = run(asked, bed, runtime, Store(store), folder, watcher, page)
     if as_json:
         rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
         typer.echo(json.dumps({"out": str(folder), "stages_run": done.ran, "results": rows}))
+    else:
+        show_table(folder)
+        for sentence in (*done.left_out, *done.unanswered):
+            typer.echo(sentence, err=True)
+        typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
+    if done.unanswered:
+        raise typer.Exit(3)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of `harness compare`, or bundles.")] = None,
+    table: Annotated[int | None, typer.Option(help="A table of the paper, 1 to 7.")] = None,
+    figure: Annotated[str, typer.Option(help="2, 4, 5, 6, lens, intervals or curves.")] = "",
+    paper: Annotated[bool, typer.Option(help="The paper's numbers beside ours; without RUNS, its own table.")] = False,
+    form: Annotated[str, typer.Option("--format", help="terminal, md, tex, csv or html.")] = "terminal",
+    out: Annotated[Path | None, typer.Option(help="Folder for every format of the table, or for the figure.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Write RUNS to FILE: one archive that this command reads.")
+    ] = None,
+    store: StoreOf = None,
+) -> None:
+    """The paper's tables and figures from finished comparisons; without either option their cards."""
+    from harness import reporting
+
+    if bundle:
+        typer.echo(reporting.bundle(runs or [], bundle, store))
         return
-    show_table(folder)
-    for sentence in done.left_out:
-        typer.echo(sentence, err=True)
-    typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
+    typer.echo(reporting.report(runs or [], table, figure, paper, form, out, store))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -150,6 +194,57 @@ def doctor(
 
 
 @app.command()
+def score(
+    benchmark: Annotated[str, typer.Argument(help="Whose answers: pope, mme, ... (see harness benchmarks).")],
+    answers: Annotated[list[str] | None, typer.Option(help="Answers, official format: PATH or NAME=PATH.")] = None,
+    questions: Annotated[list[str] | None, typer.Option(help="The official questions: PATH or NAME=PATH.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--option", help="NAME=VALUE: an option of the benchmark, or a further file.")
+    ] = None,
+    allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Score what pairs up, and say so.")] = False,
+    judge: Annotated[str, typer.Option(help="Who judges what has no verdict yet: openai:MODEL or script:FILE.")] = "",
+    runs: Annotated[int, typer.Option(min=1, help="How often an LLM judge is asked each question.")] = 1,
+    budget: Budget = None,
+    store: StoreRoot = STORE,
+    as_json: Json = False,
+) -> None:
+    """Score published answers by the official rule: official answer files in, official figures out."""
+    from harness.score import judge_of, rescore, show
+
+    asked = judge_of(judge, runs, budget, store) if judge else None
+    done = rescore(benchmark, answers or [], questions or [], options or [], allow_partial, asked)
+    for note in done.notes:
+        typer.echo(f"harness: {note}", err=True)
+    if as_json:
+        typer.echo(done.json())
+    else:
+        show(done)
+
+
+@app.command()
+def gate(
+    run: Annotated[Path, typer.Argument(help="A finished comparison: its folder, or a bundle.")],
+    baseline: Annotated[Path | None, typer.Option(help="The accepted run: a file of --accept, or a run.")] = None,
+    policy: Annotated[Path, typer.Option(help="YAML: margins, budgets, coverage.")] = Path("gate.yaml"),
+    accept: Annotated[Path | None, typer.Option(help="Write this run to FILE as the accepted one, and stop.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to FILE.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the summary to FILE too.")] = None,
+    store: StoreOf = None,
+) -> None:
+    """Compare a run with an accepted one by a policy. Exit status: 0 passed, 1 regressed, 3 could not be judged."""
+    from harness import gating
+
+    if (baseline is None) == (accept is None):
+        raise UsageError("give either --baseline FILE to judge the run, or --accept FILE to make it the baseline.")
+    if accept:
+        typer.echo(gating.accept(run, accept, store))
+    elif baseline:
+        status, text = gating.judge(run, baseline, policy, store, junit, markdown)
+        typer.echo(text)
+        raise typer.Exit(status)
+
+
+@app.command()
 def methods(name: Annotated[str, typer.Argument(help="One method, to explain.")] = "") -> None:
     """List the methods, or explain one: roles, rounds, options with defaults and sources."""
     from harness.terminal import show_methods
@@ -185,7 +280,9 @@ def main() -> None:
 
 def say(sentence: str, status: int) -> int:
     """Print an error; returns the status it ends with."""
-    typer.echo(f"harness: {sentence}", err=True)
+    from harness.asking import redact
+
+    typer.echo(f"harness: {redact(sentence)}", err=True)
     return status
 
 

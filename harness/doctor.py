@@ -13,17 +13,19 @@ from rich.table import Table as Grid
 
 from harness import plugins
 from harness.benchmark import totals
+from harness.checks import check
 from harness.compare import PACKAGES
 from harness.config import Runtime, Testbed
 from harness.mini import bars as mini
 from harness.mini.oracles import read_scenes
 from harness.mini.world import Scene
-from harness.plan import Plan, Request, check, plan
+from harness.plan import Plan, Request, plan
 from harness.schedule import execute, pending
-from harness.stages import Bodies, benchmark_of, read_units
+from harness.stages import Bodies, benchmark_of
 from harness.store import Store
 from harness.terminal import watching
 from harness.types import Item, Response, read_jsonl
+from reports.outcomes import read_units
 
 OURS = ("harness", "methods", "benchmarks", "reports")
 

@@ -5,24 +5,24 @@ a batch size or a worker count. So equal work has one key, and a change runs wha
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.config import MethodSpec, Testbed, Training, first_error
-from harness.method import Baseline, Lesson, Method, Role, realised
+from harness.config import MethodSpec, Testbed
+from harness.llm import identified
+from harness.method import Baseline, Role, realised
 from harness.model import revision
+from harness.rows import pathless, resolve, training
 from harness.store import Stage, source_digest
-from harness.types import UsageError
 
 HERE = Path(__file__).parent
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
+HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
 MODEL_CODE = ("model.py", "pixels.py", "template.py", "images.py")
 TREE_CODE = ("tree.py", "logps.py", "roles.py", "reference.py", "batches.py", *MODEL_CODE)
 WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
@@ -30,13 +30,15 @@ WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
 CODE = {
     "data": (*WORLD_CODE, "mini/glyphs.py", "mini/draw.py", "mini/sources.py", "mini/benchsets.py", "mini/opensets.py"),
     "split": ("split.py", "images.py", "data/*.py"),
-    "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
+    "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*", "data/*.py"),
     "build": ("sampler.py", "kvcache.py", "rounds.py", "clip.py", *TREE_CODE),
     "reference": TREE_CODE,
     "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
-    "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
-    "report": ("../reports/*.py", "benchmark.py"),
+    "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*"),
+    "report": ("../reports/*.py", "../reports/pages/*", "benchmark.py"),
+    "llm": ("asking.py", "llm.py", "panel.py"),
+    "lens": ("lens.py", *TREE_CODE),
     "oracle": (*WORLD_CODE, "mini/oracles.py"),
 }
 
@@ -56,6 +58,10 @@ class Request:
     tuning: bool = False
     blank: bool = False
     """Also generate the baseline's responses to blank images: what a model can guess without seeing."""
+    pool: int | None = None
+    """Examples the embedded world draws for all sizes of one comparison, so that the smaller splits are prefixes."""
+    noise_batch: int = 0
+    """Also generate the baseline's responses in batches of this size: what is no method's doing. 0: do not."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,7 @@ class Plan:
     cells: tuple[Cell, ...]
     splits: tuple[Step, ...]
     trained: "dict[tuple[str, int], tuple[Step, ...]]"  # (row, seed) -> every step that made its policy
+    lenses: "dict[tuple[str, int], Step]"  # (row, seed) -> what its training did to chosen and rejected
     report: Step
 
 
@@ -128,7 +135,7 @@ class Planner:
 
     def __init__(self, request: Request, testbed: Testbed, reference: str) -> None:
         self.request = request
-        self.testbed = testbed
+        self.testbed = own_source(testbed, request)
         self.reference = reference
         self.steps: dict[str, Step] = {}
         self.models = {folder: revision(Path(folder)) for folder in testbed.models}
@@ -164,7 +171,7 @@ class Planner:
             identity |= {"source": "local", "file": hashlib.sha256(file.read_bytes()).hexdigest()}
             identity |= {"images": listing(images)}
         elif self.testbed.data == "generated":
-            made = {"source": request.data, "split": where, "seed": seed, "n": count}
+            made = {"source": request.data, "split": where, "seed": seed, "n": request.pool or count}
             inputs["data"] = self.step("data", f"data {request.data} seed {seed}", made, {})
         else:
             identity["content"] = listing(Path(self.testbed.data) / "sources" / request.data)
@@ -181,7 +188,10 @@ class Planner:
         inputs: dict[str, Step] = {}
         if self.testbed.data == "generated":
             scenes = self.request.limit or self.testbed.scenes
-            made = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
+            made: dict[str, Any] = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
+            if self.benchmark(name).heldout:
+                where = "tuning-heldout" if self.request.tuning else "heldout"
+                made = {"source": self.request.data, "split": where, "seed": 0, "n": max(1, scenes // HELDOUT_SHARE)}
             inputs["data"] = self.step("data", f"data {name}", made, {})
         else:
             identity["content"] = listing(Path(self.testbed.data) / "benchmarks" / name)
@@ -201,7 +211,7 @@ class Planner:
             tag += f" round {number + 1}" if method.rounds > 1 else ""
             policy = {} if lesson.continues else {role: step for role, step in roles.items() if role == Role.POLICY}
             built = {**who, **base, "round": number, "response_tokens": self.testbed.response_tokens}
-            built["writer"] = self.asked(self.testbed.writer) if method.needs_writer else ""
+            built["writer"] = self.asked("writer") if method.needs_writer else ""
             built["clip"] = revision(self.testbed.clip) if method.needs_clip else ""
             build = self.step("build", f"build {tag}", built, {"split": split, **roles}, after=after)
             derived: dict[str, Step] = {}
@@ -216,65 +226,70 @@ class Planner:
             roles |= {str(role): train for role in lesson.trains}
         return tuple(made)
 
-    def cell(self, row: str, label: str, seed: int, name: str, policy: Step | None, blank: bool = False) -> Cell:
-        """The generate and score steps of one cell."""
+    def lens(self, spec: MethodSpec, seed: int, policy: Step) -> Step:
+        """What a row's training did to chosen and rejected responses of its split's first examples."""
+        identity = {
+            "model": self.models[self.model(seed)],
+            "examples": self.testbed.lens,
+            "response_tokens": self.testbed.response_tokens,
+            "writer": self.asked("writer"),
+            "round": 0,
+            "seed": seed,
+        }
+        return self.step("lens", f"lens {spec.id} seed {seed}", identity, {"split": self.split(seed), "policy": policy})
+
+    def cell(self, row: str, label: str, seed: int, name: str, policy: Step | None, changes: Mapping[str, Any]) -> Cell:
+        """The generate and score steps of one cell; `changes` are to how it is generated."""
         benchmark = self.benchmark(name)
         items = self.items(name)
         sampling = {"max_new_tokens": min(benchmark.max_new_tokens, self.testbed.response_tokens), "temperature": 0.0}
-        identity = {"model": self.models[self.model(seed)], "sampling": sampling, "blank": blank}
+        identity = {"model": self.models[self.model(seed)], "sampling": sampling, "blank": False, **changes}
         inputs = {"items": items} | ({"policy": policy} if policy else {})
         responses = self.step("generate", f"generate {row} {name} seed {seed}", identity, inputs)
         scored = {
             "benchmark": name,
             "options": self.testbed.benchmarks.get(name, {}),
             "source": source_digest(plugins.source("benchmarks", name)),
-            "judge": self.asked(self.testbed.judge) if benchmark.judged else "",
+            "judge": self.asked("judge") if benchmark.judged else "",
         }
         score = self.step("score", f"score {row} {name} seed {seed}", scored, {"items": items, "responses": responses})
         return Cell(row, label, seed, name, score)
 
-    def asked(self, name: str) -> str:
-        """What identifies a judge or writer: its name and, for the oracle, its code."""
-        return f"{name}:{code('oracle')}"
+    def asked(self, role: str) -> Any:
+        """What identifies the judge or writer: for the oracle its code, for others what they are and how asked."""
+        name = getattr(self.testbed, role)
+        if name == "oracle":
+            return f"{name}:{code('oracle')}"
+        return identified(role, self.testbed) | {"code": code("llm")}
 
     def benchmark(self, name: str) -> Benchmark:
         """The benchmark with the testbed's options."""
         made: Benchmark = plugins.make("benchmarks", name, Benchmark, self.testbed.benchmarks.get(name, {}))
         return made
 
-    def rows(self) -> Iterator[tuple[MethodSpec | None, str, str, bool]]:
-        """(spec, row, label, blank) of the table, baseline first."""
-        yield None, "baseline", Baseline.label, False
+    def rows(self) -> Iterator[tuple[MethodSpec | None, str, str, dict[str, Any]]]:
+        """(spec, row, label, changes to how responses are generated) of the table, baseline first."""
+        yield None, "baseline", Baseline.label, {}
         if self.request.blank:
-            yield None, "blank", "baseline, blank image", True
+            yield None, "blank", "baseline, blank image", {"blank": True}
+        if self.request.noise_batch:
+            yield None, "noise", "noise floor", {"batch_size": self.request.noise_batch}
         for spec in self.request.methods:
             label = resolve(spec).label if spec.id == spec.stem else spec.id
-            yield spec, spec.id, label, False
+            yield spec, spec.id, label, {}
 
 
-def pathless(spec: MethodSpec) -> dict[str, Any]:
-    """A row's options without those that name a file its method reads: the file's content counts, not its place."""
-    files = {str(path) for path in resolve(spec).sources}
-    return {name: value for name, value in spec.options.items() if value not in files}
+def own_source(testbed: Testbed, request: Request) -> Testbed:
+    """The testbed whose benchmarks on held-out data take them from the request's source, unless told otherwise."""
+    heldout = [name for name in request.benchmarks if plugins.plugin("benchmarks", name, Benchmark).heldout]
+    options = {name: {"source": request.data, **testbed.benchmarks.get(name, {})} for name in heldout}
+    return testbed.model_copy(update={"benchmarks": testbed.benchmarks | options})
 
 
-def resolve(spec: MethodSpec) -> Method:
-    """The method with its options set."""
-    if spec.name == "baseline":
-        return Baseline()
-    made: Method = plugins.make("methods", spec.name, Method, spec.options)
-    return made
-
-
-def training(spec: MethodSpec, testbed: Testbed, lesson: Lesson) -> Training:
-    """The testbed's training arguments, the row's, what the method sets for this round; later ones win."""
-    try:
-        made = Training.model_validate(testbed.training.model_dump() | spec.training | dict(lesson.training))
-    except ValidationError as error:
-        raise UsageError(f"{spec.id}.{first_error(error)}") from None
-    if made.lora is None and (lesson.continues or {Role.REWARD, Role.CRITIC} & {*lesson.trains}):
-        raise UsageError(f'{spec.id} keeps its roles as adapters; set them, e.g. --set {spec.id}.lora="{{r: 16}}".')
-    return made
+def spec_of(step: Step, request: Request) -> MethodSpec:
+    """The row whose method a build or train step is made by; the stage itself knows no paths."""
+    wanted = (step.stage.identity["method"], step.stage.identity["options"])
+    return next(spec for spec in request.methods if (spec.stem, pathless(spec)) == wanted)
 
 
 def plan(request: Request, testbed: Testbed, reference: str = "cached") -> Plan:
@@ -290,9 +305,9 @@ def plan(request: Request, testbed: Testbed, reference: str = "cached") -> Plan:
             builds = [step.key for step in made if step.stage.kind == "build"]
             after = tuple(builds[:1])  # builds share own responses: one behind the other finds them in the store
     cells = [
-        planner.cell(row, label, seed, name, trained[row, seed][-1] if spec else None, blank)
+        planner.cell(row, label, seed, name, trained[row, seed][-1] if spec else None, changes)
         for seed in seeds
-        for spec, row, label, blank in planner.rows()
+        for spec, row, label, changes in planner.rows()
         for name in request.benchmarks
     ]
     titles = {f"{cell.row}/{cell.seed}/{cell.benchmark}": cell.score for cell in cells}
@@ -303,63 +318,13 @@ def plan(request: Request, testbed: Testbed, reference: str = "cached") -> Plan:
         "data": request.data,
         "rows": {cell.row: cell.label for cell in cells},
     }
-    report = planner.step("report", "report", identity, titles)
+    lenses = {
+        (spec.id, seed): planner.lens(spec, seed, trained[spec.id, seed][-1])
+        for seed in seeds
+        for spec in request.methods
+        if testbed.lens and trained[spec.id, seed]
+    }
+    looked = {f"lens/{row}/{seed}": step for (row, seed), step in lenses.items()}
+    report = planner.step("report", "report", identity, titles, looked)
     splits = tuple(planner.split(seed) for seed in seeds) if request.methods else ()
-    return Plan(request, testbed, tuple(planner.steps.values()), tuple(cells), splits, trained, report)
-
-
-def check(request: Request, testbed: Testbed) -> None:
-    """Everything that can be known to be wrong or missing before a plan is made, in one error."""
-    known = plugins.names("harness.data")
-    local = request.data.endswith(".json")
-    if local and not (Path(request.data).expanduser().is_file() and Path(request.images or "").expanduser().is_dir()):
-        raise UsageError(f"--data {request.data} needs that file to exist and --images DIR to name its image folder.")
-    if not local and request.data not in known:
-        raise plugins.unknown("data", request.data, [name for name in known if name != "local"])
-    for name in request.benchmarks:
-        plugins.source("benchmarks", name)
-    seen: set[str] = set()
-    for spec in request.methods:
-        method = resolve(spec)
-        for number in range(method.rounds):
-            training(spec, testbed, method.lesson(number))
-        if spec.id in seen:
-            raise UsageError(f"the method {spec.id} is named twice; name it once, or give the rows different options.")
-        seen.add(spec.id)
-        if method.needs_writer and local and testbed.writer == "oracle":
-            raise UsageError(
-                f"{spec.name} needs a writer that knows these images; the oracle of {testbed.name} reads "
-                f"its own scene graphs only. Leave {spec.name} out, or use --data llava150k."
-            )
-    missing = "\n".join(f"  - {what}" for what in absent(request, testbed))
-    if missing:
-        raise UsageError(f"the testbed {testbed.name} is not complete:\n{missing}")
-
-
-def absent(request: Request, testbed: Testbed) -> Iterator[str]:
-    """What a testbed lacks for this request: what, where from, which layout."""
-    for folder in testbed.models:
-        if not (Path(folder) / "config.json").is_file():
-            yield (
-                f"weights: no Hugging Face model folder at {folder}; fetch one with "
-                f"`hf download llava-hf/{Path(folder).name} --local-dir {folder}`"
-            )
-    if testbed.data != "generated":
-        root = Path(testbed.data)
-        if not request.data.endswith(".json") and not (root / "sources" / request.data).is_dir():
-            layout = plugins.module("harness.data", request.data).SOURCE.layout
-            yield f"data: {root / 'sources' / request.data} is not there; {layout}"
-        for name in request.benchmarks:
-            if not (root / "benchmarks" / name).is_dir():
-                layout = plugins.plugin("benchmarks", name, Benchmark).layout
-                yield f"benchmark: {root / 'benchmarks' / name} is not there; {layout}"
-    if any(resolve(spec).needs_clip for spec in request.methods) and not (Path(testbed.clip) / "config.json").is_file():
-        yield (
-            f"clip: no CLIP model folder at {testbed.clip or '(testbed.clip)'}; fetch one with "
-            "`hf download openai/clip-vit-large-patch14-336 --local-dir` that folder"
-        )
-    who = {"judge": any(plugins.plugin("benchmarks", name, Benchmark).judged for name in request.benchmarks)}
-    who["writer"] = any(resolve(spec).needs_writer for spec in request.methods)
-    for role, needed in who.items():
-        if needed and getattr(testbed, role) != "oracle":
-            yield f'{role}: "{getattr(testbed, role) or "none"}" is not available; this version has the oracle only'
+    return Plan(request, testbed, tuple(planner.steps.values()), tuple(cells), splits, trained, lenses, report)

@@ -32,10 +32,12 @@ def request(
     names = [row.partition(":")[0] for row in rows]
     columns = tuple(name.strip() for name in benchmarks.split(",") if name.strip()) or ALL_BENCHMARKS
     bed = read_testbed(testbed_name)
-    chosen = settings(sets or [], [*names, *columns, "training", "runtime"])
+    parts = ("training", "judging", "writing")
+    chosen = settings(sets or [], [*names, *columns, *parts, "runtime"])
     specs = tuple(method_spec(row, bed, chosen) for row in rows)
     options = bed.benchmarks | {name: bed.benchmarks.get(name, {}) | chosen[name] for name in columns if name in chosen}
-    bed = validated(bed, {"benchmarks": options, "training": bed.training.model_dump() | chosen.get("training", {})})
+    changed = {part: getattr(bed, part).model_dump() | chosen.get(part, {}) for part in parts}
+    bed = validated(bed, {"benchmarks": options, **changed})
     cores = 1 if Path("/dev/nvidia0").exists() else min(os.cpu_count() or 1, 8)  # steps would share one GPU's memory
     runtime = validated(Runtime(workers=workers or cores), chosen.get("runtime", {}))
     asked = Request(specs, data, images, seeds, benchmarks=columns, examples=examples, limit=limit)

@@ -6,6 +6,7 @@ What costs generation is kept in the store under what was asked, so that methods
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from harness.plan import Step, code
 from harness.profile import Tick
 from harness.store import Stage, Store
 from harness.types import HarnessError, Image, Prompt, Record, Response, Unscored, dumps, read_jsonl, write_jsonl
+
+PREFIX = 250  # what is generated is kept by so many prompts, so that a longer split finds that of its prefix
 
 
 class NoWriter:
@@ -30,7 +33,10 @@ class NoWriter:
 
 @dataclass
 class OwnRound:
-    """`harness.method.Round` of one build step. `policy` is the folder that responds, `base` that of the base model."""
+    """`harness.method.Round` of one build step.
+
+    `policy` is the folder of the model that responds and `policy_key` its identity; `base` is the base model's folder.
+    """
 
     number: int
     seed: int
@@ -41,6 +47,7 @@ class OwnRound:
     runtime: Runtime
     lesson: Lesson
     policy: Path
+    policy_key: str
     base: Path
     tick: Tick
     spent: dict[str, int] = field(default_factory=lambda: {"writer_calls": 0, "generated_tokens": 0})
@@ -78,7 +85,7 @@ class OwnRound:
             "responses",
             prompts,
             sampling.model_dump(),
-            lambda: respond(self.policy, prompts, sampling, size, self.tick, keep_ids=True),
+            lambda part: respond(self.policy, part, sampling, size, self.tick, keep_ids=True),
         )
 
     def candidates(
@@ -90,24 +97,29 @@ class OwnRound:
         search = Search(count=count, penalty=penalty, stop=stop, max_new_tokens=max_new_tokens)
         size = self.runtime.generate_batch_size
 
-        def made() -> list[Response]:
-            found = candidates(self.policy, prompts, search, size, self.tick)
+        def made(part: Sequence[Prompt]) -> list[Response]:
+            found = candidates(self.policy, part, search, size, self.tick)
             return [response for each in found for response in each]
 
         flat = self.kept("candidates", prompts, search.model_dump(), made)
         return [flat[at : at + count] for at in range(0, len(flat), count)]
 
     def kept(
-        self, kind: str, prompts: Sequence[Prompt], how: dict[str, Any], make: Callable[[], list[Response]]
+        self,
+        kind: str,
+        prompts: Sequence[Prompt],
+        how: dict[str, Any],
+        make: Callable[[Sequence[Prompt]], list[Response]],
     ) -> list[Response]:
-        """What `make` gives, from the store where it was made before; its tokens are counted either way."""
-        what = self.step.stage.identity
-        policy = self.step.reads["policy"].key if "policy" in self.step.reads else what["model"]
-        asked = [dumps(replace(p, image=Image("", p.image.sha256) if p.image else None)) for p in prompts]
-        digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
-        stage = Stage(kind, {"policy": policy, "prompts": digest, "sampling": how, "code": code("generate")})
-        folder = self.store.run(stage, lambda out: _write(out, make()))
-        found: list[Response] = list(read_jsonl(Response, folder / "responses.jsonl"))
+        """What `make` gives for the prompts, from the store where it was made before; tokens are counted either way."""
+        found: list[Response] = []
+        for start in range(0, len(prompts), PREFIX):
+            part = prompts[start : start + PREFIX]
+            asked = [dumps(replace(p, image=Image("", p.image.sha256) if p.image else None)) for p in part]
+            digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
+            what = {"policy": self.policy_key, "prompts": digest, "sampling": how, "code": code("generate")}
+            folder = self.store.run(Stage(kind, what), partial(_write, make=make, prompts=part))
+            found += read_jsonl(Response, folder / "responses.jsonl")
         self.spent["generated_tokens"] += sum(response.tokens for response in found)
         return found
 
@@ -143,5 +155,5 @@ class OwnRound:
         return [tuple(found[tree.id][column].tolist()) for tree in forest]
 
 
-def _write(out: Path, responses: list[Response]) -> None:
-    write_jsonl(out / "responses.jsonl", responses)
+def _write(out: Path, make: Callable[[Sequence[Prompt]], list[Response]], prompts: Sequence[Prompt]) -> None:
+    write_jsonl(out / "responses.jsonl", make(prompts))

@@ -1,6 +1,5 @@
 """Runs a plan, one function per kind of stage. GPU work ends at `generate`; `score` and `report` are cheap."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from harness import plugins
-from harness.benchmark import Benchmark, Unit
+from harness.benchmark import Benchmark
 from harness.config import MethodSpec, Runtime, Testbed, Training
 from harness.images import StoreImages, resolve
-from harness.judge import Judge
-from harness.method import Method, Role
-from harness.plan import Request, Step, pathless
-from harness.plan import resolve as resolve_method
+from harness.judge import Judge, Writer, answered
+from harness.llm import Llm, hire
+from harness.method import Lesson, Method, Role
+from harness.panel import combined, insist, keep_replies, keep_verdicts, per_run, score_runs
+from harness.plan import Request, Step, spec_of
 from harness.profile import Tick
 from harness.rounds import NoWriter, OwnRound
+from harness.rows import resolve as resolve_method
 from harness.split import EXAMPLES, LOCK, MALFORMED_LIMIT, Load, check_lock, split, write_split
 from harness.store import Stage, Store
 from harness.types import (
@@ -33,6 +34,8 @@ from harness.types import (
     read_jsonl,
     write_jsonl,
 )
+
+PREFIX = 250  # own responses are kept by so many prompts, so that a longer split finds those of its prefix
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,8 @@ class Worker:
         return self.store.path(step.reads[name])
 
     def spec(self, step: Step) -> MethodSpec:
-        """The row whose method a stage is made by; the stage itself knows no paths."""
-        what = step.stage.identity
-        wanted = (what["method"], what["options"])
-        return next(spec for spec in self.request.methods if (spec.stem, pathless(spec)) == wanted)
+        """The row whose method a stage is made by."""
+        return spec_of(step, self.request)
 
     def model(self, step: Step) -> Path:
         """The policy a step starts from: the last round's checkpoint, or the base model it names."""
@@ -121,19 +122,42 @@ class Worker:
         limit = what.get("limit")
         write_jsonl(out / "items.jsonl", items[:limit] if limit else items)
 
+    def examples(self, step: Step) -> list[Example]:
+        """The split's examples, as locked, their images where they lie now."""
+        locked = list(read_jsonl(Example, self.folder(step, "split") / EXAMPLES))
+        check_lock(self.folder(step, "split") / LOCK, locked)
+        return [replace(e, image=resolve(e.image, self.store.root) if e.image else None) for e in locked]
+
     def build(self, step: Step, out: Path, tick: Tick) -> None:
         """A method's records; `dropped.jsonl` names every example that gave none."""
         what = step.stage.identity
         method: Method = resolve_method(self.spec(step))
-        locked = list(read_jsonl(Example, self.folder(step, "split") / EXAMPLES))
-        check_lock(self.folder(step, "split") / LOCK, locked)
-        examples = [replace(e, image=resolve(e.image, self.store.root) if e.image else None) for e in locked]
-        writer = self.oracle(step.reads["split"]) if method.needs_writer else NoWriter()
+        writer = self.asked("writer", step.reads["split"], tick) if method.needs_writer else NoWriter()
         lesson = method.lesson(what["round"])
-        examples = examples[lesson.part[0] :: lesson.part[1]]
-        round = OwnRound(
-            number=what["round"],
-            seed=what["seed"],
+        examples = self.examples(step)[lesson.part[0] :: lesson.part[1]]
+
+        def work(writer: Writer) -> tuple[list[Record | Dropped], dict[str, int]]:
+            round = self.round(step, lesson, writer, tick)
+            return list(method.build(examples, round)), round.spent
+
+        built, spent = answered(writer, work)
+        insist(writer)
+        made = [trainable(record, self.model(step)) for record in built]
+        refuse_malformed(built, made)
+        if [record.id for record in made] != [example.id for example in examples]:
+            raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")
+        write_jsonl(out / "records.jsonl", (record for record in made if not isinstance(record, Dropped)))
+        write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
+        profile: dict[str, Any] = {"examples": len(examples), "records": sum(not isinstance(r, Dropped) for r in made)}
+        if isinstance(writer, Llm):
+            profile |= {"writer": keep_replies(out, writer)}
+        (out / "profile.json").write_text(dumps(profile | spent), encoding="utf-8")
+
+    def round(self, step: Step, lesson: Lesson, writer: Writer, tick: Tick) -> OwnRound:
+        """What the step's method is handed."""
+        return OwnRound(
+            number=step.stage.identity["round"],
+            seed=step.stage.identity["seed"],
             asked=writer,
             step=step,
             store=self.store,
@@ -141,18 +165,10 @@ class Worker:
             runtime=self.runtime,
             lesson=lesson,
             policy=self.model(step),
+            policy_key=step.reads["policy"].key if "policy" in step.reads else step.stage.identity["model"],
             base=self.base(step),
             tick=tick,
         )
-        built = list(method.build(examples, round))
-        made = [trainable(record, self.model(step)) for record in built]
-        refuse_malformed(built, made)
-        if [record.id for record in made] != [example.id for example in examples]:
-            raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")
-        write_jsonl(out / "records.jsonl", (record for record in made if not isinstance(record, Dropped)))
-        write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
-        profile = {"examples": len(examples), "records": sum(not isinstance(r, Dropped) for r in made)}
-        (out / "profile.json").write_text(dumps(profile | round.spent), encoding="utf-8")
 
     def reference(self, step: Step, out: Path, tick: Tick) -> None:
         """The reference's per-token log-probs of every record, once."""
@@ -187,6 +203,24 @@ class Worker:
         )
         launch(job, tick)
 
+    def lens(self, step: Step, out: Path, tick: Tick) -> None:
+        """What training did to chosen and rejected responses and to errors, on the split's first examples."""
+        from harness import lens
+
+        what, size = step.stage.identity, self.runtime.per_device_train_batch_size
+        examples = self.examples(step)[: what["examples"]]
+        trained = self.round(step, Lesson(), NoWriter(), tick)
+        base = replace(trained, policy=trained.base, policy_key=what["model"])
+        prompts = [Prompt(e.id, e.image, e.turns[0].question) for e in examples]
+        before, after = ([response.text.strip() for response in one.respond(prompts)] for one in (base, trained))
+        found: dict[str, float] = {"examples": len(examples)}
+        if pairs := lens.probes(examples, before):
+            found |= lens.ratios(*(lens.sequences(one.policy, pairs, size, tick) for one in (base, trained)))
+        if self.testbed.writer != "oracle" or "data" in step.reads["split"].inputs:
+            writer = self.asked("writer", step.reads["split"], tick)
+            found |= answered(writer, lambda who: lens.corrected(examples, before, after, who))
+        (out / "profile.json").write_text(dumps(found), encoding="utf-8")
+
     def generate(self, step: Step, out: Path, tick: Tick) -> None:
         """The policy's responses to a benchmark's items."""
         from harness.model import kept
@@ -199,14 +233,14 @@ class Worker:
             Prompt(item.id, resolve(item.image, self.store.root) if item.image else None, item.prompt) for item in items
         ]
         sampling = Sampling.model_validate(what["sampling"])
+        size = what.get("batch_size", self.runtime.generate_batch_size)
         with measure() as used:
-            responses = respond(
-                self.model(step), prompts, sampling, self.runtime.generate_batch_size, tick, blank=what["blank"]
-            )
+            responses = respond(self.model(step), prompts, sampling, size, tick, blank=what["blank"])
         write_jsonl(out / "responses.jsonl", responses)
         cost = forward_flops(kept(self.model(step)).model.config)
         profile = used() | {
             "items": len(items),
+            "batch_size": size,
             "generated_tokens": sum(response.tokens for response in responses),
             "forward_tokens": sum(response.prompt_tokens + response.tokens for response in responses),
             "flops": sum(
@@ -223,10 +257,19 @@ class Worker:
         items = list(read_jsonl(Item, self.folder(step, "items") / "items.jsonl"))
         answered = read_jsonl(Response, self.folder(step, "responses") / "responses.jsonl")
         responses = {response.id: response for response in answered}
-        judge = self.oracle(step.reads["items"]) if benchmark.judged else None
-        scores = [benchmark.score(item, responses[item.id], judge) for item in items]
+        judge = self.asked("judge", step.reads["items"], tick) if benchmark.judged else None
+        runs = score_runs(benchmark, items, responses, judge)
+        scores = combined(runs)
         write_jsonl(out / "scores.jsonl", scores)
         write_units(out / "units.json", benchmark, items, scores)
+        if judge:
+            keep_verdicts(out, benchmark, items, judge, runs, scores)
+
+    def asked(self, role: str, of: Stage, tick: Tick) -> Judge:
+        """The testbed's judge or writer, for a stage that asks about the images of `of`."""
+        if getattr(self.testbed, role) == "oracle":
+            return self.oracle(of)
+        return hire(role, self.testbed, self.runtime, self.store.root, tick)
 
     def oracle(self, of: Stage) -> Judge:
         """The embedded testbed's judge and writer: it reads the scene graphs behind a split or a benchmark."""
@@ -237,16 +280,17 @@ class Worker:
     def report(self, step: Step, out: Path, tick: Tick) -> None:
         """Tables and rows from stored units: pure, no model, no judge."""
         from reports.files import write_report
-        from reports.outcomes import Outcome
+        from reports.outcomes import Outcome, read_units
         from reports.table import Setting
 
         what = step.stage.identity
         outcomes = []
-        for name, stage in step.reads.items():
+        for name, stage in step.stage.inputs.items():
             row, seed, benchmark = name.rsplit("/", 2)
             units, unscored = read_units(self.store.path(stage) / "units.json")
-            outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key))
-        benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in step.reads.values()}
+            runs = per_run(self.store.path(stage))
+            outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key, runs))
+        benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in step.stage.inputs.values()}
         setting = Setting(what["testbed"], what["protocol"], what["synthetic"])
         write_report(out, outcomes, benchmarks, list(what["rows"]), setting)
 
@@ -293,9 +337,3 @@ def write_units(path: Path, benchmark: Benchmark, items: Sequence[Item], scores:
     ]
     units = [{"id": unit.id, "cluster": unit.cluster, "parts": unit.parts} for unit in benchmark.units(scored)]
     path.write_text(dumps({"units": units, "unscored": failed, "items": len(items)}), encoding="utf-8")
-
-
-def read_units(path: Path) -> tuple[list[Unit], int]:
-    """What `write_units` wrote: the units, and the number of unscored items."""
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])

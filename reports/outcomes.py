@@ -1,12 +1,16 @@
 """One scored cell of a comparison, as the report sees it, and its metrics."""
 
+import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from harness.benchmark import Benchmark, Unit, totals
+from harness.benchmark import Benchmark, Unit, ratio, totals
 
 BASELINE = "baseline"
+NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
 MAX_UNSCORED = 0.01
 
 
@@ -15,7 +19,7 @@ class Outcome:
     """What one method's model scored on one benchmark with one seed; `key` is the score stage's.
 
     `units` are those with all their verdicts, `unscored` counts the verdicts that are missing. The untouched policy's
-    method is "baseline".
+    method is "baseline". `runs` holds each metric's values in the runs of a judge.
     """
 
     method: str
@@ -25,6 +29,23 @@ class Outcome:
     units: Sequence[Unit]
     unscored: int
     key: str
+    runs: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def coverage(self) -> float:
+        """The share of units with a verdict, in percent; NaN where there are no units."""
+        return float(ratio(len(self.units), len(self.units) + self.unscored))
+
+    def spread(self, metric: str) -> float:
+        """The standard deviation of a metric between the judge's runs; NaN where there was one run or none."""
+        values = self.runs.get(metric, ())
+        return statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def read_units(path: Path) -> tuple[list[Unit], int]:
+    """A score stage's `units.json`: the units, and the number of unscored items."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
 
 
 def measure(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:

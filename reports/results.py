@@ -40,7 +40,9 @@ def results_rows(
                     "synthetic": setting.synthetic,
                     "stage": outcome.key,
                 }
-                low, high = interval([value], drawn[metric])
+                if not math.isnan(spread := outcome.spread(metric)):
+                    row |= {"judge_runs": len(outcome.runs[metric]), "judge_sd": spread}
+                low, high = interval([value], drawn[metric][None])
                 if reason or math.isnan(value):
                     yield row | {"withheld": reason or "not defined on these units"}
                 else:

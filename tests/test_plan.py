@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.checks import check
 from harness.config import MethodSpec, Runtime, read_testbed
-from harness.plan import ALL_BENCHMARKS, Plan, Request, check, plan
+from harness.plan import ALL_BENCHMARKS, Plan, Request, plan
 from harness.types import UsageError
 
 BED = read_testbed("mini")
@@ -41,6 +42,16 @@ def test_the_baseline_is_scored_on_everything_and_trained_on_nothing() -> None:
     baseline = [cell for cell in BEFORE.cells if cell.row == "baseline"]
     assert [cell.benchmark for cell in baseline] == list(ALL_BENCHMARKS)
     assert all("policy" not in cell.score.reads["responses"].inputs for cell in baseline)
+
+
+def test_the_noise_floor_is_the_baseline_generated_once_more_in_other_batches() -> None:
+    noisy = plan(replace(REQUEST, noise_batch=64), BED)
+    for kind in ("split", "items", "build", "train", "generate"):
+        assert keys(BEFORE, kind) <= keys(noisy, kind), kind
+    rows = {row: [c.score.reads["responses"] for c in noisy.cells if c.row == row] for row in ("baseline", "noise")}
+    for own, again in zip(*rows.values(), strict=True):
+        assert again.identity == {**own.identity, "batch_size": 64}
+        assert again.inputs == own.inputs
 
 
 def test_adding_a_method_reuses_everything_but_the_report() -> None:
@@ -106,6 +117,23 @@ def test_seeds_take_different_bases_and_different_splits() -> None:
 def test_tuning_shares_no_data_with_the_comparison() -> None:
     tuning = plan(replace(REQUEST, tuning=True), BED)
     assert not keys(tuning, "data") & keys(BEFORE, "data")
+
+
+def test_in_domain_items_are_held_out_examples_of_the_comparisons_source() -> None:
+    planned = plan(replace(REQUEST, data="textcaps", benchmarks=("indomain",)), BED)
+    (items,) = (step.stage for step in planned.steps if step.stage.kind == "items")
+    assert items.identity["options"] == {"source": "textcaps"}
+    made = items.inputs["data"].identity
+    assert (made["source"], made["split"], made["n"]) == ("textcaps", "heldout", 200)
+    splits = {step.stage.inputs["data"].identity["split"] for step in planned.splits}
+    assert splits == {"alignment"}
+
+
+def test_a_users_file_has_no_held_out_examples(tmp_path: Path) -> None:
+    (tmp_path / "my.json").write_text("[]")
+    request = replace(REQUEST, data=str(tmp_path / "my.json"), images=str(tmp_path), benchmarks=("indomain",))
+    with pytest.raises(UsageError, match="indomain asks about held-out examples of a named source"):
+        check(request, BED)
 
 
 def test_how_the_work_is_laid_on_the_machine_is_in_no_key() -> None:

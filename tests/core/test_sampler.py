@@ -9,7 +9,7 @@ import torch
 import harness.kvcache
 import harness.sampler
 from harness.model import Loaded, kept, load
-from harness.sampler import Sampling, respond
+from harness.sampler import Sampling, Search, candidates, respond
 from harness.template import encode, prompt_text
 from harness.types import HarnessError, Image, Prompt, Turn
 
@@ -136,3 +136,89 @@ def test_progress_and_order_of_batches(folder: Path, pictures: list[Image]) -> N
 def test_a_prompt_with_a_control_token_is_named(folder: Path) -> None:
     with pytest.raises(HarnessError, match=r"prompt q7: .*reserved token '<image>'"):
         respond(folder, [Prompt("q7", None, "what is <image>")], GREEDY, 5, quiet)
+
+
+def test_ids_are_the_generated_tokens_with_the_end_token(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
+    warm = Sampling(max_new_tokens=40, temperature=1.0, seed=1)
+    for response in respond(folder, prompts(pictures), warm, 8, quiet, keep_ids=True):
+        assert response.ended == (response.ids[-1] == loaded.tokenizer.eos_token_id)
+        assert len(response.ids) == response.tokens + response.ended
+        assert loaded.tokenizer.decode(response.ids, skip_special_tokens=True).strip() == response.text
+
+
+def test_noise_is_the_image_s_own_and_changes_what_is_said(folder: Path, pictures: list[Image]) -> None:
+    asked = prompts(pictures)
+    noised = Sampling(max_new_tokens=8, noise_step=500)
+    together = respond(folder, asked, noised, 5, quiet)
+    assert together == [respond(folder, [prompt], noised, 1, quiet)[0] for prompt in asked]
+    clean = respond(folder, asked, GREEDY, 5, quiet)
+    seen = [one != other for one, other, prompt in zip(together, clean, asked, strict=True) if prompt.image]
+    blind = [one != other for one, other, prompt in zip(together, clean, asked, strict=True) if not prompt.image]
+    assert any(seen)
+    assert not any(blind)
+    assert together != respond(folder, asked, noised.model_copy(update={"seed": 1}), 5, quiet)
+
+
+def test_a_response_goes_on_from_what_is_begun(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
+    begun = Prompt("b", pictures[0], "what is there", begun="a red dog")
+    (made,) = respond(folder, [begun], GREEDY, 1, quiet)
+    text = prompt_text("what is there", (), True, "</s>") + " a red dog"
+    ids = encode(loaded.tokenizer, [(text, False)], loaded.image_tokens).ids
+    with torch.no_grad():
+        first = loaded.model(input_ids=torch.tensor([ids]), pixel_values=loaded.pixels(pictures[0])[None])
+    assert made.text.startswith(loaded.tokenizer.decode([int(first.logits[0, -1].argmax())]).strip())
+
+
+def search(penalty: float = 3.0, count: int = 4) -> Search:
+    return Search(count=count, penalty=penalty, stop=".", max_new_tokens=6)
+
+
+def test_candidates_are_greedy_first_then_diverse_and_alone_as_in_a_batch(folder: Path, pictures: list[Image]) -> None:
+    asked = prompts(pictures)
+    found = candidates(folder, asked, search(), 16, quiet)
+    for prompt, together in zip(asked, found, strict=True):
+        (alone,) = candidates(folder, [prompt], search(), 1, quiet)
+        assert [response.text for response in together] == [response.text for response in alone]
+        assert [r.logp for r in together] == pytest.approx([r.logp for r in alone], abs=1e-4)
+    assert [len(each) for each in found] == [4] * len(asked)
+    assert all(len({response.text for response in each}) > 1 for each in found)
+    for each, response in zip(found, respond(folder, asked, Sampling(max_new_tokens=6), 5, quiet), strict=True):
+        assert response.text.startswith(each[0].text.removesuffix("."))
+
+
+def test_without_a_penalty_all_candidates_are_the_greedy_one(folder: Path, pictures: list[Image]) -> None:
+    for each in candidates(folder, prompts(pictures), search(penalty=0.0), 16, quiet):
+        assert len({(response.text, response.logp) for response in each}) == 1
+
+
+def test_a_candidate_s_log_prob_is_the_model_s(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
+    """Summed over its tokens by a plain forward pass, without the penalty that chose them."""
+    prompt = Prompt("q", pictures[0], "what is there")
+    text = prompt_text(prompt.question, (), True, "</s>")
+    ids = list(encode(loaded.tokenizer, [(text, False)], loaded.image_tokens).ids)
+    for response in candidates(folder, [prompt], search(), 4, quiet)[0]:
+        new = loaded.tokenizer(" " + response.text, add_special_tokens=False)["input_ids"]
+        if loaded.tokenizer.decode(new).strip() != response.text or len(new) != response.tokens or response.ended:
+            continue  # bytes that are no text cannot be encoded back
+        with torch.no_grad():
+            pixels = loaded.pixels(prompt.image)[None]
+            logps = loaded.model(input_ids=torch.tensor([ids + new]), pixel_values=pixels).logits[0].log_softmax(-1)
+        expected = sum(float(logps[len(ids) + n - 1, token]) for n, token in enumerate(new))
+        assert response.logp == pytest.approx(expected, abs=1e-3)
+
+
+def test_diversity_by_hand() -> None:
+    """Odds .6 .3 .1 and a penalty of 1: the second pays e^-1 on the first's token (.22 < .3), the third on both."""
+    draw = harness.sampler._Diverse(search(penalty=1.0, count=3), ends=[9])
+    scores = torch.tensor([[0.6, 0.3, 0.1]]).log().repeat(3, 1)
+    kept = draw(torch.zeros(3, 0, dtype=torch.long), scores).argmax(-1).tolist()
+    assert kept == [0, 1, 0]
+    assert draw.logps[0] == pytest.approx(torch.tensor([0.6, 0.3, 0.6]).log().tolist())
+    over = draw(torch.tensor([[9], [1], [1]]), scores).argmax(-1).tolist()
+    assert over[1] == 0  # who has ended takes no token from the others
+
+
+def test_a_stop_that_is_no_token_is_named(folder: Path, pictures: list[Image]) -> None:
+    strange = Search(count=2, penalty=1.0, stop="no such token", max_new_tokens=2)
+    with pytest.raises(HarnessError, match="no such token"):
+        candidates(folder, [Prompt("q", pictures[0], "what")], strange, 4, quiet)

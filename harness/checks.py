@@ -1,0 +1,71 @@
+"""What can be known to be wrong or missing before anything is planned, in one error that says how to cure it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness import plugins
+from harness.benchmark import Benchmark
+from harness.config import Testbed
+from harness.llm import unusable
+from harness.plan import Request
+from harness.rows import resolve, training
+from harness.types import UsageError
+
+
+def check(request: Request, testbed: Testbed) -> None:
+    """Everything that can be known to be wrong or missing before a plan is made, in one error."""
+    known = plugins.names("harness.data")
+    local = request.data.endswith(".json")
+    if local and not (Path(request.data).expanduser().is_file() and Path(request.images or "").expanduser().is_dir()):
+        raise UsageError(f"--data {request.data} needs that file to exist and --images DIR to name its image folder.")
+    if not local and request.data not in known:
+        raise plugins.unknown("data", request.data, [name for name in known if name != "local"])
+    for name in request.benchmarks:
+        if plugins.plugin("benchmarks", name, Benchmark).heldout and local:
+            raise UsageError(f"{name} asks about held-out examples of a named source; --data {request.data} has none.")
+    seen: set[str] = set()
+    for spec in request.methods:
+        method = resolve(spec)
+        for number in range(method.rounds):
+            training(spec, testbed, method.lesson(number))
+        if spec.id in seen:
+            raise UsageError(f"the method {spec.id} is named twice; name it once, or give the rows different options.")
+        seen.add(spec.id)
+        if method.needs_writer and local and testbed.writer == "oracle":
+            raise UsageError(
+                f"{spec.name} needs a writer that knows these images; the oracle of {testbed.name} reads "
+                f"its own scene graphs only. Leave {spec.name} out, or use --data llava150k."
+            )
+    missing = "\n".join(f"  - {what}" for what in absent(request, testbed))
+    if missing:
+        raise UsageError(f"the testbed {testbed.name} is not complete:\n{missing}")
+
+
+def absent(request: Request, testbed: Testbed) -> Iterator[str]:
+    """What a testbed lacks for this request: what, where from, which layout."""
+    for folder in testbed.models:
+        if not (Path(folder) / "config.json").is_file():
+            yield (
+                f"weights: no Hugging Face model folder at {folder}; fetch one with "
+                f"`hf download llava-hf/{Path(folder).name} --local-dir {folder}`"
+            )
+    if testbed.data != "generated":
+        root = Path(testbed.data)
+        if not request.data.endswith(".json") and not (root / "sources" / request.data).is_dir():
+            layout = plugins.module("harness.data", request.data).SOURCE.layout
+            yield f"data: {root / 'sources' / request.data} is not there; {layout}"
+        for name in request.benchmarks:
+            if not (root / "benchmarks" / name).is_dir():
+                layout = plugins.plugin("benchmarks", name, Benchmark).layout
+                yield f"benchmark: {root / 'benchmarks' / name} is not there; {layout}"
+    if any(resolve(spec).needs_clip for spec in request.methods) and not (Path(testbed.clip) / "config.json").is_file():
+        yield (
+            f"clip: no CLIP model folder at {testbed.clip or '(testbed.clip)'}; fetch one with "
+            "`hf download openai/clip-vit-large-patch14-336 --local-dir` that folder"
+        )
+    who = {"judge": any(plugins.plugin("benchmarks", name, Benchmark).judged for name in request.benchmarks)}
+    who["writer"] = any(resolve(spec).needs_writer for spec in request.methods)
+    for role, needed in who.items():
+        name = getattr(testbed, role)
+        if needed and name != "oracle" and (why := unusable(name)):
+            yield f"{role}: {why}"

@@ -1,0 +1,73 @@
+"""Sentences that must stand under a table because of what its numbers are.
+
+How small a difference it could see at all, what a mark takes, what batches alone do, gains that are a matter of format.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from reports.estimates import ROBUST, Estimate
+from reports.outcomes import NOISE
+from reports.statistics import LEVEL, holm, quantile
+
+if TYPE_CHECKING:
+    from reports.table import Column, Row
+
+Found = Mapping[str, Mapping[str, Mapping[str, Estimate]]]  # benchmark -> method -> metric -> estimate
+
+
+def cautions(columns: "Sequence[Column]", rows: "Sequence[Row]", found: Found, tests: int) -> Iterator[str]:
+    """The sentences that apply to this table; `tests` is the number of comparisons in Holm's family."""
+    cells = [
+        (row, column, found[column.benchmark][row.method][column.metric])
+        for row in rows
+        for column in columns
+        if column.metric in found.get(column.benchmark, {}).get(row.method, {})
+    ]
+    compared = [(row, column, e) for row, column, e in cells if e.deltas and row.method != NOISE]
+    here = holm([e.p_here for *_, e in compared])
+    if compared:
+        yield from _detectable(columns, [(column, e) for _, column, e in compared], tests)
+        resolved = [
+            f"{row.label} {column.label}" for (row, column, _), p in zip(compared, here, strict=True) if p < LEVEL
+        ]
+        yield from _seeds(max(len(e.deltas) for *_, e in compared), tests, resolved)
+    if any(row.method == NOISE for row in rows):
+        yield "noise floor: the baseline's own responses, generated in batches of another size; not tested"
+    for (row, column, e), p in zip(compared, here, strict=True):
+        twin = found[column.benchmark][row.method].get(column.metric + ROBUST)
+        if p < LEVEL and twin and not (twin.p_here < LEVEL and twin.delta * e.delta > 0):
+            shown = (f"{number:+.{column.digits}f}" for number in (e.delta, twin.delta, twin.low, twin.high))
+            said = "{} by the official parse, {} [{}, {}] by a robust one".format(*shown)
+            yield f"format effect: {row.label}, {column.label}: {said}"
+
+
+def _detectable(
+    columns: "Sequence[Column]", compared: "Sequence[tuple[Column, Estimate]]", tests: int
+) -> Iterator[str]:
+    """Per column the largest of its rows', alone and with Holm's first step."""
+    texts = []
+    for column in columns:
+        mine = [e for of, e in compared if of == column]
+        alone, marked = (
+            max((d for d in (e.detectable(level) for e in mine) if not math.isnan(d)), default=math.nan)
+            for level in (LEVEL, LEVEL / max(tests, 1))
+        )
+        if not math.isnan(alone):
+            texts.append(f"{column.label} {alone:.{column.digits}f} ({marked:.{column.digits}f})")
+    if texts:
+        yield "minimum detectable difference at 80 % power, alone (with the mark): " + ", ".join(texts)
+
+
+def _seeds(seeds: int, tests: int, resolved: Sequence[str]) -> Iterator[str]:
+    """With several seeds: what a mark takes, and what holds for these base models if for no others."""
+    if seeds > 1:
+        level = LEVEL / max(tests, 1)
+        takes = (f"{quantile(level, count - 1):.1f} with {count} seeds" for count in (seeds, 2 * seeds))
+        yield (
+            "a mark is for base models in general: the first takes a difference of its standard error between seeds "
+            f"times {', '.join(takes)} (Student's t)"
+        )
+    if seeds > 1 and resolved:
+        yield f"resolved for these {seeds} base models alone (images resampled, Holm-adjusted): {', '.join(resolved)}"
