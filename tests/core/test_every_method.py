@@ -4,6 +4,7 @@ A new file in methods/ is tested by being there. OPTIONS lists what else trains 
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -50,7 +51,8 @@ def cases() -> Iterator[Any]:
                     yield pytest.param(name, options, number, id=" ".join(words))
 
 
-every_method = pytest.mark.parametrize(("name", "options", "number"), list(cases()))
+CASES = list(cases())
+every_method = pytest.mark.parametrize(("name", "options", "number"), CASES)
 
 
 def records(lesson: Lesson, options: dict[str, Any], pictures: list[Image]) -> list[Record]:
@@ -134,6 +136,21 @@ def test_what_a_loss_reads_depends_on_the_image(  # type: ignore[no-untyped-def]
     words_alone = harness.logps._inputs
     monkeypatch.setattr(harness.logps, "_inputs", lambda llava, b: words_alone(llava, replace(b, pixel_values=None)))
     assert not any(any(columns.values()) for columns in moved(run).values())
+
+
+def prefers(name: str, options: dict[str, Any], number: int) -> bool:
+    """Whether a round compares policy and reference on pairs."""
+    return plugins.make("methods", name, Method, options).lesson(number).reference
+
+
+@pytest.mark.parametrize(("name", "options", "number"), [case for case in CASES if prefers(*case.values)])
+def test_a_preference_starts_at_log_2(task, name: str, options: dict[str, Any], number: int) -> None:  # type: ignore[no-untyped-def]
+    """The policy is the reference, whose log-probs come from a file."""
+    made = task(name, options, number)
+    run = Run(made, plugins.make("methods", name, Method, options), *distributed())
+    line, _ = step(run, 4)
+    assert line["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert line["rewards/margins"] == pytest.approx(0, abs=1e-5)
 
 
 def apart(trees: Sequence[Tree], pixels: Callable[[Image], Tensor], pad_id: int) -> Batch:

@@ -88,7 +88,9 @@ def one_step(term: str, seed: int) -> float:
     policy, competitor = measured()
     columns = {"competitor": competitor, "reference/competitor": competitor.detach()}
     method = Sima(rejected_term=term)  # type: ignore[arg-type]
-    method.loss(LogProbs(policy, policy.detach(), branch, torch.zeros(2), columns)).values.sum().backward()
+    (value,) = method.loss(LogProbs(policy, policy.detach(), branch, torch.zeros(2), columns)).values
+    assert value.item() == pytest.approx(math.log(2))  # the policy is the reference, by whatever is compared
+    value.backward()
     with torch.no_grad():
         assert logits.grad is not None
         logits -= 0.1 * logits.grad
