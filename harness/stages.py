@@ -136,7 +136,8 @@ class Worker:
         write_jsonl(out / "records.jsonl", (record for record in made if not isinstance(record, Dropped)))
         write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
         profile = {"examples": len(examples), "records": sum(not isinstance(r, Dropped) for r in made)}
-        (out / "profile.json").write_text(dumps(profile | {"writer_calls": round.writer_calls}), encoding="utf-8")
+        spent = {"writer_calls": round.writer_calls, "generated_tokens": round.generated_tokens}
+        (out / "profile.json").write_text(dumps(profile | spent), encoding="utf-8")
 
     def reference(self, step: Step, out: Path, tick: Tick) -> None:
         """The reference's per-token log-probs of every record, once."""
@@ -285,6 +286,7 @@ class OwnRound:
     step: Step
     tick: Tick
     writer_calls: int = 0
+    generated_tokens: int = 0
 
     @property
     def name(self) -> str:
@@ -321,4 +323,5 @@ class OwnRound:
 
             folder = self.worker.store.run(Stage("responses", {"policy": policy, "prompts": digest, **how}), body)
             found += read_jsonl(Response, folder / "responses.jsonl")
+        self.generated_tokens += sum(response.tokens for response in found)  # asked for; made once for all methods
         return found
