@@ -78,12 +78,13 @@ class Roles(nn.Module):
                 weight.requires_grad_(True)
 
     def save(self, role: Role, folder: Path) -> None:
-        """Write a role's adapter, in peft's layout, and its head."""
+        """Write a role's adapter, in peft's layout, and its head; a critic on the policy's trunk has a head alone."""
         from peft import get_peft_model_state_dict
 
         folder.mkdir(parents=True)
-        state = get_peft_model_state_dict(self.policy.model, adapter_name=str(role))
-        save_file({name: weight.contiguous() for name, weight in state.items()}, folder / WEIGHTS)
+        if not (role is Role.CRITIC and self.shared_trunk):
+            state = get_peft_model_state_dict(self.policy.model, adapter_name=str(role))
+            save_file({name: weight.contiguous() for name, weight in state.items()}, folder / WEIGHTS)
         if role in HEADED:
             save_file(dict(self.heads[str(role)].state_dict()), folder / HEAD)
 

@@ -59,11 +59,14 @@ def test_dpo_is_antisymmetric_up_to_its_logit() -> None:
 
 @pytest.fixture
 def model_gradients(folder: str, double: None, pictures: list[Image]):  # type: ignore[no-untyped-def]
-    """Gradients in the weights of a loss over the answers of one pair, by how the loss uses their log-probs."""
+    """Gradients in the weights of a loss over the answers of one pair, by how the loss uses their log-probs.
+
+    The first `skipped` tokens of each answer are not supervised.
+    """
     loaded = load(folder, "float64")
 
-    def run(answers: list[tuple[int, ...]], loss):  # type: ignore[no-untyped-def]
-        branches = tuple(Branch(ids, (True,) * len(ids)) for ids in answers)
+    def run(answers: list[tuple[int, ...]], loss, skipped: int = 0):  # type: ignore[no-untyped-def]
+        branches = tuple(Branch(ids, (False,) * skipped + (True,) * (len(ids) - skipped)) for ids in answers)
         batch = pack([Tree("pair", pictures[0], (7, 4, 4, 4, 4, 8), branches)], loaded.pixels, 0)
         loaded.model.zero_grad()
         logps = LogProbs(Policy(loaded.model)(batch), None, batch.branch, batch.branch_tree)
@@ -92,3 +95,24 @@ def test_an_identical_pair_teaches_nothing(model_gradients) -> None:  # type: ig
     zero = torch.zeros(1, dtype=torch.float64)
     _, found = model_gradients([(9, 10)] * 2, lambda s: losses.dpo(s[:1], s[1:], zero, zero, BETA)[0].sum())
     assert max(float(gradient.abs().max()) for gradient in found.values()) < 1e-15
+
+
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The largest distance of two gradients, relative to the largest of the first."""
+    scale = max(float(gradient.abs().max()) for gradient in one.values())
+    return max(float((one[name] - other[name]).abs().max()) for name in one) / scale
+
+
+def test_what_both_responses_begin_with_teaches_nothing(model_gradients) -> None:  # type: ignore[no-untyped-def]
+    """Sums: the gradient is that of the rest alone. The mutant that takes means would learn from the beginning."""
+    zero = torch.zeros(1, dtype=torch.float64)
+    pair, lengths = [(9, 10, 11, 12), (9, 10, 13, 14, 15)], torch.tensor([4, 5])
+
+    def summed(s: torch.Tensor) -> torch.Tensor:
+        return losses.dpo(s[:1], s[1:], zero, zero, BETA)[0].sum()
+
+    def meant(s: torch.Tensor) -> torch.Tensor:
+        return summed(s / lengths)
+
+    assert apart(model_gradients(pair, summed)[1], model_gradients(pair, summed, skipped=2)[1]) < 1e-10
+    assert apart(model_gradients(pair, meant)[1], model_gradients(pair, meant, skipped=2)[1]) > 1e-2

@@ -6,29 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from training import lines, same
+from training import Killed, kill_at, lines, same
 
-import harness.checkpoint
-import harness.engine
 from harness.config import Lora
 from harness.engine import train
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL inside this process."""
-
-
-def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: str, when: int) -> None:
-    calls = {"n": 0}
-
-    def failpoint(name: str) -> None:
-        if name == wanted:
-            calls["n"] += 1
-            if calls["n"] == when:
-                raise Killed
-
-    for module in (harness.engine, harness.checkpoint):
-        monkeypatch.setattr(module, "failpoint", failpoint)
 
 
 @pytest.mark.parametrize(

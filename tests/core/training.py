@@ -1,13 +1,35 @@
 """What the tests of training share: records, and what a job left behind."""
 
 import json
+import random
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
+import harness.checkpoint
+import harness.engine
 from harness.engine import Job
-from harness.types import Conversation, Image, Pair, Record, Turn
+from harness.types import Conversation, Image, Pair, Record, Rollout, Turn
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL inside this process."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: str, when: int) -> None:
+    """Die at the `when`-th pass of a failpoint of the training."""
+    calls = {"n": 0}
+
+    def failpoint(name: str) -> None:
+        if name == wanted:
+            calls["n"] += 1
+            if calls["n"] == when:
+                raise Killed
+
+    for module in (harness.engine, harness.checkpoint):
+        monkeypatch.setattr(module, "failpoint", failpoint)
 
 
 def conversations(pictures: list[Image]) -> list[Record]:
@@ -17,6 +39,18 @@ def conversations(pictures: list[Image]) -> list[Record]:
 
 def pairs(pictures: list[Image]) -> list[Record]:
     return [Pair(f"p{n}", pictures[n % 6], "what is there", "a dog" + " red" * (n % 3), "no cat") for n in range(10)]
+
+
+def rollouts(pictures: list[Image]) -> list[Record]:
+    """Sampled tokens with figures as they are early in a training."""
+    rng, made = random.Random(0), []
+    names = ("old_policy", "old_value", "advantage", "return", "reference", "score")
+    for n in range(10):
+        tokens = (*(rng.randrange(5, 280) for _ in range(n % 4 + 1)), 2)
+        columns = {name: tuple(rng.gauss(-5.6 if name in ("old_policy", "reference") else 0, 1) for _ in tokens)
+                   for name in names}  # fmt: skip
+        made.append(Rollout(f"r{n}", pictures[n % 6], "what is there", tokens, columns))
+    return made
 
 
 def lines(job: Job) -> list[dict[str, float]]:

@@ -1,0 +1,259 @@
+"""Every method by the real engine: it sees the image, no cut of a step matters, and its bits come back after a kill.
+
+A new file in methods/ is tested by being there. OPTIONS lists what else trains differently.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor
+from training import Killed, conversations, kill_at, lines, pairs, rollouts
+
+import harness.engine
+import harness.logps
+from harness import plugins
+from harness.config import Lora
+from harness.engine import Job, Run, reference_logps, train
+from harness.logps import LogProbs
+from harness.method import Lesson, Loss, Method, Role, realised
+from harness.tree import Batch, Tree, pack
+from harness.types import Conversation, Image, Record, Turn, write_jsonl
+from harness.zero import distributed
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
+    "sft": ({}, {"kl": "forward"}),
+    "nsft": ({"layout": "separate"},),
+    "sima": ({"rejected_term": "competitor"},),
+    "ppo": ({}, {"critic": "shared_trunk", "variant": "as_shipped"}),
+}
+
+
+def cases() -> Iterator[Any]:
+    """Method, options and round of every different lesson."""
+    for name in plugins.names("methods"):
+        seen: list[Lesson] = []
+        for options in OPTIONS.get(name, ({},)):
+            method = plugins.make("methods", name, Method, options)
+            for number in range(method.rounds):
+                lesson = replace(method.lesson(number), part=(0, 1))
+                if lesson not in seen:
+                    seen.append(lesson)
+                    words = [name, *options.values(), f"round {number}"]
+                    yield pytest.param(name, options, number, id=" ".join(words))
+
+
+every_method = pytest.mark.parametrize(("name", "options", "number"), list(cases()))
+
+
+def records(lesson: Lesson, options: dict[str, Any], pictures: list[Image]) -> list[Record]:
+    """Records of the kind that the lesson learns from."""
+    if "value" in lesson.columns:
+        return rollouts(pictures)
+    if lesson.unit == "record":
+        return pairs(pictures)
+    if options.get("layout") == "separate":
+        more = (Turn("is there a cat", "yes"), Turn("a dog", "no"))
+        return [replace(c, branches=(*c.branches, more[: n % 3])) if n % 3 else c
+                for n, c in enumerate(conversations(pictures)) if isinstance(c, Conversation)]  # fmt: skip
+    return conversations(pictures)
+
+
+@pytest.fixture
+def task(job, pictures: list[Image]):  # type: ignore[no-untyped-def]
+    """Makes a job of one round of a method, with the reference's log-probs where the lesson reads them."""
+
+    def make(name: str, options: dict[str, Any], number: int, home: str = "a", dropout: float = 0.0) -> Job:
+        lesson = plugins.make("methods", name, Method, options).lesson(number)
+        lora = None if lesson.trains == (Role.POLICY,) else Lora(r=4, lora_alpha=8, lora_dropout=dropout)
+        made: Job = job(home, name, lora=lora)
+        chosen, logps = records(lesson, options, pictures), Path(made.out).parent / "logps.safetensors"
+        write_jsonl(Path(made.records), chosen)
+        if realised(lesson, "cached", lora is not None) == "cached":
+            reference_logps(made.model, chosen, made.runtime, logps, columns=lesson.columns)
+        return made.model_copy(update={"options": options, "round": number, "reference": str(logps)})
+
+    return make
+
+
+@pytest.fixture
+def begun(task):  # type: ignore[no-untyped-def]
+    """Makes a training under way whose weights have left the start, where adapters and reference give zeros."""
+
+    def make(name: str, options: dict[str, Any], number: int) -> Run:
+        made = task(name, options, number)
+        run = Run(made, plugins.make("methods", name, Method, options), *distributed())
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for weight in run.roles.parameters():
+                weight += 0.1 * torch.randn_like(weight) * weight.requires_grad
+        return run
+
+    return make
+
+
+def perturbed(image_pixels: Callable[[Image], Tensor]) -> Callable[[Image], Tensor]:
+    """A brighter corner."""
+
+    def view(image: Image) -> Tensor:
+        pixels = image_pixels(image).clone()
+        pixels[:, :4, :4] += 1
+        return pixels
+
+    return view
+
+
+def moved(run: Run) -> dict[str, dict[str, bool]]:
+    """Record id -> column -> whether every figure of the record changes with a corner of its image."""
+    found: dict[str, dict[str, bool]] = {}
+    plain = run.loaded
+    for tree in run.trees.values():
+        run.loaded = plain
+        before = run.logps([tree]).columns
+        run.loaded = plain._replace(pixels=perturbed(plain.pixels))
+        after = run.logps([tree]).columns
+        found[tree.id] = {name: bool((before[name] != after[name]).all()) for name in run.lesson.columns}
+    run.loaded = plain
+    return found
+
+
+@every_method
+def test_what_a_loss_reads_depends_on_the_image(  # type: ignore[no-untyped-def]
+    begun, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any], number: int
+) -> None:
+    run = begun(name, options, number)
+    for id, columns in moved(run).items():
+        assert set(columns.values()) == {run.trees[id].image is not None}, (id, columns)
+    words_alone = harness.logps._inputs
+    monkeypatch.setattr(harness.logps, "_inputs", lambda llava, b: words_alone(llava, replace(b, pixel_values=None)))
+    assert not any(any(columns.values()) for columns in moved(run).values())
+
+
+def apart(trees: Sequence[Tree], pixels: Callable[[Image], Tensor], pad_id: int) -> Batch:
+    """Every branch as a sequence of its own, with its own image: no tree."""
+    alone = pack([replace(tree, branches=(branch,)) for tree in trees for branch in tree.branches], pixels, pad_id)
+    owners = [number for number, tree in enumerate(trees) for _ in tree.branches]
+    return replace(alone, branch_tree=torch.tensor(owners))
+
+
+Step = tuple[dict[str, float], dict[str, Tensor]]
+
+
+def step(run: Run, size: int, **changed: Any) -> Step:
+    """The log's line and the gradients of one optimiser step over all records, in micro-batches of `size`."""
+    found: dict[str, Tensor] = {}
+
+    def taken(engine: Any) -> float:
+        for name, weight in run.roles.named_parameters():
+            if weight.grad is not None:
+                found[name], weight.grad = weight.grad, None
+        return 0.0
+
+    runtime = run.job.runtime.model_copy(update={"per_device_train_batch_size": size})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "job", run.job.model_copy(update={"runtime": runtime}))
+        patch.setattr(harness.engine.zero, "step", taken)
+        for name, value in changed.items():
+            patch.setattr(harness.engine.batches if name == "micro_batches" else harness.engine, name, value)
+        line = run.step(1, list(run.trees.values()))
+    return {name: line[name] for name in line if name not in ("step", "num_tokens")}, found
+
+
+def distance(one: Step, other: Step) -> float:
+    """The largest relative distance of a logged number or of a weight's gradient."""
+    assert one[0].keys() == other[0].keys() and one[1].keys() == other[1].keys()
+    numbers = [abs(one[0][name] - other[0][name]) / max(1.0, abs(one[0][name])) for name in one[0]]
+    scale = max(float(gradient.norm()) for gradient in one[1].values())
+    return max([*numbers, *(float((one[1][name] - other[1][name]).norm()) / scale for name in one[1])])
+
+
+@every_method
+def test_no_cut_of_a_step_matters(begun, name: str, options: dict[str, Any], number: int) -> None:  # type: ignore[no-untyped-def]
+    """Loss, metrics and gradients in micro-batches, without padding, in another order, and as separate sequences."""
+    run = begun(name, options, number)
+    whole = step(run, 10)
+    others = {
+        "micro-batches": step(run, 3),
+        "no padding": step(run, 1),
+        "another order": step(run, 10, micro_batches=lambda trees, size, ranks: [[list(trees)[::-1]]]),
+        "separate sequences": step(run, 10, pack=apart),
+    }
+    for what, other in others.items():
+        assert distance(whole, other) < 1e-5, what
+    right = run.method.loss
+
+    def mean(logps: LogProbs) -> Loss:
+        """The mutant: each micro-batch normalised by its own units."""
+        loss = right(logps)
+        return Loss(loss.values / len(loss.values), loss.metrics)
+
+    run.method = cast(Method, SimpleNamespace(loss=mean))
+    assert distance(step(run, 10), step(run, 3)) > 1e-2
+
+
+def written(job: Job) -> dict[str, str]:
+    """Every weight file that a training left, by its digest."""
+    out = Path(job.out)
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(out.rglob("*.safetensors"))}  # fmt: skip
+
+
+@every_method
+def test_the_same_bits_again_and_after_a_kill(  # type: ignore[no-untyped-def]
+    task, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any], number: int
+) -> None:
+    """Six steps, killed before the fifth; adapters have dropout, so that the random state counts."""
+    clean, again, broken = (task(name, options, number, home, 0.2) for home in ("clean", "again", "broken"))
+    train(clean)
+    train(again)
+    with monkeypatch.context() as patch:
+        kill_at(patch, "engine.step", 5)
+        with pytest.raises(Killed):
+            train(broken)
+    assert train(broken).resumed_from_step == 4
+    assert written(clean)
+    assert written(again) == written(clean) == written(broken)
+    assert lines(again) == lines(clean) == lines(broken)
+    assert len({line["loss"] for line in lines(clean)}) > 3
+
+
+def test_a_resume_without_the_optimiser_is_noticed(task, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    clean, broken = (task("dpo", {}, 0, home) for home in ("clean", "broken"))
+    train(clean)
+    with monkeypatch.context() as patch:
+        kill_at(patch, "engine.step", 5)
+        with pytest.raises(Killed):
+            train(broken)
+
+    def forgetful(engine: Any, folder: Path) -> dict[str, Any]:
+        _, state = engine.load_checkpoint(str(folder), "state", load_module_strict=False, load_optimizer_states=False)
+        return dict(state)
+
+    monkeypatch.setattr(harness.engine.checkpoint, "load", forgetful)
+    assert train(broken).resumed_from_step == 4
+    assert written(clean).keys() == written(broken).keys()
+    assert written(clean) != written(broken)
+
+
+@pytest.mark.parametrize("critic", ["separate", "shared_trunk"])
+def test_a_later_round_goes_on_from_what_was_written(task, critic: str) -> None:  # type: ignore[no-untyped-def]
+    """Policy and critic of the next round give the bits of those that were trained."""
+    first: Job = task("ppo", {"critic": critic}, 1)
+    train(first)
+    folders = {role: str(Path(first.out) / "adapters" / role) for role in (Role.POLICY, Role.CRITIC)}
+    second: Job = task("ppo", {"critic": critic}, 2, "second").model_copy(update={"adapters": folders})
+    trained, goes_on = (
+        Run(made, plugins.make("methods", "ppo", Method, made.options), *distributed()) for made in (first, second)
+    )
+    assert (trained.resume(), goes_on.resume()) == (6, 0)
+    trees = list(trained.trees.values())
+    before, after = trained.logps(trees).columns, goes_on.logps(trees).columns
+    assert before["value"].abs().min() > 0
+    assert all(torch.equal(before[name], after[name]) for name in ("policy", "value"))
