@@ -51,7 +51,7 @@ def compare(
     """Run what is not in the store yet and write the comparison's files to `out`; with `page` report.html as well."""
     planned = prepare(request, testbed, runtime)
     reopen(planned, store)
-    todo = pending(planned.report, store, planned.steps)
+    todo = pending(planned.goals, store, planned.steps)
     check_budget(planned, todo, store, runtime.budget)
     if todo:
         out.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     check(asked, testbed)
     store, planned = Store(root), plan(asked, testbed)
     with watching(quiet=False) as watcher:
-        todo = pending(planned.report, store, planned.steps)
+        todo = pending([planned.report], store, planned.steps)
         execute(todo, Bodies(str(store.root), testbed, asked, runtime), runtime.workers, watcher)
     values = measured(planned, store)
     seeds = range(len(testbed.models))

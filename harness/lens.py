@@ -14,6 +14,7 @@ from harness.judge import Ask, Judge
 from harness.profile import Tick
 from harness.types import Example, Pair, Unscored
 
+FEW = 10
 PROMPT = """You list what a vision-language model got wrong about an image that you cannot see.
 
 Ground truth about the image:
@@ -96,5 +97,5 @@ def corrected(
             known += 1
             for total, errors in zip(totals, found, strict=True):
                 total.update(errors)  # type: ignore[arg-type]
-    shares = {kind: 100 * (1 - totals[1][kind] / count) for kind, count in sorted(totals[0].items())}
+    shares = {kind: 100 * (1 - totals[1][kind] / count) for kind, count in sorted(totals[0].items()) if count >= FEW}
     return {"errors_known": float(known), **{f"corrected/{kind}": share for kind, share in shares.items()}}

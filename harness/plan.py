@@ -112,6 +112,11 @@ class Plan:
     lenses: "dict[tuple[str, int], Step]"  # (row, seed) -> what its training did to chosen and rejected
     report: Step
 
+    @property
+    def goals(self) -> tuple[Step, ...]:
+        """What a finished comparison has."""
+        return (*self.lenses.values(), self.report)
+
 
 @cache
 def code(kind: str) -> str:
@@ -324,7 +329,6 @@ def plan(request: Request, testbed: Testbed, reference: str = "cached") -> Plan:
         for spec in request.methods
         if testbed.lens and trained[spec.id, seed]
     }
-    looked = {f"lens/{row}/{seed}": step for (row, seed), step in lenses.items()}
-    report = planner.step("report", "report", identity, titles, looked)
+    report = planner.step("report", "report", identity, titles)
     splits = tuple(planner.split(seed) for seed in seeds) if request.methods else ()
     return Plan(request, testbed, tuple(planner.steps.values()), tuple(cells), splits, trained, lenses, report)

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
@@ -37,8 +37,8 @@ class Watcher(Protocol):
         """The step is in the store."""
 
 
-def pending(goal: Step, store: Store, steps: Sequence[Step]) -> list[Step]:
-    """The steps that must run to have `goal`, in plan order: what is done hides what it was made from."""
+def pending(goals: Iterable[Step], store: Store, steps: Sequence[Step]) -> list[Step]:
+    """The steps that must run to have `goals`, in plan order: what is done hides what it was made from."""
     by_key = {step.key: step for step in steps}
     wanted: set[str] = set()
 
@@ -48,7 +48,8 @@ def pending(goal: Step, store: Store, steps: Sequence[Step]) -> list[Step]:
             for stage in step.reads.values():
                 want(by_key[stage.key])
 
-    want(goal)
+    for goal in goals:
+        want(goal)
     return [step for step in steps if step.key in wanted]
 
 

@@ -35,8 +35,6 @@ from harness.types import (
     write_jsonl,
 )
 
-PREFIX = 250  # own responses are kept by so many prompts, so that a longer split finds those of its prefix
-
 
 @dataclass(frozen=True)
 class Bodies:

@@ -38,7 +38,7 @@ def choose(
     )
     tuning = replace(request, methods=specs, first_seed=FIRST_SEED, tuning=True)
     planned = prepare(tuning, testbed, runtime)
-    todo = pending(planned.report, store, planned.steps)
+    todo = pending([planned.report], store, planned.steps)
     execute(todo, Bodies(str(store.root), testbed, tuning, runtime), runtime.workers, watcher)
     value: dict[tuple[str, int, str], float] = {}
     for cell in planned.cells:

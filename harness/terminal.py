@@ -117,7 +117,7 @@ def show_plan(planned: Plan, store: Store) -> None:
     from harness.costs import bills
     from harness.schedule import pending
 
-    todo = {step.key for step in pending(planned.report, store, planned.steps)}
+    todo = {step.key for step in pending(planned.goals, store, planned.steps)}
     for step in planned.steps:
         if step.key in todo:
             changed = any(stage.key in todo for stage in step.reads.values())

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness import plugins
 from harness.benchmark import Benchmark
+from harness.panel import per_run
 from harness.store import MANIFEST, Store, file_digest
 from harness.types import HarnessError, UsageError, dumps
 from reports.bundle import is_bundle, unpack
@@ -55,7 +56,8 @@ class StoredCell:
         if not file.is_file() or file_digest(file) != known.get("sha256"):
             raise HarnessError(f"{file} is not what was stored; delete {file.parent} and run the comparison again.")
         units, unscored = read_units(file)
-        return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, Path(self.score).name)
+        key, runs = Path(self.score).name, per_run(file.parent)
+        return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, runs)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Counting(Silent):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_steps_run_after_what_they_read(tmp_path: Path, workers: int) -> None:
     steps, watcher = diamond(), Counting()
-    execute(pending(steps[3], Store(tmp_path), steps), Toy(str(tmp_path)), workers, watcher)
+    execute(pending([steps[3]], Store(tmp_path), steps), Toy(str(tmp_path)), workers, watcher)
     began = {step.title: json.loads((Store(tmp_path).path(step.stage) / "began").read_text()) for step in steps}
     assert began["a"] < min(began["b"], began["c"]) and began["d"] > max(began["b"], began["c"])
     assert sorted(watcher.finished_) == list("abcd")
@@ -69,9 +69,9 @@ def test_steps_run_after_what_they_read(tmp_path: Path, workers: int) -> None:
 def test_finished_work_is_not_pending_and_hides_what_it_was_made_from(tmp_path: Path) -> None:
     steps = diamond()
     execute(steps, Toy(str(tmp_path)), 1, Silent())
-    assert pending(steps[3], Store(tmp_path), steps) == []
+    assert pending([steps[3]], Store(tmp_path), steps) == []
     Store(tmp_path).discard(steps[0].stage.name)
-    assert pending(steps[3], Store(tmp_path), steps) == []
+    assert pending([steps[3]], Store(tmp_path), steps) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -79,4 +79,4 @@ def test_a_failure_stops_the_run_and_keeps_what_was_done(tmp_path: Path, workers
     steps = diamond()
     with pytest.raises(HarnessError, match="no"):
         execute(steps, Toy(str(tmp_path), fails="d"), workers, Silent())
-    assert [step.title for step in pending(steps[3], Store(tmp_path), steps)] == ["d"]
+    assert [step.title for step in pending([steps[3]], Store(tmp_path), steps)] == ["d"]

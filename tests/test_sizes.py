@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from harness import sampler, stages
-from harness.cli import request
+from harness import rounds, sampler
 from harness.data import llava150k
+from harness.method import Lesson
 from harness.mini.sources import write_source
-from harness.plan import Plan, plan
+from harness.plan import Plan, Step, plan
 from harness.profile import Tick
+from harness.request import request
 from harness.sizes import parsed
 from harness.split import split
 from harness.store import Stage, Store
@@ -43,19 +44,28 @@ def test_sizes_share_data_and_the_baselines_cells_and_nothing_that_depends_on_th
 def test_own_responses_of_a_prefix_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def respond(folder: Path, prompts: list[Prompt], *how: Any) -> list[Response]:
+    def respond(folder: Path, prompts: list[Prompt], *how: Any, keep_ids: bool) -> list[Response]:
         asked.extend(prompt.id for prompt in prompts)
         return [Response(prompt.id, prompt.question, 1) for prompt in prompts]
 
     monkeypatch.setattr(sampler, "respond", respond)
-    monkeypatch.setattr(stages, "PREFIX", 2)
-    bed, wanted, runtime = request("dpo", "llava150k", "", "mini", 1, "gqa", 4, 20, None, 1)
-    worker = stages.Worker(Store(tmp_path), bed, wanted, runtime)
-    monkeypatch.setattr(stages.Worker, "model", lambda self, step: Path("base"))
-    what = {"model": "m", "response_tokens": 8}
-    step = stages.Step("build", Stage("build", what))
+    monkeypatch.setattr(rounds, "PREFIX", 2)
+    bed, _, runtime = request("dpo", "llava150k", "", "mini", 1, "gqa", 4, 20, None, 1)
     quiet: Tick = lambda done, total: None  # noqa: E731
-    round = stages.OwnRound(0, 0, stages.NoWriter(), worker, step, quiet)
+    round = rounds.OwnRound(
+        number=0,
+        seed=0,
+        asked=rounds.NoWriter(),
+        step=Step("build", Stage("build", {"response_tokens": 8})),
+        store=Store(tmp_path),
+        testbed=bed,
+        runtime=runtime,
+        lesson=Lesson(),
+        policy=Path("base"),
+        policy_key="m",
+        base=Path("base"),
+        tick=quiet,
+    )
     prompts = [Prompt(str(n), None, f"question {n}") for n in range(7)]
     assert round.respond(prompts[:4]) == [Response(str(n), f"question {n}", 1) for n in range(4)]
     assert [response.id for response in round.respond(prompts)] == [str(n) for n in range(7)]

@@ -1,0 +1,53 @@
+"""The command line's words become rows: names, options, training arguments, and what the testbed says."""
+
+import pytest
+
+from harness.config import MethodSpec
+from harness.request import request
+from harness.rows import resolve, training
+from harness.types import UsageError
+
+
+def rows(methods: str, *sets: str) -> tuple[MethodSpec, ...]:
+    return request(methods, "llava150k", "", "mini", 1, "gqa", None, None, list(sets), 1)[1].methods
+
+
+def test_a_row_may_have_options_of_its_own() -> None:
+    plain, control = rows("nsft,nsft:turns=random:learning_rate=1e-3")
+    assert (plain.id, plain.options) == ("nsft", {})
+    assert (control.id, control.stem) == ("nsft:turns=random:learning_rate=1e-3", "nsft")
+    assert control.options == {"turns": "random"}
+    assert control.training["learning_rate"] == 1e-3
+
+
+def test_the_row_wins_over_set_and_set_over_the_testbed() -> None:
+    bed = request("dpo", "llava150k", "", "mini", 1, "gqa", None, None, None, 1)[0]
+    given = bed.methods["dpo"]["learning_rate"]
+    first, second = rows("dpo,dpo:learning_rate=3", "dpo.learning_rate=2")
+    assert rows("dpo")[0].training["learning_rate"] == given
+    assert (first.training["learning_rate"], second.training["learning_rate"]) == (2, 3)
+
+
+def test_a_testbed_may_set_options_beside_training_arguments() -> None:
+    (ppo,) = rows("ppo")
+    assert ppo.options["response_length"] == 160
+    assert ppo.training["lora"]
+
+
+@pytest.mark.parametrize("methods", ["nsft:turns", "nsft:turns="])
+def test_an_option_without_a_value_is_a_sentence(methods: str) -> None:
+    with pytest.raises(UsageError, match=r"NAME\.FIELD=VALUE"):
+        rows(methods)
+
+
+def test_an_option_nobody_has_is_named_with_the_nearest() -> None:
+    (spec,) = rows("nsft:turn=random")
+    with pytest.raises(UsageError, match='did you mean "turns"'):
+        resolve(spec)
+
+
+def test_roles_that_are_adapters_need_adapters() -> None:
+    bed = request("ppo", "llava150k", "", "mini", 1, "gqa", None, None, None, 1)[0]
+    bare = MethodSpec(name="ppo")
+    with pytest.raises(UsageError, match="keeps its roles as adapters"):
+        training(bare, bed, resolve(bare).lesson(0))
