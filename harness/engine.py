@@ -54,7 +54,9 @@ class Job(Fixed):
     def identity(self) -> str:
         """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""
         parts: list[Any] = [self.method, self.options, self.round, file_digest(Path(self.records))]
-        parts += [revision(self.model), sorted(self.adapters)]
+        read = [Path(self.reference)] if self.reference else []
+        read += [file for _, folder in sorted(self.adapters.items()) for file in sorted(Path(folder).iterdir())]
+        parts += [revision(self.model), sorted(self.adapters), [file_digest(file) for file in read]]
         parts += [self.training.model_dump(), self.seed, self.runtime.zero_stage, self.runtime.num_processes]
         parts += [self.runtime.per_device_train_batch_size, self.runtime.reference]
         return hashlib.sha256(dumps(parts).encode()).hexdigest()

@@ -76,11 +76,13 @@ def task(job, pictures: list[Image]):  # type: ignore[no-untyped-def]
         lesson = plugins.make("methods", name, Method, options).lesson(number)
         lora = None if lesson.trains == (Role.POLICY,) else Lora(r=4, lora_alpha=8, lora_dropout=dropout)
         made: Job = job(home, name, lora=lora)
-        chosen, logps = records(lesson, options, pictures), Path(made.out).parent / "logps.safetensors"
+        chosen, update = records(lesson, options, pictures), {"options": options, "round": number}
         write_jsonl(Path(made.records), chosen)
         if realised(lesson, "cached", lora is not None) == "cached":
+            logps = Path(made.out).parent / "logps.safetensors"
             reference_logps(made.model, chosen, made.runtime, logps, columns=lesson.columns)
-        return made.model_copy(update={"options": options, "round": number, "reference": str(logps)})
+            update |= {"reference": str(logps)}
+        return made.model_copy(update=update)
 
     return make
 

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from training import Killed, kill_at, lines, same
+from training import Killed, kill_at, lines, pairs, same
 
 from harness.config import Lora
-from harness.engine import train
+from harness.engine import reference_logps, train
+from harness.types import Image
 
 
 @pytest.mark.parametrize(
@@ -96,3 +97,11 @@ def test_another_training_s_state_is_not_used(job) -> None:  # type: ignore[no-u
     train(job())
     other = job(learning_rate=2e-3)
     assert train(other).resumed_from_step == 0
+
+
+def test_nor_is_one_of_other_log_probs_of_the_reference(job, pictures: list[Image], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    made = job("a", "dpo", logps=str(tmp_path / "logps"))
+    reference_logps(made.model, pairs(pictures), made.runtime, tmp_path / "logps")
+    train(made)
+    reference_logps(made.out + "/checkpoint", pairs(pictures), made.runtime, tmp_path / "logps")
+    assert train(made).resumed_from_step == 0
