@@ -78,6 +78,7 @@ class TrainResult(Fixed):
     roles: dict[str, str]
     peak_host_gib: float
     peak_device_gib: float
+    energy_j: float | None = None
     wall_s: float
     resumed_from_step: int
     rejected_checkpoints: tuple[str, ...]

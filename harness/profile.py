@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.energy import meter
 from harness.tree import Tree
 
 GIB = 1 << 30
@@ -73,30 +74,34 @@ def forward_flops(config: Any) -> Flops:
 
 @dataclass
 class Usage:
-    """What a piece of work took; filled in when `measure` closes. Peaks are of this process alone."""
+    """What a piece of work took; filled in when `measure` closes. Peaks are of this process alone.
+
+    `energy_j` is None where the machine does not tell (`harness.energy`).
+    """
 
     wall_s: float = 0.0
     peak_host_gib: float = 0.0
     peak_device_gib: float = 0.0
+    energy_j: float | None = None
 
     def __call__(self) -> dict[str, float]:
-        """The figures by name, for a profile.json."""
-        return asdict(self)
+        """The figures by name, for a profile.json; without those that were not measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @contextmanager
 def measure() -> Iterator[Usage]:
-    """Wall time, peak resident memory and peak accelerator memory of the work inside."""
+    """Wall time, peak resident memory, peak accelerator memory and energy of the work inside."""
     import torch
 
-    usage, start = Usage(), time.perf_counter()
+    usage, start, joules = Usage(), time.perf_counter(), meter()
     _reset_host_peak()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
         yield usage
     finally:
-        usage.wall_s = time.perf_counter() - start
+        usage.wall_s, usage.energy_j = time.perf_counter() - start, joules()
         usage.peak_host_gib = _host_peak_bytes() / GIB
         if torch.cuda.is_available():
             usage.peak_device_gib = torch.cuda.max_memory_allocated() / GIB

@@ -7,8 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
+from harness.energy import meter
 from harness.model import load
-from harness.profile import forward_flops, measure
+from harness.profile import Usage, forward_flops, measure
 from harness.tree import Branch, Tree
 from harness.types import Image
 
@@ -78,3 +79,26 @@ def test_a_response_costs_what_reading_it_would(folder: Path) -> None:
     flops = forward_flops(load(folder).model.config)
     read = Tree("a", Image("a.png", "0"), (1,) * 30, (Branch((2,) * 9, (True,) * 9),))
     assert flops.respond(30, 9, image=True) == flops.forward(read) + flops.scored  # the end token is scored, not read
+
+
+def rapl(folder: Path, name: str, micro: int) -> None:
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / "energy_uj").write_text(f"{micro}\n")
+    (folder / name / "max_energy_range_uj").write_text("9000000\n")
+
+
+def test_energy_is_the_packages_own_counters_which_start_anew(tmp_path: Path) -> None:
+    """Package 0 goes from 1 J to 3.5, package 1 from 8 over its 9 to 2; a core's counter is in its package's."""
+    for name, micro in (("intel-rapl:0", 1_000_000), ("intel-rapl:1", 8_000_000), ("intel-rapl:0:0", 0)):
+        rapl(tmp_path, name, micro)
+    joules = meter(tmp_path)
+    for name, micro in (("intel-rapl:0", 3_500_000), ("intel-rapl:1", 2_000_000), ("intel-rapl:0:0", 5_000_000)):
+        rapl(tmp_path, name, micro)
+    assert joules() == pytest.approx(2.5 + 3.0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU tells")
+def test_energy_nobody_tells_is_none_and_in_no_profile(tmp_path: Path) -> None:
+    (tmp_path / "intel-rapl:0").mkdir()
+    assert meter(tmp_path)() is None
+    assert "energy_j" not in Usage(wall_s=1.0)()
