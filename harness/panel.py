@@ -94,9 +94,3 @@ def unanswered(folder: Path) -> list[str]:
     """Why questions of a finished score stage have no reply, one reason each; none where asking again is no use."""
     file = folder / JUDGE
     return json.loads(file.read_text(encoding="utf-8")).get("unanswered", []) if file.is_file() else []
-
-
-def per_run(folder: Path) -> dict[str, list[float]]:
-    """Every metric's values in the judge's runs, of a finished score stage; empty where no judge was asked."""
-    file = folder / JUDGE
-    return json.loads(file.read_text(encoding="utf-8"))["values"] if file.is_file() else {}

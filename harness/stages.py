@@ -13,7 +13,7 @@ from harness.images import StoreImages, resolve
 from harness.judge import Judge, Writer, answered
 from harness.llm import Llm, hire
 from harness.method import Lesson, Method, Role
-from harness.panel import combined, insist, keep_replies, keep_verdicts, per_run, score_runs
+from harness.panel import combined, insist, keep_replies, keep_verdicts, score_runs
 from harness.plan import Request, Step, spec_of
 from harness.profile import Tick
 from harness.rounds import NoWriter, OwnRound
@@ -278,7 +278,7 @@ class Worker:
     def report(self, step: Step, out: Path, tick: Tick) -> None:
         """Tables and rows from stored units: pure, no model, no judge."""
         from reports.files import write_report
-        from reports.outcomes import Outcome, read_units
+        from reports.outcomes import Outcome, read_runs, read_units
         from reports.table import Setting
 
         what = step.stage.identity
@@ -286,7 +286,7 @@ class Worker:
         for name, stage in step.stage.inputs.items():
             row, seed, benchmark = name.rsplit("/", 2)
             units, unscored = read_units(self.store.path(stage) / "units.json")
-            runs = per_run(self.store.path(stage))
+            runs = read_runs(self.store.path(stage))
             outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key, runs))
         benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in step.stage.inputs.values()}
         setting = Setting(what["testbed"], what["protocol"], what["synthetic"])

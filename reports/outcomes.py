@@ -48,6 +48,12 @@ def read_units(path: Path) -> tuple[list[Unit], int]:
     return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
 
 
+def read_runs(folder: Path) -> dict[str, list[float]]:
+    """Every metric's values in the judge's runs, of a finished score stage; empty where no judge was asked."""
+    file = folder / "judge.json"
+    return json.loads(file.read_text(encoding="utf-8"))["values"] if file.is_file() else {}
+
+
 def measure(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:
     """Everything the benchmark computes, metric id -> value on these units; NaN where it is not defined."""
     if not units:

@@ -15,11 +15,10 @@ from typing import Any
 
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.panel import per_run
 from harness.store import MANIFEST, Store, file_digest
 from harness.types import HarnessError, UsageError, dumps
 from reports.bundle import is_bundle, unpack
-from reports.outcomes import BASELINE, Outcome, read_units
+from reports.outcomes import BASELINE, Outcome, read_runs, read_units
 from reports.table import Setting
 
 UNITS = "units.json"
@@ -56,7 +55,7 @@ class StoredCell:
         if not file.is_file() or file_digest(file) != known.get("sha256"):
             raise HarnessError(f"{file} is not what was stored; delete {file.parent} and run the comparison again.")
         units, unscored = read_units(file)
-        key, runs = Path(self.score).name, per_run(file.parent)
+        key, runs = Path(self.score).name, read_runs(file.parent)
         return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, runs)
 
 
