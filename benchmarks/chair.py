@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks import _parquet
 from benchmarks._files import picture, read_json, required
 from harness.benchmark import Benchmark, Group, Images, Metric, Totals, ratio
 from harness.judge import Judge
@@ -61,6 +62,7 @@ class Chair(Benchmark):
     """
 
     question: str = "Please describe this image in detail."
+    hub: str = ""
 
     label: ClassVar[str] = "CHAIR"
     group: ClassVar[Group] = "hallucination"
@@ -74,11 +76,15 @@ class Chair(Benchmark):
     layout: ClassVar[str] = (
         "gt_objects.json (image id -> list of objects, from COCO's 2014 instances and captions), images/ with "
         "COCO_val2014_<12 digits>.jpg (cocodataset.org) or <id>.jpg, and, where the objects are not COCO's, "
-        "synonyms.txt (a line per object: its name, then every other accepted form, plurals too, between commas)."
+        "synonyms.txt (a line per object: its name, then every other accepted form, plurals too, between commas). "
+        "Or the parquet files of tsunghanwu/mscoco_chair."
     )
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """One caption per image, in the file's order."""
+        if table := _parquet.rows(folder, self.hub, "test"):
+            yield from self._from_rows(table, images)
+            return
         pictures = required(folder, "images", self.layout)
         own = folder / "synonyms.txt"
         synonyms = (own if own.is_file() else COCO).read_text(encoding="utf-8")
@@ -86,6 +92,13 @@ class Chair(Benchmark):
             coco = pictures / f"COCO_val2014_{id:0>12}.jpg"
             image = images.at(coco if coco.is_file() else picture(pictures, id))
             yield Item(id, image, self.question, id, {"objects": objects, "synonyms": synonyms})
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same from tsunghanwu/mscoco_chair; its objects are COCO's."""
+        synonyms = COCO.read_text(encoding="utf-8")
+        for row in table:
+            id, facts = str(row["question_id"]), {"objects": row["gt_object"], "synonyms": synonyms}
+            yield Item(id, images.of(_parquet.picture(row["image"], id)), self.question, id, facts)
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """Mentions, made-up mentions, objects there and objects found, and words."""

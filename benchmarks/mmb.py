@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from benchmarks import _parquet
 from benchmarks._files import required
 from benchmarks._groups import means, tally
 from harness.benchmark import Benchmark, Group, Images, Metric, Totals, Unit, cluster
@@ -54,6 +55,7 @@ class Mmb(Benchmark):
 
     file: str = "mmbench_dev_20230712.tsv"
     language: Literal["en", "cn"] = "en"
+    hub: str = ""
 
     label: ClassVar[str] = "MMB"
     group: ClassVar[Group] = "comprehension"
@@ -63,10 +65,16 @@ class Mmb(Benchmark):
         Metric("mmb/unmatched", "MMB rows without a choice", (100.0, 0.0)),
     )
     max_new_tokens: ClassVar[int] = 1024
-    layout: ClassVar[str] = "mmbench_dev_20230712.tsv (set mmb.file for another) from github.com/open-compass/MMBench."
+    layout: ClassVar[str] = (
+        "mmbench_dev_20230712.tsv (set mmb.file for another) from github.com/open-compass/MMBench. "
+        "Or the parquet files of lmms-lab/MMBench."
+    )
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """All rows in the file's order; a question's passes join by `unit`."""
+        if table := _parquet.rows(folder, self.hub, "dev", self.language):
+            yield from self._from_rows(table, images)
+            return
         rows = _rows(required(folder, self.file, self.layout))
         pictures = {row["index"]: row["image"] for row in rows}
         circular = any(int(row["index"]) >= PASS for row in rows)
@@ -83,6 +91,17 @@ class Mmb(Benchmark):
                 turned = choices[-step:] + choices[:-step] if step else choices
                 answer = LETTERS[(LETTERS.index(row["answer"]) + step) % len(choices)]
                 yield self._item(row, int(row["index"]) + step * PASS, turned, answer, image)
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same rows from lmms-lab/MMBench, which has every pass."""
+        for cells in table:
+            image = images.of(_parquet.picture(cells["image"], f"row {cells['index']}"))
+            row = {name: _cell(cell) for name, cell in cells.items() if name != "image"}
+            row["l2-category"] = row.pop("L2-category", "")
+            choices = _choices(row)
+            if row["answer"] not in dict(zip(LETTERS, choices, strict=False)):
+                raise UsageError(f"row {row['index']} has no answer; only the dev split has answers.")
+            yield self._item(row, int(row["index"]), choices, row["answer"], image)
 
     def _item(self, row: dict[str, str], index: int, choices: list[str], answer: str, image: Image) -> Item:
         """One pass of a question."""
@@ -130,8 +149,12 @@ def _rows(path: Path) -> list[dict[str, str]]:
     import pandas as pd  # slow to import, and listing benchmarks needs none of it
 
     table = pd.read_csv(path, sep="\t", dtype=str).fillna("")
-    cells = ({str(name): str(cell) for name, cell in row.items()} for row in table.to_dict("records"))
-    return [{name: "" if cell.lower() in ("nan", "none") else cell for name, cell in row.items()} for row in cells]
+    return [{str(name): _cell(cell) for name, cell in row.items()} for row in table.to_dict("records")]
+
+
+def _cell(cell: object) -> str:
+    """A cell's text; the many ways to say nothing are none."""
+    return "" if str(cell).lower() in ("nan", "none") else str(cell)
 
 
 def _choices(row: dict[str, str]) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks import _parquet
 from benchmarks._files import read_json, required
 from benchmarks._groups import means, tally
 from benchmarks._judging import ask, fenced
@@ -56,19 +57,34 @@ class Mmvet(Benchmark):
     `metrics`, `compute` gives "mmvet/capability/<name>" and "mmvet/integrated/<name+name>" for what the data need.
     """
 
+    hub: str = ""
+
     label: ClassVar[str] = "MM-Vet"
     group: ClassVar[Group] = "comprehension"
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("mmvet/all", "MM-Vet", (0.0, 100.0)),)
     max_new_tokens: ClassVar[int] = 1024
-    layout: ClassVar[str] = "mm-vet.json and images/, both from mm-vet.zip at github.com/yuweihao/MM-Vet."
+    layout: ClassVar[str] = (
+        "mm-vet.json and images/, both from mm-vet.zip at github.com/yuweihao/MM-Vet. "
+        "Or the parquet files of lmms-lab/MMVet."
+    )
     judged: ClassVar[bool] = True
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions in the file's order; the prompt is the bare question."""
+        if table := _parquet.rows(folder, self.hub, "test"):
+            yield from self._from_rows(table, images)
+            return
         pictures = required(folder, "images", self.layout)
         for id, row in read_json(folder, "mm-vet.json", self.layout).items():
             facts = {"answer": row["answer"], "capability": row["capability"]}
             yield Item(id, images.at(pictures / row["imagename"]), row["question"], id, facts)
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same questions from lmms-lab/MMVet."""
+        for row in table:
+            id, image = row["question_id"], images.of(_parquet.picture(row["image"], row["question_id"]))
+            facts = {"answer": row["answer"], "capability": row["capability"].split(",")}
+            yield Item(id, image, row["question"], id, facts)
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """The judge's grade."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks import _parquet
 from benchmarks._files import read_json, required
 from harness.benchmark import Benchmark, Group, Images, Metric, Totals, ratio
 from harness.judge import Judge
@@ -47,6 +48,8 @@ class Pope(Benchmark):
     without items gives NaN.
     """
 
+    hub: str = ""
+
     label: ClassVar[str] = "POPE"
     group: ClassVar[Group] = "hallucination"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -58,11 +61,15 @@ class Pope(Benchmark):
     max_new_tokens: ClassVar[int] = 128
     layout: ClassVar[str] = (
         "coco_pope_random.json, coco_pope_popular.json and coco_pope_adversarial.json from "
-        "github.com/AoiDragon/POPE (output/coco), and val2014/ with COCO's 2014 validation images."
+        "github.com/AoiDragon/POPE (output/coco), and val2014/ with COCO's 2014 validation images. "
+        "Or the parquet files of lmms-lab/POPE."
     )
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions of the three files, one file after the other."""
+        if table := _parquet.rows(folder, self.hub, "test"):
+            yield from self._from_rows(table, images)
+            return
         pictures = required(folder, "val2014", self.layout)
         for split in SPLITS:
             name = f"coco_pope_{split}.json"
@@ -71,6 +78,17 @@ class Pope(Benchmark):
                 id = f"{split}/{row['question_id']}"
                 image = images.at(pictures / row["image"])
                 yield Item(id, image, row["text"] + SHORT_ANSWER, id, {"split": split, "label": row["label"]})
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same questions from lmms-lab/POPE, which has all of them in one split."""
+        items: dict[str, list[Item]] = {split: [] for split in SPLITS}
+        for row in table:
+            split, id = row["category"], f"{row['category']}/{row['question_id']}"
+            image = images.of(_parquet.picture(row["image"], id))
+            facts = {"split": split, "label": row["answer"]}
+            items[split].append(Item(id, image, row["question"] + SHORT_ANSWER, id, facts))
+        for split in SPLITS:
+            yield from items[split]
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """One of tp, fp, tn and fn, by the official parse and by the robust one."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks import _parquet
 from benchmarks._files import read_json, required
 from benchmarks._groups import means, tally
 from harness.benchmark import Benchmark, Group, Images, Metric, Totals
@@ -14,6 +15,7 @@ from harness.template import OPTION_LETTER
 from harness.types import Item, Response, Score, Unscored
 
 LETTERS = "ABCDE"
+FACTS = ("answer", "choices", "subject", "grade")
 
 
 def parse(text: str) -> str | None:
@@ -45,6 +47,7 @@ class Sqa(Benchmark):
     """
 
     images_only: bool = True
+    hub: str = ""
 
     label: ClassVar[str] = "SQA"
     group: ClassVar[Group] = "vqa"
@@ -54,11 +57,16 @@ class Sqa(Benchmark):
     )
     max_new_tokens: ClassVar[int] = 1024
     layout: ClassVar[str] = (
-        "problems.json, pid_splits.json and images/test/<id>/image.png, all from github.com/lupantech/ScienceQA."
+        "problems.json, pid_splits.json and images/test/<id>/image.png, all from github.com/lupantech/ScienceQA. "
+        "Or the parquet files of lmms-lab/ScienceQA."
     )
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The problems of the test split, in its order."""
+        config = "ScienceQA-IMG" if self.images_only else "ScienceQA-FULL"
+        if table := _parquet.rows(folder, self.hub, "test", config):
+            yield from self._from_rows(table, images)
+            return
         problems = read_json(folder, "problems.json", self.layout)
         for id in read_json(folder, "pid_splits.json", self.layout)["test"]:
             problem = problems[id]
@@ -66,8 +74,16 @@ class Sqa(Benchmark):
                 continue
             pictures = required(folder, "images", self.layout) if problem.get("image") else None
             image = images.at(pictures / "test" / id / problem["image"]) if pictures else None
-            facts = {name: problem.get(name) for name in ("answer", "choices", "subject", "grade")}
+            facts = {name: problem.get(name) for name in FACTS}
             yield Item(id, image, prompt(problem), id, facts)
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same problems from lmms-lab/ScienceQA, which does not tell their ids: there, the row's number."""
+        for number, row in enumerate(table):
+            id, seen = str(row.get("id", number)), row.get("image")
+            image = images.of(_parquet.picture(seen, id)) if seen else None
+            if image or not self.images_only:
+                yield Item(id, image, prompt(row), id, {name: row.get(name) for name in FACTS})
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 for the right letter; a letter beyond the choices is as wrong as none."""

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks import _parquet
 from benchmarks._files import picture, read_json, required
 from benchmarks._groups import means, tally
 from harness.benchmark import Benchmark, Group, Images, Metric, Totals
 from harness.judge import Judge
 from harness.template import SHORT_ANSWER
-from harness.types import Item, Response, Score, Unscored
+from harness.types import Image, Item, Response, Score, Unscored
 
 NUMBERS = {
     "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5",
@@ -76,6 +77,7 @@ class Textvqa(Benchmark):
     """
 
     ocr: bool = True
+    hub: str = ""
 
     label: ClassVar[str] = "VQA^T"
     group: ClassVar[Group] = "vqa"
@@ -83,22 +85,28 @@ class Textvqa(Benchmark):
     max_new_tokens: ClassVar[int] = 128
     layout: ClassVar[str] = (
         "TextVQA_0.5.1_val.json, train_images/ and (for ocr=true) TextVQA_Rosetta_OCR_v0.2_val.json, all from "
-        "textvqa.org/dataset."
+        "textvqa.org/dataset. "
+        "Or the parquet files of lmms-lab/textvqa."
     )
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions in the file's order."""
+        if table := _parquet.rows(folder, self.hub, "validation"):
+            yield from self._from_rows(table, images)
+            return
         tokens: dict[str, list[str]] = {}
         if self.ocr:
             read = read_json(folder, "TextVQA_Rosetta_OCR_v0.2_val.json", self.layout)["data"]
             tokens = {row["image_id"]: row["ocr_tokens"] for row in read}
         pictures = required(folder, "train_images", self.layout)
         for row in read_json(folder, "TextVQA_0.5.1_val.json", self.layout)["data"]:
-            id, seen = str(row["question_id"]), tokens.get(row["image_id"], [])
-            prompt = row["question"][:1].upper() + row["question"][1:]
-            prompt += f"\nReference OCR token: {', '.join(seen)}" if seen else ""
-            image = images.at(picture(pictures, row["image_id"]))
-            yield Item(id, image, prompt + SHORT_ANSWER, id, {"answers": row["answers"]})
+            yield _item(row, tokens.get(row["image_id"], []), images.at(picture(pictures, row["image_id"])))
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same questions from lmms-lab/textvqa, whose rows have the tokens too."""
+        for row in table:
+            image = images.of(_parquet.picture(row["image"], str(row["question_id"])))
+            yield _item(row, row["ocr_tokens"] if self.ocr else [], image)
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """The VQA accuracy of one response."""
@@ -107,3 +115,10 @@ class Textvqa(Benchmark):
     def compute(self, totals: Totals) -> dict[str, Any]:
         """The mean in percent."""
         return means("textvqa", totals)
+
+
+def _item(row: dict[str, Any], tokens: list[str], image: Image) -> Item:
+    """One question, with a line of tokens where there are any."""
+    id, prompt = str(row["question_id"]), row["question"][:1].upper() + row["question"][1:]
+    prompt += f"\nReference OCR token: {', '.join(tokens)}" if tokens else ""
+    return Item(id, image, prompt + SHORT_ANSWER, id, {"answers": row["answers"]})

@@ -114,11 +114,11 @@ def code(kind: str) -> str:
 
 
 def listing(folder: Path) -> str:
-    """Digest of a folder's file names and sizes, and of the contents of its JSON files: identity of a user's data."""
+    """Digest of a folder's file names and sizes, and of the contents of its tables: identity of a user's data."""
     lines = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         lines.append(f"{file.relative_to(folder)} {file.stat().st_size}")
-        if file.suffix in (".json", ".jsonl", ".tsv", ".txt"):
+        if file.suffix in (".json", ".jsonl", ".tsv", ".txt", ".parquet"):
             lines.append(hashlib.sha256(file.read_bytes()).hexdigest())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -344,7 +344,7 @@ def absent(request: Request, testbed: Testbed) -> Iterator[str]:
             layout = plugins.module("harness.data", request.data).SOURCE.layout
             yield f"data: {root / 'sources' / request.data} is not there; {layout}"
         for name in request.benchmarks:
-            if not (root / "benchmarks" / name).is_dir():
+            if not (root / "benchmarks" / name).is_dir() and not testbed.benchmarks.get(name, {}).get("hub"):
                 layout = plugins.plugin("benchmarks", name, Benchmark).layout
                 yield f"benchmark: {root / 'benchmarks' / name} is not there; {layout}"
     who = {"judge": any(plugins.plugin("benchmarks", name, Benchmark).judged for name in request.benchmarks)}
