@@ -25,8 +25,9 @@ class Row(dict[str, Any]):
 def rows(folder: Path, hub: str, split: str, config: str = "") -> Iterator[Row] | None:
     """The rows of a split, in order; None where no hub dataset is named and the folder has no parquet file.
 
-    A clone of a hub repository has files "<config>/<split>-00000-of-00003.parquet": where some are named like that,
-    only those count. `hub` is "owner/name@<40-hex commit>"; nothing of it is fetched where HF_HUB_OFFLINE is set.
+    A clone of a hub repository has files "<config>/<split>-00000-of-00003.parquet" or "<config>/<split>/0000.parquet":
+    where some are named like that, only those count. `hub` is "owner/name@<40-hex commit>"; nothing of it is fetched
+    where HF_HUB_OFFLINE is set.
     """
     if hub:
         return _from_hub(hub, split, config)
@@ -34,7 +35,7 @@ def rows(folder: Path, hub: str, split: str, config: str = "") -> Iterator[Row] 
     inside = [file for file in files if config in file.relative_to(folder).parts[:-1]]
     if config and inside:
         files = inside
-    named = [file for file in files if re.fullmatch(rf"{split}(-.*)?", file.stem)]
+    named = [file for file in files if file.parent.name == split or re.fullmatch(rf"{split}(-.*)?", file.stem)]
     return _from_files(named or files) if files else None
 
 

@@ -8,6 +8,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair
 MODEL_CODE = ("model.py", "pixels.py", "template.py", "images.py")
 TREE_CODE = ("tree.py", "logps.py", "reference.py", "batches.py", *MODEL_CODE)
 WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
+SECOND = "../benchmarks/_lmms.py"
 # Which source files decide what a kind of stage holds, beside the plugin's own; relative to this file.
 CODE = {
     "data": (*WORLD_CODE, "mini/glyphs.py", "mini/draw.py", "mini/sources.py", "mini/benchsets.py", "mini/opensets.py"),
@@ -37,6 +40,7 @@ CODE = {
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
     "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
     "report": ("../reports/*.py", "benchmark.py"),
+    "crosscheck": (SECOND,),
     "oracle": (*WORLD_CODE, "mini/oracles.py"),
 }
 
@@ -91,6 +95,7 @@ class Cell:
     seed: int
     benchmark: str
     score: Step
+    crosscheck: Step | None
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,14 @@ class Plan:
 def code(kind: str) -> str:
     """Digest of the source files that make a kind of stage."""
     files = [file for pattern in CODE[kind] for file in sorted(HERE.glob(pattern))]
-    return source_digest(*files)
+    return source_digest(*(file for file in files if kind == "crosscheck" or file.name != Path(SECOND).name))
+
+
+@cache
+def lmms_eval() -> str:
+    """The version of lmms-eval where it and what it imports are installed, else ""; imports none of it."""
+    needed = ("lmms_eval", "loguru", "sacrebleu", "evaluate", "pytz", "tenacity", "datasets", "openpyxl", "nltk")
+    return metadata.version("lmms-eval") if all(map(find_spec, needed)) else ""
 
 
 def listing(folder: Path) -> str:
@@ -228,7 +240,10 @@ class Planner:
             "judge": self.asked(self.testbed.judge) if benchmark.judged else "",
         }
         score = self.step("score", f"score {row} {name} seed {seed}", scored, {"items": items, "responses": responses})
-        return Cell(row, label, seed, name, score)
+        second = {"benchmark": name, "options": scored["options"], "lmms-eval": lmms_eval()}
+        reads = {"items": items, "responses": responses, "score": score}
+        check = self.step("crosscheck", f"crosscheck {row} {name} seed {seed}", second, reads) if lmms_eval() else None
+        return Cell(row, label, seed, name, score, check)
 
     def asked(self, name: str) -> str:
         """What identifies a judge or writer: its name and, for the oracle, its code."""
@@ -298,7 +313,8 @@ def plan(request: Request, testbed: Testbed, cached_reference: bool = True) -> P
         "data": request.data,
         "rows": {cell.row: cell.label for cell in cells},
     }
-    report = planner.step("report", "report", identity, titles)
+    checks = {f"lmms-eval/{name}": cell.crosscheck for name, cell in zip(titles, cells, strict=True) if cell.crosscheck}
+    report = planner.step("report", "report", identity, titles | checks)
     splits = tuple(planner.split(seed) for seed in seeds) if request.methods else ()
     return Plan(request, testbed, tuple(planner.steps.values()), tuple(cells), splits, trained, report)
 

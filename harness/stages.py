@@ -207,6 +207,18 @@ class Worker:
         write_jsonl(out / "scores.jsonl", scores)
         write_units(out / "units.json", benchmark, items, scores)
 
+    def crosscheck(self, step: Step, out: Path, tick: Tick) -> None:
+        """What lmms-eval's stock tasks say about the same responses."""
+        from benchmarks._lmms import second_opinion
+
+        what = step.stage.identity
+        items = list(read_jsonl(Item, self.folder(step, "items") / "items.jsonl"))
+        responses = read_jsonl(Response, self.folder(step, "responses") / "responses.jsonl")
+        scores = read_jsonl(Score | Unscored, self.folder(step, "score") / "scores.jsonl")
+        said, scored = {r.id: r.text for r in responses}, {score.id: score for score in scores}
+        found = second_opinion(what["benchmark"], benchmark_of(what), items, said, scored)
+        write_jsonl(out / "crosscheck.jsonl", found)
+
     def oracle(self, of: Stage) -> Judge:
         """The embedded testbed's judge and writer: it reads the scene graphs behind a split or a benchmark."""
         from harness.mini.oracles import Oracle, read_scenes
@@ -221,11 +233,14 @@ class Worker:
 
         what = step.stage.identity
         outcomes = []
-        for name, stage in step.reads.items():
+        reads = {name: stage for name, stage in step.reads.items() if stage.kind == "score"}
+        for name, stage in reads.items():
             row, seed, benchmark = name.split("/")
             units, unscored = read_units(self.store.path(stage) / "units.json")
-            outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key))
-        benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in step.reads.values()}
+            check = step.reads.get(f"lmms-eval/{name}")
+            second = read_crosscheck(self.store.path(check) / "crosscheck.jsonl") if check else {}
+            outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key, second))
+        benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in reads.values()}
         setting = Setting(what["testbed"], what["protocol"], what["synthetic"])
         write_report(out, outcomes, benchmarks, list(what["rows"]), setting)
 
@@ -267,6 +282,12 @@ def read_units(path: Path) -> tuple[list[Unit], int]:
     """What `write_units` wrote: the units, and the number of unscored items."""
     stored = json.loads(path.read_text(encoding="utf-8"))
     return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
+
+
+def read_crosscheck(path: Path) -> dict[str, dict[str, Any]]:
+    """lmms-eval's rows by the metric of ours that they are about."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {row.pop("metric"): row for row in rows}
 
 
 class NoWriter:

@@ -1,8 +1,9 @@
 """One scored cell of a comparison, as the report sees it, and its metrics."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from harness.benchmark import Benchmark, Unit, totals
 
@@ -15,7 +16,8 @@ class Outcome:
     """What one method's model scored on one benchmark with one seed; `key` is the score stage's.
 
     `units` are those with all their verdicts, `unscored` counts the verdicts that are missing. The untouched policy's
-    method is "baseline".
+    method is "baseline". `second` is another scorer's opinion on the same responses, by metric; it is for
+    `results.jsonl` and for no table.
     """
 
     method: str
@@ -25,6 +27,7 @@ class Outcome:
     units: Sequence[Unit]
     unscored: int
     key: str
+    second: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def measure(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:
