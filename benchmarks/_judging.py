@@ -1,19 +1,68 @@
-"""What the judged benchmarks share: how a response is put before a judge, and what no reply means."""
+"""What the judged benchmarks share: how a response is put before a judge, and what no verdict means."""
 
 import json
+import unicodedata
+from collections.abc import Callable
+from typing import TypeVar
 
 from harness.judge import Ask, Judge
 from harness.types import Item, Unscored
 
+Verdict = TypeVar("Verdict")
+
+AGAIN = "\n\nYour last reply to this could not be read. Reply with {form} and nothing else."
+SYNTAX = set('"\\<>[]|`')  # quotation marks, role markers, table cells, code fences
+
 
 def fenced(text: str) -> str:
-    """The text as one line in quotation marks that nothing inside it can end: data, not instructions."""
-    return json.dumps(text, ensure_ascii=False)
+    """The text as one line in quotation marks that nothing inside it can end: data, not instructions.
+
+    It is a JSON string. Whatever is or normalises to syntax, and whatever cannot be seen (line ends, direction
+    overrides, zero-width characters), stands there as a JSON escape, so no reader can take it for the end of the data
+    or for the start of another speaker's turn.
+    """
+    return f'"{"".join(map(_inside, text))}"'
 
 
-def ask(judge: Judge | None, purpose: str, item: Item, prompt: str, facts: dict[str, str]) -> str | Unscored:
-    """The judge's reply about a response to `item`, or why there is none."""
+def _inside(character: str) -> str:
+    if character in '"\\\n\t':
+        return json.dumps(character)[1:-1]
+    if character.isprintable() and not SYNTAX & set(unicodedata.normalize("NFKC", character)):
+        return character
+    return "".join(f"\\u{unit:04x}" for unit in _utf16(character))
+
+
+def _utf16(character: str) -> list[int]:
+    data = character.encode("utf-16-be", "surrogatepass")
+    return [int.from_bytes(data[place : place + 2]) for place in range(0, len(data), 2)]
+
+
+def ask(
+    judge: Judge | None,
+    purpose: str,
+    item: Item,
+    prompt: str,
+    facts: dict[str, str],
+    parse: Callable[[str], Verdict | None],
+    form: str,
+    *,
+    max_tokens: int = 1024,
+    see: bool = False,
+) -> Verdict | Unscored:
+    """The judge's verdict about a response to `item`, or why there is none.
+
+    `parse` gives None for a reply that is no verdict or out of range: then the judge is asked once more and told the
+    `form` ("one number from 0.0 to 1.0"), and after that the item is unscored. `max_tokens` bounds the reply. `see`
+    shows the item's image to a judge that can see; without it the judge reads text alone.
+    """
     if judge is None:
         return Unscored(item.id, f"{purpose} needs a judge and none was given")
-    reply = judge.reply(Ask(f"{purpose}/{item.id}", purpose, item.image, prompt, facts))
-    return Unscored(item.id, reply.reason) if isinstance(reply, Unscored) else reply
+    reply: str | Unscored = ""
+    for attempt, text in (("", prompt), ("/again", prompt + AGAIN.format(form=form))):
+        reply = judge.reply(Ask(f"{purpose}/{item.id}{attempt}", purpose, item.image, text, facts, max_tokens, see))
+        if isinstance(reply, Unscored):
+            return Unscored(item.id, reply.reason)
+        verdict = parse(reply)
+        if verdict is not None:
+            return verdict
+    return Unscored(item.id, f"the judge's reply is not {form}: {reply[:80]!r}")

@@ -1,27 +1,28 @@
-"""CHAIR: objects that a caption makes up. Rules of LisaAnne/Hallucination `utils/chair.py`, words by a list.
+"""CHAIR: objects that a caption makes up. Rules of LisaAnne/Hallucination `utils/chair.py`, in three variants.
 
-Objects are found with a list of accepted forms, singular and plural, instead of a lemmatiser: the variant `listed`.
-A figure of one variant does not compare with a figure of another. `chair_coco.txt` is our list for COCO's 80
-categories. On 1,500 real captions, on which it was trimmed, it differs from the WordNet variant (every token a noun)
-by at most 0.1 in CHAIRi, 0.6 in CHAIRs and 0.4 in recall.
+How words are reduced to their singular is not the same in published figures, so every metric id names the variant:
+"noun" (umd-huang-lab/SIMA, the paper's), "lemma" (shikiw/OPERA, lmms-eval), or "listed", for objects that are not
+COCO's, where every form is listed. A figure of one variant does not compare with a figure of another: on real captions
+CHAIRs differs by up to 3.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from benchmarks import _parquet
-from benchmarks._files import picture, read_json, required
-from harness.benchmark import Benchmark, Group, Images, Metric, Totals, ratio
+from benchmarks._coco_objects import Mentions, annotated, mentions
+from benchmarks._files import picture, read_json, records, required
+from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
-from harness.types import Item, Response, Score, Unscored
+from harness.types import Item, Response, Score, Unscored, UsageError
 
-COCO = Path(__file__).with_name("chair_coco.txt")
 SEATS = (("seat",), ("seats",))
 WORD = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*|[^\sa-z0-9]")
+COCO_NAME = re.compile(r"(?:COCO_\w+_)?0*(\d+)")
 Forms = dict[tuple[str, ...], str]
 
 
@@ -36,8 +37,8 @@ def accepted(synonyms: str) -> Forms:
     return forms
 
 
-def mentions(text: str, forms: Forms) -> list[str]:
-    """The objects a caption mentions, in order and with repetition; from left to right, the longest form wins."""
+def listed(text: str, forms: Forms) -> Mentions:
+    """The objects a caption mentions by a list of forms; from left to right, the longest form wins."""
     words = WORD.findall(text.lower())
     longest = max(map(len, forms))
     matched: list[tuple[str, ...]] = []
@@ -50,59 +51,81 @@ def mentions(text: str, forms: Forms) -> list[str]:
         at += len(form) if form else 1
     if any(forms[form] == "toilet" for form in matched):  # the official exception: such a seat is no chair
         matched = [form for form in matched if form not in SEATS]
-    return [forms[form] for form in matched]
+    return Mentions([forms[form] for form in matched], len(words))
 
 
 @dataclass(frozen=True)
 class Chair(Benchmark):
     """CHAIRi is made-up mentions over mentions, CHAIRs captions with one over captions; the paper's is their mean.
 
-    Read it beside recall and words: captions that say less look better. Without a mention CHAIRi is NaN. Beyond
-    `metrics`, `compute` gives "chair/words", the mean length of a caption in words.
+    Read it beside recall and words: captions that say less look better. Where nothing is mentioned CHAIRi is NaN (the
+    official script divides by zero). Beyond `metrics`, `compute` gives "chair/words", the mean length of a caption
+    between blanks, and "chair/length@<variant>", the same in the variant's own words (the official "Len", times 100).
+
+    Traps: the list of images, the prompt, the token limit and the decoding differ by paper, and longer captions make
+    more up. `question` and `variant` are the same for all rows of a comparison.
     """
 
     question: str = "Please describe this image in detail."
+    variant: Literal["noun", "lemma", "listed"] = "noun"
     hub: str = ""
 
     label: ClassVar[str] = "CHAIR"
     group: ClassVar[Group] = "hallucination"
-    metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("chair/mean_is@listed", "CHAIR", (100.0, 0.0)),
-        Metric("chair/i@listed", "CHAIRi", (100.0, 0.0)),
-        Metric("chair/s@listed", "CHAIRs", (100.0, 0.0)),
-        Metric("chair/recall@listed", "Object recall", (0.0, 100.0)),
-    )
     max_new_tokens: ClassVar[int] = 512
     layout: ClassVar[str] = (
-        "gt_objects.json (image id -> list of objects, from COCO's 2014 instances and captions), images/ with "
-        "COCO_val2014_<12 digits>.jpg (cocodataset.org) or <id>.jpg, and, where the objects are not COCO's, "
-        "synonyms.txt (a line per object: its name, then every other accepted form, plurals too, between commas). "
-        "Or the parquet files of tsunghanwu/mscoco_chair."
+        "images/ with COCO_val2014_<12 digits>.jpg (cocodataset.org) or <id>.jpg; gt_objects.json (image id -> list of "
+        "objects) or annotations/ with COCO's 2014 instances and captions; and, where the objects are not COCO's "
+        "(chair.variant=listed), synonyms.txt (a line per object: its name, then every other accepted form, plurals "
+        "too, between commas). Or the parquet files of tsunghanwu/mscoco_chair."
     )
+    official_n: ClassVar[int] = 500
+    protocol: ClassVar[str] = "open question"
+
+    def __post_init__(self) -> None:
+        labels = {"mean_is": "CHAIR", "i": "CHAIRi", "s": "CHAIRs"}
+        metrics = [Metric(f"chair/{id}@{self.variant}", label, (100.0, 0.0)) for id, label in labels.items()]
+        metrics.append(Metric(f"chair/recall@{self.variant}", "Object recall", (0.0, 100.0)))
+        object.__setattr__(self, "metrics", tuple(metrics))  # of the object, not the class: ids name the variant
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
-        """One caption per image, in the file's order."""
+        """One caption per image, in the order of gt_objects.json, or of the pictures' names."""
         if table := _parquet.rows(folder, self.hub, "test"):
             yield from self._from_rows(table, images)
             return
         pictures = required(folder, "images", self.layout)
+        if (folder / "gt_objects.json").is_file() or not (folder / "annotations").is_dir():
+            gold = read_json(folder, "gt_objects.json", self.layout)
+        else:
+            gold = self._annotated(folder / "annotations", sorted(_id(path.stem) for path in pictures.iterdir()))
         own = folder / "synonyms.txt"
-        synonyms = (own if own.is_file() else COCO).read_text(encoding="utf-8")
-        for id, objects in read_json(folder, "gt_objects.json", self.layout).items():
+        if own.is_file() != (self.variant == "listed"):
+            raise UsageError(
+                f"chair.variant={self.variant} and {own} do not go together: that file lists every form of objects "
+                "that are not COCO's, and the variant listed needs it."
+            )
+        for id, objects in gold.items():
             coco = pictures / f"COCO_val2014_{id:0>12}.jpg"
             image = images.at(coco if coco.is_file() else picture(pictures, id))
-            yield Item(id, image, self.question, id, {"objects": objects, "synonyms": synonyms})
+            facts = {"objects": objects} | ({"synonyms": own.read_text(encoding="utf-8")} if own.is_file() else {})
+            yield Item(id, image, self.question, id, facts)
 
     def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
-        """The same from tsunghanwu/mscoco_chair; its objects are COCO's."""
-        synonyms = COCO.read_text(encoding="utf-8")
+        """The same from tsunghanwu/mscoco_chair, whose objects are COCO's."""
+        if self.variant == "listed":
+            raise UsageError(
+                "chair.variant=listed is for objects that are not COCO's; set chair.variant for parquet data."
+            )
         for row in table:
-            id, facts = str(row["question_id"]), {"objects": row["gt_object"], "synonyms": synonyms}
-            yield Item(id, images.of(_parquet.picture(row["image"], id)), self.question, id, facts)
+            id, image = _id(row["question_id"]), images.of(_parquet.picture(row["image"], str(row["question_id"])))
+            yield Item(id, image, self.question, id, {"objects": row["gt_object"]})
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """Mentions, made-up mentions, objects there and objects found, and words."""
-        said = mentions(response.text, accepted(item.facts["synonyms"]))
+        if self.variant == "listed":
+            said, length = listed(response.text, accepted(item.facts["synonyms"]))
+        else:
+            said, length = mentions(response.text, self.variant)
         there = set(item.facts["objects"])
         made_up = sum(name not in there for name in said)
         parts = {
@@ -113,17 +136,59 @@ class Chair(Benchmark):
             "objects": len(there),
             "found": len(there & set(said)),
             "words": len(response.text.split()),
+            "length": length,
         }
         return Score(item.id, {name: float(count) for name, count in parts.items()})
 
     def compute(self, totals: Totals) -> dict[str, Any]:
-        """CHAIR over the corpus in percent, recall, and the mean number of words."""
+        """CHAIR over the corpus in percent, recall, and the mean length."""
         i = ratio(totals["made_up"], totals["mentions"])
         s = ratio(totals["captions_with_made_up"], totals["captions"])
         return {
-            "chair/mean_is@listed": (i + s) / 2,
-            "chair/i@listed": i,
-            "chair/s@listed": s,
-            "chair/recall@listed": ratio(totals["found"], totals["objects"]),
+            f"chair/mean_is@{self.variant}": (i + s) / 2,
+            f"chair/i@{self.variant}": i,
+            f"chair/s@{self.variant}": s,
+            f"chair/recall@{self.variant}": ratio(totals["found"], totals["objects"]),
+            f"chair/length@{self.variant}": ratio(totals["length"], totals["captions"], 1.0),
             "chair/words": ratio(totals["words"], totals["captions"], 1.0),
         }
+
+    def published(self, files: Files) -> Published:
+        """Captions by image; the questions file or folder knows more images than are asked about, so captions say which.
+
+        Questions are JSON (image id -> objects) or COCO's annotations folder.
+        """
+        said = [Response(_id(row["image_id"]), str(row["caption"]), 0) for row in _captions(files.one("answers"))]
+        asked, source = list(dict.fromkeys(response.id for response in said)), files.one("questions")
+        if source.is_dir():
+            gold = self._annotated(source, asked)
+        else:
+            gold = {_id(id): objects for id, objects in read_json(source.parent, source.name, self.layout).items()}
+        return Published([Item(id, None, "", id, {"objects": gold[id]}) for id in asked if id in gold], said)
+
+    def official(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """The fractions that the script prints; its "Len" is the mean length in hundreds."""
+        return {
+            "CHAIRs": ratio(totals["captions_with_made_up"], totals["captions"], 1.0),
+            "CHAIRi": ratio(totals["made_up"], totals["mentions"], 1.0),
+            "Recall": ratio(totals["found"], totals["objects"], 1.0),
+            "Len": 0.01 * totals["length"] / totals["captions"],
+        }
+
+    def _annotated(self, folder: Path, ids: Iterable[str]) -> dict[str, list[str]]:
+        """The ground truth by the official rule, found with the same words as the captions."""
+        if self.variant == "listed":
+            raise UsageError(
+                "chair.variant=listed is for objects that are not COCO's; COCO's annotations need another."
+            )
+        return annotated(folder, list(ids), self.variant)
+
+
+def _captions(path: Path) -> list[dict[str, Any]]:
+    return records(path, ["image_id", "caption"])
+
+
+def _id(name: object) -> str:
+    """An image's id, from a number or a file name of COCO's."""
+    coco = COCO_NAME.fullmatch(str(name))
+    return coco[1] if coco else str(name)

@@ -1,17 +1,22 @@
-"""GQA testdev-balanced. Rules of LLaVA `convert_gqa_for_eval.py` and of GQA's own `eval.py`."""
+"""GQA testdev-balanced. Rules of LLaVA `convert_gqa_for_eval.py` and of GQA's own `eval.py`.
 
-from collections.abc import Iterator
+Traps: exact match with one word or phrase, so a sentence is wrong however true it is, and so is a leading blank. Only
+the balanced questions count. lmms-eval drops every mark, also inside words.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks import _parquet
-from benchmarks._files import picture, read_json, required
+from benchmarks._files import parsed, picture, read_json, records, required, said
 from benchmarks._groups import means, tally
-from harness.benchmark import Benchmark, Group, Images, Metric, Totals
+from benchmarks._parses import answers, is_phrase
+from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
 from harness.template import SHORT_ANSWER
-from harness.types import Item, Response, Score, Unscored, UsageError
+from harness.types import Image, Item, Response, Score, Unscored, UsageError
 
 
 def parse(text: str) -> str:
@@ -24,32 +29,36 @@ class Gqa(Benchmark):
     """Exact match with one reference answer.
 
     Beyond `metrics`, `compute` gives "gqa/binary", "gqa/open", "gqa/structural/<type>" and "gqa/semantic/<type>"
-    for the types in the data.
+    for the types in the data. Robust is a response whose first sentence holds the answer; valid one that is a phrase.
     """
 
     hub: str = ""
 
     label: ClassVar[str] = "GQA"
     group: ClassVar[Group] = "vqa"
-    metrics: ClassVar[tuple[Metric, ...]] = (Metric("gqa/all", "GQA", (0.0, 100.0)),)
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("gqa/all", "GQA", (0.0, 100.0)),
+        Metric("gqa/all@robust", "GQA (answer in the first sentence)", (0.0, 100.0)),
+        Metric("gqa/valid", "GQA phrases", (0.0, 100.0)),
+    )
     max_new_tokens: ClassVar[int] = 128
     layout: ClassVar[str] = (
         "testdev_balanced_questions.json and images/, both from the downloads at cs.stanford.edu/people/dorarad/gqa. "
         "Or the parquet files of lmms-lab/GQA."
     )
+    official_n: ClassVar[int] = 12578
+    protocol: ClassVar[str] = "short answer"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The balanced questions, in the file's order."""
         if table := _parquet.rows(folder, self.hub, "testdev", "testdev_balanced_instructions"):
-            pictures = _parquet.rows(folder, self.hub, "testdev", "testdev_balanced_images")
-            yield from self._from_rows(table, pictures or iter(()), images)
+            seen = _parquet.rows(folder, self.hub, "testdev", "testdev_balanced_images")
+            yield from self._from_rows(table, seen or iter(()), images)
             return
-        home = required(folder, "images", self.layout)
+        pictures = required(folder, "images", self.layout)
         for id, row in read_json(folder, "testdev_balanced_questions.json", self.layout).items():
             if row.get("isBalanced", True):
-                image = images.at(picture(home, row["imageId"]))
-                facts = {"answer": row["answer"], "types": row.get("types", {})}
-                yield Item(id, image, row["question"] + SHORT_ANSWER, id, facts)
+                yield _item(id, row, images.at(picture(pictures, row["imageId"])))
 
     def _from_rows(
         self, table: Iterator[_parquet.Row], pictures: Iterator[_parquet.Row], images: Images
@@ -60,8 +69,7 @@ class Gqa(Benchmark):
             if row["imageId"] not in seen:
                 raise UsageError(f"testdev_balanced_images has no image {row['imageId']} for question {row['id']}.")
             if row.get("isBalanced", True):
-                facts = {"answer": row["answer"], "types": row.get("types") or {}}
-                yield Item(row["id"], seen[row["imageId"]], row["question"] + SHORT_ANSWER, row["id"], facts)
+                yield _item(row["id"], row, seen[row["imageId"]])
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 where the parsed response is the answer."""
@@ -69,8 +77,36 @@ class Gqa(Benchmark):
         groups = ["all", *(f"{kind}/{types[kind]}" for kind in ("structural", "semantic") if types.get(kind))]
         if types.get("structural"):
             groups.append("open" if types["structural"] == "query" else "binary")
-        return Score(item.id, tally(float(parse(response.text) == item.facts["answer"]), groups))
+        answer, text = item.facts["answer"], response.text
+        lenient = tally(float(answers(text, answer)), ["all@robust"]) | tally(float(is_phrase(text)), ["valid"])
+        return Score(item.id, tally(float(parse(text) == answer), groups) | lenient)
 
     def compute(self, totals: Totals) -> dict[str, Any]:
         """Accuracy in percent, of all and of each group."""
         return means("gqa", totals)
+
+    def published(self, files: Files) -> Published:
+        """The balanced questions, and LLaVA's answers or what `convert_gqa_for_eval.py` makes of them."""
+        path = files.one("questions")
+        rows = parsed(path)
+        if not isinstance(rows, dict) or not all(isinstance(row, dict) and "answer" in row for row in rows.values()):
+            raise UsageError(f"{path} should map question ids to questions with an answer, as {self.layout}")
+        items = [_item(id, row, None) for id, row in rows.items() if row.get("isBalanced", True)]
+        given = files.one("answers")
+        found = []
+        for number, row in enumerate(records(given, []), 1):
+            id = said(given, number, row, ("question_id", "questionId"))
+            found.append(Response(id, said(given, number, row, ("text", "prediction")), 0))
+        return Published(items, found)
+
+    def official(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """Accuracy in percent of all, of binary and of open questions, as GQA's `eval.py` prints them."""
+        names = {"accuracy": "all", "binary": "binary", "open": "open"}
+        found = {name: group for name, group in names.items() if f"{group}/n" in totals}
+        return {name: ratio(totals[f"{group}/sum"], totals[f"{group}/n"]) for name, group in found.items()}
+
+
+def _item(id: str, row: Mapping[str, Any], image: Image | None) -> Item:
+    """One question."""
+    facts = {"answer": row["answer"], "types": row.get("types") or {}}
+    return Item(id, image, row.get("question", "") + SHORT_ANSWER, id, facts)

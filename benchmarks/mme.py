@@ -1,20 +1,28 @@
-"""MME: pairs of yes/no questions. Rules of the release's `eval_tool/calculation.py`; prompt as LLaVA has it."""
+"""MME: pairs of yes/no questions. Rules of the release's `eval_tool/calculation.py`; prompt as LLaVA has it.
 
-import re
-from collections.abc import Iterator, Sequence
+Traps: the papers' "MME" is the perception sum (at most 2000), some add cognition (800). The official parse looks at
+the first four characters: "not", "none" and "now" are no, "It is yes" is neither and counts as wrong. Half of the
+score is accuracy+, which needs both questions of an image right.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from benchmarks import _parquet
-from benchmarks._files import picture
-from harness.benchmark import Benchmark, Group, Images, Metric, Totals, Unit, cluster, ratio
+from benchmarks._files import picture, text_of
+from benchmarks._parses import yes_or_no
+from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, Unit, cluster, ratio
 from harness.judge import Judge
 from harness.template import SHORT_ANSWER
 from harness.types import Image, Item, Response, Score, Unscored, UsageError
 
 PERCEPTION = tuple("existence count position color posters celebrity scene landmark artwork OCR".split())
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+QUESTIONS = dict(
+    zip(PERCEPTION + COGNITION, (60, 60, 60, 60, 294, 340, 400, 400, 400, 40, 140, 40, 40, 40), strict=True)
+)
 SUFFIX = "Please answer yes or no."
 PARSES = ("", "@robust")
 
@@ -27,19 +35,13 @@ def parse(text: str) -> str:
     return next((word for word in ("yes", "no") if word in text[:4]), "other")
 
 
-def parse_robust(text: str) -> str:
-    """The first word that is yes or no in any case; other where there is none."""
-    found = re.search(r"\b(yes|no)\b", text.lower())
-    return found[1] if found else "other"
-
-
 @dataclass(frozen=True)
 class Mme(Benchmark):
     """Accuracy plus accuracy+ (both questions of an image right) per subtask, at most 200 each.
 
     Every subtask in `subtasks` must be there, because a missing one lowers the sums. Beyond `metrics`, `compute`
-    gives "mme/subtask/<name>", "mme/accuracy", "mme/accuracy+" and "mme/perception_max", which is 200 per
-    perception subtask.
+    gives "mme/subtask/<name>", "mme/accuracy", "mme/accuracy+", the same and the sums with "@robust", and
+    "mme/perception_max", which is 200 per perception subtask.
     """
 
     subtasks: tuple[str, ...] = PERCEPTION + COGNITION
@@ -51,6 +53,7 @@ class Mme(Benchmark):
         Metric("mme/perception", "MME", (0.0, 2000.0), digits=0, chance=750.0),
         Metric("mme/cognition", "MME cognition", (0.0, 800.0), digits=0, chance=300.0),
         Metric("mme/perception@robust", "MME (first yes or no)", (0.0, 2000.0), digits=0, chance=750.0),
+        Metric("mme/valid", "MME valid", (0.0, 100.0)),
     )
     max_new_tokens: ClassVar[int] = 128
     layout: ClassVar[str] = (
@@ -59,6 +62,8 @@ class Mme(Benchmark):
         "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models (branch Evaluation). "
         "Or the parquet files of lmms-lab/MME."
     )
+    official_n: ClassVar[int] = 2374
+    protocol: ClassVar[str] = "short answer"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """Subtask by subtask, image by image, the two questions of an image one after the other."""
@@ -83,7 +88,7 @@ class Mme(Benchmark):
                     question, tab, answer = line.rpartition("\t")
                     if not tab:
                         raise UsageError(f"{file} has a line without a tab: {line!r}. Expected: question, tab, answer.")
-                    yield _item(subtask, file.stem, number, question, answer, image)
+                    yield _item(f"{subtask}/{file.stem}", number, question, answer, image)
 
     def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
         """The same questions from lmms-lab/MME, in the release's order."""
@@ -93,7 +98,7 @@ class Mme(Benchmark):
             if subtask in self.subtasks:
                 pair = found.setdefault((self.subtasks.index(subtask), f"{stem}.txt"), [])
                 image = images.of(_parquet.picture(row["image"], row["question_id"]))
-                pair.append(_item(subtask, stem, len(pair), row["question"], row["answer"], image))
+                pair.append(_item(f"{subtask}/{stem}", len(pair), row["question"], row["answer"], image))
         missing = [name for place, name in enumerate(self.subtasks) if not any(at == place for at, _ in found)]
         if missing:
             raise UsageError(f"the parquet data have no {missing[0]}; to do without it, leave it out of mme.subtasks.")
@@ -103,9 +108,9 @@ class Mme(Benchmark):
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 where the response says the answer; what is neither yes nor no is wrong."""
         subtask, answer = item.facts["subtask"], item.facts["answer"]
-        said = {"": parse(response.text), "@robust": parse_robust(response.text)}
+        said = {"": parse(response.text), "@robust": yes_or_no(response.text)}
         right = {f"{subtask}/right{way}": float(said[way] == answer) for way in PARSES}
-        return Score(item.id, {f"{subtask}/n": 1.0, **right})
+        return Score(item.id, {f"{subtask}/n": 1.0, f"{subtask}/valid": float(said[""] != "other"), **right})
 
     def units(self, scored: Sequence[tuple[Item, Score]]) -> list[Unit]:
         """One unit per image: its questions, and whether all (two) of them are right."""
@@ -132,21 +137,69 @@ class Mme(Benchmark):
             for part, of, name in (("right", "n", "accuracy"), ("both", "pairs", "accuracy+")):
                 counted = [sum(totals[f"{task}/{part}"] for task in scores) for part in (f"{part}{way}", of)]
                 values[f"mme/{name}{way}"] = ratio(*counted)
+        values["mme/valid"] = ratio(*(sum(totals[f"{task}/{part}"] for task in scores) for part in ("valid", "n")))
         values["mme/perception_max"] = zero + 200.0 * sum(f"{name}/n" in totals for name in PERCEPTION)
         return values
 
+    def published(self, files: Files) -> Published:
+        """A folder with <subtask>.txt of image, question, ground truth and response, between tabs.
 
-def _item(subtask: str, stem: str, number: int, question: str, answer: str, image: Image) -> Item:
-    """One of an image's questions, with the prompt that LLaVA has."""
-    unit = f"{subtask}/{stem}"
-    facts = {"subtask": subtask, "answer": answer.strip().lower()}
+        Without --questions (such files without the response) as many questions are expected as the release has.
+        """
+        answers = {name: _lines(files.one("answers") / f"{name}.txt", 4) for name in self.subtasks}
+        rows = answers
+        if files.questions:
+            rows = {name: _lines(files.one("questions") / f"{name}.txt", 3) for name in self.subtasks}
+        items: list[Item] = []
+        for name in self.subtasks:
+            asked = dict.fromkeys((image, question, truth.lower()) for image, question, truth, *_ in rows[name])
+            expected = len(asked) if files.questions else QUESTIONS[name]
+            for image, question, truth in list(asked)[:expected]:
+                if truth not in ("yes", "no"):
+                    raise UsageError(f"{name}.txt has the ground truth {truth!r}; it should be Yes or No.")
+                unit, facts = f"{name}/{image}", {"subtask": name, "answer": truth}
+                items.append(Item(f"{unit}/{question}", None, question, unit, facts))
+            absent = [f"{name}/absent {number}" for number in range(1, expected - len(asked) + 1)]
+            items += [Item(id, None, "", id, {}) for id in absent]
+        said = [
+            Response(f"{name}/{image}/{question}", text, 0)
+            for name in self.subtasks
+            for image, question, _, text in answers[name]
+        ]
+        return Published(items, said)
+
+    def official(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """The scores `calculation.py` prints: the two sums and every subtask."""
+        values = self.compute(totals)
+        sums = {name: values[f"mme/{name}"] for name in ("perception", "cognition")}
+        return sums | {name: values[f"mme/subtask/{name}"] for name in QUESTIONS if f"{name}/n" in totals}
+
+
+def _lines(path: Path, columns: int) -> list[list[str]]:
+    """The fields of every line that is not empty; a tab in the last field belongs to it."""
+    if not path.is_file():
+        raise UsageError(f"there is no {path}. To do without {path.stem}, leave it out of the option subtasks.")
+    rows = [line.split("\t", columns - 1) for line in text_of(path).split("\n") if line.strip()]
+    for number, row in enumerate(rows, 1):
+        if len(row) != columns:
+            raise UsageError(f"line {number} of {path} has {len(row)} fields between tabs and should have {columns}.")
+    return rows
+
+
+def _item(unit: str, number: int, question: str, answer: str, image: Image) -> Item:
+    """One of an image's questions, with LLaVA's prompt."""
+    facts = {"subtask": unit.split("/")[0], "answer": answer.strip().lower()}
     return Item(f"{unit}/{number}", image, question.removesuffix(SUFFIX).rstrip() + SHORT_ANSWER, unit, facts)
 
 
 def _pair(name: str, group: list[tuple[Item, Score]]) -> Unit:
-    """The parts of an image's questions summed, and whether each parse has all of them right."""
+    """The parts of an image's questions summed, and whether each parse has all of them right.
+
+    Without its second response (`--allow-partial`) an image does not count for accuracy+.
+    """
     item = group[0][0]
     subtask = item.facts["subtask"]
     parts = {part: sum(score.parts[part] for _, score in group) for part in group[0][1].parts}
-    both = {f"{subtask}/both{way}": float(parts[f"{subtask}/right{way}"] == len(group)) for way in PARSES}
-    return Unit(name, cluster(item), {**parts, f"{subtask}/pairs": 1.0, **both})
+    paired = len(group) > 1
+    both = {f"{subtask}/both{way}": float(paired and parts[f"{subtask}/right{way}"] == len(group)) for way in PARSES}
+    return Unit(name, cluster(item), {**parts, f"{subtask}/pairs": float(paired), **both})

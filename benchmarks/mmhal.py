@@ -87,6 +87,8 @@ class Mmhal(Benchmark):
         "response_template.json and images/<image_id>.jpg (or under the name in image_src), from test_data.zip at "
         "huggingface.co/datasets/Shengcao1006/MMHal-Bench."
     )
+    official_n: ClassVar[int] = 96
+    protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
@@ -104,12 +106,9 @@ class Mmhal(Benchmark):
         asked = {"question": item.prompt, "reference": item.facts["answer"], "content": content}
         prompt = PROMPT.format(**asked, response=fenced(response.text))
         facts = {**asked, "response": response.text, "type": item.facts["type"]}
-        reply = ask(judge, "mmhal", item, prompt, facts)
-        if isinstance(reply, Unscored):
-            return reply
-        rating = parse(reply)
-        if rating is None:
-            return Unscored(item.id, f"the judge's reply has not exactly one rating: ...{reply[-80:]!r}")
+        rating = ask(judge, "mmhal", item, prompt, facts, parse, 'one line "Rating: <number from 0 to 6>"')
+        if isinstance(rating, Unscored):
+            return rating
         hallucinated = {"hallucinated": float(rating < HALLUCINATED_BELOW)}
         return Score(item.id, tally(rating, ["all", item.facts["type"]]) | hallucinated)
 

@@ -67,6 +67,8 @@ class Mmvet(Benchmark):
         "mm-vet.json and images/, both from mm-vet.zip at github.com/yuweihao/MM-Vet. "
         "Or the parquet files of lmms-lab/MMVet."
     )
+    official_n: ClassVar[int] = 218
+    protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
@@ -89,12 +91,9 @@ class Mmvet(Benchmark):
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """The judge's grade."""
         facts = {"question": item.prompt, "reference": item.facts["answer"], "response": response.text}
-        reply = ask(judge, "mmvet", item, prompt(**facts), facts)
-        if isinstance(reply, Unscored):
-            return reply
-        grade = parse(reply)
-        if grade is None:
-            return Unscored(item.id, f"the judge's reply is no grade from 0 to 1: {reply[:80]!r}")
+        grade = ask(judge, "mmvet", item, prompt(**facts), facts, parse, "one number from 0.0 to 1.0", max_tokens=16)
+        if isinstance(grade, Unscored):
+            return grade
         needed = sorted(item.facts["capability"], key=CAPABILITIES.index)
         groups = ["all", *(f"capability/{name}" for name in needed), f"integrated/{'+'.join(needed)}"]
         return Score(item.id, tally(grade, groups))

@@ -1,20 +1,23 @@
 """POPE: is there a ... in the image? Rules of AoiDragon/POPE `evaluate.py` (as LLaVA `eval_pope.py` runs it)."""
 
-import re
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from benchmarks import _parquet
-from benchmarks._files import read_json, required
-from harness.benchmark import Benchmark, Group, Images, Metric, Totals, ratio
+from benchmarks._files import read_json, records, required, responses
+from benchmarks._parses import yes_or_no
+from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
 from harness.template import SHORT_ANSWER
-from harness.types import Item, Response, Score, Unscored
+from harness.types import Image, Item, Response, Score, Unscored, UsageError
 
 SPLITS = ("random", "popular", "adversarial")
 PARSES = ("", "@robust")
+OUTCOMES = ("tp", "fp", "tn", "fn")
+UNNAMED = "all"
 
 
 def parse(text: str) -> str:
@@ -24,12 +27,6 @@ def parse(text: str) -> str:
     """
     words = text.split(".")[0].replace(",", "").split(" ")
     return "no" if {"No", "not", "no"} & set(words) else "yes"
-
-
-def parse_robust(text: str) -> str | None:
-    """The first word that is yes or no in any case; None where there is none, which counts as an error."""
-    found = re.search(r"\b(yes|no)\b", text.lower())
-    return found[1] if found else None
 
 
 def _outcome(label: str, said: str | None) -> str:
@@ -43,11 +40,15 @@ def _outcome(label: str, said: str | None) -> str:
 class Pope(Benchmark):
     """F1 of "yes" on three sets of negatives; the papers' number is the mean of the three.
 
-    Beyond `metrics`, `compute` gives "pope/<split>/<f1|accuracy|precision|recall|yes_ratio>" for each split, the
-    same with "@robust", and "pope/valid", the percentage of responses that hold a yes or a no at all. A split
-    without items gives NaN.
+    Beyond `metrics`, `compute` gives "pope/<split>/<f1|accuracy|precision|recall|yes_ratio>" for each split in the
+    data, the same with "@robust", and "pope/valid", the percentage of responses that hold a yes or a no at all.
+
+    Traps: the official parse takes everything without a "no" for a yes, so that an empty response is right in half
+    of the cases. Some papers print accuracy, one split's F1 or lmms-eval's pooled F1 as "POPE". LLaVA's published
+    figures are on an earlier random split of 2,910 questions (`random_rows=2910`), which moves the mean by up to .3.
     """
 
+    random_rows: Literal[3000, 2910] = 3000
     hub: str = ""
 
     label: ClassVar[str] = "POPE"
@@ -64,6 +65,8 @@ class Pope(Benchmark):
         "github.com/AoiDragon/POPE (output/coco), and val2014/ with COCO's 2014 validation images. "
         "Or the parquet files of lmms-lab/POPE."
     )
+    official_n: ClassVar[int] = 9000
+    protocol: ClassVar[str] = "short answer"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions of the three files, one file after the other."""
@@ -74,39 +77,45 @@ class Pope(Benchmark):
         for split in SPLITS:
             name = f"coco_pope_{split}.json"
             name = f"{name}l" if (folder / f"{name}l").exists() else name
-            for row in read_json(folder, name, self.layout):
-                id = f"{split}/{row['question_id']}"
+            rows = read_json(folder, name, self.layout)
+            if split == "random":
+                self._check(len(rows), folder / name)
+            for row in rows:
                 image = images.at(pictures / row["image"])
-                yield Item(id, image, row["text"] + SHORT_ANSWER, id, {"split": split, "label": row["label"]})
+                yield _item(split, row, image)
 
     def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
-        """The same questions from lmms-lab/POPE, which has all of them in one split."""
+        """The same questions from lmms-lab/POPE, which has them in one split and another order."""
         items: dict[str, list[Item]] = {split: [] for split in SPLITS}
         for row in table:
-            split, id = row["category"], f"{row['category']}/{row['question_id']}"
-            image = images.of(_parquet.picture(row["image"], id))
-            facts = {"split": split, "label": row["answer"]}
-            items[split].append(Item(id, image, row["question"] + SHORT_ANSWER, id, facts))
+            split, image = row["category"], images.of(_parquet.picture(row["image"], row["question_id"]))
+            items[split].append(_item(split, row | {"text": row["question"], "label": row["answer"]}, image))
+        self._check(len(items["random"]), "the parquet data")
         for split in SPLITS:
             yield from items[split]
 
+    def _check(self, rows: int, where: object) -> None:
+        """Raise UsageError where the random split is not the one that is asked for."""
+        if (rows == 2910) != (self.random_rows == 2910):
+            raise UsageError(
+                f"{where} has {rows} questions and pope.random_rows is {self.random_rows}. LLaVA's "
+                "published figures are on the 2,910 of POPE's commit e3e39262, today's file has 3,000."
+            )
+
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """One of tp, fp, tn and fn, by the official parse and by the robust one."""
-        split, label, robust = item.facts["split"], item.facts["label"], parse_robust(response.text)
+        split, label, robust = item.facts["split"], item.facts["label"], yes_or_no(response.text)
         got = {"": _outcome(label, parse(response.text)), "@robust": _outcome(label, robust)}
-        parts = {
-            f"{split}/{outcome}{way}": float(got[way] == outcome)
-            for way in PARSES
-            for outcome in ("tp", "fp", "tn", "fn")
-        }
+        parts = {f"{split}/{outcome}{way}": float(got[way] == outcome) for way in PARSES for outcome in OUTCOMES}
         return Score(item.id, {**parts, f"{split}/valid": float(robust is not None)})
 
     def compute(self, totals: Totals) -> dict[str, Any]:
         """The official figures per split, in percent, and their means over the three."""
         values: dict[str, Any] = {}
+        splits = _splits(totals)
         for way in PARSES:
-            for split in SPLITS:
-                tp, fp, tn, fn = (totals.get(f"{split}/{name}{way}", 0.0) for name in ("tp", "fp", "tn", "fn"))
+            for split in splits:
+                tp, fp, tn, fn = (totals[f"{split}/{name}{way}"] for name in OUTCOMES)
                 n = tp + fp + tn + fn
                 values[f"pope/{split}/f1{way}"] = ratio(2 * tp, 2 * tp + fp + fn)
                 values[f"pope/{split}/accuracy{way}"] = ratio(tp + tn, n)
@@ -114,9 +123,52 @@ class Pope(Benchmark):
                 values[f"pope/{split}/recall{way}"] = ratio(tp, tp + fn)
                 values[f"pope/{split}/yes_ratio{way}"] = ratio(tp + fp, n)
             for name in ("f1", "accuracy", "yes_ratio"):
-                macro = sum(values[f"pope/{split}/{name}{way}"] for split in SPLITS) / len(SPLITS)
+                macro = sum(values.get(f"pope/{split}/{name}{way}", math.nan) for split in SPLITS) / len(SPLITS)
                 values[f"pope/{name}_macro3{way}"] = macro
-        names = ("tp", "fp", "tn", "fn")
-        asked = sum(totals.get(f"{split}/{name}", 0.0) for split in SPLITS for name in names)
-        values["pope/valid"] = ratio(sum(totals.get(f"{split}/valid", 0.0) for split in SPLITS), asked)
+        asked = sum(totals[f"{split}/{name}"] for split in splits for name in OUTCOMES)
+        values["pope/valid"] = ratio(sum(totals[f"{split}/valid"] for split in splits), asked)
         return values
+
+    def published(self, files: Files) -> Published:
+        """The official question files and LLaVA's answers by name; without questions, answers that carry labels."""
+        questions = files.questions or files.answers
+        if questions.keys() != files.answers.keys() or not questions:
+            raise UsageError(
+                "POPE needs --questions and --answers under the same names, e.g. --questions random=QUESTIONS "
+                "--answers random=ANSWERS and the same for popular and adversarial."
+            )
+        items: list[Item] = []
+        said: list[Response] = []
+        for name, path in questions.items():
+            rows = records(path, ["question_id", "text", "label"])
+            items += [_item(name, row, None) for row in rows]
+            said += responses(files.answers[name], prefix=f"{name}/" if name else "")
+        return Published(items, said)
+
+    def official(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """The fractions `eval_pope.py` prints per file, as "<name>/f1", and the mean F1 as "f1_macro"."""
+        values: dict[str, float] = {}
+        splits = _splits(totals)
+        for split in splits:
+            name = "" if split == UNNAMED else f"{split}/"
+            tp, fp, tn, fn = (totals[f"{split}/{outcome}"] for outcome in OUTCOMES)
+            precision, recall = ratio(tp, tp + fp, 1.0), ratio(tp, tp + fn, 1.0)
+            values |= {f"{name}{outcome}": totals[f"{split}/{outcome}"] for outcome in OUTCOMES}
+            values[f"{name}accuracy"] = ratio(tp + tn, tp + fp + tn + fn, 1.0)
+            values[f"{name}precision"], values[f"{name}recall"] = precision, recall
+            values[f"{name}f1"] = ratio(2 * precision * recall, precision + recall, 1.0)
+            values[f"{name}yes_ratio"] = ratio(tp + fp, tp + fp + tn + fn, 1.0)
+        found = [value for id, value in values.items() if id == "f1" or id.endswith("/f1")]
+        return values | {"f1_macro": sum(found) / len(found)}
+
+
+def _splits(totals: Mapping[str, Any]) -> list[str]:
+    """The splits that have items: the three in their order, then others."""
+    found = [name.removesuffix("/tp") for name in totals if name.endswith("/tp")]
+    return [split for split in SPLITS if split in found] + [split for split in found if split not in SPLITS]
+
+
+def _item(split: str, row: dict[str, Any], image: Image | None) -> Item:
+    """One question of a file."""
+    id = f"{split}/{row['question_id']}" if split else str(row["question_id"])
+    return Item(id, image, row["text"] + SHORT_ANSWER, id, {"split": split or UNNAMED, "label": row["label"]})

@@ -1,15 +1,22 @@
-"""TextVQA validation, v0.5.1. Rules of LLaVA `m4c_evaluator.py` (from facebookresearch/mmf), quirks included."""
+"""TextVQA validation, v0.5.1. Rules of LLaVA `m4c_evaluator.py` (from facebookresearch/mmf), quirks included.
+
+Traps: LLaVA-1.5's published 58.2 has the OCR line in the prompt; without it, as lmms-eval asks by default, the same
+model gets about 46. LLaVA-NeXT's figures are without it (`ocr=false`). In LLaVA's answer files `question_id` is the
+image's id, and answers find their question by its text in the prompt.
+"""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks import _parquet
-from benchmarks._files import picture, read_json, required
+from benchmarks._files import checked, picture, read_json, records, required, said
 from benchmarks._groups import means, tally
-from harness.benchmark import Benchmark, Group, Images, Metric, Totals
+from benchmarks._parses import contains, is_phrase
+from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
 from harness.template import SHORT_ANSWER
 from harness.types import Image, Item, Response, Score, Unscored
@@ -63,11 +70,22 @@ def process(text: str) -> str:
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
-def accuracy(text: str, answers: list[str]) -> float:
+def accuracy(text: str, answers: Sequence[str]) -> float:
     """min(1, matches / 3), averaged over leaving each of the annotators out."""
-    matches = [process(answer) for answer in answers].count(process(text))
-    among, beside = min(1.0, (matches - 1) / 3), min(1.0, matches / 3)
-    return (matches * among + (len(answers) - matches) * beside) / len(answers)
+    said = process(text)
+    return _agreement([process(answer) == said for answer in answers])
+
+
+def accuracy_robust(text: str, answers: Sequence[str]) -> float:
+    """The best accuracy of an answer whose words the response contains."""
+    found = [answer for answer in set(answers) if contains(process(text), process(answer))]
+    return max((accuracy(answer, answers) for answer in found), default=0.0)
+
+
+def _agreement(matches: Sequence[bool]) -> float:
+    """The accuracy of an answer that these annotators gave, summed in the official order."""
+    total = sum(matches)
+    return sum(min(1.0, (total - match) / 3) for match in matches) / len(matches)
 
 
 @dataclass(frozen=True)
@@ -81,13 +99,18 @@ class Textvqa(Benchmark):
 
     label: ClassVar[str] = "VQA^T"
     group: ClassVar[Group] = "vqa"
-    metrics: ClassVar[tuple[Metric, ...]] = (Metric("textvqa/all", "VQA^T", (0.0, 100.0)),)
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("textvqa/all", "VQA^T", (0.0, 100.0)),
+        Metric("textvqa/all@robust", "VQA^T (answer in the response)", (0.0, 100.0)),
+        Metric("textvqa/valid", "VQA^T phrases", (0.0, 100.0)),
+    )
     max_new_tokens: ClassVar[int] = 128
     layout: ClassVar[str] = (
         "TextVQA_0.5.1_val.json, train_images/ and (for ocr=true) TextVQA_Rosetta_OCR_v0.2_val.json, all from "
-        "textvqa.org/dataset. "
-        "Or the parquet files of lmms-lab/textvqa."
+        "textvqa.org/dataset. Or the parquet files of lmms-lab/textvqa."
     )
+    official_n: ClassVar[int] = 5000
+    protocol: ClassVar[str] = "short answer, OCR tokens"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions in the file's order."""
@@ -110,15 +133,88 @@ class Textvqa(Benchmark):
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """The VQA accuracy of one response."""
-        return Score(item.id, tally(accuracy(response.text, item.facts["answers"]), ["all"]))
+        text, answers = response.text, item.facts["answers"]
+        strict, valid = tally(accuracy(text, answers), ["all"]), tally(float(is_phrase(text)), ["valid"])
+        return Score(item.id, strict | tally(accuracy_robust(text, answers), ["all@robust"]) | valid)
 
     def compute(self, totals: Totals) -> dict[str, Any]:
         """The mean in percent."""
         return means("textvqa", totals)
 
+    def published(self, files: Files) -> Published:
+        """LLaVA's answers to the official questions, or answers to records with `gt_answers`.
 
-def _item(row: dict[str, Any], tokens: list[str], image: Image) -> Item:
+        Without --questions the answers are such records themselves.
+        """
+        answers_path = files.one("answers")
+        path = files.one("questions") if files.questions else answers_path
+        rows = records(path, ["question_id"])
+        answers = rows if path == answers_path else records(answers_path, ["question_id"])
+        texts = [said(answers_path, n, row, ("text", "pred_answer")) for n, row in enumerate(answers, 1)]
+        if not rows or "gt_answers" not in rows[0]:
+            return _official_layout(checked(path, rows, ["image_id", "question", "answers"]), answers, texts)
+        checked(path, rows, ["gt_answers"])
+        items = [
+            Item(id, None, "", id, {"answers": row["gt_answers"]}) for id, row in zip(numbered(rows), rows, strict=True)
+        ]
+        return Published(items, [Response(id, text, 0) for id, text in zip(numbered(answers), texts, strict=True)])
+
+    def official(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """The fraction that the M4C evaluator returns."""
+        return {"accuracy": ratio(totals["all/sum"], totals["all/n"], 1.0)}
+
+
+def _item(row: Mapping[str, Any], tokens: Sequence[str], image: Image) -> Item:
     """One question, with a line of tokens where there are any."""
     id, prompt = str(row["question_id"]), row["question"][:1].upper() + row["question"][1:]
     prompt += f"\nReference OCR token: {', '.join(tokens)}" if tokens else ""
     return Item(id, image, prompt + SHORT_ANSWER, id, {"answers": row["answers"]})
+
+
+def numbered(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows' ids. An id that occurs again, for another question about the image, gets its number: "x", "x#2"."""
+    seen: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        id = str(row["question_id"])
+        seen[id] += 1
+        found.append(id if seen[id] == 1 else f"{id}#{seen[id]}")
+    return found
+
+
+def asked(prompt: str) -> str:
+    """The question in a prompt of LLaVA's, in lower case: how `eval_textvqa.py` finds what a response is to."""
+    if prompt.startswith("OCR tokens: "):  # LLaVA-1.0
+        found = re.search(r"Question: (.*?) Short answer:", prompt, re.DOTALL)
+        return found[1].lower() if found else ""
+    lines = prompt.split("\n")
+    return lines[1 if prompt.startswith("Reference OCR token:") and len(lines) > 1 else 0].lower()
+
+
+def _official_layout(
+    rows: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], texts: Sequence[str]
+) -> Published:
+    """Items by the official question id; a response has that id, or its image's and the question in its prompt.
+
+    Where two questions about an image read the same, the official script scores both responses by the later one's
+    answers.
+    """
+    ids = {str(row["question_id"]) for row in rows}
+    by_text: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        by_text.setdefault((str(row["image_id"]), row["question"].lower()), []).append(str(row["question_id"]))
+    last = {id: same[-1] for same in by_text.values() for id in same}
+    references = {str(row["question_id"]): row["answers"] for row in rows}
+    by_prompt = False
+    used: Counter[tuple[str, str]] = Counter()
+    responses = []
+    for row, text in zip(answers, texts, strict=True):
+        id = str(row["question_id"])
+        if id not in ids:
+            key = (id, asked(str(row.get("prompt", ""))))
+            same = by_text.get(key, [f"{id} {key[1]!r}"])
+            id, by_prompt = same[min(used[key], len(same) - 1)], True
+            used[key] += 1
+        responses.append(Response(id, text, 0))
+    items = [Item(id, None, "", id, {"answers": references[last[id] if by_prompt else id]}) for id in references]
+    return Published(items, responses)

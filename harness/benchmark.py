@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from harness.judge import Judge
-from harness.types import Image, Item, Response, Score, Unscored
+from harness.types import Image, Item, Response, Score, Unscored, UsageError
 
 Group = Literal["vqa", "comprehension", "hallucination"]
 Totals = Mapping[str, Any]  # part name -> float or array; a missing part is a KeyError
@@ -59,12 +59,42 @@ class Images(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Published files by the name they were given ("" where it was a path alone); `extras` are named by --option."""
+
+    questions: Mapping[str, Path]
+    answers: Mapping[str, Path]
+    extras: Mapping[str, Path]
+
+    def one(self, kind: Literal["questions", "answers"]) -> Path:
+        """The only file of a kind; a UsageError where there is none or several."""
+        given: Mapping[str, Path] = getattr(self, kind)
+        if len(given) != 1:
+            raise UsageError(f"this benchmark reads one --{kind} PATH and {len(given) or 'none'} was given.")
+        return next(iter(given.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What published files hold: items without pictures or prompts, and responses whose ids are those of items.
+
+    Nothing is left out or joined here: missing, duplicate and extra ids are found by who scores. `judge` replies
+    with the verdicts that were published too.
+    """
+
+    items: Sequence[Item]
+    responses: Sequence[Response]
+    judge: Judge | None = None
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """One scored evaluation set. A file in benchmarks/ defines one subclass; its fields are its options.
 
     `metrics[0]` is the column of the paper's table. `layout` says which files `items` reads and where they come
-    from, for the error when they are missing.
+    from, for the error when they are missing. `official_n` counts the items of the official set, `protocol` says
+    how the model is asked. `extras` are the files that `harness score --option NAME=PATH` may name.
     """
 
     label: ClassVar[str]
@@ -72,7 +102,11 @@ class Benchmark:
     metrics: ClassVar[tuple[Metric, ...]]
     max_new_tokens: ClassVar[int]
     layout: ClassVar[str]
+    official_n: ClassVar[int]
+    protocol: ClassVar[str]
     judged: ClassVar[bool] = False
+    extras: ClassVar[Mapping[str, str]] = {}  # name -> what the file holds
+    missing_is_wrong: ClassVar[bool] = False  # whether the official scorer counts an item without a response
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The items in `folder`, in the official order; raises UsageError that names a missing file."""
@@ -89,6 +123,14 @@ class Benchmark:
     def compute(self, totals: Totals) -> dict[str, Any]:
         """Metric id -> value from summed parts; works on floats and, elementwise, on arrays."""
         raise NotImplementedError
+
+    def published(self, files: Files) -> Published:
+        """Items and responses from answers in the official format, for `harness score`; raises UsageError."""
+        raise UsageError(f"{self.label} cannot read published answers.")
+
+    def official(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """The figures the official scorer prints, by its names, on its scale and to its last digit."""
+        return {}
 
 
 def cluster(item: Item) -> str:

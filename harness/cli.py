@@ -152,6 +152,29 @@ def doctor(
 
 
 @app.command()
+def score(
+    benchmark: Annotated[str, typer.Argument(help="Whose answers: pope, mme, ... (see harness benchmarks).")],
+    answers: Annotated[list[str] | None, typer.Option(help="Answers, official format: PATH or NAME=PATH.")] = None,
+    questions: Annotated[list[str] | None, typer.Option(help="The official questions: PATH or NAME=PATH.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--option", help="NAME=VALUE: an option of the benchmark, or a further file.")
+    ] = None,
+    allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Score what pairs up, and say so.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Score published answers by the official rule: official answer files in, official figures out."""
+    from harness.score import rescore, show
+
+    done = rescore(benchmark, answers or [], questions or [], options or [], allow_partial)
+    for note in done.notes:
+        typer.echo(f"harness: {note}", err=True)
+    if as_json:
+        typer.echo(done.json())
+    else:
+        show(done)
+
+
+@app.command()
 def methods(name: Annotated[str, typer.Argument(help="One method, to explain.")] = "") -> None:
     """List the methods, or explain one: roles, rounds, options with defaults and sources."""
     from harness.terminal import show_methods

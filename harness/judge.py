@@ -15,7 +15,9 @@ class Ask:
     """One question to a judge or writer.
 
     `purpose` names the rubric ("mmvet", "mmhal", "nsft"); `prompt` is the whole text an LLM reads; `facts` are
-    the pieces it was made from (question, reference, response, ...), for those who need no prose.
+    the pieces it was made from (question, reference, response, ...), for those who need no prose. `image` says what
+    it is about; an LLM that can see is shown it only with `see`. `max_tokens` bounds the reply; `run` tells repeats
+    of one question apart.
     """
 
     id: str
@@ -23,6 +25,9 @@ class Ask:
     image: Image | None
     prompt: str
     facts: dict[str, str] = field(default_factory=dict)
+    max_tokens: int = 1024
+    see: bool = False
+    run: int = 0
 
 
 class Judge(Protocol):
