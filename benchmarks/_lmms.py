@@ -34,8 +34,6 @@ from harness.types import Item, Score, Unscored
 
 __all__ = ["Model", "ModelManifest", "second_opinion"]
 
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing lmms_eval allows half pictures, in the whole process
-
 SOURCE = f"lmms-eval {version('lmms-eval')}"
 TASKS = Path(lmms_eval.__file__).parent / "tasks"
 NO_REPLY = "Failed to obtain answer via API"  # what MMBench's evaluator gets from a judge that cannot be reached
@@ -85,8 +83,10 @@ def second_opinion(
     scale with "deviation", the known reason where the two can differ ("" where they should not); or "withheld", the
     reason for no value. `scores` are ours: their verdicts are replayed to a task that needs a judge.
     """
-    found = []
-    for stock in STOCK.get(name, ()):
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing lmms_eval lets the process read half pictures
+    found: list[dict[str, Any]] = []
+    stocks = _chair(benchmark) if name == "chair" else STOCK.get(name, ())
+    for stock in stocks:
         mine = [item for item in items if stock.keep(item)]
         common = {"source": SOURCE, "task": Path(stock.yaml).stem}
         try:
@@ -100,7 +100,7 @@ def second_opinion(
             ours, factor, reason = stock.pairs[metric]
             row = {**common, "metric": ours, "task_metric": metric, "value": float(value) * factor}
             found.append(row | {"deviation": _deviation(reason, touched, len(mine)), "note": stock.note})
-    if name not in STOCK:
+    if not stocks:
         row = {"source": SOURCE, "task": "", "metric": benchmark.metrics[0].id, "task_metric": ""}
         found.append(row | {"withheld": "lmms-eval has no such task"})
     return found
@@ -201,12 +201,25 @@ def _mmb_row(item: Item) -> dict[str, Any]:
     return {**known, **levels, **{letter: item.facts["choices"].get(letter, "nan") for letter in "ABCD"}}
 
 
-def _mmb(language: str) -> Stock:
+def _mmb(language: str, metric: str) -> Stock:
     return Stock(
         f"mmbench/mmbench_{language}_dev.yaml",
         _mmb_row,
-        {"gpt_eval_score": ("mmb/circular", 1.0, "without its judge the stock task draws a letter at random")},
-        touched=lambda item, text, score: bool(isinstance(score, Score) and score.parts["unmatched"]),
+        {"gpt_eval_score": (metric, 1.0, "without its judge the stock task draws a letter at random")},
+        touched=lambda item, text, score: bool(isinstance(score, Score) and not score.parts["valid"]),
+    )
+
+
+def _chair(benchmark: Any) -> tuple[Stock, ...]:
+    """The stock task has one way to reduce words, "lemma"; our metric's id names ours."""
+    pairs = {"coco_cap_chair_i": "i", "coco_cap_chair_s": "s", "coco_cap_recall": "recall"}
+    why = "" if benchmark.variant == "lemma" else f'finds objects by the variant "lemma", ours by "{benchmark.variant}"'
+    return (
+        Stock(
+            "coco_cap_chair/coco_cap_chair.yaml",
+            lambda item: {"question_id": int(item.id), "gt_object": item.facts["objects"]},
+            {theirs: (f"chair/{ours}@{benchmark.variant}", 1.0, why) for theirs, ours in pairs.items()},
+        ),
     )
 
 
@@ -283,7 +296,8 @@ STOCK: dict[str, tuple[Stock, ...]] = {
             keep=lambda item: item.image is not None,
         ),
     ),
-    "mmb": (_mmb("en"),),
+    "mmb": (_mmb("en", "mmb/circular"),),
+    "mmb_cn": (_mmb("cn", "mmb_cn/circular"),),
     "mmvet": (
         Stock(
             "mmvet/mmvet.yaml",
@@ -297,14 +311,17 @@ STOCK: dict[str, tuple[Stock, ...]] = {
             note="our judge's verdicts, replayed",
         ),
     ),
-    "chair": (
+    "seed": (
         Stock(
-            "coco_cap_chair/coco_cap_chair.yaml",
-            lambda item: {"question_id": int(item.id), "gt_object": item.facts["objects"]},
-            {
-                f"coco_cap_{theirs}": (f"chair/{ours}@listed", 1.0, "other words: COCO's 80 objects by WordNet lemma")
-                for theirs, ours in (("chair_i", "i"), ("chair_s", "s"), ("recall", "recall"))
+            "seedbench/seedbench.yaml",
+            lambda item: {
+                "question_id": item.id,
+                "data_type": "image",
+                "answer": item.facts["answer"],
+                **{f"choice_{letter}": "" for letter in "abcd"},
             },
+            {"seed_image": ("seed/all", 100.0, "the first character is the letter, in any case, whatever follows")},
+            touched=lambda item, text, score: text[:1].upper() in ("A", "B", "C", "D") and text not in "ABCD",
         ),
     ),
 }

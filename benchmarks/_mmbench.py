@@ -107,11 +107,11 @@ class Mmbench(Benchmark):
 
     def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
         """The same rows from lmms-lab/MMBench, which has every pass."""
-        shown, cells = list[Image](), list[dict[str, str]]()
-        for row in table:
-            shown.append(images.of(_parquet.picture(row["image"], f"row {row['index']}")))
-            cells.append({name: str(cell) for name, cell in row.items() if name != "image"})
-        rows = [_without_none(row) for row in _filled(cells)]
+        shown, texts = list[Image](), list[dict[str, str]]()
+        for cells in table:
+            shown.append(images.of(_parquet.picture(cells["image"], f"row {cells['index']}")))
+            texts.append({name: str(cell) for name, cell in cells.items() if name != "image"})
+        rows = [_without_none(row) for row in _filled(texts)]
         passes = {number: len(steps) for number, steps in _by_question(rows).items()}
         for row, image in zip(rows, shown, strict=True):
             if row["answer"] not in _choices(row):

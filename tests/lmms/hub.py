@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow
+import datasets
 import yaml
-from pyarrow import parquet
 
-from benchmarks.mmb import PASS, Mmb
+from benchmarks._mmbench import PASS, Mmbench
+from benchmarks.mmb import Mmb
+from benchmarks.mmb_cn import MmbCn
 from benchmarks.mme import COGNITION, PERCEPTION
 
 Rows = list[dict[str, Any]]
@@ -93,10 +94,11 @@ def sqa(folder: Path) -> dict[str, Rows]:
     return {"ScienceQA-IMG/test": [row for row in rows if row["image"]], "ScienceQA-FULL/test": rows}
 
 
-def mmb(folder: Path) -> dict[str, Rows]:
+def mmb(folder: Path, benchmark: Mmbench | None = None) -> dict[str, Rows]:
     """One row per circular pass, empty cells spelt "nan"."""
+    benchmark = benchmark or Mmb()
     csv.field_size_limit(10**8)
-    with (folder / Mmb().file).open(encoding="utf-8") as file:
+    with (folder / benchmark.file).open(encoding="utf-8") as file:
         table = list(csv.DictReader(file, delimiter="\t"))
     rows: Rows = []
     for row in table:
@@ -114,7 +116,17 @@ def mmb(folder: Path) -> dict[str, Rows]:
                     "L2-category": row["l2-category"],
                 }
             )
-    return {"en/dev": rows}
+    return {f"{benchmark.config}/dev": rows}
+
+
+def seed(folder: Path) -> dict[str, Rows]:
+    """Image and video questions, a list of pictures each; without the questions' types."""
+    rows: Rows = []
+    for row in json.loads((folder / "SEED-Bench.json").read_text())["questions"]:
+        stills = folder / "SEED-Bench-image"
+        shown = [embedded(found(stills, Path(row["data_id"]).stem))] if row["data_type"] == "image" else []
+        rows.append({**row, "question_id": str(row["question_id"]), "image": shown})
+    return {"data/test": rows}
 
 
 def mmvet(folder: Path) -> dict[str, Rows]:
@@ -147,6 +159,7 @@ def chair(folder: Path) -> dict[str, Rows]:
 
 HUB: dict[str, Callable[[Path], dict[str, Rows]]] = {
     "pope": pope, "mme": mme, "gqa": gqa, "textvqa": textvqa, "sqa": sqa, "mmb": mmb, "mmvet": mmvet, "chair": chair,
+    "mmb_cn": lambda folder: mmb(folder, MmbCn()), "seed": seed,
 }  # fmt: skip
 
 
@@ -156,7 +169,11 @@ def write(name: str, official: Path, out: Path) -> None:
     for split, rows in HUB[name](official).items():
         file = out / f"{split}-00000-of-00001.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+        table = datasets.Dataset.from_list(rows)
+        if "image" in table.column_names:
+            shown = datasets.List(datasets.Image()) if isinstance(rows[0]["image"], list) else datasets.Image()
+            table = table.cast_column("image", shown)
+        table.to_parquet(file)
         config, part = split.split("/")
         configs.setdefault(config.replace("data", "default"), []).append({"split": part, "path": f"{split}-*"})
     card = {"configs": [{"config_name": config, "data_files": files} for config, files in configs.items()]}
