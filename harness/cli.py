@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -59,7 +60,10 @@ def compare(
     store: StoreRoot = STORE,
     workers: Workers = None,
     as_json: Json = False,
+    noise_floor: Annotated[bool, typer.Option(help="Also the baseline again, in batches of half the size.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
+    sizes: Annotated[str, typer.Option(help="Numbers of examples, e.g. 250,500,1000: one comparison each.")] = "",
+    page: Annotated[bool, typer.Option(help="Write report.html and the figures too.")] = True,
 ) -> None:
     """Build every method's data from one split, train, score on the benchmarks, print the table."""
     from harness.compare import compare as run
@@ -67,6 +71,8 @@ def compare(
     from harness.store import Store
 
     bed, asked, runtime = request(methods, data, images, testbed, seeds, benchmarks, examples, limit, sets, workers)
+    if noise_floor:
+        asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
     if dry_run:
         from harness.terminal import show_plan
 
@@ -76,7 +82,12 @@ def compare(
 
     folder = out or Path("runs") / f"{'-'.join(spec.id for spec in asked.methods)}-{Path(data).stem}-{bed.name}"
     with watching(quiet=as_json) as watcher:
-        done = run(asked, bed, runtime, Store(store), folder, watcher)
+        if sizes:
+            from harness.sizes import compare_sizes, parsed
+
+            typer.echo(compare_sizes(asked, bed, runtime, Store(store), folder, watcher, parsed(sizes)))
+            return
+        done = run(asked, bed, runtime, Store(store), folder, watcher, page)
     if as_json:
         rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
         typer.echo(json.dumps({"out": str(folder), "stages_run": done.ran, "results": rows}))
@@ -85,6 +96,26 @@ def compare(
     for sentence in done.left_out:
         typer.echo(sentence, err=True)
     typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of `harness compare`, or bundles.")] = None,
+    table: Annotated[int | None, typer.Option(help="A table of the paper, 1 to 7.")] = None,
+    figure: Annotated[str, typer.Option(help="2, 4, 5, 6, lens, intervals or curves.")] = "",
+    paper: Annotated[bool, typer.Option(help="The paper's numbers beside ours; without RUNS, its own table.")] = False,
+    form: Annotated[str, typer.Option("--format", help="terminal, md, tex, csv or html.")] = "terminal",
+    out: Annotated[Path | None, typer.Option(help="Folder for every format of the table, or for the figure.")] = None,
+    store: Annotated[Path | None, typer.Option(help="The runs' store; default: the one their manifest names.")] = None,
+    crosscheck: Annotated[bool, typer.Option("--crosscheck", help="lmms-eval's figures beside ours.")] = False,
+) -> None:
+    """The paper's tables and figures from finished comparisons; without either option their cards."""
+    from harness import reporting
+
+    if crosscheck:
+        typer.echo(reporting.second_figures(runs or [], store))
+        return
+    typer.echo(reporting.report(runs or [], table, figure, paper, form, out, store))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -1,8 +1,10 @@
 """One comparison from request to table: plan, run what is missing, hand over the files."""
 
 import json
+import os
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +15,10 @@ from typing import Any
 from harness import __version__
 from harness.config import Runtime, Testbed
 from harness.plan import Plan, Request, Step, check, plan
+from harness.reporting import publish
 from harness.schedule import Watcher, execute, pending
 from harness.stages import Bodies
-from harness.store import Store
+from harness.store import MANIFEST, Store
 from harness.types import Dropped, dumps, read_jsonl
 
 PACKAGES = ("torch", "transformers", "deepspeed", "peft", "numpy", "scipy", "pillow")
@@ -38,19 +41,29 @@ def prepare(request: Request, testbed: Testbed, runtime: Runtime) -> Plan:
 
 
 def compare(
-    request: Request, testbed: Testbed, runtime: Runtime, store: Store, out: Path, watcher: Watcher
+    request: Request, testbed: Testbed, runtime: Runtime, store: Store, out: Path, watcher: Watcher, page: bool = True
 ) -> Finished:
-    """Run what is not in the store yet and write the comparison's files to `out`."""
+    """Run what is not in the store yet and write the comparison's files to `out`; with `page` report.html as well."""
     planned = prepare(request, testbed, runtime)
     todo = pending(planned.report, store, planned.steps)
+    if todo:
+        out.mkdir(parents=True, exist_ok=True)
+        record(planned, store, out)  # of an interrupted run, `harness report` shows what there is
     execute(todo, Bodies(str(store.root), testbed, request, runtime), runtime.workers, watcher)
     out.mkdir(parents=True, exist_ok=True)
     for file in sorted(store.path(planned.report.stage).iterdir()):
-        if file.name != "manifest.json":
+        if file.name != MANIFEST:
             shutil.copyfile(file, out / file.name)
     (out / "profile.json").write_text(json.dumps(profile(planned, store), indent=1) + "\n", encoding="utf-8")
-    (out / "manifest.json").write_text(json.dumps(provenance(planned, store), indent=1) + "\n", encoding="utf-8")
+    record(planned, store, out)
+    if page:
+        publish(out, store)
     return Finished(planned, out, len(todo), tuple(left_out(planned, store)))
+
+
+def record(planned: Plan, store: Store, out: Path) -> None:
+    """Write `manifest.json`."""
+    (out / MANIFEST).write_text(json.dumps(provenance(planned, store, out), indent=1) + "\n", encoding="utf-8")
 
 
 def left_out(planned: Plan, store: Store) -> Iterator[str]:
@@ -90,29 +103,70 @@ def profile(planned: Plan, store: Store) -> dict[str, Any]:
     return {"testbed": planned.testbed.name, "seconds_by_row": rows, "stages": stages}
 
 
-def provenance(planned: Plan, store: Store) -> dict[str, Any]:
-    """`manifest.json`: what must be known to repeat the run."""
-    locks = {}
-    for step in planned.splits:
-        file = store.path(step.stage) / "split.lock"
-        if file.is_file():
-            locks[step.title] = json.loads(file.read_text(encoding="utf-8"))["digest"]
+def provenance(planned: Plan, store: Store, out: Path) -> dict[str, Any]:
+    """`manifest.json`: what must be known to repeat the run, and the stages that its tables are made of.
+
+    It can be written before the run as well, for a report of what is there: the locks are those that are.
+    """
+    request, testbed = planned.request, planned.testbed
+    locks = {step.title: store.path(step.stage) / "split.lock" for step in planned.splits}
+    judged = {cell.benchmark: cell.score.stage.identity for cell in planned.cells}
     return {
         "harness": __version__,
+        "source": checkout(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "command": sys.argv,
-        "testbed": planned.testbed.name,
-        "synthetic": planned.testbed.synthetic,
-        "protocol": planned.testbed.protocol,
-        "judge": planned.testbed.judge,
-        "writer": planned.testbed.writer,
-        "data": planned.request.data,
-        "seeds": list(range(planned.request.first_seed, planned.request.first_seed + planned.request.seeds)),
-        "rows": {spec.id: json.loads(dumps(spec.model_dump())) for spec in planned.request.methods},
-        "benchmarks": list(planned.request.benchmarks),
-        "models": {cell.seed: cell.score.reads["responses"].identity["model"] for cell in planned.cells},
-        "split_lock": locks,
+        "command": ["harness", *sys.argv[1:]],
+        "store": os.path.relpath(store.root, out.absolute()),
+        "finished": store.done(planned.report.stage),
+        "testbed": testbed.name,
+        "synthetic": testbed.synthetic,
+        "protocol": testbed.protocol,
+        "judge": testbed.judge,
+        "writer": testbed.writer,
+        "data": request.data,
+        "seeds": list(range(request.first_seed, request.first_seed + request.seeds)),
+        "rows": {spec.id: json.loads(dumps(spec.model_dump())) for spec in request.methods},
+        "benchmarks": {name: testbed.benchmarks.get(name, {}) for name in request.benchmarks},
+        "judges": {name: identity["judge"] for name, identity in judged.items() if identity["judge"]},
+        "models": {str(cell.seed): cell.score.reads["responses"].identity["model"] for cell in planned.cells},
+        "split_lock": {
+            title: json.loads(file.read_text(encoding="utf-8"))["digest"]
+            for title, file in locks.items()
+            if file.is_file()
+        },
         "report": planned.report.key,
+        "cells": [
+            {
+                "row": cell.row,
+                "label": cell.label,
+                "seed": cell.seed,
+                "benchmark": cell.benchmark,
+                "score": cell.score.stage.name,
+                "responses": cell.score.reads["responses"].name,
+                "items": cell.score.reads["items"].name,
+                "crosscheck": cell.crosscheck.stage.name if cell.crosscheck else "",
+            }
+            for cell in planned.cells
+        ],
+        "trained": [
+            {"row": row, "seed": seed, "stages": [step.stage.name for step in steps]}
+            for (row, seed), steps in planned.trained.items()
+            if steps
+        ],
+        "stages": [step.stage.name for step in planned.steps],
     }
+
+
+def checkout() -> dict[str, Any]:
+    """The git commit of this source and whether files differ from it; empty where it is no checkout."""
+    home, git = Path(__file__).parents[1], shutil.which("git")
+    if git is None or not (home / ".git").exists():
+        return {}
+
+    def said(*arguments: str) -> str:
+        done = subprocess.run([git, "-C", str(home), *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    return {"commit": said("rev-parse", "HEAD"), "changed": bool(said("status", "--porcelain", "--untracked-files=no"))}

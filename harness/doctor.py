@@ -20,10 +20,11 @@ from harness.mini.oracles import read_scenes
 from harness.mini.world import Scene
 from harness.plan import Plan, Request, check, plan
 from harness.schedule import execute, pending
-from harness.stages import Bodies, benchmark_of, read_units
+from harness.stages import Bodies, benchmark_of
 from harness.store import Store
 from harness.terminal import watching
 from harness.types import Item, Response, read_jsonl
+from reports.outcomes import read_units
 
 OURS = ("harness", "methods", "benchmarks", "reports")
 

@@ -5,7 +5,7 @@ a batch size or a worker count. So equal work has one key, and a change runs wha
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -39,7 +39,7 @@ CODE = {
     "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
     "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
-    "report": ("../reports/*.py", "benchmark.py"),
+    "report": ("../reports/*.py", "../reports/pages/*", "benchmark.py"),
     "crosscheck": (SECOND,),
     "oracle": (*WORLD_CODE, "mini/oracles.py"),
 }
@@ -60,6 +60,10 @@ class Request:
     tuning: bool = False
     blank: bool = False
     """Also generate the baseline's responses to blank images: what a model can guess without seeing."""
+    pool: int | None = None
+    """Examples the embedded world draws for all sizes of one comparison, so that the smaller splits are prefixes."""
+    noise_batch: int = 0
+    """Also generate the baseline's responses in batches of this size: what is no method's doing. 0: do not."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ class Planner:
             identity |= {"source": "local", "file": hashlib.sha256(file.read_bytes()).hexdigest()}
             identity |= {"images": listing(images)}
         elif self.testbed.data == "generated":
-            made = {"source": request.data, "split": where, "seed": seed, "n": count}
+            made = {"source": request.data, "split": where, "seed": seed, "n": request.pool or count}
             inputs["data"] = self.step("data", f"data {request.data} seed {seed}", made, {})
         else:
             identity["content"] = listing(Path(self.testbed.data) / "sources" / request.data)
@@ -225,12 +229,12 @@ class Planner:
             policy = {"policy": train}
         return tuple(made)
 
-    def cell(self, row: str, label: str, seed: int, name: str, policy: Step | None, blank: bool = False) -> Cell:
-        """The generate and score steps of one cell."""
+    def cell(self, row: str, label: str, seed: int, name: str, policy: Step | None, changes: Mapping[str, Any]) -> Cell:
+        """The generate and score steps of one cell; `changes` are to how it is generated."""
         benchmark = self.benchmark(name)
         items = self.items(name)
         sampling = {"max_new_tokens": min(benchmark.max_new_tokens, self.testbed.response_tokens), "temperature": 0.0}
-        identity = {"model": self.models[self.model(seed)], "sampling": sampling, "blank": blank}
+        identity = {"model": self.models[self.model(seed)], "sampling": sampling, "blank": False, **changes}
         inputs = {"items": items} | ({"policy": policy} if policy else {})
         responses = self.step("generate", f"generate {row} {name} seed {seed}", identity, inputs)
         scored = {
@@ -254,14 +258,16 @@ class Planner:
         made: Benchmark = plugins.make("benchmarks", name, Benchmark, self.testbed.benchmarks.get(name, {}))
         return made
 
-    def rows(self) -> Iterator[tuple[MethodSpec | None, str, str, bool]]:
-        """(spec, row, label, blank) of the table, baseline first."""
-        yield None, "baseline", Baseline.label, False
+    def rows(self) -> Iterator[tuple[MethodSpec | None, str, str, dict[str, Any]]]:
+        """(spec, row, label, changes to how responses are generated) of the table, baseline first."""
+        yield None, "baseline", Baseline.label, {}
         if self.request.blank:
-            yield None, "blank", "baseline, blank image", True
+            yield None, "blank", "baseline, blank image", {"blank": True}
+        if self.request.noise_batch:
+            yield None, "noise", "noise floor", {"batch_size": self.request.noise_batch}
         for spec in self.request.methods:
             label = resolve(spec).label if spec.id == spec.stem else spec.id
-            yield spec, spec.id, label, False
+            yield spec, spec.id, label, {}
 
 
 def pathless(spec: MethodSpec) -> dict[str, Any]:
@@ -300,9 +306,9 @@ def plan(request: Request, testbed: Testbed, cached_reference: bool = True) -> P
             builds = [step.key for step in made if step.stage.kind == "build"]
             after = tuple(builds[:1])  # builds share own responses: one behind the other finds them in the store
     cells = [
-        planner.cell(row, label, seed, name, trained[row, seed][-1] if spec else None, blank)
+        planner.cell(row, label, seed, name, trained[row, seed][-1] if spec else None, changes)
         for seed in seeds
-        for spec, row, label, blank in planner.rows()
+        for spec, row, label, changes in planner.rows()
         for name in request.benchmarks
     ]
     titles = {f"{cell.row}/{cell.seed}/{cell.benchmark}": cell.score for cell in cells}

@@ -1,7 +1,6 @@
 """Runs a plan, one function per kind of stage. GPU work ends at `generate`; `score` and `report` are cheap."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import plugins
-from harness.benchmark import Benchmark, Unit
+from harness.benchmark import Benchmark
 from harness.config import MethodSpec, Runtime, Testbed, Training
 from harness.images import StoreImages, resolve
 from harness.judge import Ask, Judge, Writer
@@ -34,6 +33,8 @@ from harness.types import (
     read_jsonl,
     write_jsonl,
 )
+
+PREFIX = 250  # own responses are kept by so many prompts, so that a longer split finds those of its prefix
 
 
 @dataclass(frozen=True)
@@ -178,14 +179,14 @@ class Worker:
             Prompt(item.id, resolve(item.image, self.store.root) if item.image else None, item.prompt) for item in items
         ]
         sampling = Sampling.model_validate(what["sampling"])
+        size = what.get("batch_size", self.runtime.generate_batch_size)
         with measure() as used:
-            responses = respond(
-                self.model(step), prompts, sampling, self.runtime.generate_batch_size, tick, blank=what["blank"]
-            )
+            responses = respond(self.model(step), prompts, sampling, size, tick, blank=what["blank"])
         write_jsonl(out / "responses.jsonl", responses)
         cost = forward_flops(kept(self.model(step)).model.config)
         profile = used() | {
             "items": len(items),
+            "batch_size": size,
             "generated_tokens": sum(response.tokens for response in responses),
             "forward_tokens": sum(response.prompt_tokens + response.tokens for response in responses),
             "flops": sum(
@@ -228,7 +229,7 @@ class Worker:
     def report(self, step: Step, out: Path, tick: Tick) -> None:
         """Tables and rows from stored units: pure, no model, no judge."""
         from reports.files import write_report
-        from reports.outcomes import Outcome
+        from reports.outcomes import Outcome, read_second, read_units
         from reports.table import Setting
 
         what = step.stage.identity
@@ -238,7 +239,7 @@ class Worker:
             row, seed, benchmark = name.split("/")
             units, unscored = read_units(self.store.path(stage) / "units.json")
             check = step.reads.get(f"lmms-eval/{name}")
-            second = read_crosscheck(self.store.path(check) / "crosscheck.jsonl") if check else {}
+            second = read_second(self.store.path(check) / "crosscheck.jsonl") if check else {}
             outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key, second))
         benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in reads.values()}
         setting = Setting(what["testbed"], what["protocol"], what["synthetic"])
@@ -276,18 +277,6 @@ def write_units(path: Path, benchmark: Benchmark, items: Sequence[Item], scores:
     ]
     units = [{"id": unit.id, "cluster": unit.cluster, "parts": unit.parts} for unit in benchmark.units(scored)]
     path.write_text(dumps({"units": units, "unscored": failed, "items": len(items)}), encoding="utf-8")
-
-
-def read_units(path: Path) -> tuple[list[Unit], int]:
-    """What `write_units` wrote: the units, and the number of unscored items."""
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
-
-
-def read_crosscheck(path: Path) -> dict[str, dict[str, Any]]:
-    """lmms-eval's rows by the metric of ours that they are about."""
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return {row.pop("metric"): row for row in rows}
 
 
 class NoWriter:
@@ -334,15 +323,17 @@ class OwnRound:
         what = self.step.stage.identity
         policy = self.step.reads["policy"].key if "policy" in self.step.reads else what["model"]
         sampling = Sampling(max_new_tokens=what["response_tokens"], temperature=temperature, seed=self.seed)
-        asked = [dumps(replace(p, image=Image("", p.image.sha256) if p.image else None)) for p in prompts]
-        digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
-        identity = {"policy": policy, "prompts": digest, "sampling": sampling.model_dump(), "code": code("generate")}
-        stage = Stage("responses", identity)
+        size, found = self.worker.runtime.generate_batch_size, list[Response]()
+        for start in range(0, len(prompts), PREFIX):
+            part = prompts[start : start + PREFIX]
+            asked = [dumps(replace(p, image=Image("", p.image.sha256) if p.image else None)) for p in part]
+            digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
+            how = {"sampling": sampling.model_dump(), "code": code("generate")}
 
-        def body(out: Path) -> None:
-            made = respond(
-                self.worker.model(self.step), prompts, sampling, self.worker.runtime.generate_batch_size, self.tick
-            )
-            write_jsonl(out / "responses.jsonl", made)
+            def body(out: Path, part: Sequence[Prompt] = part) -> None:
+                made = respond(self.worker.model(self.step), part, sampling, size, self.tick)
+                write_jsonl(out / "responses.jsonl", made)
 
-        return list(read_jsonl(Response, self.worker.store.run(stage, body) / "responses.jsonl"))
+            folder = self.worker.store.run(Stage("responses", {"policy": policy, "prompts": digest, **how}), body)
+            found += read_jsonl(Response, folder / "responses.jsonl")
+        return found

@@ -121,7 +121,15 @@ class Store:
 
     def manifest(self, stage: Stage) -> dict[str, Any]:
         """What is known of a finished stage: identity, inputs, files, created, seconds, version."""
-        return _manifest(self.path(stage))
+        return self.manifest_of(stage.name)
+
+    def manifest_of(self, name: str) -> dict[str, Any]:
+        """The manifest of the finished stage `kind/key`."""
+        return _manifest(self.root / name)
+
+    def facts(self, name: str) -> dict[str, str]:
+        """What made the finished stage `kind/key`: its identity's leaves by dotted name, and those of its inputs."""
+        return self._facts_of(self.manifest_of(name))
 
     def run(self, stage: Stage, body: Callable[[Path], None]) -> Path:
         """The finished stage's folder. `body` fills a staging folder, unless the stage is done already.

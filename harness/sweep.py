@@ -11,9 +11,9 @@ from harness.compare import prepare
 from harness.config import MethodSpec, Runtime, Testbed
 from harness.plan import Request
 from harness.schedule import Watcher, execute, pending
-from harness.stages import Bodies, benchmark_of, read_units
+from harness.stages import Bodies, benchmark_of
 from harness.store import Store
-from reports.outcomes import measure
+from reports.outcomes import measure, read_units
 from reports.totals import RULE, total
 
 FIRST_SEED = 1000

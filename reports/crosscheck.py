@@ -1,35 +1,53 @@
-"""Both scores of the same responses side by side: ours, and that of lmms-eval's stock task."""
+"""Both figures for the same responses side by side: ours, and that of lmms-eval's stock task."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.benchmark import Benchmark
+from reports.outcomes import Outcome, measure, withheld
 from reports.render import DASH, visible
 
 EQUAL = 1e-9  # of a metric's unit: two orders of summation
 HEAD = ("metric", "method", "seed", "ours", "lmms-eval", "difference", "task", "why")
+RIGHT = ("seed", "ours", "lmms-eval", "difference")
 NONE = (
-    "no row has a second score: lmms-eval was not installed when the comparison ran. "
-    "`make install` puts it in; the same command again then adds the scores."
+    "no response has a second figure: lmms-eval was not installed when the comparison ran. "
+    "`make install` puts it in; the same command again then adds the figures."
 )
+Row = Mapping[str, Any]
 
 
-def crosscheck(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A text table of the rows of `results.jsonl` that have a second score, and what could not be explained."""
-    both = [row for row in rows if "lmms_eval" in row]
+def crosscheck(outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark]) -> str:
+    """A text table of every metric that has a second figure, with the difference and, where it is known, the reason."""
+    both = list(_both(outcomes, benchmarks))
     if not both:
         return NONE
-    cells = [HEAD, *(_cells(row) for row in both)]
+    cells = [HEAD, *map(_cells, both)]
     widths = [max(len(line[place]) for line in cells) for place in range(len(HEAD))]
-    right = {HEAD.index(name) for name in ("seed", "ours", "lmms-eval", "difference")}
-    lines = [
-        "  ".join(c.rjust(w) if at in right else c.ljust(w) for at, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in cells
-    ]
-    return "\n".join([*(line.rstrip() for line in lines), "", *_summary(both)])
+    lines = []
+    for line in cells:
+        padded = zip(HEAD, line, widths, strict=True)
+        lines.append("  ".join(c.rjust(w) if name in RIGHT else c.ljust(w) for name, c, w in padded).rstrip())
+    return "\n".join([*lines, "", *_summary(both)])
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    second = row["lmms_eval"]
+def _both(outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark]) -> Iterator[Row]:
+    """Benchmark by benchmark, metric by metric; "value" is ours, or "withheld" says why there is none."""
+    for name in dict.fromkeys(outcome.benchmark for outcome in outcomes):
+        mine = [outcome for outcome in outcomes if outcome.benchmark == name]
+        values = [measure(benchmarks[name], outcome.units) for outcome in mine]
+        for metric in dict.fromkeys(metric for outcome in mine for metric in outcome.second):
+            for outcome, measured in zip(mine, values, strict=True):
+                if metric in outcome.second:
+                    value, reason = measured.get(metric, math.nan), withheld(benchmarks[name], [outcome])
+                    ours = {"value": value} if not reason and not math.isnan(value) else {"withheld": reason}
+                    found = {"metric": metric, "method": outcome.method, "seed": outcome.seed}
+                    yield {**found, **ours, "second": outcome.second[metric]}
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    second = row["second"]
     ours, theirs = row.get("value"), second.get("value")
     why = second.get("withheld") or "; ".join(filter(None, (second["note"], _why(row))))
     difference = DASH if ours is None or theirs is None else _signed(theirs - ours)
@@ -37,29 +55,27 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(map(visible, (row["metric"], row["method"], str(row["seed"]), *numbers, second["task"], why)))
 
 
-def _why(row: Mapping[str, Any]) -> str:
+def _why(row: Row) -> str:
     """The known reason of a difference; empty where there is none to explain."""
     if "value" not in row:
-        return f"ours: {row['withheld']}"
-    if not _differs(row):
-        return ""
-    return str(row["lmms_eval"]["deviation"] or "NOT EXPLAINED")
+        return f"ours: {row['withheld'] or 'not defined on these units'}"
+    return str(row["second"]["deviation"] or "NOT EXPLAINED") if _differs(row) else ""
 
 
-def _differs(row: Mapping[str, Any]) -> bool:
-    second = row["lmms_eval"]
+def _differs(row: Row) -> bool:
+    second = row["second"]
     return "value" in row and "value" in second and abs(second["value"] - row["value"]) > EQUAL
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _summary(rows: Sequence[Row]) -> Iterator[str]:
     differing = [row for row in rows if _differs(row)]
-    unexplained = sum(not row["lmms_eval"]["deviation"] for row in differing)
-    missing = sum("value" not in row["lmms_eval"] or "value" not in row for row in rows)
-    sources = ", ".join(sorted({row["lmms_eval"]["source"] for row in rows}))
-    yield f"{sources}: its stock tasks' own scoring of the same responses. The table has our figures alone."
+    unexplained = sum(not row["second"]["deviation"] for row in differing)
+    missing = sum("value" not in row["second"] or "value" not in row for row in rows)
+    sources = ", ".join(sorted({row["second"]["source"] for row in rows}))
+    yield f"{sources}: its stock tasks' own scoring of the same responses. The comparison's table has our figures alone."
     yield (
         f"{len(rows)} pairs: {len(rows) - len(differing) - missing} equal, {len(differing)} differ "
-        f"({unexplained} of them not explained), {missing} without a second figure."
+        f"({unexplained} of them not explained), {missing} have one figure or none."
     )
 
 

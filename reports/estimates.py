@@ -8,7 +8,21 @@ import numpy as np
 
 from harness.benchmark import Benchmark, Unit
 from reports.outcomes import BASELINE, Outcome, measure
-from reports.statistics import REPLICATES, Array, Sums, bootstrap, interval, mean, p_value, sign_flip
+from reports.statistics import (
+    LEVEL,
+    REPLICATES,
+    Array,
+    Sums,
+    bootstrap,
+    detectable,
+    images_p,
+    interval,
+    mean,
+    p_value,
+    sign_flip,
+)
+
+ROBUST = "@robust"  # ends the id of a metric's twin by a parse that takes an answer for what it plainly means
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +31,7 @@ class Estimate:
 
     `low` and `high` are the 95 % interval of `delta`, of `value` where there is none. `deltas` has one difference
     for each seed that both have, on the units that both have: `n`, with several seeds the fewest of them. `draws` are
-    the bootstrap replicates of `delta`.
+    the bootstrap replicates of `deltas` (seeds, replicates). `p` is for base models in general, `p_here` for these.
     """
 
     value: float
@@ -25,13 +39,18 @@ class Estimate:
     high: float
     n: int
     p: float = math.nan
+    p_here: float = math.nan
     deltas: Mapping[int, float] = field(default_factory=dict)
-    draws: Array = field(default_factory=lambda: np.empty(0), repr=False)
+    draws: Array = field(default_factory=lambda: np.empty((0, 0)), repr=False)
 
     @property
     def delta(self) -> float:
         """Mean over the seeds of method - baseline; NaN for the baseline."""
         return mean(list(self.deltas.values()))
+
+    def detectable(self, level: float = LEVEL) -> float:
+        """The difference that would have p < `level` in 4 of 5 such comparisons; NaN where it cannot be told."""
+        return detectable(list(self.deltas.values()), self.draws, level) if self.deltas else math.nan
 
 
 def estimate(
@@ -39,8 +58,9 @@ def estimate(
 ) -> dict[str, dict[str, Estimate]]:
     """Method -> metric id -> estimate, from one benchmark's outcomes.
 
-    The metrics are the benchmark's first and those it computes whose ids begin with one of `beside`. ValueError for two
-    outcomes of one method and seed, or for units that are not the baseline's.
+    The metrics are the benchmark's first, its twin under a robust parse where there is one, and those it computes whose
+    ids begin with one of `beside`. ValueError for two outcomes of one method and seed, or for units that are not the
+    baseline's.
     """
     cells: dict[tuple[str, int], Outcome] = {}
     for outcome in sorted(outcomes, key=lambda o: (o.method != BASELINE, o.method, o.seed)):
@@ -62,20 +82,23 @@ def estimate(
         values = [measured[place].get(metric, math.nan) for place in mine]
         common = {seed: pair for (name, seed), pair in pairs.items() if name == method}
         if not common:
-            low, high = interval(values, np.mean([drawn[place][metric] for place in mine], axis=0))
+            low, high = interval(values, np.stack([drawn[place][metric] for place in mine]))
             return Estimate(mean(values), low, high, min(len(sets[place]) for place in mine))
         deltas = {
             seed: measured[new].get(metric, math.nan) - measured[old].get(metric, math.nan)
             for seed, (old, new) in common.items()
         }
-        draws = np.mean([drawn[new][metric] - drawn[old][metric] for old, new in common.values()], axis=0)
+        draws = np.stack([drawn[new][metric] - drawn[old][metric] for old, new in common.values()])
+        flips = np.stack([flipped[method, seed][metric] for seed in common])
         low, high = interval(list(deltas.values()), draws)
-        p = p_value(list(deltas.values()), np.mean([flipped[method, seed][metric] for seed in common], axis=0))
         n = min(len(sets[old]) for old, _ in common.values())
-        return Estimate(mean(values), low, high, n, p, deltas, draws)
+        p = p_value(list(deltas.values()), flips)
+        return Estimate(mean(values), low, high, n, p, images_p(flips), deltas, draws)
 
     computed = (name for name in (drawn[0] if drawn else ()) if name.startswith(tuple(beside)))
-    wanted = dict.fromkeys([benchmark.metrics[0].id, *computed])
+    column = benchmark.metrics[0].id
+    twin = [name for name in (drawn[0] if drawn else ()) if name == column + ROBUST]
+    wanted = dict.fromkeys([column, *twin, *computed])
     return {method: {name: one(method, name) for name in wanted} for method in dict.fromkeys(m for m, _ in cells)}
 
 

@@ -1,13 +1,16 @@
 """One scored cell of a comparison, as the report sees it, and its metrics."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness.benchmark import Benchmark, Unit, totals
 
 BASELINE = "baseline"
+NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
 MAX_UNSCORED = 0.01
 
 
@@ -28,6 +31,18 @@ class Outcome:
     unscored: int
     key: str
     second: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def read_units(path: Path) -> tuple[list[Unit], int]:
+    """A score stage's `units.json`: the units, and the number of unscored items."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
+
+
+def read_second(path: Path) -> dict[str, dict[str, Any]]:
+    """A crosscheck stage's `crosscheck.jsonl`: another scorer's rows by the metric of ours that they are about."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {row.pop("metric"): row for row in rows}
 
 
 def measure(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:

@@ -1,16 +1,19 @@
-"""The only place where a table becomes text: terminal, Markdown, CSV, LaTeX.
+"""The only place where a table becomes text: terminal, Markdown, CSV, LaTeX, HTML.
 
 Strings of models, methods and files are hostile until they have passed here: control characters and direction
 overrides are made visible, and each format's own syntax is escaped. Numbers are formatted by one function for all.
 """
 
+import base64
 import csv
+import hashlib
 import io
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Group as Stack
@@ -30,6 +33,7 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"{\char34}", "`": r"{\char96}",
     "[": "{[}", "]": "{]}", "*": "{*}", "-": "{-}", "–": "--", "Δ": r"$\Delta$", "↓": r"$\downarrow$",
+    "✓": r"$\surd$", "✗": r"$\times$",
 }  # fmt: skip
 
 
@@ -43,7 +47,7 @@ def terminal(table: Table, width: int = 110) -> Stack:
 
     A group too wide for `width` is cut into several blocks, so that no number is ever cut.
     """
-    labels = [_short(row.label, _LABEL) for row in table.rows]
+    labels = [short(row.label, _LABEL) for row in table.rows]
     parts: list[Text] = []
     for title, columns in _blocks(table):
         figures = [_aligned(column, [_figures(row, place, column) for row in table.rows]) for place, column in columns]
@@ -54,35 +58,35 @@ def terminal(table: Table, width: int = 110) -> Stack:
                 if second.strip():
                     parts.append(Text((" " * _LABEL + second).rstrip(), style="dim"))
             parts.append(Text(""))
-    return Stack(*parts, *(Text(_short(note), style="dim") for note in table.notes))
+    return Stack(*parts, *(Text(short(note), style="dim") for note in table.notes))
 
 
 def markdown(table: Table) -> str:
     """One pipe table per group, the notes below as a list."""
-    lines = [f"Testbed: {_md(table.setting.testbed_in_words)}", ""]
+    lines = [f"Testbed: {md(table.setting.testbed_in_words)}", ""]
     for title, columns in _blocks(table):
-        lines += [f"**{title}**", "", _pipes(["method", *(_md(_heading(column)) for _, column in columns)])]
-        lines.append(_pipes(["---", *["---:"] * len(columns)]))
+        lines += [f"**{title}**", "", pipes(["method", *(md(_heading(column)) for _, column in columns)])]
+        lines.append(pipes(["---", *["---:"] * len(columns)]))
         for row in table.rows:
             cells = (" ".join(filter(None, _figures(row, place, column))) for place, column in columns)
-            lines.append(_pipes([_md(row.label), *(cell.replace("*", r"\*") for cell in cells)]))
+            lines.append(pipes([md(row.label), *(cell.replace("*", r"\*") for cell in cells)]))
         lines.append("")
-    return "\n".join([*lines, *(f"- {_md(note)}" for note in table.notes), ""])
+    return "\n".join([*lines, *(f"- {md(note)}" for note in table.notes), ""])
 
 
 def latex(table: Table) -> str:
     """booktabs tabulars, one per group, to be read by `\\input`; plain ASCII, for any engine."""
-    lines = [f"% testbed: {_tex(table.setting.testbed_in_words)}; needs \\usepackage{{booktabs}}"]
+    lines = [f"% testbed: {tex(table.setting.testbed_in_words)}; needs \\usepackage{{booktabs}}"]
     for title, columns in _blocks(table):
         lines += [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule"]
-        lines += [_ampersands([_tex(title), *(_tex(_heading(column)) for _, column in columns)]), r"\midrule"]
+        lines += [ampersands([tex(title), *(tex(_heading(column)) for _, column in columns)]), r"\midrule"]
         for row in table.rows:
             cells = [_figures(row, place, column) for place, column in columns]
-            firsts = (_tex(f"{value} {delta}".strip()) for value, delta, _ in cells)
-            lines.append(_ampersands([_tex(row.label), *firsts]))
-            lines.append(_ampersands(["", *(rf"{{\scriptsize {_tex(span)}}}" if span else "" for *_, span in cells)]))
+            firsts = (tex(f"{value} {delta}".strip()) for value, delta, _ in cells)
+            lines.append(ampersands([tex(row.label), *firsts]))
+            lines.append(ampersands(["", *(rf"{{\scriptsize {tex(span)}}}" if span else "" for *_, span in cells)]))
         lines += [r"\bottomrule", r"\end{tabular}", "", r"\medskip", ""]
-    notes = (rf"\noindent{{\footnotesize {_tex(note)}}}\par" for note in table.notes)
+    notes = (rf"\noindent{{\footnotesize {tex(note)}}}\par" for note in table.notes)
     return "\n".join([*lines, *notes, ""])
 
 
@@ -94,12 +98,52 @@ def comma_separated(table: Table) -> str:
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
             of = "value" if math.isnan(cell.delta) else "delta"
-            interval = [of, _exact(cell.low), _exact(cell.high), _exact(cell.p_holm)]
+            interval = [of, exact(cell.low), exact(cell.high), exact(cell.p_holm)]
             texts = [row.method, row.label, str(row.seeds), _where(column), column.metric]
             ends = [cell.withheld, table.setting.testbed_in_words, table.setting.protocol]
-            numbers = [_exact(cell.value), _exact(cell.delta), *interval, str(cell.n), str(cell.unscored)]
-            writer.writerow([*map(_spreadsheet, texts), *numbers, *map(_spreadsheet, ends)])
+            numbers = [exact(cell.value), exact(cell.delta), *interval, str(cell.n), str(cell.unscored)]
+            writer.writerow([*map(spreadsheet, texts), *numbers, *map(spreadsheet, ends)])
     return file.getvalue()
+
+
+def html(template: str, style: str, **context: Any) -> str:
+    """A page from a template in reports/pages/: every string made visible and escaped, nothing loaded from anywhere.
+
+    `style` is the text of its style sheet; the policy allows that one by its digest, and data: images, and no script.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # slow to import
+    from markupsafe import Markup, escape
+
+    pages = Environment(
+        loader=PackageLoader("reports", "pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: _lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters["sup"] = lambda text: Markup(raised(text, lambda part: str(escape(part)), "<sup>{}</sup>"))  # noqa: S704
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    return pages.get_template(template).render(style=Markup(style), policy=policy, **context)  # noqa: S704
+
+
+def label(text: str, longest: int = 28) -> str:
+    """A string for a figure: on one line, without control characters; figures parse no markup."""
+    return short(text, longest)
+
+
+def raised(text: str, escape: Callable[[str], str], form: str = r"\textsuperscript{{{}}}") -> str:
+    """A heading with what follows a ^ set higher; letters and digits alone."""
+    return "".join(
+        form.format(part) if number % 2 else escape(part)
+        for number, part in enumerate(re.split(r"\^([A-Za-z0-9]+)", text))
+    )
+
+
+def _lines(text: str) -> str:
+    """`visible`, line by line."""
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def _blocks(table: Table) -> Iterator[tuple[str, list[tuple[int, Column]]]]:
@@ -109,7 +153,7 @@ def _blocks(table: Table) -> Iterator[tuple[str, list[tuple[int, Column]]]]:
 
 
 def _heading(column: Column) -> str:
-    return _short(column.label, 40) + (" ↓" if column.lower else "")
+    return short(column.label, 40) + (" ↓" if column.lower else "")
 
 
 def _where(column: Column) -> str:
@@ -152,32 +196,39 @@ def _fitting(columns: Sequence[list[tuple[str, str]]], width: int) -> Iterator[l
     yield block
 
 
-def _exact(number: float) -> str:
+def exact(number: float) -> str:
+    """Every digit, nothing for NaN."""
     return "" if math.isnan(number) else repr(float(number))
 
 
-def _short(text: str, longest: int = 300) -> str:
+def short(text: str, longest: int = 300) -> str:
+    """`visible`, cut to so many columns of a terminal."""
     shown = visible(text[: longest + 1])
     return shown if cell_len(shown) <= longest else set_cell_size(shown, longest - 1) + "…"
 
 
-def _md(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", _short(text))
+def md(text: str, longest: int = 300) -> str:
+    """Plain text for Markdown."""
+    return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", short(text, longest))
 
 
-def _tex(text: str) -> str:
-    escaped = (_LATEX.get(c) or (c if c.isascii() else f"{{[}}U+{ord(c):04X}{{]}}") for c in _short(text))
+def tex(text: str, longest: int = 300) -> str:
+    """Plain text for LaTeX, in ASCII."""
+    escaped = (_LATEX.get(c) or (c if c.isascii() else f"{{[}}U+{ord(c):04X}{{]}}") for c in short(text, longest))
     return re.sub(r"(?<!\w)\{-\}(?=\d)", "$-$", "".join(escaped))  # a sign, not a hyphen
 
 
-def _spreadsheet(text: str) -> str:
+def spreadsheet(text: str) -> str:
+    """Plain text for a CSV cell, which spreadsheets take for a formula where it begins like one."""
     shown = visible(text)
     return "'" + shown if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
 
 
-def _pipes(cells: Sequence[str]) -> str:
+def pipes(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _ampersands(cells: Sequence[str]) -> str:
+def ampersands(cells: Sequence[str]) -> str:
+    """A row of a LaTeX table."""
     return f"{' & '.join(cells)} \\\\"

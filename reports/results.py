@@ -43,7 +43,7 @@ def results_rows(
                 }
                 if metric in outcome.second:
                     row["lmms_eval"] = dict(outcome.second[metric])
-                low, high = interval([value], drawn[metric])
+                low, high = interval([value], drawn[metric][None])
                 if reason or math.isnan(value):
                     yield row | {"withheld": reason or "not defined on these units"}
                 else:

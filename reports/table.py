@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.benchmark import Benchmark, Group
+from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
-from reports.outcomes import BASELINE, MAX_UNSCORED, Outcome, withheld
+from reports.outcomes import BASELINE, MAX_UNSCORED, NOISE, Outcome, withheld
 from reports.statistics import LEVEL, REPLICATES, holm, interval, mean
 from reports.totals import RULE, RULE_IN_WORDS, total
 
@@ -73,6 +74,13 @@ class Cell:
         """Whether the difference gets the mark."""
         return self.p_holm < LEVEL
 
+    @property
+    def verdict(self) -> str:
+        """What may be said of the difference, where there is room for words; empty where it was not tested."""
+        if math.isnan(self.p_holm):
+            return ""
+        return "resolved" if self.resolved else f"not resolved at n = {self.n:,}"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -120,7 +128,8 @@ def build(
     columns = tuple(_columns(benchmarks, found))
     shown = [(method, column) for method in order for column in columns if column.metric != "total"]
     estimates = {(m, c): found[c.benchmark][m][c.metric] for m, c in shown if m in found[c.benchmark]}
-    adjusted = dict(zip(estimates, holm([e.p for e in estimates.values()]), strict=True))
+    tested = {at: e.p for at, e in estimates.items() if at[0] != NOISE and not math.isnan(e.p)}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     rows = []
     for method in order:
         mine = sorted((o for (of, _), cell in held.items() if of == method for o in cell), key=lambda o: o.seed)
@@ -136,8 +145,11 @@ def build(
                 at = (method, column)
                 cells.append(_cell(estimates.get(at), adjusted.get(at, math.nan), known, reason))
         rows.append(Row(method, min(o.label for o in mine), len({o.seed for o in mine}), tuple(cells)))
-    tests = sum(not math.isnan(p) for p in adjusted.values())
-    return Table(setting, columns, tuple(rows), tuple(_notes(setting, columns, rows, held, benchmarks, tests)))
+    notes = (
+        *_notes(setting, columns, rows, held, benchmarks, len(tested)),
+        *cautions(columns, rows, found, len(tested)),
+    )
+    return Table(setting, columns, tuple(rows), notes)
 
 
 def _by_cell(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], tuple[Outcome, ...]]:

@@ -1,0 +1,268 @@
+"""`harness report`: tables, figures and pages of finished comparisons. No model, no judge, no torch.
+
+What a run folder and its store do not have is a dash with a note, never an error; what cannot stand in one table is
+refused with the field that differs.
+"""
+
+import math
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from harness import plugins
+from harness.benchmark import Benchmark
+from harness.plan import code
+from harness.store import MANIFEST, Stage, Store, file_digest
+from harness.types import UsageError
+from reports import cards, figures, gridtext, plots, render
+from reports.crosscheck import crosscheck
+from reports.facts import row_facts
+from reports.files import WIDTH, write_report
+from reports.grid import Grid
+from reports.layouts import LAYOUTS
+from reports.outcomes import Outcome
+from reports.page import report_page, side_page, table_page
+from reports.paper import Part, paper_table
+from reports.runs import Run, join, opened
+from reports.table import Table, build
+
+FORMATS: dict[str, Callable[[Grid], str]] = {
+    "md": gridtext.markdown,
+    "tex": gridtext.latex,
+    "csv": gridtext.comma_separated,
+    "html": lambda grid: table_page([grid]),
+}
+ON_PAGE = {"intervals": "intervals", "2": "cost", "curves": "curves", "lens": "lens", "6": "distribution"}
+FILES = {"2": "figure2", "4": "figure4", "6": "figure6"}
+FIGURES = ("2", "4", "5", "6", "lens", "intervals", "curves")
+FOLDER = Path("runs/report")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run with its comparison table and what it was made of."""
+
+    run: Run
+    table: Table
+    outcomes: Sequence[Outcome]
+    benchmarks: Mapping[str, Benchmark]
+
+    @classmethod
+    def of(cls, run: Run) -> "Measured":
+        """Computed anew from the stored units; what is not there, or stands there twice, is said in a note."""
+        names = {name for part in run.parts or (run,) for name in part.manifest["benchmarks"]}
+        foreign = names - set(plugins.names("benchmarks"))
+        run = without(run, foreign)
+        outcomes, benchmarks = run.outcomes(), run.benchmarks()
+        made = build(outcomes, benchmarks, list(run.rows), run.setting)
+        notes = [*run.notes, *gaps(run, made)]
+        notes += [f"not installed here, so left out: {', '.join(sorted(foreign))}"] if foreign else []
+        return cls(run, replace(made, notes=(*made.notes, *notes)), outcomes, benchmarks)
+
+    @property
+    def part(self) -> Part:
+        """The run as a part of a paper's table."""
+        specs: dict[str, Any] = {
+            row: spec for part in self.run.parts or (self.run,) for row, spec in part.manifest["rows"].items()
+        }
+        methods = {row: (plugins.stem(spec["name"]), spec["options"]) for row, spec in specs.items()}
+        return Part(self.run.name, self.run.manifest["data"], self.table, self.outcomes, self.benchmarks, methods)
+
+
+def report(
+    given: Sequence[Path], number: int | None, name: str, paper: bool, form: str, out: Path | None, store: Path | None
+) -> str:
+    """The command: a table, or a figure's files, or without either the comparison's cards; what to print."""
+    if form not in ("terminal", *FORMATS):
+        raise UsageError(f'no format "{form}"; there are terminal, {", ".join(FORMATS)}.')
+    if name:
+        return "\n".join(str(file) for file in figure(given, name, out, store))
+    if number is not None or not given:
+        return show(table(given, number or 1, paper, store), form, out)
+    with opened(given, store) as runs:
+        measured = Measured.of(join(runs))
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            rows = list(measured.run.rows)
+            write_report(out, measured.outcomes, measured.benchmarks, rows, measured.run.setting)
+            pages(measured.run, out)
+        return whole(measured, form)
+
+
+def second_figures(given: Sequence[Path], store: Path | None) -> str:
+    """`--crosscheck`: what lmms-eval's stock tasks make of the same responses, beside our figures."""
+    if not given:
+        raise UsageError("--crosscheck needs the folder of a comparison: harness report runs/NAME --crosscheck")
+    with opened(given, store) as runs:
+        run = join(runs)
+        return crosscheck(run.outcomes(), run.benchmarks())
+
+
+def whole(measured: Measured, form: str) -> str:
+    """A comparison's own table and its cards, in one format."""
+    facts = row_facts(measured.run)
+    cards_of = [cards.fairness(facts), cards.profile(facts)]
+    if form == "html":
+        return table_page([*cards.summary(measured.table), *cards_of])
+    text = {"md": render.markdown, "tex": render.latex, "csv": render.comma_separated}
+    first = text[form](measured.table) if form in text else printed(partial(render.terminal, measured.table))
+    return "\n".join([first, *(show(grid, form, None) for grid in cards_of)])
+
+
+def without(run: Run, names: Collection[str]) -> Run:
+    """The run without these benchmarks."""
+    manifest = {**run.manifest, "benchmarks": {n: o for n, o in run.manifest["benchmarks"].items() if n not in names}}
+    cells = tuple(cell for cell in run.cells if cell.benchmark not in names)
+    return replace(run, manifest=manifest, cells=cells, parts=tuple(without(part, names) for part in run.parts))
+
+
+def gaps(run: Run, made: Table) -> Iterator[str]:
+    """Why there are dashes: cells that no run scored yet, and scores that are not defined."""
+    missing = {(cell.row, cell.benchmark) for cell in run.missing}
+    for row, label in run.rows.items():
+        names = sorted(benchmark for of, benchmark in missing if of == row)
+        if names:
+            yield f"– not scored yet, in one seed at least: {label} on {', '.join(names)}"
+    for one in made.rows:
+        undefined = [
+            column.label
+            for column, cell in zip(made.columns, one.cells, strict=True)
+            if math.isnan(cell.value) and not cell.withheld and column.metric != "total"
+            if (one.method, column.benchmark) not in missing
+        ]
+        if undefined:
+            yield f"– not defined on these items: {one.label}, {', '.join(undefined)}"
+
+
+def table(given: Sequence[Path], number: int, paper: bool, store: Path | None = None) -> Grid:
+    """Table `number` of the paper from run folders and bundles; without any, the paper's own."""
+    if number not in LAYOUTS:
+        raise UsageError(f"the paper has no table {number}; it has {', '.join(map(str, LAYOUTS))}.")
+    if not given and not paper:
+        raise UsageError("name the folder of a finished comparison, or --paper for the paper's own numbers.")
+    with opened(given, store) as runs:
+        by = {"data": "data", "base": "testbed", "": ""}[LAYOUTS[number].by]
+        blocks: dict[str, list[Run]] = {}
+        for run in runs:
+            blocks.setdefault(run.manifest[by] if by else "", []).append(run)
+        return paper_table(number, [Measured.of(join(block)).part for block in blocks.values()], paper)
+
+
+def show(grid: Grid, form: str, out: Path | None) -> str:
+    """What to print; with `out` every format is written there as well."""
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        name = grid.title.partition(":")[0].lower().replace(" ", "")
+        for ending, text in FORMATS.items():
+            (out / f"{name}.{ending}").write_text(text(grid), encoding="utf-8", newline="\n")
+    if form != "terminal":
+        return FORMATS[form](grid)
+    return printed(lambda width: gridtext.terminal(grid, width))
+
+
+def printed(text: Callable[[int], RenderableType]) -> str:
+    """What a terminal shows of something made for its width; plain and of a fixed width elsewhere."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    with console.capture() as captured:
+        console.print(text(console.width))
+    return captured.get()
+
+
+def figure(given: Sequence[Path], name: str, out: Path | None, store: Path | None = None) -> list[Path]:
+    """Draw a figure of the runs into `out` (the run's own folder by default); the files written."""
+    if name not in FIGURES:
+        raise UsageError(f'no figure "{name}"; there are {", ".join(FIGURES)}.')
+    if not given:
+        raise UsageError("name the folder of a finished comparison.")
+    with opened(given, store) as runs:
+        folder = out or (given[0] if given[0].is_dir() else FOLDER)
+        if name == "4":
+            return draw(
+                folder, "figure4", plots.scaling([scale(run) for run in runs]), "a total at some number of examples"
+            )
+        run = join(runs)
+        if name == "5":
+            file = folder / "figure5.html"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(side_page(run, min(c.seed for c in run.cells), 6), encoding="utf-8", newline="\n")
+            return [file]
+        return draw(folder, FILES.get(name, name), *drawing(Measured.of(run), name))
+
+
+def drawing(measured: Measured, name: str) -> tuple[plots.Draw, str]:
+    """The drawing of a figure of one run, and what it needs."""
+    facts = row_facts(measured.run)
+    if name == "2":
+        return plots.cost(facts), "a trained method"
+    if name == "6":
+        return plots.distribution(measured.outcomes, measured.benchmarks), "a judged benchmark"
+    if name == "lens":
+        return plots.lens(facts), "a method that trains on pairs"
+    if name == "curves":
+        return plots.curves(facts), "a training's log"
+    return plots.intervals(measured.table), "a difference to the baseline"
+
+
+def scale(run: Run) -> tuple[int, str, Table, Sequence[Outcome], Mapping[str, Benchmark]]:
+    """One run as a point of Figure 4: how many examples it trained on, its data, and its table."""
+    measured = Measured.of(run)
+    sizes = {facts.lock[1] for facts in row_facts(run) if facts.lock}
+    if len(sizes) != 1:
+        raise UsageError(
+            f"{run.name} has no split.lock in its store, or several sizes: Figure 4 needs one number of examples."
+        )
+    return sizes.pop(), run.manifest["data"], measured.table, measured.outcomes, measured.benchmarks
+
+
+def scaling_table(given: Sequence[Path], store: Path | None = None) -> Grid:
+    """The numbers of Figure 4: a total per method and number of examples."""
+    with opened(given, store) as runs:
+        points = sorted((scale(run) for run in runs), key=lambda point: (point[1], point[0]))
+    return cards.scaling([(size, data, table) for size, data, table, *_ in points])
+
+
+def draw(folder: Path, name: str, drawn: plots.Draw, needs: str) -> list[Path]:
+    """A drawing as SVG and PNG."""
+    if drawn is None:
+        raise UsageError(f"{name} needs {needs}, and these runs have none.")
+    return save(folder, name, figures.picture(drawn))
+
+
+def save(folder: Path, name: str, picture: figures.Picture) -> list[Path]:
+    """Write a picture's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {folder / f"{name}.svg": picture.svg, folder / f"{name}.png": picture.png}
+    for file, data in files.items():
+        file.write_bytes(data)
+    return list(files)
+
+
+def pages(run: Run, out: Path) -> None:
+    """`report.html`, the cards, and every figure there is something for, into `out`."""
+    measured, pictures = Measured.of(run), dict[str, figures.Picture]()
+    for name in ON_PAGE:
+        drawn, _ = drawing(measured, name)
+        if drawn:
+            pictures[ON_PAGE[name]] = figures.picture(drawn)
+            save(out, FILES.get(name, name), pictures[ON_PAGE[name]])
+    text = report_page(run, measured.table, pictures)
+    (out / "report.html").write_text(text, encoding="utf-8", newline="\n")
+    facts = row_facts(run)
+    text = "\n".join(gridtext.markdown(grid) for grid in (cards.fairness(facts), cards.profile(facts)))
+    (out / "cards.md").write_text(text, encoding="utf-8", newline="\n")
+
+
+def publish(out: Path, store: Store) -> None:
+    """`pages` of the comparison in `out`, made once for what its manifest and profile say, and kept in the store."""
+    known = {name: file_digest(out / name) for name in (MANIFEST, "profile.json")}
+    with opened([out], store.root) as (run,):
+        made = store.run(Stage("pages", {**known, "code": code("report")}), lambda folder: pages(run, folder))
+    for file in made.iterdir():
+        if file.name != MANIFEST:
+            shutil.copyfile(file, out / file.name)

@@ -1,0 +1,181 @@
+"""The comparison's table as a grid, the fairness card, the profile: scores, what was given, what was taken."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from harness.method import Role
+from reports.facts import RowFacts
+from reports.grid import Entry, Grid, Head, Line
+from reports.layouts import method as method_of
+from reports.outcomes import BASELINE
+from reports.statistics import mean
+from reports.table import GROUPS, Cell, Column, Table
+
+KINDS = ("build", "reference", "train", "generate", "score")
+TRAINED = ("reference", "train")
+CARD = {  # heading: (stages, figure); summed over rounds, mean over seeds
+    "examples": (("build",), "examples"),
+    "records": (("build",), "records"),
+    "supervised tokens": (("train",), "supervised_tokens"),
+    "optimiser steps": (("train",), "steps"),
+    "writer calls": (("build",), "writer_calls"),
+    "judged responses": (("score",), "judged"),
+    "tokens generated": (("build",), "generated_tokens"),
+    "forward tokens": (TRAINED, "forward_tokens"),
+}
+THINGS = ("records", "items", "examples")
+TOKENS = ("forward_tokens", "generated_tokens")
+
+
+def summary(table: Table) -> list[Grid]:
+    """The comparison's table with its differences and intervals, a grid per group; the last one has the notes."""
+    grids = []
+    for group in dict.fromkeys(column.group for column in table.columns):
+        places = [at for at, column in enumerate(table.columns) if column.group == group]
+        heads = tuple(Head(table.columns[at].label, "", table.columns[at].lower, rank=False) for at in places)
+        lines = []
+        for row in table.rows:
+            lines.append(Line((row.label,), tuple(_whole(table.columns[at], row.cells[at]) for at in places)))
+        grids.append(Grid(GROUPS[group][0], (GROUPS[group][0],), heads, tuple(lines), spans=True))
+    return [*grids[:-1], *(replace(grid, notes=table.notes) for grid in grids[-1:])]
+
+
+def _whole(column: Column, cell: Cell) -> Entry:
+    entry = Entry(cell.value, column.digits, cell.withheld, mark="*" if cell.resolved else "")
+    return replace(entry, delta=cell.delta, low=cell.low, high=cell.high)
+
+
+def scaling(points: Sequence[tuple[int, str, Table]]) -> Grid:
+    """Totals by data source, method and number of examples."""
+    totals = [(at, c) for at, c in enumerate(points[0][2].columns) if c.metric == "total"] if points else []
+    lines = []
+    for size, data, table in points:
+        for row in table.rows:
+            if row.method != BASELINE:
+                cells = [_whole(column, row.cells[at]) for at, column in totals]
+                entries = (replace(entry, value=entry.delta, delta=math.nan, signed=True) for entry in cells)
+                lines.append(Line((row.label, f"{size:,}"), tuple(entries), data))
+    heads = tuple(Head(GROUPS[column.group][0], rank=False) for _, column in totals)
+    notes = points[-1][2].notes if points else ()
+    return Grid("Figure 4: totals", ("Method", "examples"), heads, tuple(lines), notes, "Alignment data", spans=True)
+
+
+def fairness(facts: Sequence[RowFacts]) -> Grid:
+    """Per method what it consumed and spent; the notes say whether every method had the same examples."""
+    heads = (*(Head(name, rank=False) for name in CARD), Head("trainable parameters", rank=False))
+    lines = []
+    for label, members in by_row(facts):
+        counts = [mean_of(members, kinds, name) for kinds, name in CARD.values()]
+        if members[0].made:
+            rounds = max(1, len(members[0].of("build")))
+            counts[0] /= rounds  # every round consumes the same examples
+        counts[5] = mean([sum(stage.judged for stage in row.of("score")) for row in members])
+        sizes = [size for facts in members if (size := facts.peak(("train",), "trainable_parameters")) is not None]
+        lines.append(Line((label,), tuple(Entry(value, 0) for value in (*counts, mean(sizes)))))
+    return Grid("Fairness card", ("Method",), heads, tuple(lines), tuple(_card_notes(facts)))
+
+
+def _card_notes(facts: Sequence[RowFacts]) -> Iterator[str]:
+    yield from unequal(facts) or [f"every method consumed the same examples: {_locks(facts)}"]
+    yield "per seed, summed over rounds; tokens generated: own responses, asked for by several methods but made once"
+    yield "forward tokens: training and reference log-probs; –: not measured, or not part of the method"
+
+
+def _locks(facts: Sequence[RowFacts]) -> str:
+    known = {f.seed: f.lock for f in facts if f.lock}
+    return ", ".join(f"seed {seed}: {lock[1]:,} of split.lock {lock[0][:12]}" for seed, lock in sorted(known.items()))
+
+
+def unequal(facts: Sequence[RowFacts]) -> list[str]:
+    """Sentences that name methods which did not consume what `split.lock` says; none where all did."""
+    found = []
+    for seed in sorted({f.seed for f in facts}):
+        mine = [f for f in facts if f.seed == seed and f.made]
+        locks = {f.lock for f in mine}
+        if len(locks) > 1:
+            found.append(f"NOT COMPARABLE, seed {seed}: the methods were built from {len(locks)} different splits")
+        for row in mine:
+            for build in row.of("build"):
+                consumed = build.measured.get("examples")
+                if row.lock and consumed is not None and consumed != row.lock[1]:
+                    found.append(
+                        f"NOT COMPARABLE, seed {seed}: {row.label} consumed {consumed:,.0f} examples of {row.lock[1]:,}"
+                    )
+    return found
+
+
+def profile(facts: Sequence[RowFacts]) -> Grid:
+    """Per method and stage: time, rates, peak memory, FLOPs, energy where measured, and how roles were realised."""
+    energy = any("energy_j" in stage.measured for row in facts for stage in (*row.made, *row.tried))
+    names = [
+        "seconds",
+        "samples/s",
+        "tokens/s",
+        "host GiB",
+        "device GiB",
+        "TFLOP",
+        *(["kJ"] if energy else []),
+        "roles",
+    ]
+    lines = []
+    for label, members in by_row(facts):
+        for kind in KINDS:
+            if any(row.of(kind) for row in members):
+                entries = [*_costs(members, kind, energy), Entry(text=roles(members[0]) if kind == "train" else " ")]
+                lines.append(Line((label, kind), tuple(entries), label))
+    heads = tuple(Head(name, rank=False) for name in names)
+    notes = (
+        "seconds, TFLOP: per seed, all rounds and benchmarks; rates: over the time of the work itself; GiB: peak of a "
+        "process; FLOPs by formula",
+        "stages run side by side on the same cores: times compare within a run, not across machines",
+        "a stage that another method shares (own responses) is counted where it ran first",
+    )
+    return Grid("Profile", ("Method", "Stage"), heads, tuple(lines), notes)
+
+
+def _costs(members: Sequence[RowFacts], kind: str, energy: bool) -> Iterator[Entry]:
+    yield Entry(mean_of(members, (kind,), "seconds"), 1)
+    for names in (THINGS, TOKENS):
+        yield Entry(_rate(members, kind, names), 1 if names is THINGS else 0)
+    for name in ("peak_host_gib", "peak_device_gib"):
+        yield Entry(max((row.peak((kind,), name) or math.nan for row in members), default=math.nan), 2)
+    yield Entry(mean_of(members, (kind,), "flops") / 1e12, 3)
+    if energy:
+        yield Entry(mean_of(members, (kind,), "energy_j") / 1e3, 2)
+
+
+def _rate(members: Sequence[RowFacts], kind: str, names: Sequence[str]) -> float:
+    """Things per second of work over all stages of a kind; NaN where either is not known."""
+    for name in names:
+        done = [row.total((kind,), name) for row in members]
+        took = [row.total((kind,), "wall_s") or row.total((kind,), "seconds") for row in members]
+        if all(done) and all(took):
+            return sum(filter(None, done)) / sum(filter(None, took))
+    return math.nan
+
+
+def roles(row: RowFacts) -> str:
+    """Which models the training needed and how each was realised."""
+    made = method_of(row.method, row.options)
+    known = made.roles if made else (Role.POLICY,)
+    how = {Role.POLICY: "trained"}
+    how[Role.REFERENCE] = "cached log-probs" if row.of("reference") else "adapters off"
+    return ", ".join(f"{role}: {how.get(role, 'adapter')}" for role in known)
+
+
+def by_row(facts: Sequence[RowFacts]) -> Iterator[tuple[str, list[RowFacts]]]:
+    """Label -> the row's seeds; equal labels of different rows are told apart."""
+    ordered = sorted(facts, key=lambda f: list(dict.fromkeys(g.row for g in facts)).index(f.row))
+    for row, members in groupby(ordered, key=lambda f: f.row):
+        mine = list(members)
+        twin = any(other.label == mine[0].label and other.row != row for other in facts)
+        yield f"{mine[0].label} ({row})" if twin else mine[0].label, mine
+
+
+def mean_of(members: Sequence[RowFacts], kinds: Sequence[str], name: str) -> float:
+    """Mean over the seeds of the sum over rounds; NaN where one is not known."""
+    sums = [row.total(kinds, name) for row in members]
+    known = [value for value in sums if value is not None]
+    return mean(known) if len(known) == len(sums) else math.nan

@@ -1,0 +1,151 @@
+"""What the stages of a run measured: data, tokens, calls, time, memory, learning curves; read from its store.
+
+Whatever a stage did not measure, or a store does not have, is not there: a dash in a table, never a zero.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.store import MANIFEST, Store
+from harness.types import HarnessError
+from reports.outcomes import BASELINE
+from reports.runs import Run
+
+MEASURED = ("profile.json", "summary.json")
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """One finished stage, or one that is not there: then everything is empty."""
+
+    folder: Path
+
+    @property
+    def kind(self) -> str:
+        """build, reference, train, generate, score, ..."""
+        return self.folder.parent.name
+
+    @cached_property
+    def manifest(self) -> Mapping[str, Any]:
+        """Identity, inputs, seconds; empty where the stage is not in the store or is damaged."""
+        if not (self.folder / MANIFEST).is_file():
+            return {}
+        try:
+            return Store(self.folder.parents[1]).manifest_of(f"{self.kind}/{self.folder.name}")
+        except HarnessError:
+            return {}
+
+    @cached_property
+    def measured(self) -> Mapping[str, float]:
+        """Every number it measured, by name, and its "seconds"."""
+        found: dict[str, Any] = {name: self.manifest[name] for name in ("seconds",) if name in self.manifest}
+        for name in MEASURED:
+            found |= _object(self.folder / name) if self.manifest else {}
+        return {name: value for name, value in found.items() if type(value) in (int, float)}
+
+    @cached_property
+    def judged(self) -> float:
+        """How many items a score stage put to a judge; NaN where it is not there."""
+        if not self.manifest:
+            return math.nan
+        judge = self.manifest.get("identity", {}).get("judge")
+        return float(_object(self.folder / "units.json").get("items", math.nan)) if judge else 0.0
+
+    def reads(self, name: str) -> "StageFacts | None":
+        """One of the stages it read."""
+        given = self.manifest.get("inputs", {}).get(name)
+        return StageFacts(self.folder.parents[1] / given) if given else None
+
+    @cached_property
+    def log(self) -> list[dict[str, float]]:
+        """The lines of a training's log, under TRL's names; lines that are none are left out."""
+        file = self.folder / "log.jsonl"
+        lines = file.read_text(encoding="utf-8").splitlines() if self.manifest and file.is_file() else []
+        return [line for text in lines if isinstance(line := _parsed(text), dict)]
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """One row and seed of a run: the stages that made its policy and those that tried it."""
+
+    row: str
+    label: str
+    seed: int
+    made: tuple[StageFacts, ...]
+    tried: tuple[StageFacts, ...]
+
+    def of(self, kind: str) -> tuple[StageFacts, ...]:
+        """Its stages of one kind, in order."""
+        return tuple(stage for stage in (*self.made, *self.tried) if stage.kind == kind)
+
+    def total(self, kinds: Sequence[str], name: str) -> float | None:
+        """The sum of a figure over its stages of these kinds; None where one of them does not have it."""
+        values = [stage.measured.get(name) for kind in kinds for stage in self.of(kind)]
+        known = [value for value in values if value is not None]
+        return sum(known) if values and len(known) == len(values) else None
+
+    def peak(self, kinds: Sequence[str], name: str) -> float | None:
+        """The largest of a figure over its stages of these kinds."""
+        values = [stage.measured.get(name) for kind in kinds for stage in self.of(kind)]
+        return max((value for value in values if value is not None), default=None)
+
+    @property
+    def lock(self) -> tuple[str, int] | None:
+        """Digest and number of the examples its first round was built from, by `split.lock`."""
+        split = self.made[0].reads("split") if self.made else None
+        lock = _object(split.folder / "split.lock") if split else {}
+        return (str(lock["digest"]), len(lock["examples"])) if {"digest", "examples"} <= lock.keys() else None
+
+    @property
+    def method(self) -> str:
+        """The name of the method file that made it."""
+        return str(self._identity.get("method", BASELINE))
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The method's options that were given, without those that name a file."""
+        return dict(self._identity.get("options", {}))
+
+    @property
+    def _identity(self) -> Mapping[str, Any]:
+        known = (stage.manifest.get("identity", {}) for stage in self.made)
+        return next((identity for identity in known if "method" in identity), {})
+
+
+def row_facts(run: Run) -> list[RowFacts]:
+    """Every row and seed of a run, or of the runs joined in it; a policy that several runs have comes once."""
+    found: dict[tuple[str, int], RowFacts] = {}
+    for number, part in enumerate(run.parts or (run,), 1):
+        for facts in _of_one(part):
+            known = found.setdefault((facts.row, facts.seed), facts)
+            if [stage.folder.name for stage in known.made] != [stage.folder.name for stage in facts.made]:
+                own = replace(facts, row=f"{facts.row}#{number}", label=f"{facts.label} ({Path(part.name).name})")
+                found[own.row, own.seed] = own
+    return list(found.values())
+
+
+def _of_one(run: Run) -> Iterator[RowFacts]:
+    store = run.cells[0].store if run.cells else run.folder
+    trained = {(made["row"], made["seed"]): made["stages"] for made in run.manifest["trained"]}
+    for row, seed in dict.fromkeys((cell.row, cell.seed) for cell in run.cells):
+        cells = [cell for cell in run.cells if (cell.row, cell.seed) == (row, seed)]
+        made = tuple(StageFacts(store / name) for name in trained.get((row, seed), ()))
+        tried = tuple(StageFacts(store / name) for cell in cells for name in (cell.responses, cell.score))
+        yield RowFacts(row, cells[0].label, seed, made, tried)
+
+
+def _object(file: Path) -> dict[str, Any]:
+    found = _parsed(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -1,0 +1,249 @@
+"""The figures, drawn with matplotlib, without a display.
+
+Every function takes numbers and labels and gives a drawing; `picture` turns it into bytes that depend on nothing but
+these and matplotlib's version. Labels are plain text: nothing in them is read as mathematics.
+"""
+
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.method import Baseline
+from reports.render import label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Draw = Callable[[], "Figure"]
+# Okabe & Ito's colours, which most colour-blind people tell apart; black is left to the axes.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
+GREY = "#8a8f98"
+STAGES = {"build": "#56B4E9", "reference": "#CC79A7", "train": "#0072B2", "generate": "#E69F00", "score": "#7F7F7F"}
+INK, DARK_INK = "#1b1f24", "#dfe3e8"
+CURVES = {  # TRL's names and what to call them; the first ones first
+    "loss": "loss",
+    "rewards/margins": "reward margin",
+    "rewards/accuracies": "chosen preferred, share",
+    "logps/chosen": "log-prob of chosen",
+    "logps/rejected": "log-prob of rejected",
+    "kl": "KL",
+    "objective/kl": "KL",
+    "reward": "reward",
+    "objective/scores": "reward",
+    "grad_norm": "gradient norm",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing as SVG with a transparent ground, for light and for dark pages, and as a PNG on white."""
+
+    svg: bytes
+    dark: bytes
+    png: bytes
+
+
+def picture(draw: Draw) -> Picture:
+    """The drawing in its three forms."""
+    from matplotlib import rc_context
+
+    style: dict[Any, Any] = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK)
+    style |= {"xtick.color": INK, "ytick.color": INK, "text.parse_math": False, "font.size": 9, "axes.titlesize": 9}
+    style |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+    style |= {"svg.hashsalt": "harness", "svg.fonttype": "none"}
+    svg, png = io.BytesIO(), io.BytesIO()
+    with rc_context(style), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a glyph that the font lacks is drawn as a box
+        figure = draw()
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+        figure.set_layout_engine("none")  # it is laid out
+        figure.savefig(png, format="png", metadata={"Software": None}, dpi=150)
+    return Picture(svg.getvalue(), svg.getvalue().replace(INK.encode(), DARK_INK.encode()), png.getvalue())
+
+
+def _panels(rows: int, columns: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _colours(labels: Iterable[str]) -> dict[str, str]:
+    """Label -> colour; a method has the same one in every figure, the baseline is grey."""
+    methods = [name for name in labels if name != Baseline.label]
+    return {Baseline.label: GREY} | {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(methods)}
+
+
+def _name(text: str, longest: int = 28) -> str:
+    shown = label(text, longest)
+    return f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves out what begins with one
+
+
+def _legend(figure: "Figure", axes: "Axes", count: int) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="outside lower center", ncols=min(max(count, 1), 5))
+
+
+def cost(seconds: Mapping[str, Mapping[str, float]], memory: Mapping[str, tuple[float, str]]) -> "Figure":
+    """Figure 2: label -> stage -> seconds, stacked; label -> (GiB, how its roles were realised)."""
+    labels = list(seconds)
+    figure, (time, space) = _panels(1, 2, 10, 1.3 + 0.38 * max(len(labels), 2))
+    left = [0.0] * len(labels)
+    for stage, colour in STAGES.items():
+        values = [seconds[name].get(stage, 0.0) for name in labels]
+        if any(values):
+            time.barh(range(len(labels)), values, left=left, color=colour, label=stage, height=0.62)
+        left = [before + value for before, value in zip(left, values, strict=True)]
+    time.set_xlabel("seconds per seed, stages stacked")
+    known = [memory.get(name, (math.nan, "")) for name in labels]
+    space.barh(range(len(labels)), [gib if math.isfinite(gib) else 0 for gib, _ in known], color="#0072B2", height=0.62)
+    for place, (gib, how) in enumerate(known):
+        at = (gib if math.isfinite(gib) else 0, place)
+        space.annotate(_name(how, 60), at, (5, 0), textcoords="offset points", va="center", fontsize=7)
+    space.set_xlabel("peak GiB of a training process")
+    space.margins(x=0.9)
+    for axes in (time, space):
+        axes.set_yticks(range(len(labels)), [_name(name) for name in labels])
+        axes.invert_yaxis()
+        axes.set_xlim(left=0)
+    _legend(figure, time, len(STAGES))
+    return figure
+
+
+Interval = tuple[float, float, float, bool]  # difference, low, high, resolved
+
+
+def intervals(panels: Mapping[str, Mapping[str, Interval]], columns: int = 4) -> "Figure":
+    """A panel per column of the table, a dot and its 95 % interval per method, filled where resolved."""
+    labels = list(dict.fromkeys(name for rows in panels.values() for name in rows))
+    rows = math.ceil(len(panels) / columns)
+    figure, axes = _panels(rows, columns, 10, rows * (0.75 + 0.27 * max(len(labels), 2)))
+    for at, (title, known) in enumerate(panels.items()):
+        axes[at].axvline(0, color=GREY, linewidth=0.8)
+        for place, name in enumerate(labels):
+            delta, low, high, resolved = known.get(name, (math.nan, math.nan, math.nan, False))
+            colour = _colours(labels)[name]
+            axes[at].plot([low, high], [place, place], color=colour, linewidth=1.6)
+            axes[at].plot([delta], [place], "o", color=colour, markersize=5, fillstyle="full" if resolved else "none")
+        axes[at].set_title(_name(title), loc="left")
+        axes[at].set_ylim(len(labels) - 0.5, -0.5)
+        shown = [_name(name) for name in labels] if at % columns == 0 else [""] * len(labels)
+        axes[at].set_yticks(range(len(labels)), shown)
+    for spare in axes[len(panels) :]:
+        spare.set_axis_off()
+    return figure
+
+
+def curves(logs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> "Figure":
+    """Label -> one log per seed and round, of lines under TRL's names; a panel per figure that any log has."""
+    there = {name for many in logs.values() for log in many for line in log for name in line}
+    names = [name for name in CURVES if name in there]
+    columns = min(3, max(1, len(names)))
+    rows = max(1, math.ceil(len(names) / columns))
+    figure, axes = _panels(rows, columns, 10, 2.3 * rows + 0.5)
+    for at, name in enumerate(names):
+        for method, many in logs.items():
+            for number, log in enumerate(many):
+                points = [(step, line[name]) for step, line in enumerate(log, 1) if _finite(line.get(name))]
+                axes[at].plot(*zip(*points, strict=True) if points else ((), ()), color=_colours(logs)[method],
+                              linewidth=1.2, alpha=0.85, label=_name(method) if number == 0 else None)  # fmt: skip
+        axes[at].set_title(CURVES[name], loc="left")
+        axes[at].set_xlabel("optimiser step")
+    for spare in axes[len(names) :]:
+        spare.set_axis_off()
+    fullest = max(axes[: len(names)] or axes, key=lambda one: len(one.get_legend_handles_labels()[0]))
+    _legend(figure, fullest, len(logs))
+    return figure
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+Point = tuple[float, float, float, float]  # examples, value, low, high
+
+
+def scaling(
+    panels: Mapping[str, Mapping[str, Sequence[Point]]], average: Mapping[str, Mapping[str, float]]
+) -> "Figure":
+    """Figure 4: a panel per total, a line per method over the number of examples; `average`: data -> label -> mean."""
+    figure, axes = _panels(1, len(panels) + bool(average), 2.9 * (len(panels) + bool(average)), 3)
+    for at, (title, lines) in enumerate(panels.items()):
+        axes[at].axhline(0, color=GREY, linewidth=0.8)
+        for name, points in lines.items():
+            x, y, low, high = zip(*sorted(points), strict=True)
+            colour = _colours(lines)[name]
+            axes[at].fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+            axes[at].plot(x, y, "o-", color=colour, linewidth=1.5, markersize=4, label=_name(name))
+        axes[at].set_title(f"{_name(title)}: total over baseline", loc="left")
+        axes[at].set_xlabel("training examples")
+    if average:
+        _bars(axes[-1], average)
+        axes[-1].set_title("mean of the nine, 0 to 100", loc="left")
+    _legend(figure, axes[0], max((len(lines) for lines in panels.values()), default=1))
+    return figure
+
+
+def distribution(panels: Mapping[str, tuple[tuple[float, float], Mapping[str, Sequence[float]]]]) -> "Figure":
+    """Figure 6: title -> (ends of the scale, label -> scores of the units): the share of units by score."""
+    figure, axes = _panels(1, max(1, len(panels)), 10, 2.8)
+    for at, (title, (ends, scores)) in enumerate(panels.items()):
+        low, high = min(ends), max(ends)
+        bins = 7 if high - low == 6 else 11  # a rating from 0 to 6, or tenths
+        step = (high - low) / (bins - 1)
+        shares: dict[str, dict[str, float]] = {f"{low + step * place:g}": {} for place in range(bins)}
+        for name, values in scores.items():
+            for place, value in enumerate(shares.values()):
+                near = sum(round((score - low) / step) == place for score in values if math.isfinite(score))
+                value[name] = 100 * near / max(1, len(values))
+        _bars(axes[at], shares)
+        axes[at].set_title(_name(title), loc="left")
+        axes[at].set_xlabel("score")
+        axes[at].set_ylabel("% of units")
+    _legend(figure, axes[0], max((len(scores) for _, scores in panels.values()), default=1))
+    return figure
+
+
+def _bars(axes: "Axes", groups: Mapping[str, Mapping[str, float]]) -> None:
+    """Grouped bars: group -> label -> height."""
+    labels = list(dict.fromkeys(name for bars in groups.values() for name in bars))
+    width = 0.8 / max(1, len(labels))
+    for place, name in enumerate(labels):
+        at = [number + (place + 0.5) * width - 0.4 for number in range(len(groups))]
+        heights = [bars.get(name, math.nan) for bars in groups.values()]
+        axes.bar(at, heights, width, color=_colours(labels)[name], label=_name(name))
+    axes.set_xticks(range(len(groups)), [_name(name) for name in groups])
+
+
+def lens(rows: Mapping[str, Mapping[str, float]], corrected: Mapping[str, Mapping[str, float]]) -> "Figure":
+    """Label -> "before/chosen", "after/chosen", "before/rejected", "after/rejected" (mean log-probs), "log_t2_t1".
+
+    `corrected`: error type -> label -> share of the errors that the trained policy no longer makes, where measured.
+    """
+    figure, axes = _panels(1, 2 + bool(corrected), 10, 1.2 + 0.42 * max(2, len(rows)))
+    for place, known in enumerate(rows.values()):
+        for shift, side, colour in ((-0.14, "chosen", COLOURS[0]), (0.14, "rejected", COLOURS[1])):
+            ends = [known.get(f"{when}/{side}", math.nan) for when in ("before", "after")]
+            axes[0].plot(ends, [place + shift] * 2, color=colour, linewidth=1.6, label=side if place == 0 else None)
+            axes[0].plot(ends[0], place + shift, "o", color=colour, fillstyle="none", markersize=5)
+            axes[0].plot(ends[1], place + shift, "o", color=colour, markersize=5)
+    axes[0].set_xlabel("mean log-prob of a response: before (ring) and after (dot)")
+    axes[1].axvline(0, color=GREY, linewidth=0.8)
+    axes[1].barh(range(len(rows)), [known.get("log_t2_t1", math.nan) for known in rows.values()], 0.5, color=COLOURS[2])
+    axes[1].set_xlabel("mean log (t2 / t1) after training (Eq. 10, 13)")
+    for one in axes[:2]:
+        one.set_yticks(range(len(rows)), [_name(name) for name in rows])
+        one.set_ylim(len(rows) - 0.5, -0.5)
+    if corrected:
+        _bars(axes[2], {kind: {name: 100 * share for name, share in of.items()} for kind, of in corrected.items()})
+        axes[2].set_title("% of errors corrected", loc="left")
+        axes[2].tick_params(axis="x", labelrotation=40)
+    _legend(figure, axes[0], 2)
+    return figure

@@ -1,0 +1,109 @@
+"""`report.html`: one comparison on one page, from what is stored; no script, nothing loaded from anywhere."""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from itertools import groupby
+from typing import Any
+
+from harness.types import dumps
+from reports import cards, figures, gridtext, items, render
+from reports.facts import RowFacts, row_facts
+from reports.grid import Grid, groups
+from reports.outcomes import BASELINE
+from reports.runs import Run
+from reports.table import Table
+
+SAYS = {
+    "intervals": (
+        "Differences to the baseline",
+        "Dots with 95 % intervals; filled where Holm's correction leaves a difference standing, ring: not resolved",
+    ),
+    "cost": ("Time and memory by method", "Measured here; beside the bar how each role was realised"),
+    "curves": ("Learning curves", "One line per seed and round; steps count the optimiser's"),
+    "lens": (
+        "Negative-supervision lens",
+        "Mean log-prob of chosen and rejected responses on the pairs trained on, first against last tenth of the steps",
+    ),
+    "distribution": ("Judged scores, unit by unit", "All seeds together"),
+}
+
+
+def report_page(run: Run, table: Table, pictures: Mapping[str, figures.Picture]) -> str:
+    """The page of one run (or of several joined): its comparison table, and figures by their names in `SAYS`."""
+    facts, rows = row_facts(run), [(row, label) for row, label in run.rows.items() if row != BASELINE]
+    seed = min((cell.seed for cell in run.cells), default=0)
+    known = items.asked(run, seed)
+    sides = items.side_by_side(known, list(run.rows.values()))
+    sections = {"scores": "Scores", "fairness": "Fairness card", "cost": "Time and memory", "training": "Training"}
+    sections |= {"distribution": "Judged scores"} if "distribution" in pictures else {}
+    sections |= {"side": "Side by side"} if sides else {}
+    return page(
+        "report.html",
+        title=f"{', '.join(label for _, label in rows) or 'baseline'} on {run.manifest['data']}",
+        subtitle=f"testbed {run.setting.testbed_in_words}, protocol {run.setting.protocol}",
+        synthetic=run.setting.synthetic,
+        alarms=list(alarms(run, facts)),
+        contents=list({**sections, "items": "Items that decided", "provenance": "Provenance"}.items()),
+        scores=cards.summary(table),
+        fairness=cards.fairness(facts),
+        profile=cards.profile(facts),
+        plots={name: embedded(name, picture) for name, picture in pictures.items()},
+        side_by_side=sides,
+        extremes=[
+            (label, *(list(items.extremes(run, row, seed, known, best)) for best in (True, False)))
+            for row, label in (rows if known else [])
+        ],
+        seed=seed,
+        provenance=list(provenance(run.manifest)),
+    )
+
+
+def page(template: str, **context: Any) -> str:
+    """A page of ours with the common style."""
+    style = files("reports").joinpath("pages/style.css").read_text(encoding="utf-8")
+    tools = {"shown": gridtext.shown, "span": gridtext.span, "heading": gridtext.heading, "groups": groups}
+    blocks = {"groupby": groupby, "block_of": lambda line: line.block}
+    return render.html(template, style, **{"plots": {}, **tools, **blocks, **context})
+
+
+def table_page(tables: Sequence[Grid]) -> str:
+    """Tables alone."""
+    return page("tables.html", title=tables[0].title if tables else "No table", tables=list(tables))
+
+
+def side_page(run: Run, seed: int, count: int) -> str:
+    """Figure 5: responses side by side."""
+    shown = items.side_by_side(items.asked(run, seed), list(run.rows.values()), count)
+    notes = [
+        f"testbed: {run.setting.testbed_in_words}; seed {seed}",
+        "the first images by a hash of their ids, not chosen by outcome; marked: objects that are not in the picture",
+    ]
+    notes += [] if shown else ["no benchmark of this run whose wrong words can be marked has its responses at hand"]
+    return page("sidebyside.html", title="Figure 5: side by side", notes=notes, shown=shown)
+
+
+def alarms(run: Run, facts: Sequence[RowFacts]) -> Iterator[str]:
+    """What makes a page's numbers incomplete or incomparable."""
+    yield from cards.unequal(facts)
+    if run.missing:
+        yield f"unfinished: {len(run.missing)} of {len(run.cells)} cells are not scored"
+
+
+def embedded(name: str, picture: figures.Picture) -> dict[str, str]:
+    """A figure for light and dark pages as data URIs, with its title."""
+    light, dark = (base64.b64encode(data).decode() for data in (picture.svg, picture.dark))
+    title, says = SAYS[name]
+    uri = "data:image/svg+xml;base64,"
+    return {"light": uri + light, "dark": uri + dark, "title": title, "says": says}
+
+
+def provenance(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A manifest's facts, name and value; the lists of stages and cells are counted."""
+    for name, value in manifest.items():
+        if name == "command" and isinstance(value, list):
+            yield name, " ".join(map(str, value))
+        elif name in ("cells", "trained", "stages") and isinstance(value, list):
+            yield name, f"{len(value)}, listed in manifest.json"
+        else:
+            yield name, value if isinstance(value, str) else dumps(value)

@@ -1,0 +1,254 @@
+"""The paper's Tables 1 to 7 from measured comparisons, alone or beside the printed numbers."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.benchmark import Benchmark
+from harness.types import UsageError
+from reports import layouts
+from reports.grid import Entry, Grid, Head, Line, with_best
+from reports.layouts import BASES, LAYOUTS, SOURCES, Claim, Column, Layout
+from reports.outcomes import BASELINE, Outcome, measure, withheld
+from reports.statistics import mean
+from reports.table import Cell, Table
+from reports.totals import RULE, RULE_IN_WORDS, what_changes
+
+Names = tuple[str, ...]
+Place = tuple[str, str]  # a column: its group (the data source in Table 3) and its key
+Sheet = dict[tuple[str, Names], dict[Place, Entry]]  # (block, names of a row) -> the row's cells
+LANGUAGE = {"llava-1.5-7b": "Vicuna-7B", "llava-1.5-13b": "Vicuna-13B"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Measured results of one base and data source: a comparison, or several joined.
+
+    `methods` tells of each row of the table which method file and options made it.
+    """
+
+    name: str
+    data: str
+    table: Table
+    outcomes: Sequence[Outcome]
+    benchmarks: Mapping[str, Benchmark]
+    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
+
+    @property
+    def base(self) -> str:
+        """The testbed, which says which base model it is."""
+        return self.table.setting.testbed
+
+
+def paper_table(number: int, parts: Sequence[Part], beside: bool = False) -> Grid:
+    """Table `number` from measured parts; `beside` adds a column "paper" with the printed number to each column.
+
+    Without parts it is the paper's own table. UsageError where parts or the paper cannot stand in one table.
+    """
+    layout = LAYOUTS[number]
+    if not parts:
+        return with_best(_grid(layout, {}, _printed(layout), ()))
+    _refuse(layout, parts, beside)
+    measured: Sheet = {}
+    for part in parts:
+        for row, names in _names(layout, part).items():
+            key = ("" if layout.across else _block(layout, part), names)
+            cells = {place: _measured(part, row, column) for place, column in _places(layout, part)}
+            measured[key] = {**measured.get(key, {}), **cells}
+    notes = tuple(_notes(layout, parts, measured, beside))
+    return with_best(_grid(layout, measured, _printed(layout) if beside else {}, notes))
+
+
+def _block(layout: Layout, part: Part) -> str:
+    """The block, or in Table 3 the group of columns, that a part fills."""
+    if layout.by == "data":
+        return SOURCES.get(part.data, part.data)
+    return BASES.get(part.base, part.base) if layout.by == "base" else ""
+
+
+def _places(layout: Layout, part: Part) -> Iterator[tuple[Place, Column]]:
+    for group, keys in layout.groups:
+        for key in keys:
+            yield (_block(layout, part) if layout.across else group, key), layouts.COLUMNS[key]
+
+
+def _names(layout: Layout, part: Part) -> dict[str, Names]:
+    """Row -> its names, in the paper's order; a row the paper has no name for keeps its own, and comes last."""
+    found: dict[str, tuple[int, Names]] = {}
+    taken: set[Names] = set()
+    for row in part.table.rows:
+        stem, options = part.methods.get(row.method, (row.method, {}))
+        claims = ((place, claim) for place, claim in enumerate(layout.claims) if claim.holds(stem, options))
+        place, claim = next(claims, (len(layout.claims), Claim(row.label, stem)))
+        names = (claim.label, *_second(layout, part, stem, options))
+        if names in taken:
+            names = (f"{row.label} ({row.method})", *names[1:])
+        taken.add(names)
+        found[row.method] = (place, names)
+    return {row: names for row, (_, names) in sorted(found.items(), key=lambda item: item[1][0])}
+
+
+def _second(layout: Layout, part: Part, stem: str, options: Mapping[str, Any]) -> Names:
+    if layout.number == 2:
+        return (LANGUAGE.get(part.base, part.base),)
+    if layout.number == 7:
+        made = layouts.method(stem, options)
+        return (
+            layouts.NEITHER if stem == BASELINE or made is None else (layouts.NO, layouts.YES)[layouts.with_kl(made)],
+        )
+    return ()
+
+
+def _measured(part: Part, row: str, column: Column) -> Entry:
+    """One measured cell; a dash where the part has no value for it."""
+    if column.metric:
+        return _sub_score(part, row, column)
+    cell = cell_of(part.table, row, column.total or column.benchmark, total=column.total is not None)
+    if cell is None:
+        return Entry(digits=column.digits)
+    if column.total:
+        return Entry(0.0 if row == BASELINE else cell.delta, signed=True, low=cell.low, high=cell.high)
+    mark = "*" if cell.resolved else ""
+    return Entry(cell.value, column.digits, cell.withheld, mark=mark, low=cell.low, high=cell.high)
+
+
+def _sub_score(part: Part, row: str, column: Column) -> Entry:
+    """A metric that is not its benchmark's first: the mean over the seeds."""
+    mine = [o for o in part.outcomes if (o.method, o.benchmark) == (row, column.benchmark)]
+    if not mine:
+        return Entry(digits=column.digits)
+    benchmark = part.benchmarks[column.benchmark]
+    values = [measure(benchmark, outcome.units).get(column.metric, math.nan) for outcome in mine]
+    return Entry(mean(values), column.digits, withheld(benchmark, mine))
+
+
+def cell_of(table: Table, method: str, where: str, total: bool = False) -> Cell | None:
+    """A method's cell under a benchmark's first metric, or under a group's total; None where there is none."""
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            at = column.group if column.metric == "total" else column.benchmark
+            if row.method == method and at == where and (column.metric == "total") == total:
+                return cell
+    return None
+
+
+def _printed(layout: Layout) -> Sheet:
+    """The paper's own numbers as a sheet."""
+    sheet: Sheet = {}
+    for row in layouts.printed()[f"table{layout.number}"]["rows"]:
+        block = row.get({"data": "data", "base": "base"}.get(layout.by, ""), "")
+        second = {2: row.get("lm", ""), 7: layouts.kl_sign(row) if "with_kl" in row else ""}
+        names = (row["method"], *((second[layout.number],) if layout.number in second else ()))
+        for group, keys in layout.groups:
+            for key in keys:
+                column, value = layouts.COLUMNS[key], row[key]
+                entry = Entry(math.nan if value is None else value, column.digits, signed=column.total is not None)
+                where = ("", names) if layout.across else (block, names)
+                sheet.setdefault(where, {})[block if layout.across else group, key] = entry
+    return sheet
+
+
+def _grid(layout: Layout, measured: Sheet, paper: Sheet, notes: Iterable[str]) -> Grid:
+    """Measured and printed cells in one table, or the one that is there."""
+    sheets = [sheet for sheet in (measured, paper) if sheet]
+    places = list(dict.fromkeys(place for sheet in sheets for cells in sheet.values() for place in cells))
+    if layout.across:  # the paper's order of sources
+        places.sort(key=lambda place: [*SOURCES.values(), place[0]].index(place[0]))
+    heads, lines = [], []
+    for group, key in places:
+        column = layouts.COLUMNS[key]
+        head = Head(column.heading, group, column.lower, rank=column.total is None)
+        heads += [head, replace(head, label=f"{head.label} (paper)")] if len(sheets) == 2 else [head]
+    keys = list(dict.fromkeys(key for sheet in sheets for key in sheet))
+    blocks = list(dict.fromkeys(block for block, _ in keys))
+    for block, names in sorted(keys, key=lambda key: blocks.index(key[0])):
+        row = [sheet.get((block, names), {}) for sheet in sheets]
+        entries = (cells.get(place, Entry()) for place in places for cells in row)
+        lines.append(Line(names, tuple(entries), block))
+    by = {"data": "Alignment data", "base": "Base"}.get(layout.by, "") if not layout.across else ""
+    source = (layouts.printed()["source"],) if paper else ()
+    title = f"{layout.title} of the paper" if paper and not measured else layout.title
+    return Grid(title, layout.stubs, tuple(heads), tuple(lines), (*notes, *source), by)
+
+
+def _refuse(layout: Layout, parts: Sequence[Part], beside: bool) -> None:
+    """UsageError where numbers of different protocols or testbeds would stand in one column."""
+    settings = {part.name: part.table.setting for part in parts}
+    for field in ("protocol", "synthetic"):
+        if len(values := {getattr(setting, field) for setting in settings.values()}) > 1:
+            named = "; ".join(f"{name}: {getattr(setting, field)}" for name, setting in settings.items())
+            raise UsageError(f"these runs differ in {field} ({named}): {len(values)} kinds of numbers, not one table.")
+    for name, setting in settings.items() if beside else ():
+        own = f"The paper's table by itself: `harness report --table {layout.number} --paper`."
+        if setting.synthetic:
+            raise UsageError(
+                f"{name} was measured on {setting.testbed_in_words}: a drawn world and 1 M parameter models share "
+                f"nothing with the paper's numbers but the columns' names, so they get no table together. {own}"
+            )
+        if setting.protocol != layouts.PROTOCOL:
+            raise UsageError(
+                f"{name} has the protocol {setting.protocol}, the paper {layouts.PROTOCOL}: not one table. {own}"
+            )
+        if setting.testbed not in layout.bases:
+            raise UsageError(
+                f"{name} was measured on {setting.testbed}, the paper's table {layout.number} on "
+                f"{' and '.join(layout.bases)}: other models, so not one table. {own}"
+            )
+
+
+def _notes(layout: Layout, parts: Sequence[Part], measured: Sheet, beside: bool) -> Iterator[str]:
+    """What the table must say below it."""
+    about = {f"{_block(layout, part)}: " if len(parts) > 1 else "": part for part in parts}
+    said: dict[str, None] = {}
+    skipped: tuple[str, ...] = ("second figure", "totals (", "as the caption")  # said below, or not of this layout
+    skipped += () if any(column.benchmark == "chair" for column in layout.columns) else ("CHAIR falls",)
+    for prefix, part in about.items():
+        for note in part.table.notes:
+            if not note.startswith(skipped):
+                common = all(note in other.table.notes for other in parts)
+                said.setdefault(note if common else prefix + note)
+    yield from said
+    yield "bold: the best figure of its column and block; only * says that a difference to the baseline is resolved"
+    if any(column.total for column in layout.columns):
+        yield RULE_IN_WORDS
+        for prefix, part in about.items():
+            if changes := what_changes(differences(part.table)):
+                yield prefix + changes
+    yield from _dashes(layout, parts, measured)
+    if beside:
+        yield "paper: as printed there, not measured here; nothing is tested between the two columns"
+        judged = ", ".join(column.heading for column in layout.columns if column.judged)
+        yield f"judged by another model than the paper's, so a level of its own: {judged}" if judged else ""
+        if any(column.key == "CHAIR" for column in layout.columns):
+            yield "CHAIR here finds objects with a list of forms; the paper does not say how it does"
+
+
+def differences(table: Table) -> dict[str, dict[str, float]]:
+    """Label -> benchmark -> difference to the baseline, of the totals' benchmarks."""
+    found: dict[str, dict[str, float]] = {}
+    for row in table.rows:
+        for name in dict.fromkeys([name for rule in RULE.values() for name in rule] + ["mme"]):
+            cell = cell_of(table, row.method, name)
+            if cell and not math.isnan(cell.delta):
+                found.setdefault(row.label, {})[name] = cell.delta
+    return found
+
+
+def _dashes(layout: Layout, parts: Sequence[Part], measured: Sheet) -> Iterator[str]:
+    """Why there are dashes, and what was measured but has no column."""
+    there = {outcome.benchmark for part in parts for outcome in part.outcomes}
+    absent = [c.heading for c in layout.columns if not c.total and c.benchmark not in there]
+    if absent:
+        yield f"–: no run has {', '.join(dict.fromkeys(absent))}"
+    for (block, names), cells in measured.items():
+        without = [
+            layouts.COLUMNS[key].heading
+            for (_, key), entry in cells.items()
+            if layouts.COLUMNS[key].benchmark in there and math.isnan(entry.value) and not entry.text
+        ]
+        if without:
+            yield f"–: no score of {' '.join(filter(None, (block, *names)))} for {', '.join(without)}"
+    shown = {column.benchmark for column in layout.columns}
+    if others := sorted(there - shown):
+        yield f"measured, and no column of this table: {', '.join(others)}"

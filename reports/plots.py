@@ -1,0 +1,148 @@
+"""What each figure shows of a run: from outcomes and stage facts to the numbers that `reports.figures` draws."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from harness.benchmark import Benchmark
+from reports import figures
+from reports.cards import KINDS, by_row, mean_of, roles
+from reports.facts import RowFacts
+from reports.layouts import SOURCES
+from reports.layouts import method as method_of
+from reports.outcomes import BASELINE, Outcome, measure
+from reports.statistics import mean
+from reports.table import GROUPS, Table
+
+Draw = figures.Draw | None  # None: there is nothing to draw
+PEAKS = ("peak_device_gib", "peak_host_gib")
+
+
+def cost(facts: Sequence[RowFacts]) -> Draw:
+    """Figure 2: what every trained row took."""
+    trained = {name: rows for name, rows in by_row(facts) if rows[0].made}
+    seconds = {
+        name: {kind: value for kind in KINDS if math.isfinite(value := mean_of(rows, (kind,), "seconds"))}
+        for name, rows in trained.items()
+    }
+    memory = {}
+    for name, rows in trained.items():
+        peaks = [max((row.peak(("train",), peak) or 0.0 for row in rows), default=0.0) for peak in PEAKS]
+        memory[name] = (next(filter(None, peaks), math.nan), roles(rows[0]))  # the device's where there is one
+    return partial(figures.cost, seconds, memory) if any(seconds.values()) else None
+
+
+def intervals(table: Table) -> Draw:
+    """Differences to the baseline with their intervals, a panel per column."""
+    panels: dict[str, dict[str, figures.Interval]] = {}
+    for at, column in enumerate(table.columns):
+        title = f"{GROUPS[column.group][0]} total" if column.metric == "total" else column.label
+        known = {
+            row.label: (cell.delta, cell.low, cell.high, cell.resolved)
+            for row in table.rows
+            if row.method != BASELINE and math.isfinite((cell := row.cells[at]).delta)
+        }
+        if known:
+            panels[title + (" ↓" if column.lower else "")] = known
+    return partial(figures.intervals, panels) if panels else None
+
+
+def curves(facts: Sequence[RowFacts]) -> Draw:
+    """Every training's log."""
+    logs = {name: [stage.log for row in rows for stage in row.of("train") if stage.log] for name, rows in by_row(facts)}
+    logs = {name: many for name, many in logs.items() if many}
+    return partial(figures.curves, logs) if logs else None
+
+
+def distribution(outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark]) -> Draw:
+    """Figure 6: the judged benchmarks, unit by unit, all seeds together; in-domain ones alone if there are any."""
+    judged = [name for name, benchmark in benchmarks.items() if benchmark.judged]
+    panels: dict[str, tuple[tuple[float, float], dict[str, list[float]]]] = {}
+    for name in [one for one in judged if one == "indomain"] or judged:
+        benchmark, scores = benchmarks[name], dict[str, list[float]]()
+        metric = benchmark.metrics[0]
+        for outcome in (o for o in outcomes if o.benchmark == name):
+            values = [measure(benchmark, [unit])[metric.id] for unit in outcome.units]
+            scores.setdefault(outcome.label, []).extend(values)
+        if scores:
+            panels[metric.label] = (metric.scale, scores)
+    return partial(figures.distribution, panels) if panels else None
+
+
+def scaling(tables: Sequence[tuple[int, str, Table, Sequence[Outcome], Mapping[str, Benchmark]]]) -> Draw:
+    """Figure 4 from (examples, data source, table, outcomes, benchmarks) of several runs."""
+    panels: dict[str, dict[str, list[figures.Point]]] = {}
+    average: dict[str, dict[str, float]] = {}
+    largest = {data: max(n for n, other, *_ in tables if other == data) for _, data, *_ in tables}
+    for n, data, table, outcomes, benchmarks in tables:
+        where = f" ({SOURCES.get(data, data)})" if len(largest) > 1 else ""
+        for at, column in enumerate(table.columns):
+            if column.metric == "total":
+                lines = panels.setdefault(GROUPS[column.group][0] + where, {})
+                for row in table.rows:
+                    cell = row.cells[at]
+                    if row.method != BASELINE and math.isfinite(cell.delta):
+                        lines.setdefault(row.label, []).append((n, cell.delta, cell.low, cell.high))
+        if n == largest[data]:
+            means = {row.label: nine(row.method, outcomes, benchmarks) for row in table.rows}
+            average[SOURCES.get(data, data)] = {name: value for name, value in means.items() if math.isfinite(value)}
+    panels = {title: lines for title, lines in panels.items() if lines}
+    average = {data: means for data, means in average.items() if means}
+    return partial(figures.scaling, panels, average) if panels else None
+
+
+def nine(method: str, outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark]) -> float:
+    """Mean of the nine benchmarks, each from 0 (its scale's worst end) to 100 (its best); NaN unless all are there.
+
+    The rule is ours: the paper names none for its Figure 4d.
+    """
+    names = [name for _, printed in GROUPS.values() for name in printed]
+    levels = []
+    for name in names:
+        mine = [o for o in outcomes if (o.method, o.benchmark) == (method, name)]
+        if not mine or name not in benchmarks:
+            return math.nan
+        metric = benchmarks[name].metrics[0]
+        worst, best = metric.scale
+        value = mean([measure(benchmarks[name], outcome.units)[metric.id] for outcome in mine])
+        levels.append(100 * (value - worst) / (best - worst))
+    return mean(levels)
+
+
+def lens(facts: Sequence[RowFacts]) -> Draw:
+    """The negative-supervision lens of every row that has one; see `lens_of`."""
+    rows = {name: lens_of(members) for name, members in by_row(facts)}
+    rows = {name: known for name, known in rows.items() if known}
+    kinds = list(dict.fromkeys(key for known in rows.values() for key in known if key.startswith("corrected/")))
+    corrected = {
+        kind.removeprefix("corrected/"): {name: known[kind] for name, known in rows.items() if kind in known}
+        for kind in kinds
+    }
+    return partial(figures.lens, rows, corrected) if rows else None
+
+
+def lens_of(members: Sequence[RowFacts]) -> dict[str, float]:
+    """Mean log-probs of chosen and rejected before and after training, and log (t2 / t1), Eq. 10 and 13.
+
+    From stages of kind "lens" where a run has them (numbers "before/chosen", ..., "log_t2_t1", "corrected/TYPE"), else
+    from the training's own log: its first and last tenth of steps, on the pairs trained on. log t1 - log t2 is the
+    reward margin over beta. Empty for a method without pairs.
+    """
+    measured = [stage.measured for row in members for stage in row.of("lens")]
+    if measured:
+        names = sorted({name for one in measured for name in one})
+        return {name: mean([one[name] for one in measured if name in one]) for name in names}
+    logs = [
+        stage.log for row in members for stage in row.of("train") if any("logps/chosen" in line for line in stage.log)
+    ]
+    found: dict[str, list[float]] = {}
+    for log in logs:
+        tenth = max(1, len(log) // 10)
+        for side in ("chosen", "rejected"):
+            for when, lines in (("before", log[:tenth]), ("after", log[-tenth:])):
+                values = [line[f"logps/{side}"] for line in lines if f"logps/{side}" in line]
+                found.setdefault(f"{when}/{side}", []).append(mean(values))
+        margins = [line["rewards/margins"] for line in log[-tenth:] if "rewards/margins" in line]
+        beta = getattr(method_of(members[0].method, members[0].options), "beta", math.nan)
+        found.setdefault("log_t2_t1", []).append(-mean(margins) / beta if beta else math.nan)
+    return {name: mean(values) for name, values in found.items()}

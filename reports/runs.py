@@ -1,0 +1,217 @@
+"""Finished comparisons as reports read them: a folder of `harness compare`, or a bundle; one by one, or joined.
+
+A run is its manifest and, in a store, the stages that the manifest names. What is not in the store is a missing cell,
+never an error; what is there is read only if its digest is the one that its stage's manifest has.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from harness import plugins
+from harness.benchmark import Benchmark
+from harness.store import MANIFEST, Store, file_digest
+from harness.types import HarnessError, UsageError, dumps
+from reports.bundle import is_bundle, unpack
+from reports.outcomes import BASELINE, Outcome, read_second, read_units
+from reports.table import Setting
+
+UNITS, SECOND = "units.json", "crosscheck.jsonl"
+STAGE = re.compile(r"[a-z][a-z0-9_]{0,39}/[0-9a-f]{20}")
+SHARED = ("testbed", "synthetic", "protocol", "data")  # fields of a manifest that runs in one table have in common
+BY_NAME = ("split_lock", "models", "judges", "benchmarks")  # the same, by split, seed or benchmark, where both have it
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCell:
+    """One cell of a table and where its stages lie; stages are `kind/key` in `store`, "" where there is none."""
+
+    row: str
+    label: str
+    seed: int
+    benchmark: str
+    score: str
+    responses: str
+    items: str
+    store: Path
+    crosscheck: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether its scores are in the store."""
+        return (self.store / self.score / MANIFEST).is_file()
+
+    def outcome(self) -> Outcome:
+        """Its scores; HarnessError where they are not those that were stored."""
+        units, unscored = read_units(self._stored(self.score, UNITS))
+        key, checked = Path(self.score).name, (self.store / self.crosscheck / MANIFEST).is_file()
+        second = read_second(self._stored(self.crosscheck, SECOND)) if self.crosscheck and checked else {}
+        return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, second)
+
+    def _stored(self, stage: str, name: str) -> Path:
+        """A stage's file, if it is what was stored."""
+        file = self.store / stage / name
+        known = Store(self.store).manifest_of(stage)["files"].get(name, {})
+        if not file.is_file() or file_digest(file) != known.get("sha256"):
+            raise HarnessError(f"{file} is not what was stored; delete {file.parent} and run the comparison again.")
+        return file
+
+
+@dataclass(frozen=True)
+class Run:
+    """One comparison, or several joined: `parts`. `manifest` is the first one's, `notes` must stand under a table."""
+
+    name: str
+    folder: Path
+    manifest: Mapping[str, Any]
+    cells: tuple[StoredCell, ...]
+    notes: tuple[str, ...] = ()
+    parts: "tuple[Run, ...]" = ()
+
+    @property
+    def rows(self) -> dict[str, str]:
+        """Row -> label, the baseline first, in the order of the command."""
+        return {cell.row: cell.label for cell in self.cells}
+
+    @property
+    def setting(self) -> Setting:
+        """What all rows share."""
+        return Setting(self.manifest["testbed"], self.manifest["protocol"], self.manifest["synthetic"])
+
+    @property
+    def missing(self) -> list[StoredCell]:
+        """The cells whose scores are not in the store."""
+        return [cell for cell in self.cells if not cell.done]
+
+    def outcomes(self) -> list[Outcome]:
+        """What was scored, cell by cell."""
+        return [cell.outcome() for cell in self.cells if cell.done]
+
+    def benchmarks(self) -> dict[str, Benchmark]:
+        """The benchmarks by name, with the options they had; only installed ones, for a bundle may come from anyone."""
+        options = {name: given for part in self.parts or (self,) for name, given in part.manifest["benchmarks"].items()}
+        for name in options:
+            if name not in plugins.names("benchmarks"):
+                raise plugins.unknown("benchmark", name, plugins.names("benchmarks"))
+        return {name: plugins.make("benchmarks", name, Benchmark, given) for name, given in options.items()}
+
+
+@contextmanager
+def opened(given: Sequence[Path], store: Path | None = None) -> Iterator[list[Run]]:
+    """The runs in folders and bundles, readable while the context is open.
+
+    `store` is for folders; by default the one their manifest names. UsageError for what is neither.
+    """
+    with TemporaryDirectory(prefix="harness-") as scratch:
+        runs: list[Run] = []
+        for number, path in enumerate(given):
+            if path.is_dir():
+                runs.append(_load(path, str(path), store))
+            elif is_bundle(path):
+                home = Path(scratch) / str(number)
+                unpack(path, home)
+                runs += [_load(f, f"{path}, {f.name}", home / "store") for f in sorted((home / "runs").iterdir())]
+            else:
+                raise UsageError(f"{path} is neither a folder of `harness compare` nor a bundle of `harness report`.")
+        yield runs
+
+
+def _load(folder: Path, name: str, store: Path | None) -> Run:
+    """A run's folder; UsageError where its manifest is missing or not one."""
+    file = folder / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        root = store or folder / manifest["store"]
+        cells = tuple(StoredCell(**cell, store=root) for cell in manifest["cells"])
+        stages = [*manifest["stages"], *(name for c in cells for name in (c.score, c.responses, c.items))]
+        stages += [cell.crosscheck for cell in cells if cell.crosscheck]
+        lacking = [field for field in (*SHARED, *BY_NAME, "rows", "trained") if field not in manifest]
+        if not all(STAGE.fullmatch(name) for name in stages):
+            raise ValueError("a stage's name is not one")
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}; is {folder} a folder that `harness compare` wrote?") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{file} is not a manifest of this version ({error!r}); run the comparison again.") from None
+    if lacking:
+        raise UsageError(f"{file} has no {', '.join(lacking)}: an older version wrote it; run the comparison again.")
+    return Run(name, folder, manifest, cells)
+
+
+def join(runs: Sequence[Run]) -> Run:
+    """One run with the rows of all. UsageError that says which field differs where they cannot stand in one table.
+
+    A row that several runs have becomes one where they trained the same policy; otherwise the later one is a row of
+    its own, with its run in the label and a note.
+    """
+    first, *others = runs
+    if not others:
+        return first
+    cells = {(cell.row, cell.seed, cell.benchmark): cell for cell in first.cells}
+    notes, made = list(first.notes), [first]
+    for run in others:
+        for earlier in made:
+            _refuse(earlier, run)
+        for row, label in run.rows.items():
+            earlier_policies = [_policy(earlier, row) for earlier in made if row in earlier.rows]
+            clash = any(not _agree(policy, _policy(run, row)) for policy in earlier_policies)
+            name = f"{row}#{len(made) + 1}" if clash else row
+            shown = f"{label} ({Path(run.name).name})" if clash else label
+            if clash:
+                notes.append(f"two runs of {label} that differ in options, training or code: {shown} is of {run.name}")
+            for cell in (cell for cell in run.cells if cell.row == row):
+                known = cells.get((name, cell.seed, cell.benchmark))
+                if known is None or (cell.done and not known.done):
+                    cells[name, cell.seed, cell.benchmark] = replace(cell, row=name, label=shown)
+        made.append(run)
+    order = {row: None for row, *_ in cells}
+    ordered = (cell for row in order for key, cell in cells.items() if key[0] == row)
+    return Run(
+        " + ".join(run.name for run in runs), first.folder, first.manifest, tuple(ordered), tuple(notes), tuple(runs)
+    )
+
+
+def _policy(run: Run, row: str) -> dict[str, str]:
+    """What made a row: its options, and by seed the last stage of its training."""
+    trained = {str(made["seed"]): made["stages"][-1] for made in run.manifest["trained"] if made["row"] == row}
+    return {"options": dumps(run.manifest["rows"].get(row)), **trained}
+
+
+def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in one.keys() & other.keys())
+
+
+def _refuse(one: Run, other: Run) -> None:
+    """UsageError where a field that rows of one table share is not the same."""
+    fields = [(name, one.manifest[name], other.manifest[name]) for name in SHARED]
+    for name in BY_NAME:
+        mine, theirs = one.manifest[name], other.manifest[name]
+        fields += [(f"{name} ({of})", mine[of], theirs[of]) for of in mine if of in theirs]
+    found = [f"{name}: {_short(mine)} and {_short(theirs)}" for name, mine, theirs in fields if mine != theirs]
+    if not found:
+        found = list(_baselines(one, other))
+    if found:
+        raise UsageError(
+            f"{one.name} and {other.name} cannot stand in one table, for they differ in {'; '.join(found[:5])}. "
+            "Report them one by one, or compare their methods in one `harness compare`."
+        )
+
+
+def _baselines(one: Run, other: Run) -> Iterator[str]:
+    """Where two runs' baselines differ: the benchmark and what differs in what made it."""
+    theirs = {(cell.seed, cell.benchmark): cell for cell in other.cells if cell.row == BASELINE}
+    for cell in one.cells:
+        twin = theirs.get((cell.seed, cell.benchmark))
+        if cell.row == BASELINE and twin and cell.score != twin.score:
+            mine, its = (Store(at.store).facts(at.score) if at.done else {} for at in (cell, twin))
+            names = [name for name in sorted(mine.keys() | its.keys()) if mine.get(name) != its.get(name)]
+            yield f"baseline ({cell.benchmark}, seed {cell.seed}): {', '.join(names[:3]) or 'its stages'}"
+
+
+def _short(value: object) -> str:
+    text = dumps(value)
+    return text if len(text) <= 24 else f"{text[:20]}..."
