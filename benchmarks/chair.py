@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from benchmarks import _parquet
-from benchmarks._coco_objects import Mentions, annotated, mentions
+from benchmarks._coco_objects import annotated, mentions
 from benchmarks._files import picture, read_json, records, required
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
@@ -37,21 +37,24 @@ def accepted(synonyms: str) -> Forms:
     return forms
 
 
-def listed(text: str, forms: Forms) -> Mentions:
-    """The objects a caption mentions by a list of forms; from left to right, the longest form wins."""
-    words = WORD.findall(text.lower())
+def found(text: str, forms: Forms) -> list[tuple[str, int, int]]:
+    """The objects a caption mentions by a list of forms and where, from left to right; the longest form wins.
+
+    Places are those of the caption in lower case.
+    """
+    words = [(match[0], match.start(), match.end()) for match in WORD.finditer(text.lower())]
     longest = max(map(len, forms))
-    matched: list[tuple[str, ...]] = []
+    matched: list[tuple[tuple[str, ...], int, int]] = []
     at = 0
     while at < len(words):
-        spans = (tuple(words[at : at + size]) for size in range(min(longest, len(words) - at), 0, -1))
-        form = next((span for span in spans if span in forms), None)
-        if form:
-            matched.append(form)
-        at += len(form) if form else 1
-    if any(forms[form] == "toilet" for form in matched):  # the official exception: such a seat is no chair
-        matched = [form for form in matched if form not in SEATS]
-    return Mentions([forms[form] for form in matched], len(words))
+        spans = (words[at : at + size] for size in range(min(longest, len(words) - at), 0, -1))
+        span = next((span for span in spans if tuple(word for word, *_ in span) in forms), None)
+        if span:
+            matched.append((tuple(word for word, *_ in span), span[0][1], span[-1][2]))
+        at += len(span) if span else 1
+    if any(forms[form] == "toilet" for form, *_ in matched):  # the official exception: such a seat is no chair
+        matched = [match for match in matched if match[0] not in SEATS]
+    return [(forms[form], start, stop) for form, start, stop in matched]
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,7 @@ class Chair(Benchmark):
     """CHAIRi is made-up mentions over mentions, CHAIRs captions with one over captions; the paper's is their mean.
 
     Read it beside recall and words: captions that say less look better. Where nothing is mentioned CHAIRi is NaN (the
-    official script divides by zero). Beyond `metrics`, `compute` gives "chair/words", the mean length of a caption
-    between blanks, and "chair/length@<variant>", the same in the variant's own words (the official "Len", times 100).
+    official script divides by zero). Beyond `metrics`, `compute` gives "chair/words", the mean length of a caption.
 
     Traps: the list of images, the prompt, the token limit and the decoding differ by paper, and longer captions make
     more up. `question` and `variant` are the same for all rows of a comparison.
@@ -123,7 +125,8 @@ class Chair(Benchmark):
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """Mentions, made-up mentions, objects there and objects found, and words."""
         if self.variant == "listed":
-            said, length = listed(response.text, accepted(item.facts["synonyms"]))
+            said = [name for name, *_ in found(response.text, accepted(item.facts["synonyms"]))]
+            length = len(response.text.split())
         else:
             said, length = mentions(response.text, self.variant)
         there = set(item.facts["objects"])
@@ -149,7 +152,6 @@ class Chair(Benchmark):
             f"chair/i@{self.variant}": i,
             f"chair/s@{self.variant}": s,
             f"chair/recall@{self.variant}": ratio(totals["found"], totals["objects"]),
-            f"chair/length@{self.variant}": ratio(totals["length"], totals["captions"], 1.0),
             "chair/words": ratio(totals["words"], totals["captions"], 1.0),
         }
 

@@ -1,19 +1,23 @@
 """MMHal-Bench: hallucination rated by a judge. Rules of LLaVA-RLHF `Eval/eval_gpt_mmhal.py`, prompt reworded."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from benchmarks._files import picture, read_json, required
+import numpy as np
+
+from benchmarks._files import parsed, picture, read_json, records, required
 from benchmarks._groups import tally
 from benchmarks._judging import ask, fenced
-from harness.benchmark import Benchmark, Group, Images, Metric, Totals, ratio
+from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
-from harness.types import Item, Response, Score, Unscored
+from harness.types import Image, Item, Response, Score, Unscored, UsageError
 
 TYPES = tuple("attribute adversarial comparison counting relation environment holistic other".split())
 HALLUCINATED_BELOW = 3
+RATED = re.compile(r"rating\W*(?:is|of)?\W*([0-6])(?![\d.]*\d)")
 PROMPT = """\
 You are an impartial judge of a vision-language model's response to a question about an image. Judge by two things: how
 informative the response is, and whether it hallucinates. To hallucinate is to state what is neither in the image nor
@@ -68,12 +72,21 @@ def parse(reply: str) -> int | None:
     return found[0] if len(found) == 1 else None
 
 
+def parse_robust(reply: str) -> int | None:
+    """The last whole number from 0 to 6 after the word rating: "**Rating:** 6", "rating:6" and "rating is 6" too."""
+    found = RATED.findall(reply.lower())
+    return int(found[-1]) if found else None
+
+
 @dataclass(frozen=True)
 class Mmhal(Benchmark):
     """The mean rating from 0 to 6; a rating below 3 says hallucination.
 
-    A reply without one rating leaves the item unscored; the official script takes 0. Beyond `metrics`, `compute`
-    gives "mmhal/rating/<type>"; an item's type is its place in the file modulo 8.
+    A reply without one rating is asked for once more and then leaves the item unscored; the official script takes 0.
+    Beyond `metrics`, `compute` gives "mmhal/rating/<type>"; an item's type is its place in the file modulo 8.
+
+    Traps: judges differ by a tenth of a point from run to run even at temperature 0, which is 1.7 points in the paper's
+    total; the original judge was gpt-4-0314, RLAIF-V's is gpt-4-1106-preview.
     """
 
     label: ClassVar[str] = "MMHal"
@@ -90,6 +103,8 @@ class Mmhal(Benchmark):
     official_n: ClassVar[int] = 96
     protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
+    prompt_version: ClassVar[str] = "mmhal-1"
+    extras: ClassVar[Mapping[str, str]] = {"reviews": "the judge's saved replies, a list in the questions' order"}
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The 96 questions in the official order; the prompt is the bare question."""
@@ -97,16 +112,22 @@ class Mmhal(Benchmark):
         for number, row in enumerate(read_json(folder, "response_template.json", self.layout)):
             original = pictures / PurePosixPath(row.get("image_src", "")).name
             path = original if original.is_file() else picture(pictures, row["image_id"])
-            facts = {"answer": row["gt_answer"], "content": row["image_content"], "type": TYPES[number % 8]}
-            yield Item(str(number), images.at(path), row["question"], str(number), facts)
+            yield _item(number, row, images.at(path))
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
-        """The judge's rating."""
-        content = ", ".join(item.facts["content"])
-        asked = {"question": item.prompt, "reference": item.facts["answer"], "content": content}
-        prompt = PROMPT.format(**asked, response=fenced(response.text))
-        facts = {**asked, "response": response.text, "type": item.facts["type"]}
-        rating = ask(judge, "mmhal", item, prompt, facts, parse, 'one line "Rating: <number from 0 to 6>"')
+        """The judge's rating, or the one in the review that was published for the response."""
+        form = 'one line "Rating: <number from 0 to 6>"'
+        rating: int | Unscored | None
+        if "review" in item.facts:
+            rating = parse(item.facts["review"])
+        else:
+            content = ", ".join(item.facts["content"])
+            asked = {"question": item.prompt, "reference": item.facts["answer"], "content": content}
+            prompt = PROMPT.format(**asked, response=fenced(response.text))
+            facts = {**asked, "response": response.text, "type": item.facts["type"]}
+            rating = ask(judge, "mmhal", item, prompt, facts, parse, form)
+        if rating is None:
+            return Unscored(item.id, f"the review has not exactly {form}: ...{item.facts['review'][-80:]!r}")
         if isinstance(rating, Unscored):
             return rating
         hallucinated = {"hallucinated": float(rating < HALLUCINATED_BELOW)}
@@ -121,3 +142,53 @@ class Mmhal(Benchmark):
             "mmhal/hallucination_rate": ratio(totals.get("hallucinated", 0.0), n, 1.0),
             **{f"mmhal/rating/{name}": ratio(totals[f"{name}/sum"], totals[f"{name}/n"], 1.0) for name in types},
         }
+
+    def published(self, files: Files) -> Published:
+        """The filled-in template (model_answer) to be judged, or the judge's saved replies to one, in its order."""
+        answers = records(files.one("answers"), ["model_answer"]) if files.answers else []
+        rows = records(files.one("questions"), ["question", "gt_answer"]) if files.questions else answers
+        if "reviews" not in files.extras:
+            if not answers:
+                raise UsageError("MMHal needs --answers to be judged, or --option reviews=PATH with a judge's replies.")
+            said = [Response(str(number), str(row["model_answer"]), 0) for number, row in enumerate(answers)]
+            return Published([_item(number, row, None) for number, row in enumerate(rows)], said)
+        reviews = [_reply(row) for row in parsed(files.extras["reviews"])]
+        items = [_item(number, row, None) for number, row in enumerate(rows or [{}] * len(reviews))]
+        for item, review in zip(items, reviews, strict=False):
+            item.facts["review"] = review
+        return Published(items, [Response(str(n), "", 0) for n in range(len(reviews))], official=_official(reviews))
+
+
+def _item(number: int, row: Mapping[str, Any], image: Image | None) -> Item:
+    """One question of the template."""
+    facts = {"answer": row.get("gt_answer", ""), "content": row.get("image_content", []), "type": TYPES[number % 8]}
+    return Item(str(number), image, row.get("question", ""), str(number), facts)
+
+
+def _reply(row: Any) -> str:
+    """The text of a saved reply: a chat completion, as the official script saves it, or the bare text."""
+    try:
+        return str(row if isinstance(row, str) else row["choices"][0]["message"]["content"])
+    except (KeyError, IndexError, TypeError):
+        raise UsageError(f"a review should be a chat completion or its text: {str(row)[:80]}") from None
+
+
+def _official(reviews: Sequence[str]) -> dict[str, float]:
+    """What the official script prints, by its names and with its two decimals: without a verdict a response rates 0.
+
+    Beside it the same unrounded, and the mean by the robust parse with the share of replies that each cannot read.
+    """
+    ratings = [parse(review) for review in reviews]
+    robust = [rating for rating in map(parse_robust, reviews) if rating is not None]
+    zeros = np.array([rating or 0 for rating in ratings])
+    rated, hallucinated = float(zeros.mean()), float((zeros < HALLUCINATED_BELOW).mean())
+    return {
+        "Average score": round(rated, 2),
+        "Hallucination rate": round(hallucinated, 2),
+        **{f"Average score/{name}": round(float(zeros[n::8].mean()), 2) for n, name in enumerate(TYPES[: len(zeros)])},
+        "mmhal/rating@official": rated,
+        "mmhal/hallucination_rate@official": hallucinated,
+        "mmhal/rating@robust": ratio(sum(robust), len(robust), 1.0),
+        "mmhal/unread": ratings.count(None) / len(reviews),
+        "mmhal/unread@robust": 1 - len(robust) / len(reviews),
+    }

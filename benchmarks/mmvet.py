@@ -1,17 +1,21 @@
 """MM-Vet: open questions graded by a judge. Rules of yuweihao/MM-Vet `mm-vet_evaluator.ipynb`, prompt reworded."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar
 
+import numpy as np
+
 from benchmarks import _parquet
-from benchmarks._files import read_json, required
+from benchmarks._files import parsed, read_json, required, responses
 from benchmarks._groups import means, tally
 from benchmarks._judging import ask, fenced
-from harness.benchmark import Benchmark, Group, Images, Metric, Totals
+from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals
 from harness.judge import Judge
-from harness.types import Item, Response, Score, Unscored
+from harness.types import Item, Response, Score, Unscored, UsageError
 
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 PROMPT = """\
@@ -53,8 +57,12 @@ def prompt(question: str, reference: str, response: str) -> str:
 class Mmvet(Benchmark):
     """The mean grade, and that of each capability an item needs.
 
-    A reply that is no grade leaves the item unscored; the official script asks again and then takes 0. Beyond
-    `metrics`, `compute` gives "mmvet/capability/<name>" and "mmvet/integrated/<name+name>" for what the data need.
+    A reply that is no grade is asked for once more and then leaves the item unscored; the official script asks five
+    times and then takes 0. Beyond `metrics`, `compute` gives "mmvet/capability/<name>" and
+    "mmvet/integrated/<name+name>" for what the data need.
+
+    Traps: judges drift (LLaVA-1.5-7B's file was graded 31.1 in 2023 and 27.9 later), so figures compare within one
+    judge's snapshot only; lmms-eval asks for step-by-step reasoning first, samples, and counts a failed call as 0.
     """
 
     hub: str = ""
@@ -70,6 +78,8 @@ class Mmvet(Benchmark):
     official_n: ClassVar[int] = 218
     protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
+    prompt_version: ClassVar[str] = "mmvet-1"
+    extras: ClassVar[Mapping[str, str]] = {"grades": "the official evaluator's ..-grade-<n>runs.json"}
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions in the file's order; the prompt is the bare question."""
@@ -89,15 +99,71 @@ class Mmvet(Benchmark):
             yield Item(id, image, row["question"], id, facts)
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
-        """The judge's grade."""
+        """The judge's grade, or the mean of the grades that were published for the response."""
+        if "grades" in item.facts:
+            return Score(item.id, tally(fmean(item.facts["grades"]), _groups(item.facts["capability"])))
         facts = {"question": item.prompt, "reference": item.facts["answer"], "response": response.text}
         grade = ask(judge, "mmvet", item, prompt(**facts), facts, parse, "one number from 0.0 to 1.0", max_tokens=16)
         if isinstance(grade, Unscored):
             return grade
-        needed = sorted(item.facts["capability"], key=CAPABILITIES.index)
-        groups = ["all", *(f"capability/{name}" for name in needed), f"integrated/{'+'.join(needed)}"]
-        return Score(item.id, tally(grade, groups))
+        return Score(item.id, tally(grade, _groups(item.facts["capability"])))
 
     def compute(self, totals: Totals) -> dict[str, Any]:
         """Mean grades times 100."""
         return means("mmvet", totals)
+
+    def published(self, files: Files) -> Published:
+        """mm-vet.json or a list of capabilities per id, with the official grade file or with answers by id."""
+        questions = parsed(files.one("questions"))
+        needs = {id: row if isinstance(row, list) else row["capability"] for id, row in questions.items()}
+        path = files.extras.get("grades") or files.one("answers")
+        answers = parsed(path)
+        if isinstance(answers, dict) and all(isinstance(row, dict) and "score" in row for row in answers.values()):
+            grades = {id: list(map(float, row["score"])) for id, row in answers.items()}
+            if len(set(map(len, grades.values()))) != 1 or not all(grades.values()):
+                raise UsageError(f"{path} should hold equally many grades, one per run, for every item.")
+            items = [Item(id, None, "", id, {"capability": needs[id], "grades": grades.get(id)}) for id in needs]
+            counted = {id: grades[id] for id in needs if id in grades}
+            official = _official(needs, counted)
+            return Published(items, [Response(id, "", 0) for id in grades], official=official)
+        if any(isinstance(row, list) for row in questions.values()):
+            raise UsageError("to judge answers MM-Vet needs mm-vet.json as --questions: it has the true answers.")
+        items = [
+            Item(id, None, row["question"], id, {"answer": row["answer"], "capability": row["capability"]})
+            for id, row in questions.items()
+        ]
+        return Published(items, _answers(path, answers))
+
+
+def _groups(capability: Sequence[str]) -> list[str]:
+    """The means an item counts in."""
+    needed = sorted(set(capability), key=lambda name: (*CAPABILITIES, name).index(name))
+    return ["all", *(f"capability/{name}" for name in needed), f"integrated/{'+'.join(needed)}"]
+
+
+def _answers(path: Path, rows: Any) -> list[Response]:
+    """Answers as the official evaluator reads them (id -> text) or as LLaVA writes them (question_id without v1_)."""
+    if isinstance(rows, dict):
+        return [Response(id, str(text), 0) for id, text in rows.items()]
+    said = responses(path)
+    return [replace(one, id=one.id if one.id.startswith("v1_") else f"v1_{one.id}") for one in said]
+
+
+def _official(needs: Mapping[str, Sequence[str]], grades: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """What `mm-vet_evaluator.py` writes: mean over the runs per column, and their deviation (of the population).
+
+    One decimal; sums in the order of the grades, as there, and a missing grade counts as 0.
+    """
+    counts = Counter(group for capability in needs.values() for group in _groups(capability))
+    runs = len(next(iter(grades.values()), ()))
+    sums = {group: [0.0] * runs for group in counts}
+    for id, given in grades.items():
+        for group in _groups(needs[id]):
+            sums[group] = [old + new for old, new in zip(sums[group], given, strict=True)]
+    columns = {group: np.array(values) / counts[group] * 100 for group, values in sums.items()}
+    names = {group: "total" if group == "all" else group.partition("/")[2].replace("+", "_") for group in columns}
+    single = {group for group in columns if group.startswith("integrated/") and "+" not in group}
+    figures = {names[group]: round(float(values.mean()), 1) for group, values in columns.items() if group not in single}
+    # In the table of integrations "rec" is what needs recognition and nothing else.
+    figures |= {f"{names[group]} alone": round(float(columns[group].mean()), 1) for group in sorted(single)}
+    return figures | {"std": round(float(columns["all"].std()), 1)}

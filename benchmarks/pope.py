@@ -1,13 +1,19 @@
-"""POPE: is there a ... in the image? Rules of AoiDragon/POPE `evaluate.py` (as LLaVA `eval_pope.py` runs it)."""
+"""POPE: is there a ... in the image? Rules of AoiDragon/POPE `evaluate.py` (as LLaVA `eval_pope.py` runs it).
+
+Traps: the official parse takes everything without a "no" for a yes, so that an empty response is right half of the
+time. Some papers print accuracy, one split's F1 or lmms-eval's pooled F1 as "POPE". LLaVA's published figures are on
+an earlier random split of 2,910 questions (`random_rows=2910`), which moves the mean by up to 0.3.
+"""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from benchmarks import _parquet
-from benchmarks._files import read_json, records, required, responses
+from benchmarks._files import read_json, records, required, said
 from benchmarks._parses import yes_or_no
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
@@ -31,9 +37,9 @@ def parse(text: str) -> str:
 
 def _outcome(label: str, said: str | None) -> str:
     """tp, fp, tn or fn with yes as positive; what is neither yes nor no is wrong whatever the label."""
-    if label == "yes":
-        return "tp" if said == "yes" else "fn"
-    return "tn" if said == "no" else "fp"
+    if label == "no":
+        return "tn" if said == "no" else "fp"
+    return "tp" if said == "yes" else "fn"
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,6 @@ class Pope(Benchmark):
 
     Beyond `metrics`, `compute` gives "pope/<split>/<f1|accuracy|precision|recall|yes_ratio>" for each split in the
     data, the same with "@robust", and "pope/valid", the percentage of responses that hold a yes or a no at all.
-
-    Traps: the official parse takes everything without a "no" for a yes, so that an empty response is right in half
-    of the cases. Some papers print accuracy, one split's F1 or lmms-eval's pooled F1 as "POPE". LLaVA's published
-    figures are on an earlier random split of 2,910 questions (`random_rows=2910`), which moves the mean by up to .3.
     """
 
     random_rows: Literal[3000, 2910] = 3000
@@ -138,12 +140,12 @@ class Pope(Benchmark):
                 "--answers random=ANSWERS and the same for popular and adversarial."
             )
         items: list[Item] = []
-        said: list[Response] = []
+        answers: list[Response] = []
         for name, path in questions.items():
             rows = records(path, ["question_id", "text", "label"])
             items += [_item(name, row, None) for row in rows]
-            said += responses(files.answers[name], prefix=f"{name}/" if name else "")
-        return Published(items, said)
+            answers += _responses(files.answers[name], rows, f"{name}/" if name else "")
+        return Published(items, answers)
 
     def official(self, totals: Mapping[str, float]) -> dict[str, float]:
         """The fractions `eval_pope.py` prints per file, as "<name>/f1", and the mean F1 as "f1_macro"."""
@@ -166,6 +168,28 @@ def _splits(totals: Mapping[str, Any]) -> list[str]:
     """The splits that have items: the three in their order, then others."""
     found = [name.removesuffix("/tp") for name in totals if name.endswith("/tp")]
     return [split for split in SPLITS if split in found] + [split for split in found if split not in SPLITS]
+
+
+def _responses(path: Path, questions: list[dict[str, Any]], prefix: str) -> list[Response]:
+    """The responses by the ids of their questions.
+
+    LLaVA's answer files number the questions of all splits in one go; `eval_pope.py` pairs them with the labels by
+    their order. So do we where the ids differ, provided that every answer's prompt names the thing asked for.
+    """
+    rows = records(path, ["question_id"])
+    ids = [str(row["question_id"]) for row in rows]
+    asked = [str(row["question_id"]) for row in questions]
+    things = [_thing(row.get("prompt", "")) for row in rows]
+    if {*ids} != {*asked} and things == [_thing(row["text"]) for row in questions] and None not in things:
+        ids = asked
+    texts = [said(path, number, row, ("text",)) for number, row in enumerate(rows, 1)]
+    return [Response(prefix + id, text, 0) for id, text in zip(ids, texts, strict=True)]
+
+
+def _thing(question: str) -> str | None:
+    """What a question asks for; the official files have spellings like "an car in the imange"."""
+    found = re.match(r"is there an? (.+) in the im", question.lower())
+    return found[1] if found else None
 
 
 def _item(split: str, row: dict[str, Any], image: Image | None) -> Item:

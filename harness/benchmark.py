@@ -6,7 +6,7 @@ every bootstrap replicate (whole arrays at once) and every subset, and a failed 
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -80,12 +80,14 @@ class Published:
     """What published files hold: items without pictures or prompts, and responses whose ids are those of items.
 
     Nothing is left out or joined here: missing, duplicate and extra ids are found by who scores. `judge` replies
-    with the verdicts that were published too.
+    with the verdicts that were published too. `official` are figures that sums of scores do not give, because the
+    official scorer puts a number where there is no verdict or rounds on the way.
     """
 
     items: Sequence[Item]
     responses: Sequence[Response]
     judge: Judge | None = None
+    official: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ class Benchmark:
     official_n: ClassVar[int]
     protocol: ClassVar[str]
     judged: ClassVar[bool] = False
+    prompt_version: ClassVar[str] = ""  # of the judge's prompt: another wording is another version
     extras: ClassVar[Mapping[str, str]] = {}  # name -> what the file holds
+    heldout: ClassVar[bool] = False  # items are held-out examples of the comparison's source, the option `source`
     missing_is_wrong: ClassVar[bool] = False  # whether the official scorer counts an item without a response
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:

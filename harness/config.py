@@ -59,6 +59,29 @@ class Runtime(Fixed):
     zero_stage: Literal[0, 1, 2, 3] = 2
     checkpoint_every_steps: int = Field(50, gt=0)
     reference: Literal["cached", "adapter_off"] = "cached"
+    budget: float | None = Field(None, ge=0)
+    """USD that judge and writer may have cost this store, all runs together; None: no limit."""
+    ask_concurrency: int = Field(8, gt=0)
+    ask_attempts: int = Field(6, gt=0)
+    ask_timeout_s: float = Field(60.0, gt=0)
+    ask_deadline_s: float = Field(600.0, gt=0)
+
+
+class Chat(Fixed):
+    """How an LLM is asked. `images`: it can see; `parameters` go into the request as they are, null takes one out.
+
+    Reasoning models want `temperature: null` and `parameters: {max_tokens: null, max_completion_tokens: 4000}`.
+    """
+
+    temperature: float | None = Field(0.0, ge=0)
+    images: bool = False
+    parameters: dict[str, Any] = {}
+
+
+class Judging(Chat):
+    """How the judge is asked: each question in `runs` repeats, of which the report gives mean and spread."""
+
+    runs: int = Field(1, gt=0)
 
 
 class MethodSpec(Fixed):
@@ -88,7 +111,8 @@ class Testbed(Fixed):
 
     `models` are folders in Hugging Face's layout; seed i uses number i modulo their count. `data` is "generated" (the
     embedded world) or a folder with `sources/NAME/` and `benchmarks/NAME/` in the official layouts. `methods` holds the
-    training arguments a method declares beside `training`.
+    training arguments a method declares beside `training`. `writer` and `judge` are "oracle" (embedded world only),
+    "openai:MODEL" or "script:FILE"; `prices` are USD per million tokens of a model, input and output.
     """
 
     name: str
@@ -97,6 +121,9 @@ class Testbed(Fixed):
     data: str
     writer: str = ""
     judge: str = ""
+    writing: Chat = Chat()
+    judging: Judging = Judging()
+    prices: dict[str, tuple[float, float]] = {}
     protocol: Literal["llava"] = "llava"
     examples: int = Field(10_000, gt=0)
     scenes: int = Field(0, ge=0)

@@ -4,10 +4,15 @@ Both answer through one interface with text in the form the prompt asks for, so 
 LLM go through the same parser. Whoever cannot answer says so with `Unscored`; nobody makes a number up.
 """
 
-from dataclasses import dataclass, field
-from typing import Protocol
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
-from harness.types import Image, Unscored
+from harness.types import Image, Unscored, UsageError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +50,83 @@ class Judge(Protocol):
 
 class Writer(Judge, Protocol):
     """Constructs training text (nSFT's G). The interface is the judge's."""
+
+
+@runtime_checkable
+class Panel(Judge, Protocol):
+    """A judge that is slow alone: it answers many questions side by side, and keeps what it answered."""
+
+    def known(self, ask: Ask) -> bool:
+        """Whether `reply` gives its reply, or the reason for none, at once."""
+        ...
+
+    def ask_all(self, asks: Iterable[Ask]) -> None:
+        """Make the replies to all of them known."""
+        ...
+
+
+def answered(judge: Judge, work: Callable[[Judge], Result]) -> Result:
+    """`work(judge)`, the questions of it asked side by side: what it gives does not depend on who answers first.
+
+    `work` runs again and again, each time asking what it came to ask, until a pass asks nothing new. So it must ask
+    the same of the same replies; it may be plain code that asks one question after another.
+    """
+    while isinstance(judge, Panel):
+        listed = Listed(judge)
+        done = work(listed)
+        if not listed.asks:
+            return done
+        judge.ask_all(listed.asks)
+    return work(judge)
+
+
+class Listed:
+    """Stands in for a panel: what it does not know yet is listed and left without a reply."""
+
+    def __init__(self, panel: Panel) -> None:
+        self.panel = panel
+        self.asks: list[Ask] = []
+
+    @property
+    def name(self) -> str:
+        """The panel's."""
+        return self.panel.name
+
+    def reply(self, ask: Ask) -> str | Unscored:
+        """The known reply, or a place in the list."""
+        if self.panel.known(ask):
+            return self.panel.reply(ask)
+        self.asks.append(ask)
+        return Unscored(ask.id, "not asked yet")
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A judge asked for the `run`-th time."""
+
+    judge: Judge
+    run: int
+
+    @property
+    def name(self) -> str:
+        """The judge's."""
+        return self.judge.name
+
+    def reply(self, ask: Ask) -> str | Unscored:
+        """Its reply in this run."""
+        return self.judge.reply(replace(ask, run=self.run))
+
+
+class Script:
+    """Replies from a JSON file that maps an ask's id ("mmvet/v1_0") to a reply: saved ones, or made up for a test."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = f"script:{path.name}"
+        try:
+            self.replies: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be read ({error}); write a JSON object from ask ids to replies.") from None
+
+    def reply(self, ask: Ask) -> str | Unscored:
+        """The reply in the file, whatever the run."""
+        return self.replies.get(ask.id) or Unscored(ask.id, f"{self.name} has no reply to {ask.id}")

@@ -8,8 +8,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from harness.types import UsageError
 
 HERE = Path(__file__).parent
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
+HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
 MODEL_CODE = ("model.py", "pixels.py", "template.py", "images.py")
 TREE_CODE = ("tree.py", "logps.py", "reference.py", "batches.py", *MODEL_CODE)
 WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
@@ -33,12 +32,12 @@ SECOND = "../benchmarks/_lmms.py"
 CODE = {
     "data": (*WORLD_CODE, "mini/glyphs.py", "mini/draw.py", "mini/sources.py", "mini/benchsets.py", "mini/opensets.py"),
     "split": ("split.py", "images.py", "data/*.py"),
-    "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
+    "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*", "data/*.py"),
     "build": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
     "reference": TREE_CODE,
     "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
-    "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/*.txt"),
+    "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*"),
     "report": ("../reports/*.py", "../reports/pages/*", "benchmark.py"),
     "crosscheck": (SECOND,),
     "oracle": (*WORLD_CODE, "mini/oracles.py"),
@@ -122,13 +121,6 @@ def code(kind: str) -> str:
     return source_digest(*(file for file in files if kind == "crosscheck" or file.name != Path(SECOND).name))
 
 
-@cache
-def lmms_eval() -> str:
-    """The version of lmms-eval where it and what it imports are installed, else ""; imports none of it."""
-    needed = ("lmms_eval", "loguru", "sacrebleu", "evaluate", "pytz", "tenacity", "datasets", "openpyxl", "nltk")
-    return metadata.version("lmms-eval") if all(map(find_spec, needed)) else ""
-
-
 def listing(folder: Path) -> str:
     """Digest of a folder's file names and sizes, and of the contents of its tables: identity of a user's data."""
     lines = []
@@ -144,7 +136,7 @@ class Planner:
 
     def __init__(self, request: Request, testbed: Testbed, cached_reference: bool) -> None:
         self.request = request
-        self.testbed = testbed
+        self.testbed = own_source(testbed, request)
         self.cached_reference = cached_reference
         self.steps: dict[str, Step] = {}
         self.models = {folder: revision(Path(folder)) for folder in testbed.models}
@@ -197,7 +189,10 @@ class Planner:
         inputs: dict[str, Step] = {}
         if self.testbed.data == "generated":
             scenes = self.request.limit or self.testbed.scenes
-            made = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
+            made: dict[str, Any] = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
+            if self.benchmark(name).heldout:
+                where = "tuning-heldout" if self.request.tuning else "heldout"
+                made = {"source": self.request.data, "split": where, "seed": 0, "n": max(1, scenes // HELDOUT_SHARE)}
             inputs["data"] = self.step("data", f"data {name}", made, {})
         else:
             identity["content"] = listing(Path(self.testbed.data) / "benchmarks" / name)
@@ -244,9 +239,10 @@ class Planner:
             "judge": self.asked(self.testbed.judge) if benchmark.judged else "",
         }
         score = self.step("score", f"score {row} {name} seed {seed}", scored, {"items": items, "responses": responses})
-        second = {"benchmark": name, "options": scored["options"], "lmms-eval": lmms_eval()}
+        second = {"benchmark": name, "options": scored["options"], "lmms-eval": plugins.lmms_eval()}
         reads = {"items": items, "responses": responses, "score": score}
-        check = self.step("crosscheck", f"crosscheck {row} {name} seed {seed}", second, reads) if lmms_eval() else None
+        title = f"crosscheck {row} {name} seed {seed}"
+        check = self.step("crosscheck", title, second, reads) if second["lmms-eval"] else None
         return Cell(row, label, seed, name, score, check)
 
     def asked(self, name: str) -> str:
@@ -268,6 +264,13 @@ class Planner:
         for spec in self.request.methods:
             label = resolve(spec).label if spec.id == spec.stem else spec.id
             yield spec, spec.id, label, {}
+
+
+def own_source(testbed: Testbed, request: Request) -> Testbed:
+    """The testbed whose benchmarks on held-out data take them from the request's source, unless told otherwise."""
+    heldout = [name for name in request.benchmarks if plugins.plugin("benchmarks", name, Benchmark).heldout]
+    options = {name: {"source": request.data, **testbed.benchmarks.get(name, {})} for name in heldout}
+    return testbed.model_copy(update={"benchmarks": testbed.benchmarks | options})
 
 
 def pathless(spec: MethodSpec) -> dict[str, Any]:
@@ -334,7 +337,8 @@ def check(request: Request, testbed: Testbed) -> None:
     if not local and request.data not in known:
         raise plugins.unknown("data", request.data, [name for name in known if name != "local"])
     for name in request.benchmarks:
-        plugins.source("benchmarks", name)
+        if plugins.plugin("benchmarks", name, Benchmark).heldout and local:
+            raise UsageError(f"{name} asks about held-out examples of a named source; --data {request.data} has none.")
     seen: set[str] = set()
     for spec in request.methods:
         method = resolve(spec)

@@ -60,7 +60,8 @@ def rescore(
     if reasons:
         notes += (f"{len(reasons)} of {len(pairs)} responses are unscored, e.g.: {reasons[0]}",)
     sums = totals(benchmark.units(scored))
-    metrics = {id: float(value) for id, value in (benchmark.official(sums) | benchmark.compute(sums)).items()}
+    figures = {**published.official, **benchmark.official(sums), **benchmark.compute(sums)}
+    metrics = {id: float(value) for id, value in figures.items()}
     return Rescored(plugins.stem(name), metrics, len(scored), len(published.items) - len(scored), notes)
 
 

@@ -1,6 +1,7 @@
 """What the terminal shows: a bar per running step, the plan, the table, what methods and benchmarks are."""
 
 import dataclasses
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,14 +148,34 @@ def show_methods(name: str) -> None:
 
 
 def show_benchmarks(name: str) -> None:
-    """Print the list of benchmarks, or one with its metrics and files."""
-    grid = Grid("benchmark", "label", "metric", "better", "scale", "judge", box=None)
-    for benchmark in [name] if name else plugins.names("benchmarks"):
+    """Print the list of benchmarks, or what one measures, how, and where its traps are."""
+    if name:
+        explain(plugins.stem(name), plugins.make("benchmarks", name, Benchmark, {}))
+        return
+    grid = Grid("benchmark", "label", "metric", "better", "n", "chance", "protocol", "judge", box=None)
+    for benchmark in plugins.names("benchmarks"):
         made: Benchmark = plugins.make("benchmarks", benchmark, Benchmark, {})
-        for metric in made.metrics if name else made.metrics[:1]:
-            better = "higher" if metric.higher_is_better else "lower"
-            scale = f"{min(metric.scale):g} to {max(metric.scale):g}"
-            grid.add_row(benchmark, made.label, metric.id, better, scale, "yes" if made.judged else "")
-        if name:
-            typer.echo((sys.modules[type(made).__module__].__doc__ or "").strip() + f"\n\nFiles: {made.layout}\n")
+        metric = made.metrics[0]
+        better = "higher" if metric.higher_is_better else "lower"
+        chance = "–" if metric.chance is None else f"{metric.chance:g}"
+        judge = "yes" if made.judged else "no"
+        grid.add_row(benchmark, made.label, metric.id, better, f"{made.official_n:,}", chance, made.protocol, judge)
     Console().print(grid)
+
+
+def explain(name: str, benchmark: Benchmark) -> None:
+    """Print everything about one benchmark."""
+    about = [(sys.modules[type(benchmark).__module__].__doc__ or "").strip(), inspect.getdoc(type(benchmark)) or ""]
+    how = f"Protocol: {benchmark.protocol}, greedy, at most {benchmark.max_new_tokens} tokens. "
+    how += "Scored by a judge." if benchmark.judged else "Scored without a judge."
+    typer.echo("\n\n".join([*about, f"{benchmark.official_n:,} items. {how}", f"Files: {benchmark.layout}", ""]))
+    grid = Grid("metric", "label", "better", "scale", "chance", box=None)
+    for metric in benchmark.metrics:
+        scale = f"{min(metric.scale):g} to {max(metric.scale):g}"
+        chance = "–" if metric.chance is None else f"{metric.chance:g}"
+        grid.add_row(metric.id, metric.label, "higher" if metric.higher_is_better else "lower", scale, chance)
+    Console().print(grid)
+    for option in dataclasses.fields(benchmark):
+        typer.echo(f"option {name}.{option.name}={getattr(benchmark, option.name)}")
+    for extra, says in benchmark.extras.items():
+        typer.echo(f"harness score --option {extra}=PATH: {says}")

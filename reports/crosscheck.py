@@ -72,7 +72,7 @@ def _summary(rows: Sequence[Row]) -> Iterator[str]:
     unexplained = sum(not row["second"]["deviation"] for row in differing)
     missing = sum("value" not in row["second"] or "value" not in row for row in rows)
     sources = ", ".join(sorted({row["second"]["source"] for row in rows}))
-    yield f"{sources}: its stock tasks' own scoring of the same responses. The comparison's table has our figures alone."
+    yield f"{sources}: its stock tasks' own scoring of the same responses. The table has ours alone."
     yield (
         f"{len(rows)} pairs: {len(rows) - len(differing) - missing} equal, {len(differing)} differ "
         f"({unexplained} of them not explained), {missing} have one figure or none."

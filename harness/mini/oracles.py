@@ -18,6 +18,7 @@ from harness.mini.world import POSITIONS, Cover, Scene, from_json, seed_of
 from harness.types import Unscored
 
 ATTRIBUTES = ("colour", "size", "count", "position", "action")
+LONG = 2  # an answer this many times as long as the reference does more than was asked
 BARE = 8  # an answer of so many words may leave out what it is about
 RELATION = re.compile(r"the (\w+) (?:is|are) to the (left|right) of the (\w+)")
 
@@ -111,6 +112,8 @@ class Oracle:
     def reply(self, ask: Ask) -> str | Unscored:
         """The reply's text in the form that the purpose's prompt asks for."""
         seen = self.scenes.get(ask.image.sha256) if ask.image else None
+        if seen and ask.purpose == "indomain":
+            return two_grades(seen, ask.facts["question"], ask.facts["reference"], ask.facts["response"])
         if not isinstance(seen, Scene):
             return Unscored(ask.id, "no scene graph for this image")
         if ask.purpose == "mmvet":
@@ -155,6 +158,31 @@ def rate(seen: Scene, question: str, reference: str, response: str) -> str:
     rating += rating == 5 and share == 1 and (more > 1 or len(expected) > 8)
     found = ", ".join(map(_told, false)) or "nothing"
     return f"The response has {share:.0%} of the human's answer. Not borne out: {found}.\nRating: {rating}"
+
+
+def two_grades(seen: Scene | Cover, question: str, reference: str, response: str) -> str:
+    """In-domain grades: does it speak of what the reference speaks of, about as long? And is what it says true?"""
+    if isinstance(seen, Cover):
+        following, accuracy = _cover_shares(reference, response)
+    else:
+        said, expected = answer_facts(response, question), answer_facts(reference, question)
+        false = len(wrong(seen, said)) + len(_wrong_relations(seen, response))
+        accuracy = max(0.0, 1 - false / len(said)) if said else 0.0
+        asked = {(fact.category, fact.attribute) for fact in expected}
+        following = len(asked & {(fact.category, fact.attribute) for fact in said}) / max(1, len(asked))
+    following *= min(1.0, LONG * len(reference.split()) / max(1, len(response.split())))
+    return f"{round(10 * following)} {round(10 * accuracy)}\nTrue: {accuracy:.0%} of what the response says."
+
+
+def _cover_shares(reference: str, response: str) -> tuple[float, float]:
+    """Of an answer about a book: is it of the kind asked for (a title, an author, ...), and is it the right one?"""
+    truth, said = (text.lower().strip(" .\n") for text in (reference, response))
+    kinds = [[value.lower() for value in ask_about.values(kind)] for kind in ("title", "author", "genre")]
+    pool = next((kind for kind in kinds if truth in kind), ["yes", "no"])
+    words = re.findall(r"\w+", said)
+    named = said in pool or (len(pool) == 2 and words[:1] in (["yes"], ["no"])) or any(v in said for v in pool[2:])
+    right = set(re.findall(r"\w+", truth))
+    return float(named), len(right & set(words)) / len(right | set(words))
 
 
 def _told(fact: Fact) -> str:

@@ -80,7 +80,7 @@ def mme(folder: Path) -> None:
             (folder / subtask / texts / f"{shade}.txt").write_text(lines + "\n" * (shade == 0))
 
 
-def mmb(folder: Path) -> None:
+def mmb(folder: Path, name: str = "mmbench_dev_20230712.tsv") -> None:
     """Three base questions with 4, 3 and 2 options, not expanded."""
     lines = ["index\tquestion\thint\tA\tB\tC\tD\tanswer\tcategory\timage\tl2-category\tsplit"]
     for index, (options, answer, hint) in enumerate(
@@ -94,7 +94,25 @@ def mmb(folder: Path) -> None:
         image = base64.b64encode(png(index)).decode()
         kind = ("attribute", "count", "count")[index]
         lines.append(f"{index}\tWhat is it?\t{hint}\t{cells}\t{answer}\t{kind}\t{image}\tfine\tdev")
-    (folder / "mmbench_dev_20230712.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def mmb_cn(folder: Path) -> None:
+    mmb(folder, "mmbench_dev_cn_20231003.tsv")
+
+
+def seed(folder: Path) -> None:
+    """Three image questions of two types, one with a .jpg, and a video question."""
+    (folder / "SEED-Bench-image").mkdir()
+    rows = []
+    for number, answer in enumerate("BDA"):
+        picture(folder / "SEED-Bench-image" / (f"{number}" if number else "0.jpg"), number)
+        row = {"question_id": str(100 + number), "question": "Which?", "question_type_id": 1 + number % 2}
+        rows.append(row | {"answer": answer, "data_type": "image", "data_id": str(number)})
+        rows[-1] |= {f"choice_{letter}": f"thing {letter}" for letter in "abcd"}
+    rows.append(rows[0] | {"question_id": "v7", "data_type": "video", "question_type_id": 10})
+    types = {"Scene Understanding": 1, "Instance Identity": 2, "Action Recognition": 10}
+    as_json(folder / "SEED-Bench.json", {"questions": rows, "question_type": types})
 
 
 def sqa(folder: Path) -> None:
@@ -169,7 +187,7 @@ def chair(folder: Path) -> None:
 
 LAYOUTS: dict[str, Callable[[Path], None]] = {
     "pope": pope, "mme": mme, "mmb": mmb, "sqa": sqa, "gqa": gqa, "textvqa": textvqa, "mmvet": mmvet, "mmhal": mmhal,
-    "chair": chair,
+    "chair": chair, "mmb_cn": mmb_cn, "seed": seed,
 }  # fmt: skip
 
 

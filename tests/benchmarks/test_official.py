@@ -1,61 +1,102 @@
 """Every scorer against real answer files and what the benchmark's own official scorer says of them."""
 
 import csv
-import gzip
 import json
+from pathlib import Path
 
 import pytest
 from official_files import Script, computed, lines, official
 
 from benchmarks import textvqa
 from benchmarks.chair import COCO, Chair
-from benchmarks.mmb import PASS, Mmb
-from benchmarks.mme import Mme
 from benchmarks.mmhal import HALLUCINATED_BELOW, TYPES, Mmhal, parse
 from benchmarks.mmvet import Mmvet
-from benchmarks.pope import Pope
-from benchmarks.sqa import Sqa
-from benchmarks.textvqa import Textvqa
-from harness.types import Image, Item, Response, Unscored
+from harness.score import rescore
+from harness.types import Item, Response, Unscored
+
+
+def figures(name: str, *arguments: str) -> dict[str, float]:
+    """The figures `harness score` gives for these files."""
+    given: dict[str, list[str]] = {"answers": [], "questions": [], "options": []}
+    for argument in arguments:
+        kind, _, value = argument.partition(" ")
+        given[kind].append(value)
+    done = rescore(name, **given)
+    assert done.unscored == 0
+    assert done.notes == ()
+    return done.metrics
 
 
 def test_mme_lavin() -> None:
-    said = []
-    for path in sorted((official("mme") / "LaVIN").glob("*.txt")):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True)):
-            image, question, answer, text = line.split("\t")
-            facts = {"subtask": path.stem, "answer": answer.lower()}
-            said.append((Item(f"{path.stem}/{number}", None, question, f"{path.stem}/{image}", facts), text))
-    values = computed(Mme(), said)
-    assert len(said) == 2374
-    assert values["mme/perception"] == pytest.approx(963.6114445778312, abs=1e-9)
-    assert values["mme/cognition"] == pytest.approx(249.64285714285714, abs=1e-9)
+    folder = official("mme")
+    values = figures("mme", f"answers {folder / 'LaVIN'}")
     expected = {
         "existence": 185, "count": 88.333333333, "position": 63.333333333, "color": 75, "posters": 79.591836734694,
         "celebrity": 47.352941176, "scene": 136.75, "landmark": 93.5, "artwork": 87.25, "OCR": 107.5,
         "commonsense_reasoning": 87.142857143, "numerical_calculation": 65, "text_translation": 47.5,
         "code_reasoning": 50,
     }  # fmt: skip
-    assert {name: values[f"mme/subtask/{name}"] for name in expected} == pytest.approx(expected)
+    assert {name: values[name] for name in expected} == pytest.approx(expected)
+    assert (values["perception"], values["cognition"]) == (963.6114445778312, 249.64285714285714)
     assert values["mme/perception_max"] == 2000
+    template = f"questions {folder / 'ground_truth_template'}"
+    assert figures("mme", f"answers {folder / 'LaVIN'}", template) == values
 
 
 def test_pope_verbose_replies() -> None:
-    rows = json.loads((official("pope") / "verbose_yesno_from_LaVIN_existence.json").read_text())
-    said = [
-        (Item(f"random/{n}", None, "", f"random/{n}", {"split": "random", "label": row["label"]}), row["text"])
-        for n, row in enumerate(rows)
-    ]
-    values = computed(Pope(), said)
-    expected = {"f1": 95.08196721311476, "accuracy": 95.0, "yes_ratio": 51.66666666666667}
-    assert {name: values[f"pope/random/{name}"] for name in expected} == pytest.approx(expected)
+    values = figures("pope", f"answers {official('pope') / 'verbose_yesno_from_LaVIN_existence.json'}")
+    expected = {"tp": 29, "fp": 2, "tn": 28, "fn": 1, "accuracy": 0.95, "yes_ratio": 0.5166666666666667}
+    assert {name: values[name] for name in expected} == expected
+    assert values["f1"] == values["f1_macro"] == 0.9508196721311476
 
 
-@pytest.mark.parametrize("split", ["random", "popular", "adversarial"])
-def test_pope_question_files(split: str) -> None:
-    rows = lines(official("pope") / f"coco_pope_{split}_3000.jsonl")
-    assert len(rows) == 3000
-    assert sum(row["label"] == "yes" for row in rows) == 1500
+def test_pope_question_files(tmp_path: Path) -> None:
+    """Somebody who says Yes to everything: F1 is 2/3 on each of the three files."""
+    arguments = []
+    for split in ("random", "popular", "adversarial"):
+        path = official("pope") / f"coco_pope_{split}_3000.jsonl"
+        said = "".join(f'{{"question_id": {row["question_id"]}, "text": "Yes"}}\n' for row in lines(path))
+        (tmp_path / split).write_text(said)
+        arguments += [f"questions {split}={path}", f"answers {split}={tmp_path / split}"]
+    values = figures("pope", *arguments)
+    assert values["popular/tp"] == values["random/fp"] == 1500
+    assert (values["f1_macro"], values["pope/accuracy_macro3"]) == (pytest.approx(2 / 3), 50)
+
+
+def test_mmbench_circular() -> None:
+    values = figures("mmb", f"answers {official('mmbench') / 'first_150_questions.tsv'}")
+    assert (values["correct"], values["count"]) == (124, 150)
+    assert values["accuracy"] == values["mmb/circular"] == 100 * 124 / 150 < values["mmb/single_pass"]
+    assert values["mmb/valid"] == 100
+
+
+def test_seed_letters() -> None:
+    path = official("seedbench") / "first_2000_image_gpt4v.csv"
+    values = figures("seed", f"questions {path}", f"answers {path}")
+    assert (values["correct"], values["count"], values["accuracy"]) == (1358, 2000, 67.9)
+
+
+def test_scienceqa_chain_of_thought() -> None:
+    folder = official("scienceqa")
+    values = figures(
+        "sqa",
+        f"questions {folder / 'problems_min_test.json'}",
+        f"answers {folder / 'test_sqa_llava_13b_v0.jsonl.gz'}",
+        f"options split={folder / 'pid_splits_test.json'}",
+    )
+    assert (values["correct"], values["count"]) == (3855, 4241)
+    assert values["accuracy"] == values["sqa/all"] == 90.8983730252299
+    assert round(values["accuracy_img"], 2) == 88.00
+
+
+def test_textvqa_accuracy() -> None:
+    path = official("textvqa") / "vqa_accuracy_synthetic_gt_golden.json"
+    golden = json.loads(path.read_text())
+    for row in golden["items"]:
+        assert textvqa.accuracy(row["pred_answer"], row["gt_answers"]) == row["official_score"]
+    values = figures("textvqa", f"answers {path}")
+    assert values["accuracy"] == pytest.approx(golden["official_accuracy"], abs=1e-14)
+    assert golden["official_accuracy"] == 0.713066666666665
 
 
 def test_mmvet_grades() -> None:
@@ -80,49 +121,6 @@ def test_mmvet_grades() -> None:
     for name in theirs:
         mine = "+".join(sorted(name.split("_"), key=names.index))
         assert round(values[f"mmvet/integrated/{mine}"], 1) == float(integrated[name])
-
-
-def test_mmbench_circular() -> None:
-    said = []
-    with (official("mmbench") / "first_150_questions.tsv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            index = int(row["index"])
-            choices = {letter: row[letter] for letter in "ABCD" if row[letter]}
-            facts = {"answer": row["answer"], "choices": choices, "first": index < PASS}
-            said.append((Item(str(index), None, "", str(index % PASS), facts), row["prediction"]))
-    values = computed(Mmb(), said)
-    assert values["mmb/circular"] == pytest.approx(100 * 124 / 150)
-    assert values["mmb/single_pass"] >= values["mmb/circular"]
-    assert values["mmb/unmatched"] == 0
-
-
-def test_scienceqa_chain_of_thought() -> None:
-    folder = official("scienceqa")
-    problems = json.loads((folder / "problems_min_test.json").read_text())
-    order = json.loads((folder / "pid_splits_test.json").read_text())["test"]
-    with gzip.open(folder / "test_sqa_llava_13b_v0.jsonl.gz", "rt", encoding="utf-8") as file:
-        answers = {row["question_id"]: row["text"] for row in map(json.loads, file)}
-    said = []
-    for id in order:
-        image = Image("", id) if problems[id]["image"] else None
-        said.append((Item(id, image, "", id, problems[id]), answers[id]))
-    values = computed(Sqa(images_only=False), said)
-    assert len(said) == 4241
-    assert values["sqa/all"] == pytest.approx(100 * 3855 / 4241)
-    assert round(values["sqa/img"], 2) == 88.00
-
-
-def test_textvqa_accuracy() -> None:
-    golden = json.loads((official("textvqa") / "vqa_accuracy_synthetic_gt_golden.json").read_text())
-    for row in golden["items"]:
-        assert textvqa.accuracy(row["pred_answer"], row["gt_answers"]) == pytest.approx(row["official_score"])
-    said = [
-        (Item(str(n), None, "", str(n), {"answers": row["gt_answers"]}), row["pred_answer"])
-        for n, row in enumerate(golden["items"])
-    ]
-    values = computed(Textvqa(), said)
-    assert values["textvqa/all"] / 100 == pytest.approx(golden["official_accuracy"], abs=1e-12)
-    assert golden["official_accuracy"] == 0.713066666666665
 
 
 def test_textvqa_answer_processor() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from PIL import ImageFile
 
 from benchmarks._lmms import STOCK, second_opinion
 from harness import plugins
-from harness.benchmark import Benchmark, totals
+from harness.benchmark import Benchmark, Unit, totals
 from harness.mini.benchsets import write_benchmark
 from harness.types import Item, Response, Score, Unscored
 from reports.crosscheck import crosscheck
+from reports.outcomes import Outcome
 from tests.benchmarks.layouts import Files, Fixed, perfect
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -183,36 +185,43 @@ def test_the_process_stays_as_it_was(world: Any) -> None:
     assert "API_TYPE" not in os.environ
 
 
-def row(value: float | None, second: float | None, deviation: str = "") -> dict[str, Any]:
-    """One row of results.jsonl."""
-    lmms = {"source": "lmms-eval 0.7.3", "task": "gqa", "task_metric": "exact_match"}
-    lmms |= {"withheld": "no judge"} if second is None else {"value": second, "deviation": deviation, "note": ""}
-    mine = {"withheld": "n/a (judge 62 %)"} if value is None else {"value": value}
-    return {"metric": "gqa/all", "method": "dpo", "seed": 0, **mine, "lmms_eval": lmms}
+def shown(values: Sequence[tuple[float | None, float | None, str]]) -> str:
+    """The report of rows with one metric: (ours, theirs, deviation), by method "m0", "m1", ..."""
+    outcomes = []
+    for number, (ours, theirs, deviation) in enumerate(values):
+        units = (
+            []
+            if ours is None
+            else [Unit("u", "u", {"all/sum": ours, "all/n": 100.0, "valid/sum": 1.0, "valid/n": 1.0})]
+        )
+        second = {"source": "lmms-eval 0.7.3", "task": "gqa", "task_metric": "exact_match"}
+        known = {"value": theirs, "deviation": deviation, "note": ""}
+        second |= {"withheld": deviation} if theirs is None else known
+        outcomes.append(Outcome(f"m{number}", "", 0, "gqa", units, 0, "", {"gqa/all": second}))
+    return crosscheck(outcomes, {"gqa": plugins.make("benchmarks", "gqa", Benchmark, {})})
 
 
 @pytest.mark.parametrize(
-    ("value", "second", "deviation", "shown"),
+    ("ours", "theirs", "deviation", "line"),
     [
         (62.0, 62.0, "punctuation", "62.00      62.00           0  gqa"),
         (62.0, 61.5, "punctuation", "62.00      61.50       -0.50  gqa   punctuation"),
         (62.0, 61.5, "", "62.00      61.50       -0.50  gqa   NOT EXPLAINED"),
-        (62.0, None, "", "62.00          –           –  gqa   no judge"),
-        (None, 61.5, "", "–      61.50           –  gqa   ours: n/a (judge 62 %)"),
         (62.0, 62.000001, "", "62.00      62.00      +1e-06  gqa   NOT EXPLAINED"),
+        (62.0, None, "no judge", "62.00          –           –  gqa   no judge"),
+        (None, 61.5, "", "–      61.50           –  gqa   ours: not defined on these units"),
     ],
 )
 def test_the_report_shows_both_with_the_difference_and_why(
-    value: float | None, second: float | None, deviation: str, shown: str
+    ours: float | None, theirs: float | None, deviation: str, line: str
 ) -> None:
-    text = crosscheck([row(value, second, deviation), {"metric": "gqa/open", "method": "dpo", "value": 1.0}])
-    assert shown in text
-    assert "gqa/open" not in text
+    lines = shown([(ours, theirs, deviation)]).splitlines()
+    assert lines[1].startswith("gqa/all  m0")
+    assert lines[1].endswith(line)
 
 
 def test_the_report_counts_and_shows_nothing_of_a_model_raw() -> None:
-    text = crosscheck([row(62.0, 62.0), row(62.0, 61.0), row(62.0, 61.0, "known"), row(62.0, None)])
-    assert "4 pairs: 1 equal, 2 differ (1 of them not explained), 1 without a second figure." in text
-    hostile = row(62.0, None) | {"method": "\x1b[31mdpo"}
-    assert "\x1b" not in crosscheck([hostile])
-    assert "lmms-eval was not installed" in crosscheck([])
+    text = shown([(62.0, 62.0, ""), (62.0, 61.0, ""), (62.0, 61.0, "known"), (62.0, None, "\x1b[31mred")])
+    assert "4 pairs: 1 equal, 2 differ (1 of them not explained), 1 have one figure or none." in text
+    assert "\x1b" not in text
+    assert "lmms-eval was not installed" in shown([])

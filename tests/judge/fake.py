@@ -1,0 +1,117 @@
+"""A chat server of our own over real HTTP, that fails as it is told, and asks about things that can be judged."""
+
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from harness.config import Chat, Runtime
+from harness.journal import Journal
+from harness.judge import Ask
+from harness.llm import Llm
+
+CANARY = "sk-test-CANARY-0123456789abcdef"
+QUICK = Runtime(ask_timeout_s=0.4, ask_deadline_s=5, ask_attempts=4, ask_concurrency=64)
+Answers = Callable[[dict[str, Any], int], Any]  # (request, how often it came) -> text, (status, headers, body), or bytes
+HANG = b"hang"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: "Server"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        said = self.server.answer(body)
+        if said == HANG:
+            self.server.released.wait(5)
+            self.close_connection = True
+            return
+        status, headers, data = (200, {}, said) if isinstance(said, bytes) else said
+        self.send_response(status)
+        for name, value in {"content-type": "application/json", "content-length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    """Counts what it is asked; `billed` holds the USD of each completion at (30, 60) per million."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers, self.lock, self.released = answers, threading.Lock(), threading.Event()
+        self.asked: Counter[str] = Counter()
+        self.billed: list[float] = []
+
+    def answer(self, body: dict[str, Any]) -> Any:
+        text = json.dumps(body["messages"])
+        with self.lock:
+            self.asked[text] += 1
+            times = self.asked[text]
+        said = self.answers(body, times)
+        if not isinstance(said, str):
+            return said
+        with self.lock:
+            self.billed.append((100 * 30 + 10 * 60) / 1e6)
+        return completion(said, body["model"])
+
+    def handle_error(self, *_: object) -> None:
+        pass  # clients that hang up
+
+
+def completion(text: str, model: str = "m") -> bytes:
+    message = {"role": "assistant", "content": text}
+    return json.dumps({
+        "id": "x", "object": "chat.completion", "created": 1, "model": f"{model}-snapshot", "system_fingerprint": "fp_1",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+    }).encode()  # fmt: skip
+
+
+def refusal(status: int, code: str = "", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    error = {"message": f"refused with {code or status}", "type": "x", "code": code or None}
+    return status, headers, json.dumps({"error": error}).encode()
+
+
+@contextmanager
+def serving(answers: Answers, key: str = CANARY) -> Iterator[Server]:
+    """A server under way, its address and a key in the environment."""
+    server = Server(answers)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    try:
+        with mock.patch.dict(os.environ, {"OPENAI_BASE_URL": address, "OPENAI_API_KEY": key}):
+            yield server
+    finally:
+        server.released.set()
+        server.shutdown()
+        server.server_close()
+
+
+def asked(number: int, **more: Any) -> Ask:
+    return Ask(f"toy/{number}", "toy", None, f"Grade response {number}.", {}, 16, **more)
+
+
+def llm(folder: Path, runtime: Runtime = QUICK, chat: Chat = Chat(), **more: Any) -> Llm:
+    return Llm("gpt-4-0613", chat, runtime, Journal(folder), (30.0, 60.0), **more)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
