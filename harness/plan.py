@@ -39,7 +39,7 @@ CODE = {
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
     "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*"),
     "report": ("../reports/*.py", "../reports/pages/*", "benchmark.py"),
-    "crosscheck": (SECOND,),
+    "crosscheck": (SECOND, "../benchmarks/_coco_objects.py", "../benchmarks/chair_data/*"),
     "oracle": (*WORLD_CODE, "mini/oracles.py"),
 }
 

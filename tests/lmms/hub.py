@@ -27,7 +27,7 @@ def embedded(path: Path) -> dict[str, Any]:
 
 
 def found(folder: Path, stem: str) -> Path:
-    return next(path for path in sorted(folder.glob(f"{stem}.*")) if path.suffix in (".jpg", ".png"))
+    return next(path for path in sorted(folder.glob(f"{stem}*")) if path.stem == stem)
 
 
 def pope(folder: Path) -> dict[str, Rows]:
@@ -124,7 +124,7 @@ def seed(folder: Path) -> dict[str, Rows]:
     rows: Rows = []
     for row in json.loads((folder / "SEED-Bench.json").read_text())["questions"]:
         stills = folder / "SEED-Bench-image"
-        shown = [embedded(found(stills, Path(row["data_id"]).stem))] if row["data_type"] == "image" else []
+        shown = [embedded(found(stills, row["data_id"]))] if row["data_type"] == "image" else []
         rows.append({**row, "question_id": str(row["question_id"]), "image": shown})
     return {"data/test": rows}
 

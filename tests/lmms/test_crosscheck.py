@@ -152,12 +152,35 @@ def test_mmvet_counts_a_missing_verdict_as_zero(world: Any) -> None:
     assert rows["mmvet/all"]["note"] == "our judge's verdicts, replayed"
 
 
-def test_what_cannot_be_scored_here_has_a_reason_and_no_value(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chair_is_equal_in_the_variant_of_the_stock_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any data of NLTK's. "skiing" is a ski to the lemmas of verbs alone; a toilet seat is no chair."""
     monkeypatch.setattr(nltk.data, "path", [])
-    rows = world("chair").both({})[1]
-    assert set(rows) == {"chair/i@listed", "chair/s@listed", "chair/recall@listed"}
-    assert all("value" not in row and "NLTK's punkt" in row["withheld"] for row in rows.values())
+    said = {
+        "1": "Two riders are skiing by their horses. A horse drinks wine from a glass.",
+        "2": "A cat sleeps on the toilet seat by a teddy bear and 3 skis.",
+        "3": "Nothing but snow.",
+    }
+    gold = {"1": ["person", "horse"], "2": ["cat", "toilet", "oven"], "3": []}
+    for variant in ("lemma", "noun"):
+        benchmark: Benchmark = plugins.make("benchmarks", "chair", Benchmark, {"variant": variant})
+        items = [Item(id, None, "", id, {"objects": objects}) for id, objects in gold.items()]
+        pairs = [(item, benchmark.score(item, Response(item.id, said[item.id], 1), None)) for item in items]
+        scores = {item.id: score for item, score in pairs}
+        ours = benchmark.compute(totals(benchmark.units([(i, s) for i, s in pairs if isinstance(s, Score)])))
+        rows = {row["metric"]: row for row in second_opinion("chair", benchmark, items, said, scores)}
+        assert set(rows) == {f"chair/{name}@{variant}" for name in ("i", "s", "recall")}
+        same = {metric: row["value"] == pytest.approx(ours[metric]) for metric, row in rows.items()}
+        assert same[f"chair/i@{variant}"] == (variant == "lemma")
+        assert all(same.values()) or rows[f"chair/i@{variant}"]["deviation"]
+        assert all(row["deviation"] == "" for row in rows.values()) == (variant == "lemma")
+
+
+def test_what_has_no_stock_task_or_no_value_has_a_reason(world: Any) -> None:
     assert world("mmhal").both({})[1]["mmhal/rating"]["withheld"] == "lmms-eval has no such task"
+    made = world("chair")
+    rows = made.both({item.id: "Nothing." for item in made.items})[1]
+    assert "ZeroDivisionError" in rows["chair/i@listed"]["withheld"]
+    assert "value" not in rows["chair/i@listed"]
 
 
 def test_a_stock_task_that_fails_is_a_reason(world: Any) -> None:
