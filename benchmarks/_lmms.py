@@ -24,7 +24,6 @@ import datasets
 import lmms_eval.api.metrics  # registers them
 from lmms_eval.api.model import lmms as Model
 from lmms_eval.api.task import ConfigurableTask
-from lmms_eval.models.registry_v2 import ModelManifest
 from lmms_eval.utils import load_yaml_config
 from loguru import logger
 from PIL import ImageFile
@@ -33,7 +32,7 @@ from benchmarks._coco_objects import lemma, tagged, tokens
 from harness.benchmark import Benchmark
 from harness.types import Item, Score, Unscored
 
-__all__ = ["Model", "ModelManifest", "second_opinion"]
+__all__ = ["Model", "model_manifest", "second_opinion"]
 
 SOURCE = f"lmms-eval {version('lmms-eval')}"
 TASKS = Path(lmms_eval.__file__).parent / "tasks"
@@ -179,6 +178,13 @@ def _deviation(reason: str, touched: int | None, n: int) -> str:
     if touched is None or not reason:
         return reason
     return f"{reason} ({touched} of {n} responses)" if touched else ""
+
+
+def model_manifest(name: str, path: str) -> Any:
+    """What lmms-eval's registry of models takes; `path` is "module.Class"."""
+    from lmms_eval.models.registry_v2 import ModelManifest  # loads every entry point, ours too, so not while we load
+
+    return ModelManifest(name, simple_class_path=path)
 
 
 def _pope(split: str) -> Stock:

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._lmms import Model, ModelManifest
+from benchmarks._lmms import Model, model_manifest
 from harness.sampler import Sampling, respond
 from harness.types import Image, Prompt, UsageError
 
 
-def manifest() -> ModelManifest:
+def manifest() -> Any:
     """What the entry point gives to lmms-eval's registry."""
-    return ModelManifest("harness", simple_class_path=f"{__name__}.{HarnessModel.__name__}")
+    return model_manifest("harness", f"{__name__}.{HarnessModel.__name__}")
 
 
 class HarnessModel(Model):  # type: ignore[misc]
