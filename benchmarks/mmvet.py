@@ -104,9 +104,7 @@ class Mmvet(Benchmark):
         try:
             needs = {id: row if isinstance(row, list) else row["capability"] for id, row in questions.items()}
         except (AttributeError, KeyError, TypeError):
-            raise UsageError(
-                "MM-Vet's --questions: mm-vet.json, or a list of capabilities per id."
-            ) from None
+            raise UsageError("MM-Vet's --questions: mm-vet.json, or a list of capabilities per id.") from None
         if isinstance(answers, dict) and all(isinstance(row, dict) and "score" in row for row in answers.values()):
             grades = {id: row["score"] for id, row in answers.items()}
             if not all(grades.values()) or len(set(map(len, grades.values()))) != 1:
