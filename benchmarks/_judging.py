@@ -57,7 +57,7 @@ def ask(
     """
     if judge is None:
         return Unscored(item.id, f"{purpose} needs a judge and none was given")
-    reply: str | Unscored = ""
+    last = ""
     for attempt, text in (("", prompt), ("/again", prompt + AGAIN.format(form=form))):
         reply = judge.reply(Ask(f"{purpose}/{item.id}{attempt}", purpose, item.image, text, facts, max_tokens, see))
         if isinstance(reply, Unscored):
@@ -65,4 +65,5 @@ def ask(
         verdict = parse(reply)
         if verdict is not None:
             return verdict
-    return Unscored(item.id, f"the judge's reply is not {form}: {reply[:80]!r}")
+        last = reply
+    return Unscored(item.id, f"the judge's reply is not {form}: {last[-80:]!r}")

@@ -79,6 +79,11 @@ class Mmbench(Benchmark):
     max_new_tokens: ClassVar[int] = 1024
     protocol: ClassVar[str] = "option letter, circular"
 
+    def __post_init__(self) -> None:
+        """A matcher that is a judge makes this a judged benchmark."""
+        if self.matcher == "judge":
+            object.__setattr__(self, "judged", True)
+
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """All rows in the file's order; a question's passes join by `unit`. A file of first passes is expanded."""
         if table := _parquet.rows(folder, self.hub, "dev", self.config):
@@ -123,9 +128,9 @@ class Mmbench(Benchmark):
         index = int(row["index"])
         choices = _choices(row)
         hint = [row["hint"]] if row.get("hint") else []
-        lines = [*hint, row["question"], *(f"{letter}. {words}" for letter, words in choices.items())]
+        lines = [*hint, row.get("question", ""), *(f"{letter}. {words}" for letter, words in choices.items())]
         facts: dict[str, Any] = {"answer": row["answer"], "choices": choices, "first": index < PASS, "passes": passes}
-        facts |= {"question": row["question"]} if self.matcher == "judge" else {}
+        facts |= {"question": row.get("question", "")} if self.matcher == "judge" else {}
         facts |= {name: row[name] for name in CATEGORIES if row.get(name)}
         return Item(str(index), image, "\n".join(lines) + self.request, str(index % PASS), facts)
 
@@ -173,6 +178,9 @@ class Mmbench(Benchmark):
             if rows and "prediction" not in rows[0]:
                 raise UsageError(f"{files.one('answers')} has no column prediction.")
             said = [Response(row["index"], row["prediction"] or "nan", 0) for row in rows]
+        bare = [row["index"] for row in rows if not row["answer"]]
+        if bare:
+            raise UsageError(f"row {bare[0]} has no answer to score by; only the dev split has answers.")
         items: list[Item] = []
         for steps in _by_question(rows).values():
             first = next(iter(steps.values()))
@@ -199,8 +207,8 @@ def _question(name: str, group: list[tuple[Item, Score]]) -> Unit:
     parts = {"valid/sum": sum(score.parts["valid"] for _, score in group), "valid/n": float(len(group))}
     if len(group) == facts["passes"]:
         groups = ["circular", *(f"{kind}/{facts[kind]}" for kind in CATEGORIES if kind in facts)]
-        parts |= tally(float(all(score.parts["right"] for _, score in group)), groups)
-        parts |= tally(float(all(score.parts["robust"] for _, score in group)), ["circular@robust"])
+        parts |= tally(min(score.parts["right"] for _, score in group), groups)
+        parts |= tally(min(score.parts["robust"] for _, score in group), ["circular@robust"])
     for item, score in group:
         if item.facts["first"]:
             parts |= tally(score.parts["right"], ["single_pass"])
@@ -212,9 +220,9 @@ def _filled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     found = []
     for row in rows:
         named = {name if name in LETTERS else name.lower(): cell for name, cell in row.items()}
-        lacking = [name for name in ("index", "question", "answer", "A") if name not in named]
+        lacking = [name for name in ("index", "answer", "A") if name not in named]
         if lacking:
-            raise UsageError(f"the table has no column {lacking[0]}; MMBench has index, question, A to D and answer.")
+            raise UsageError(f"the table has no column {lacking[0]}; MMBench has index, A to D and answer.")
         if not named["index"].removesuffix(".0").isdigit():
             raise UsageError(f"the table has a row whose index is no number: {named['index']!r}.")
         found.append(named | {"index": str(int(float(named["index"])))})

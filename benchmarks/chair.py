@@ -156,11 +156,12 @@ class Chair(Benchmark):
         }
 
     def published(self, files: Files) -> Published:
-        """Captions by image; the questions file or folder knows more images than are asked about, so captions say which.
+        """Captions by image, and as questions JSON (image id -> objects) or COCO's annotations folder.
 
-        Questions are JSON (image id -> objects) or COCO's annotations folder.
+        Either knows more images than anybody describes, so the captions say which ones are asked about.
         """
-        said = [Response(_id(row["image_id"]), str(row["caption"]), 0) for row in _captions(files.one("answers"))]
+        rows = records(files.one("answers"), ["image_id", "caption"])
+        said = [Response(_id(row["image_id"]), str(row["caption"] or ""), 0) for row in rows]
         asked, source = list(dict.fromkeys(response.id for response in said)), files.one("questions")
         if source.is_dir():
             gold = self._annotated(source, asked)
@@ -180,14 +181,8 @@ class Chair(Benchmark):
     def _annotated(self, folder: Path, ids: Iterable[str]) -> dict[str, list[str]]:
         """The ground truth by the official rule, found with the same words as the captions."""
         if self.variant == "listed":
-            raise UsageError(
-                "chair.variant=listed is for objects that are not COCO's; COCO's annotations need another."
-            )
+            raise UsageError("chair.variant=listed is for objects that are not COCO's; take noun or lemma.")
         return annotated(folder, list(ids), self.variant)
-
-
-def _captions(path: Path) -> list[dict[str, Any]]:
-    return records(path, ["image_id", "caption"])
 
 
 def _id(name: object) -> str:

@@ -115,16 +115,18 @@ class Mmvet(Benchmark):
     def published(self, files: Files) -> Published:
         """mm-vet.json or a list of capabilities per id, with the official grade file or with answers by id."""
         questions = parsed(files.one("questions"))
-        needs = {id: row if isinstance(row, list) else row["capability"] for id, row in questions.items()}
         path = files.extras.get("grades") or files.one("answers")
         answers = parsed(path)
+        try:
+            needs = {id: row if isinstance(row, list) else row["capability"] for id, row in questions.items()}
+        except (AttributeError, KeyError, TypeError):
+            raise UsageError("MM-Vet's --questions: mm-vet.json, or a list of capabilities per id.") from None
         if isinstance(answers, dict) and all(isinstance(row, dict) and "score" in row for row in answers.values()):
-            grades = {id: list(map(float, row["score"])) for id, row in answers.items()}
-            if len(set(map(len, grades.values()))) != 1 or not all(grades.values()):
+            grades = {id: row["score"] for id, row in answers.items()}
+            if not all(grades.values()) or len(set(map(len, grades.values()))) != 1:
                 raise UsageError(f"{path} should hold equally many grades, one per run, for every item.")
             items = [Item(id, None, "", id, {"capability": needs[id], "grades": grades.get(id)}) for id in needs]
-            counted = {id: grades[id] for id in needs if id in grades}
-            official = _official(needs, counted)
+            official = _official(needs, {id: given for id, given in grades.items() if id in needs})
             return Published(items, [Response(id, "", 0) for id in grades], official=official)
         if any(isinstance(row, list) for row in questions.values()):
             raise UsageError("to judge answers MM-Vet needs mm-vet.json as --questions: it has the true answers.")

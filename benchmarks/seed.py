@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from benchmarks import _parquet
-from benchmarks._files import checked, parsed, picture, read_json, records, required, said
+from benchmarks._files import parsed, picture, read_json, records, required, said
 from benchmarks._groups import means, tally
 from benchmarks._parses import letter
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
@@ -93,12 +93,9 @@ class Seed(Benchmark):
         given = files.one("answers")
         path = files.one("questions") if files.questions else given
         rows = records(path, ["question_id"])
-        types: dict[str, str] = {}
-        others: set[str] = set()
-        if rows and "data_type" in rows[0]:
-            types = _types(parsed(path))
-            checked(path, rows, ["data_type", "answer"])
-            others = {str(row["question_id"]) for row in rows if self.part not in ("all", row["data_type"])}
+        types = _types(parsed(path)) if path.suffix == ".json" else {}
+        parts = {str(row["question_id"]): row.get("data_type", self.part) for row in rows}
+        others = {id for id, part in parts.items() if self.part not in ("all", part)}
         items = [_item(row, types, None, said(path, n, row, ANSWER)) for n, row in enumerate(rows, 1)]
         answers = rows if given == path else records(given, ["question_id"])
         found = [Response(str(row["question_id"]), _letter(given, n, row), 0) for n, row in enumerate(answers, 1)]
@@ -112,9 +109,10 @@ class Seed(Benchmark):
         return {"accuracy": ratio(right, n), "correct": right, "count": n}
 
 
-def _types(held: Mapping[str, Any]) -> dict[str, str]:
-    """The number of a question type -> its name."""
-    return {str(number): name for name, number in held.get("question_type", {}).items()}
+def _types(held: Any) -> dict[str, str]:
+    """The number of a question type -> its name; none in a file that does not tell."""
+    named = held.get("question_type", {}) if isinstance(held, dict) else {}
+    return {str(number): name for name, number in named.items()}
 
 
 def _letter(path: Path, number: int, row: Mapping[str, Any]) -> str:

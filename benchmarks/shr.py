@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from benchmarks._files import parsed, read_json, required
+from benchmarks._files import parsed, read_json
 from benchmarks._judging import ask, fenced
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
@@ -102,7 +102,8 @@ class Shr(Benchmark):
         """One description per image, in the order of val_images_final.json."""
         notes: dict[str, list[str]] = {}
         for part in (1, 2):
-            for row in read_json(folder, f"shr_factual_part{part}.jsonl", self.layout):
+            rows = read_json(folder, f"shr_factual_part{part}.jsonl", self.layout)
+            for row in [rows] if isinstance(rows, dict) else rows:  # a file of one line is one value
                 notes |= {str(image): texts for image, texts in row.items()}
         known = {row["image_id"]: row for row in read_json(folder, "image_data.json", self.layout)}
         regions = {
@@ -133,7 +134,7 @@ class Shr(Benchmark):
         """The labels that were published with the response, or the judge's."""
         if "judgement" in item.facts:
             labels = parse(item.facts["judgement"], len(said))
-            return Unscored(item.id, f"the judgement has no label for each of {len(said)}") if labels is None else labels
+            return labels or Unscored(item.id, f"the judgement has not one label for each of {len(said)} sentences")
         numbered = "\n".join(f"{number}. {fenced(text)}" for number, text in enumerate(said, 1))
         given = {"regions": item.facts["regions"], "facts": item.facts["facts"], "sentences": numbered}
         form = f'"Judgement:" and then {len(said)} numbered lines, each with a label, a colon and the reason'
@@ -155,7 +156,7 @@ class Shr(Benchmark):
         }
 
     def published(self, files: Files) -> Published:
-        """Responses with the judge's raw judgements: a list of items, or the official judgement.json (its first run)."""
+        """Responses with raw judgements: a list of items, or the official judgement.json (its first run)."""
         path = files.one("answers")
         rows = _judged(path, parsed(path))
         items = [Item(id, None, "", id, {"judgement": judgement}) for id, _, judgement in rows]
@@ -195,10 +196,10 @@ def _judged(path: Path, content: Any) -> list[tuple[str, str, str]]:
 
 def _official(rows: Sequence[tuple[str, str, str]]) -> dict[str, float]:
     """What `get_metric` and `cal_repetition` give, with their three decimals; images without labels count in means."""
-    said = [(sentences(text), text, judgement) for _, text, judgement in rows]
-    labelled = [
-        pair for found, _, raw in said for pair in zip(found, parse(raw, len(found)) or [None] * len(found), strict=True)
-    ]
+    labelled: list[tuple[str, str]] = []
+    for _, text, judgement in rows:
+        said = sentences(text)
+        labelled += zip(said, parse(judgement, len(said)) or [""] * len(said), strict=True)
     judged = {label: [_words(text) for text, given in labelled if given == label] for label in LABELS}
     made_up, words = judged["hallucination"], sum(map(sum, judged.values()))
     images = len(rows)
@@ -210,6 +211,6 @@ def _official(rows: Sequence[tuple[str, str, str]]) -> dict[str, float]:
         "hal_words_per_image": sum(made_up) / images,
         "hal_sents_ratio": ratio(len(made_up), sum(map(len, judged.values())), 1.0),
         "hal_words_ratio": ratio(sum(made_up), words, 1.0),
-        **{f"gram-{n}-repetition": sum(distinct(text, n) for _, text, _ in said) / images for n in GRAMS},
+        **{f"gram-{n}-repetition": sum(distinct(text, n) for _, text, _ in rows) / images for n in GRAMS},
     }
     return {name: round(value, 3) for name, value in figures.items()}

@@ -109,7 +109,7 @@ class Sqa(Benchmark):
         if not isinstance(problems, dict) or not all("choices" in row and "answer" in row for row in problems.values()):
             raise UsageError(f"{path} should map problem ids to problems with choices and answer. {self.layout}")
         if "split" in files.extras:
-            ids = parsed(files.extras["split"])["test"]
+            ids = [str(id) for id in parsed(files.extras["split"])["test"]]
         else:
             ids = [id for id, problem in problems.items() if problem.get("split", "test") == "test"]
         absent = [id for id in ids if id not in problems]

@@ -111,7 +111,8 @@ async def call(client: "AsyncOpenAI", body: dict[str, Any], timeout_s: float) ->
     message = said.choices[0].message
     text = (message.content or message.refusal or "") if message else ""
     parts = (text, said.model or "", said.system_fingerprint or "", said.choices[0].finish_reason or "")
-    return Answer(*map(redact, parts), tokens)
+    text, model, fingerprint, finish = map(redact, parts)
+    return Answer(text, model, fingerprint, finish, tokens)
 
 
 def _refused(error: "APIStatusError") -> Failure:

@@ -95,8 +95,8 @@ class Benchmark:
     """One scored evaluation set. A file in benchmarks/ defines one subclass; its fields are its options.
 
     `metrics[0]` is the column of the paper's table. `layout` says which files `items` reads and where they come
-    from, for the error when they are missing. `official_n` counts the items of the official set, `protocol` says
-    how the model is asked. `extras` are the files that `harness score --option NAME=PATH` may name.
+    from, for the error when they are missing. `official_n` counts the items of the official set (0: there is none),
+    `protocol` says how the model is asked. `extras` are the files that `harness score --option NAME=PATH` may name.
     """
 
     label: ClassVar[str]

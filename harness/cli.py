@@ -40,6 +40,10 @@ Sets = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder for the tables; default: runs/METHODS-DATA-TESTBED.")]
 StoreRoot = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Where finished stages are kept.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
+Budget = Annotated[
+    float | None,
+    typer.Option(min=0, help="USD that LLM judge and writer may cost, all runs on this store together."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 STORE = Path("runs/store")
@@ -61,6 +65,7 @@ def compare(
     workers: Workers = None,
     as_json: Json = False,
     noise_floor: Annotated[bool, typer.Option(help="Also the baseline again, in batches of half the size.")] = False,
+    budget: Budget = None,
     dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
     sizes: Annotated[str, typer.Option(help="Numbers of examples, e.g. 250,500,1000: one comparison each.")] = "",
     page: Annotated[bool, typer.Option(help="Write report.html and the figures too.")] = True,
@@ -73,6 +78,7 @@ def compare(
     bed, asked, runtime = request(methods, data, images, testbed, seeds, benchmarks, examples, limit, sets, workers)
     if noise_floor:
         asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
+    runtime = runtime if budget is None else validated(runtime, {"budget": budget})
     if dry_run:
         from harness.terminal import show_plan
 
@@ -91,11 +97,13 @@ def compare(
     if as_json:
         rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
         typer.echo(json.dumps({"out": str(folder), "stages_run": done.ran, "results": rows}))
-        return
-    show_table(folder)
-    for sentence in done.left_out:
-        typer.echo(sentence, err=True)
-    typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
+    else:
+        show_table(folder)
+        for sentence in (*done.left_out, *done.unanswered):
+            typer.echo(sentence, err=True)
+        typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
+    if done.unanswered:
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -191,12 +199,17 @@ def score(
         list[str] | None, typer.Option("--option", help="NAME=VALUE: an option of the benchmark, or a further file.")
     ] = None,
     allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Score what pairs up, and say so.")] = False,
+    judge: Annotated[str, typer.Option(help="Who judges what has no verdict yet: openai:MODEL or script:FILE.")] = "",
+    runs: Annotated[int, typer.Option(min=1, help="How often an LLM judge is asked each question.")] = 1,
+    budget: Budget = None,
+    store: StoreRoot = STORE,
     as_json: Json = False,
 ) -> None:
     """Score published answers by the official rule: official answer files in, official figures out."""
-    from harness.score import rescore, show
+    from harness.score import judge_of, rescore, show
 
-    done = rescore(benchmark, answers or [], questions or [], options or [], allow_partial)
+    asked = judge_of(judge, runs, budget, store) if judge else None
+    done = rescore(benchmark, answers or [], questions or [], options or [], allow_partial, asked)
     for note in done.notes:
         typer.echo(f"harness: {note}", err=True)
     if as_json:
@@ -240,10 +253,12 @@ def request(
     names = [name.strip() for name in methods.split(",") if name.strip()]
     columns = tuple(name.strip() for name in benchmarks.split(",") if name.strip()) or ALL_BENCHMARKS
     bed = read_testbed(testbed_name)
-    chosen = settings(sets or [], [*names, *columns, "training", "runtime"])
+    parts = ("training", "judging", "writing")
+    chosen = settings(sets or [], [*names, *columns, *parts, "runtime"])
     specs = tuple(method_spec(name, chosen.get(name, {})) for name in names)
     options = bed.benchmarks | {name: bed.benchmarks.get(name, {}) | chosen[name] for name in columns if name in chosen}
-    bed = validated(bed, {"benchmarks": options, "training": bed.training.model_dump() | chosen.get("training", {})})
+    changed = {part: getattr(bed, part).model_dump() | chosen.get(part, {}) for part in parts}
+    bed = validated(bed, {"benchmarks": options, **changed})
     cores = 1 if Path("/dev/nvidia0").exists() else min(os.cpu_count() or 1, 8)  # steps would share one GPU's memory
     runtime = validated(Runtime(workers=workers or cores), chosen.get("runtime", {}))
     asked = Request(specs, data, images, seeds, benchmarks=columns, examples=examples, limit=limit)
@@ -318,7 +333,9 @@ def main() -> None:
 
 def say(sentence: str, status: int) -> int:
     """Print an error; returns the status it ends with."""
-    typer.echo(f"harness: {sentence}", err=True)
+    from harness.asking import redact
+
+    typer.echo(f"harness: {redact(sentence)}", err=True)
     return status
 
 

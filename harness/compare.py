@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.asking import redact
 from harness.config import Runtime, Testbed
+from harness.costs import check_budget
+from harness.panel import unanswered
 from harness.plan import Plan, Request, Step, check, plan
 from harness.reporting import publish
 from harness.schedule import Watcher, execute, pending
@@ -32,6 +35,7 @@ class Finished:
     out: Path
     ran: int
     left_out: tuple[str, ...]
+    unanswered: tuple[str, ...] = ()
 
 
 def prepare(request: Request, testbed: Testbed, runtime: Runtime) -> Plan:
@@ -45,7 +49,9 @@ def compare(
 ) -> Finished:
     """Run what is not in the store yet and write the comparison's files to `out`; with `page` report.html as well."""
     planned = prepare(request, testbed, runtime)
+    reopen(planned, store)
     todo = pending(planned.report, store, planned.steps)
+    check_budget(planned, todo, store, runtime.budget)
     if todo:
         out.mkdir(parents=True, exist_ok=True)
         record(planned, store, out)  # of an interrupted run, `harness report` shows what there is
@@ -58,7 +64,24 @@ def compare(
     record(planned, store, out)
     if page:
         publish(out, store)
-    return Finished(planned, out, len(todo), tuple(left_out(planned, store)))
+    return Finished(planned, out, len(todo), tuple(left_out(planned, store)), tuple(silence(planned, store)))
+
+
+def silence(planned: Plan, store: Store) -> Iterator[str]:
+    """One sentence per scored cell whose judge gave some questions no reply at all."""
+    for cell in planned.cells:
+        lost = unanswered(store.path(cell.score.stage))
+        if lost:
+            yield f"{cell.score.title}: {len(lost)} questions without a reply ({lost[0]}); the same command asks again"
+
+
+def reopen(planned: Plan, store: Store) -> None:
+    """Take cells with unanswered questions out of the store, and the report with them: only those are asked again."""
+    incomplete = [cell for cell in planned.cells if unanswered(store.path(cell.score.stage))]
+    made = [step.stage for cell in incomplete for step in (cell.score, cell.crosscheck) if step]
+    for stage in [planned.report.stage, *made] if made else ():
+        if store.done(stage):
+            store.discard(stage.name)
 
 
 def record(planned: Plan, store: Store, out: Path) -> None:
@@ -117,7 +140,7 @@ def provenance(planned: Plan, store: Store, out: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "command": ["harness", *sys.argv[1:]],
+        "command": ["harness", *(redact(word) for word in sys.argv[1:])],
         "store": os.path.relpath(store.root, out.absolute()),
         "finished": store.done(planned.report.stage),
         "testbed": testbed.name,
@@ -125,6 +148,8 @@ def provenance(planned: Plan, store: Store, out: Path) -> dict[str, Any]:
         "protocol": testbed.protocol,
         "judge": testbed.judge,
         "writer": testbed.writer,
+        "judging": testbed.judging.model_dump(),
+        "writing": testbed.writing.model_dump(),
         "data": request.data,
         "seeds": list(range(request.first_seed, request.first_seed + request.seeds)),
         "rows": {spec.id: json.loads(dumps(spec.model_dump())) for spec in request.methods},

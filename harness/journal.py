@@ -34,10 +34,6 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "replies.jsonl"
         self.locks = folder / "locks"
-        self.locks.mkdir(parents=True, exist_ok=True)
-        if not self.file.exists():
-            self.file.touch()
-            sync(folder)
         self.replies: dict[str, dict[str, Any]] = {}
         self.open: dict[str, tuple[int, float]] = {}
         self.settled = 0
@@ -88,6 +84,7 @@ class Journal:
     @asynccontextmanager
     async def sole(self, key: str) -> AsyncIterator[None]:
         """Held by one asker of this key at a time, over all processes; the system lets go of it when one dies."""
+        self.locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.locks / key[:2])  # shared with 1 in 256 other keys
         while True:
             try:
@@ -102,6 +99,8 @@ class Journal:
 
     def refresh(self) -> None:
         """Read what has been appended since; an unfinished last line is left for later."""
+        if not self.file.is_file():
+            return
         with self.file.open("rb") as file:
             file.seek(self._offset)
             text = file.read()
@@ -125,13 +124,17 @@ class Journal:
 
     def _append(self, record: dict[str, Any]) -> None:
         """Write one record. The caller is alone: what follows the last whole line is a dead writer's, and is closed."""
-        with self.file.open("ab", buffering=0) as file:
+        new = not self.file.exists()
+        with self.file.open("ab") as file:
             torn = file.tell() > self._offset
             file.write(b"\n" * torn + _sealed(record))
+        if new:
+            sync(self.file.parent)
         self.refresh()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        self.locks.mkdir(parents=True, exist_ok=True)
         with FileLock(self.locks / "journal", poll_interval=0.005):
             self.refresh()
             yield

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image as Pillow
 
 from harness.asking import SERVER, UNREACHED, Answer, call, client, no_access, redact
-from harness.config import Chat, Runtime, Testbed
+from harness.config import Chat, Judging, Runtime, Testbed
 from harness.images import FORMATS, read_image, resolve
 from harness.journal import Journal
 from harness.judge import Ask, Judge, Script
 from harness.profile import Tick
+from harness.store import file_digest
 from harness.types import HarnessError, Image, Unscored, UsageError, dumps
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 GRACE_S = 5.0  # for calls under way when the run must stop: they may be paid for already
 BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0
-BYTES_PER_TOKEN = 3  # for estimates: English has 4 to 5. No tokenizer has more tokens than bytes: that is the bound
+# No text has more tokens than bytes: that is the bound which reservations keep. Estimates take English, and a reply of
+# a paragraph.
+LIKELY_BYTES_PER_TOKEN, LIKELY_REPLY_TOKENS = 4, 256
 OVERHEAD_TOKENS, IMAGE_TOKENS = 64, 3000
 # USD per million tokens (input, output), OpenAI's list prices; a testbed's `prices` go before these.
 PRICES: Mapping[str, tuple[float, float]] = {
@@ -78,6 +81,16 @@ class Llm:
         """Who it is, as a testbed names it."""
         return f"openai:{self.model}"
 
+    @property
+    def runs(self) -> int:
+        """How often a judge is asked each question; a writer is asked once."""
+        return self.chat.runs if isinstance(self.chat, Judging) else 1
+
+    @property
+    def lost(self) -> list[str]:
+        """The reasons of the questions that have no reply, one each."""
+        return [reason for key, reason in self.failed.items() if self.journal.get(key) is None]
+
     def known(self, ask: Ask) -> bool:
         """Whether the question has been asked, here or by another process."""
         key = self.key(ask)
@@ -111,13 +124,14 @@ class Llm:
         """What the reply is kept under: the request and the number of its repeat."""
         return hashlib.sha256(dumps([self.body(ask), ask.run]).encode()).hexdigest()[:32]
 
-    def cost(self, ask: Ask, bytes_per_token: int = 1) -> float:
-        """USD that a call costs at most; with `BYTES_PER_TOKEN`, about."""
+    def cost(self, ask: Ask, likely: bool = False) -> float:
+        """USD that a call costs at most, or the likely cost."""
         body = self.body(ask)
         [message] = body["messages"]
-        prompt = len(message["content"].encode()) / bytes_per_token + OVERHEAD_TOKENS
-        prompt += IMAGE_TOKENS if "image" in message else 0
-        return self.charge(prompt, body.get("max_completion_tokens", body.get("max_tokens", ask.max_tokens)))
+        prompt = len(message["content"].encode()) / (LIKELY_BYTES_PER_TOKEN if likely else 1)
+        prompt += OVERHEAD_TOKENS + (IMAGE_TOKENS if "image" in message else 0)
+        reply = body.get("max_completion_tokens", body.get("max_tokens", ask.max_tokens))
+        return self.charge(prompt, min(reply, LIKELY_REPLY_TOKENS) if likely else reply)
 
     def charge(self, prompt_tokens: float, completion_tokens: float) -> float:
         """USD for so many tokens; 0 where the price is not known, which a budget does not allow."""
@@ -126,9 +140,9 @@ class Llm:
 
     def afford(self, asks: Iterable[Ask]) -> None:
         """Refuse, before the first of these calls, what the budget will not hold."""
-        estimate = sum(self.cost(ask, BYTES_PER_TOKEN) for ask in asks)
+        estimate = sum(self.cost(ask, likely=True) for ask in asks)
         if self.runtime.budget is not None and self.journal.spent + estimate > self.runtime.budget:
-            raise self._broke(f"the next questions would cost up to {estimate:.2f}")
+            raise self._broke(f"the next questions would cost about {estimate:.2f}")
 
     def _broke(self, what: str) -> HarnessError:
         return HarnessError(
@@ -190,13 +204,13 @@ class Llm:
             self.failed[key] = f"{self.name}: {said.reason}"
             if said.cure:
                 raise self._stop(said.reason, said.cure)
-            if self._stopped or not said.retry:
+            last = attempt + 1 == self.runtime.ask_attempts
+            if last and said.reason == UNREACHED and not self._reached:
+                raise self._stop(said.reason, f"see to the network and {SERVER}")
+            if last or self._stopped or not said.retry:
                 return
-            if attempt + 1 < self.runtime.ask_attempts:
-                backoff = random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2**attempt))
-                await asyncio.sleep(said.after_s + backoff)
-        if said.reason == UNREACHED and not self._reached:
-            raise self._stop(said.reason, f"see to the network and {SERVER}")
+            backoff = random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2**attempt))
+            await asyncio.sleep(said.after_s + backoff)
 
     async def _ticket(self, ask: Ask) -> tuple[str, float]:
         """A reservation and its USD; waits where calls under way may turn out cheaper than they reserved."""
@@ -235,6 +249,16 @@ def hire(role: str, testbed: Testbed, runtime: Runtime, root: Path, tick: Tick |
         return Script(Path(rest))
     chat = testbed.judging if role == "judge" else testbed.writing
     return Llm(rest, chat, runtime, Journal(root / ".journal"), price_of(testbed, rest), root, tick)
+
+
+def identified(role: str, testbed: Testbed) -> dict[str, Any]:
+    """What identifies a judge or writer that is no oracle: a script's content, an LLM's name and settings."""
+    name: str = getattr(testbed, role)
+    kind, _, rest = name.partition(":")
+    if kind == "script":
+        return {"script": file_digest(Path(rest))}
+    chat = testbed.judging if role == "judge" else testbed.writing
+    return {"name": name, **chat.model_dump()}
 
 
 def price_of(testbed: Testbed, model: str) -> tuple[float, float] | None:

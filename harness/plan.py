@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.config import MethodSpec, Testbed, Training, first_error
+from harness.llm import identified, unusable
 from harness.method import Baseline, Method, Role
 from harness.model import revision
 from harness.store import Stage, source_digest
@@ -40,6 +41,7 @@ CODE = {
     "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*"),
     "report": ("../reports/*.py", "../reports/pages/*", "benchmark.py"),
     "crosscheck": (SECOND, "../benchmarks/_coco_objects.py", "../benchmarks/chair_data/*"),
+    "llm": ("asking.py", "llm.py", "panel.py"),
     "oracle": (*WORLD_CODE, "mini/oracles.py"),
 }
 
@@ -210,7 +212,7 @@ class Planner:
         for number in range(method.rounds):
             tag = f"{spec.id} seed {seed}" + (f" round {number + 1}" if method.rounds > 1 else "")
             built = {**who, **base, "round": number, "response_tokens": self.testbed.response_tokens}
-            built["writer"] = self.asked(self.testbed.writer) if method.needs_writer else ""
+            built["writer"] = self.asked("writer") if method.needs_writer else ""
             build = self.step("build", f"build {tag}", built, {"split": split, **policy}, after=after)
             derived: dict[str, Step] = {}
             tuned = training(spec, self.testbed)
@@ -236,7 +238,7 @@ class Planner:
             "benchmark": name,
             "options": self.testbed.benchmarks.get(name, {}),
             "source": source_digest(plugins.source("benchmarks", name)),
-            "judge": self.asked(self.testbed.judge) if benchmark.judged else "",
+            "judge": self.asked("judge") if benchmark.judged else "",
         }
         score = self.step("score", f"score {row} {name} seed {seed}", scored, {"items": items, "responses": responses})
         second = {"benchmark": name, "options": scored["options"], "lmms-eval": plugins.lmms_eval()}
@@ -245,9 +247,12 @@ class Planner:
         check = self.step("crosscheck", title, second, reads) if second["lmms-eval"] else None
         return Cell(row, label, seed, name, score, check)
 
-    def asked(self, name: str) -> str:
-        """What identifies a judge or writer: its name and, for the oracle, its code."""
-        return f"{name}:{code('oracle')}"
+    def asked(self, role: str) -> Any:
+        """What identifies the judge or writer: for the oracle its code, for others what they are and how asked."""
+        name = getattr(self.testbed, role)
+        if name == "oracle":
+            return f"{name}:{code('oracle')}"
+        return identified(role, self.testbed) | {"code": code("llm")}
 
     def benchmark(self, name: str) -> Benchmark:
         """The benchmark with the testbed's options."""
@@ -376,5 +381,6 @@ def absent(request: Request, testbed: Testbed) -> Iterator[str]:
     who = {"judge": any(plugins.plugin("benchmarks", name, Benchmark).judged for name in request.benchmarks)}
     who["writer"] = any(resolve(spec).needs_writer for spec in request.methods)
     for role, needed in who.items():
-        if needed and getattr(testbed, role) != "oracle":
-            yield f'{role}: "{getattr(testbed, role) or "none"}" is not available; this version has the oracle only'
+        name = getattr(testbed, role)
+        if needed and name != "oracle" and (why := unusable(name)):
+            yield f"{role}: {why}"

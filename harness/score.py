@@ -15,7 +15,8 @@ import yaml
 
 from harness import plugins
 from harness.benchmark import Benchmark, Files, Published, totals
-from harness.types import Item, Response, Score, Unscored, UsageError
+from harness.judge import Judge, Script
+from harness.types import HarnessError, Item, Response, Score, Unscored, UsageError
 
 SHOWN = 3  # how many ids a report names
 
@@ -41,28 +42,55 @@ class Rescored:
 
 
 def rescore(
-    name: str, answers: Sequence[str], questions: Sequence[str], options: Sequence[str], allow_partial: bool = False
+    name: str,
+    answers: Sequence[str],
+    questions: Sequence[str],
+    options: Sequence[str],
+    allow_partial: bool = False,
+    judge: Judge | None = None,
 ) -> Rescored:
     """Score answer files given as on the command line, PATH or NAME=PATH; `options` are NAME=VALUE.
 
-    Raises UsageError for unknown options, files that are not in the format, and ids that do not pair up, unless
-    `allow_partial`.
+    Verdicts among the files go before those of `judge`. Raises UsageError for unknown options, files that are not in
+    the format, and ids that do not pair up, unless `allow_partial`.
     """
     benchmark, extras = configured(name, options)
     files = Files(paths(questions, "questions"), paths(answers, "answers"), extras)
     published = benchmark.published(files)
     pairs, notes = paired(published, allow_partial, benchmark.missing_is_wrong)
-    verdicts = [(item, benchmark.score(item, response, published.judge)) for item, response in pairs]
-    scored = [(item, verdict) for item, verdict in verdicts if isinstance(verdict, Score)]
-    reasons = [verdict.reason for _, verdict in verdicts if isinstance(verdict, Unscored)]
+    if judge and not published.judge:
+        from harness.panel import combined, score_runs  # asks side by side; slow to import
+
+        said = {item.id: response for item, response in pairs}
+        verdicts = combined(score_runs(benchmark, [item for item, _ in pairs], said, judge))
+    else:
+        verdicts = [benchmark.score(item, response, published.judge) for item, response in pairs]
+    scored = [(item, got) for (item, _), got in zip(pairs, verdicts, strict=True) if isinstance(got, Score)]
+    reasons = [got.reason for got in verdicts if isinstance(got, Unscored)]
     if not scored:
-        raise UsageError(f"nothing could be scored: {reasons[0] if reasons else 'the files hold no items'}.")
+        error = HarnessError if judge else UsageError
+        raise error(f"nothing could be scored: {reasons[0] if reasons else 'the files hold no items'}.")
     if reasons:
         notes += (f"{len(reasons)} of {len(pairs)} responses are unscored, e.g.: {reasons[0]}",)
     sums = totals(benchmark.units(scored))
     figures = {**published.official, **benchmark.official(sums), **benchmark.compute(sums)}
     metrics = {id: float(value) for id, value in figures.items()}
     return Rescored(plugins.stem(name), metrics, len(scored), len(published.items) - len(scored), notes)
+
+
+def judge_of(name: str, runs: int, budget: float | None, store: Path) -> Judge:
+    """The judge of that name, "openai:MODEL" or "script:FILE"; replies are kept in the store's journal."""
+    from harness.config import Judging, Runtime
+    from harness.journal import Journal
+    from harness.llm import PRICES, Llm, unusable
+
+    if problem := unusable(name):
+        raise UsageError(f"--judge: {problem}")
+    kind, _, rest = name.partition(":")
+    if kind == "script":
+        return Script(Path(rest))
+    chat = Judging(runs=runs)
+    return Llm(rest, chat, Runtime(budget=budget), Journal(store / ".journal"), PRICES.get(rest), store)
 
 
 def configured(name: str, options: Sequence[str]) -> tuple[Benchmark, dict[str, Path]]:

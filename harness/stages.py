@@ -11,8 +11,10 @@ from harness import plugins
 from harness.benchmark import Benchmark
 from harness.config import MethodSpec, Runtime, Testbed, Training
 from harness.images import StoreImages, resolve
-from harness.judge import Ask, Judge, Writer
+from harness.judge import Ask, Judge, Writer, answered
+from harness.llm import Llm, hire
 from harness.method import Method
+from harness.panel import combined, insist, keep_replies, keep_verdicts, score_runs
 from harness.plan import Request, Step, code, pathless
 from harness.plan import resolve as resolve_method
 from harness.profile import Tick
@@ -128,15 +130,23 @@ class Worker:
         locked = list(read_jsonl(Example, self.folder(step, "split") / EXAMPLES))
         check_lock(self.folder(step, "split") / LOCK, locked)
         examples = [replace(e, image=resolve(e.image, self.store.root) if e.image else None) for e in locked]
-        writer = self.oracle(step.reads["split"]) if method.needs_writer else NoWriter()
-        round = OwnRound(what["round"], what["seed"], writer, self, step, tick)
-        made = [trainable(record, self.model(step)) for record in method.build(examples, round)]
+        writer = self.asked("writer", step.reads["split"], tick) if method.needs_writer else NoWriter()
+
+        def work(writer: Writer) -> tuple[list[Record | Dropped], int]:
+            round = OwnRound(what["round"], what["seed"], writer, self, step, tick)
+            return list(method.build(examples, round)), round.writer_calls
+
+        built, calls = answered(writer, work)
+        insist(writer)
+        made = [trainable(record, self.model(step)) for record in built]
         if [record.id for record in made] != [example.id for example in examples]:
             raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")
         write_jsonl(out / "records.jsonl", (record for record in made if not isinstance(record, Dropped)))
         write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
-        profile = {"examples": len(examples), "records": sum(not isinstance(r, Dropped) for r in made)}
-        (out / "profile.json").write_text(dumps(profile | {"writer_calls": round.writer_calls}), encoding="utf-8")
+        profile: dict[str, Any] = {"examples": len(examples), "records": sum(not isinstance(r, Dropped) for r in made)}
+        if isinstance(writer, Llm):
+            profile |= {"writer": keep_replies(out, writer)}
+        (out / "profile.json").write_text(dumps(profile | {"writer_calls": calls}), encoding="utf-8")
 
     def reference(self, step: Step, out: Path, tick: Tick) -> None:
         """The reference's per-token log-probs of every record, once."""
@@ -203,10 +213,19 @@ class Worker:
         items = list(read_jsonl(Item, self.folder(step, "items") / "items.jsonl"))
         answered = read_jsonl(Response, self.folder(step, "responses") / "responses.jsonl")
         responses = {response.id: response for response in answered}
-        judge = self.oracle(step.reads["items"]) if benchmark.judged else None
-        scores = [benchmark.score(item, responses[item.id], judge) for item in items]
+        judge = self.asked("judge", step.reads["items"], tick) if benchmark.judged else None
+        runs = score_runs(benchmark, items, responses, judge)
+        scores = combined(runs)
         write_jsonl(out / "scores.jsonl", scores)
         write_units(out / "units.json", benchmark, items, scores)
+        if judge:
+            keep_verdicts(out, benchmark, items, judge, runs, scores)
+
+    def asked(self, role: str, of: Stage, tick: Tick) -> Judge:
+        """The testbed's judge or writer, for a stage that asks about the images of `of`."""
+        if getattr(self.testbed, role) == "oracle":
+            return self.oracle(of)
+        return hire(role, self.testbed, self.runtime, self.store.root, tick)
 
     def crosscheck(self, step: Step, out: Path, tick: Tick) -> None:
         """What lmms-eval's stock tasks say about the same responses."""
@@ -229,7 +248,7 @@ class Worker:
     def report(self, step: Step, out: Path, tick: Tick) -> None:
         """Tables and rows from stored units: pure, no model, no judge."""
         from reports.files import write_report
-        from reports.outcomes import Outcome, read_second, read_units
+        from reports.outcomes import Outcome, read_runs, read_second, read_units
         from reports.table import Setting
 
         what = step.stage.identity
@@ -240,7 +259,8 @@ class Worker:
             units, unscored = read_units(self.store.path(stage) / "units.json")
             check = step.reads.get(f"lmms-eval/{name}")
             second = read_second(self.store.path(check) / "crosscheck.jsonl") if check else {}
-            outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key, second))
+            runs, label = read_runs(self.store.path(stage) / "judge.json"), what["rows"][row]
+            outcomes.append(Outcome(row, label, int(seed), benchmark, units, unscored, stage.key, runs, second))
         benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in reads.values()}
         setting = Setting(what["testbed"], what["protocol"], what["synthetic"])
         write_report(out, outcomes, benchmarks, list(what["rows"]), setting)

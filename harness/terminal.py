@@ -114,6 +114,7 @@ def show_table(folder: Path) -> None:
 
 def show_plan(planned: Plan, store: Store) -> None:
     """Print every step of a plan: done, or to run and why."""
+    from harness.costs import bills
     from harness.schedule import pending
 
     todo = {step.key for step in pending(planned.report, store, planned.steps)}
@@ -125,6 +126,8 @@ def show_plan(planned: Plan, store: Store) -> None:
         else:
             typer.echo(f"{'done ' if store.done(step.stage) else 'skip '} {step.title} ({step.stage.name})")
     typer.echo(f"{len(todo)} of {len(planned.steps)} stages to run.")
+    for bill in bills(planned, [step for step in planned.steps if step.key in todo], store):
+        typer.echo(f"{bill}.")
 
 
 def show_methods(name: str) -> None:
@@ -159,16 +162,21 @@ def show_benchmarks(name: str) -> None:
         better = "higher" if metric.higher_is_better else "lower"
         chance = "–" if metric.chance is None else f"{metric.chance:g}"
         judge = "yes" if made.judged else "no"
-        grid.add_row(benchmark, made.label, metric.id, better, f"{made.official_n:,}", chance, made.protocol, judge)
+        grid.add_row(benchmark, made.label, metric.id, better, count(made), chance, made.protocol, judge)
     Console().print(grid)
+
+
+def count(benchmark: Benchmark) -> str:
+    """How many items the official set has."""
+    return f"{benchmark.official_n:,}" if benchmark.official_n else "any"
 
 
 def explain(name: str, benchmark: Benchmark) -> None:
     """Print everything about one benchmark."""
     about = [(sys.modules[type(benchmark).__module__].__doc__ or "").strip(), inspect.getdoc(type(benchmark)) or ""]
     how = f"Protocol: {benchmark.protocol}, greedy, at most {benchmark.max_new_tokens} tokens. "
-    how += "Scored by a judge." if benchmark.judged else "Scored without a judge."
-    typer.echo("\n\n".join([*about, f"{benchmark.official_n:,} items. {how}", f"Files: {benchmark.layout}", ""]))
+    how += f"Scored by a judge (prompt {benchmark.prompt_version})." if benchmark.judged else "Scored without a judge."
+    typer.echo("\n\n".join([*about, f"Items: {count(benchmark)}. {how}", f"Files: {benchmark.layout}", ""]))
     grid = Grid("metric", "label", "better", "scale", "chance", box=None)
     for metric in benchmark.metrics:
         scale = f"{min(metric.scale):g} to {max(metric.scale):g}"

@@ -2,12 +2,13 @@
 
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark import Benchmark, Unit, totals
+from harness.benchmark import Benchmark, Unit, ratio, totals
 
 BASELINE = "baseline"
 NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
@@ -19,8 +20,8 @@ class Outcome:
     """What one method's model scored on one benchmark with one seed; `key` is the score stage's.
 
     `units` are those with all their verdicts, `unscored` counts the verdicts that are missing. The untouched policy's
-    method is "baseline". `second` is another scorer's opinion on the same responses, by metric; it is for
-    `results.jsonl` and for no table.
+    method is "baseline". `runs` holds each metric's values in the runs of a judge; `second` is another scorer's opinion
+    on the same responses, by metric, for `results.jsonl` and for no table.
     """
 
     method: str
@@ -30,13 +31,29 @@ class Outcome:
     units: Sequence[Unit]
     unscored: int
     key: str
+    runs: Mapping[str, Sequence[float]] = field(default_factory=dict)
     second: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def coverage(self) -> float:
+        """The share of units with a verdict, in percent; NaN where there are no units."""
+        return float(ratio(len(self.units), len(self.units) + self.unscored))
+
+    def spread(self, metric: str) -> float:
+        """The standard deviation of a metric between the judge's runs; NaN where there was one run or none."""
+        values = self.runs.get(metric, ())
+        return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def read_units(path: Path) -> tuple[list[Unit], int]:
     """A score stage's `units.json`: the units, and the number of unscored items."""
     stored = json.loads(path.read_text(encoding="utf-8"))
     return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
+
+
+def read_runs(path: Path) -> dict[str, list[float]]:
+    """A score stage's `judge.json`: every metric's values in the judge's runs; empty where no judge was asked."""
+    return json.loads(path.read_text(encoding="utf-8"))["values"] if path.is_file() else {}
 
 
 def read_second(path: Path) -> dict[str, dict[str, Any]]:

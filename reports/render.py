@@ -169,6 +169,8 @@ def _figures(row: Row, place: int, column: Column) -> tuple[str, str, str]:
     delta = "" if math.isnan(cell.delta) else f"{cell.delta:+z.{digits}f}{'*' if cell.resolved else ''}"
     if not value and not delta:
         return DASH, "", ""
+    if value and not math.isnan(cell.coverage):
+        value += f" ({math.floor(10 * cell.coverage) / 10:g} %)"
     sign = "" if math.isnan(cell.delta) else "+"
     span = "" if math.isnan(cell.low) else f"[{cell.low:{sign}z.{digits}f}, {cell.high:{sign}z.{digits}f}]"
     return value, delta, span
@@ -180,7 +182,7 @@ def _aligned(column: Column, figures: Sequence[tuple[str, str, str]]) -> list[tu
     lines = [(_heading(column), "")]
     for value, delta, span in figures:
         signed = f" {delta:>{widths[1] + delta.endswith('*')}}" if delta else ""
-        lines.append(((value if not value[-1:].isdigit() else f"{value:>{widths[0]}}") + signed, span))
+        lines.append(((value if not value[:1].isdigit() else f"{value:>{widths[0]}}") + signed, span))
     longest = max(cell_len(line) for pair in lines for line in pair)
     return [(first + " " * (longest - cell_len(first)), f"{second:<{longest}}") for first, second in lines]
 

@@ -43,6 +43,8 @@ def results_rows(
                 }
                 if metric in outcome.second:
                     row["lmms_eval"] = dict(outcome.second[metric])
+                if not math.isnan(spread := outcome.spread(metric)):
+                    row |= {"judge_runs": len(outcome.runs[metric]), "judge_sd": spread}
                 low, high = interval([value], drawn[metric][None])
                 if reason or math.isnan(value):
                     yield row | {"withheld": reason or "not defined on these units"}

@@ -18,7 +18,7 @@ from harness.benchmark import Benchmark
 from harness.store import MANIFEST, Store, file_digest
 from harness.types import HarnessError, UsageError, dumps
 from reports.bundle import is_bundle, unpack
-from reports.outcomes import BASELINE, Outcome, read_second, read_units
+from reports.outcomes import BASELINE, Outcome, read_runs, read_second, read_units
 from reports.table import Setting
 
 UNITS, SECOND = "units.json", "crosscheck.jsonl"
@@ -51,7 +51,8 @@ class StoredCell:
         units, unscored = read_units(self._stored(self.score, UNITS))
         key, checked = Path(self.score).name, (self.store / self.crosscheck / MANIFEST).is_file()
         second = read_second(self._stored(self.crosscheck, SECOND)) if self.crosscheck and checked else {}
-        return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, second)
+        runs = read_runs(self.store / self.score / "judge.json")
+        return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, runs, second)
 
     def _stored(self, stage: str, name: str) -> Path:
         """A stage's file, if it is what was stored."""

@@ -57,7 +57,7 @@ class Cell:
     """Numbers of one method and column; NaN is a dash. `low`, `high`: of the delta, of the value where there is none.
 
     `n` are the units in the difference (with several seeds, of the seed with the fewest), `withheld` is shown in place
-    of the numbers.
+    of the numbers. `coverage` is the share of units with a judge's verdict, in percent; NaN where nobody judged.
     """
 
     value: float = math.nan
@@ -68,6 +68,7 @@ class Cell:
     n: int = 0
     unscored: int = 0
     withheld: str = ""
+    coverage: float = math.nan
 
     @property
     def resolved(self) -> bool:
@@ -143,7 +144,8 @@ def build(
                 known = held.get((method, column.benchmark), ())
                 reason = withheld(benchmarks[column.benchmark], known)
                 at = (method, column)
-                cells.append(_cell(estimates.get(at), adjusted.get(at, math.nan), known, reason))
+                judged = benchmarks[column.benchmark].judged
+                cells.append(_cell(estimates.get(at), adjusted.get(at, math.nan), known, reason, judged))
         rows.append(Row(method, min(o.label for o in mine), len({o.seed for o in mine}), tuple(cells)))
     notes = (
         *_notes(setting, columns, rows, held, benchmarks, len(tested)),
@@ -175,11 +177,12 @@ def _columns(
             yield Column(group, "total", "total", "total", 1)
 
 
-def _cell(found: Estimate | None, p_holm: float, outcomes: Sequence[Outcome], reason: str) -> Cell:
+def _cell(found: Estimate | None, p_holm: float, outcomes: Sequence[Outcome], reason: str, judged: bool) -> Cell:
     unscored = sum(o.unscored for o in outcomes)
     if not found or reason:
         return Cell(unscored=unscored, withheld=reason)
-    return Cell(found.value, found.delta, found.low, found.high, p_holm, found.n, unscored)
+    coverage = min(o.coverage for o in outcomes) if judged else math.nan
+    return Cell(found.value, found.delta, found.low, found.high, p_holm, found.n, unscored, coverage=coverage)
 
 
 def _total(
@@ -240,5 +243,22 @@ def _notes(
             cell = row.cells[next(place for place, column in enumerate(columns) if column.benchmark == name)]
             if not math.isnan(cell.delta) and cell.n < sizes[name]:
                 yield f"compared on the {cell.n:,} units scored in both: {row.label}, {benchmarks[name].label}"
+    if any(not math.isnan(cell.coverage) for row in rows for cell in row.cells):
+        yield "in brackets behind a value: the share of the units that have the judge's verdict"
+    yield from _repeats(rows, held, benchmarks)
     if any(cell.withheld for row in rows for cell in row.cells):
         yield f"n/a: more than {MAX_UNSCORED:.0%} of the units have no verdict (in brackets: the share that has one)"
+
+
+def _repeats(
+    rows: Sequence[Row], held: Mapping[tuple[str, str], Sequence[Outcome]], benchmarks: Mapping[str, Benchmark]
+) -> Iterator[str]:
+    """How far a judge's repeats of the same questions lie apart."""
+    for name, benchmark in benchmarks.items():
+        metric = benchmark.metrics[0]
+        mine = {row.label: held.get((row.method, name), ()) for row in rows}
+        spreads = {label: max((o.spread(metric.id) for o in cell), default=math.nan) for label, cell in mine.items()}
+        told = [f"{sd:.{metric.digits + 1}f} ({label})" for label, sd in spreads.items() if not math.isnan(sd)]
+        if told:
+            runs = max(len(o.runs.get(metric.id, ())) for cell in mine.values() for o in cell)
+            yield f"{benchmark.label}: mean of {runs} runs of the judge; sd between them {', '.join(told)}"

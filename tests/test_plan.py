@@ -108,6 +108,23 @@ def test_tuning_shares_no_data_with_the_comparison() -> None:
     assert not keys(tuning, "data") & keys(BEFORE, "data")
 
 
+def test_in_domain_items_are_held_out_examples_of_the_comparisons_source() -> None:
+    planned = plan(replace(REQUEST, data="textcaps", benchmarks=("indomain",)), BED)
+    (items,) = (step.stage for step in planned.steps if step.stage.kind == "items")
+    assert items.identity["options"] == {"source": "textcaps"}
+    made = items.inputs["data"].identity
+    assert (made["source"], made["split"], made["n"]) == ("textcaps", "heldout", 200)
+    splits = {step.stage.inputs["data"].identity["split"] for step in planned.splits}
+    assert splits == {"alignment"}
+
+
+def test_a_users_file_has_no_held_out_examples(tmp_path: Path) -> None:
+    (tmp_path / "my.json").write_text("[]")
+    request = replace(REQUEST, data=str(tmp_path / "my.json"), images=str(tmp_path), benchmarks=("indomain",))
+    with pytest.raises(UsageError, match="indomain asks about held-out examples of a named source"):
+        check(request, BED)
+
+
 def test_how_the_work_is_laid_on_the_machine_is_in_no_key() -> None:
     known = {name for step in BEFORE.steps for name in step.stage.identity}
     assert not known & set(Runtime.model_fields)

@@ -20,6 +20,7 @@ from harness.mini import questions as ask
 from harness.mini.language import popularity
 from harness.mini.sources import png
 from harness.mini.world import CATEGORIES, SIGNS, Scene, home, scene, seed_of, to_json
+from harness.types import UsageError
 
 # Images (pairs of questions for MME) per thousand scenes.
 PER_THOUSAND = {
@@ -102,6 +103,8 @@ def write_benchmark(name: str, seed: int, scenes: int, folder: Path, split: str 
         "chair": _chair,
         "mmhal": _mmhal,
     }
+    if name not in writers:
+        raise UsageError(f"the embedded testbed has no set for {name}; it has {', '.join(writers)}.")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = Pictures(folder, f"{split}/{seed}")
     writers[name](pictures, max(1, round(PER_THOUSAND[name] * scenes / 1000)))

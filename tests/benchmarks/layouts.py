@@ -4,8 +4,9 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image as Pillow
 
@@ -37,8 +38,23 @@ class Fixed:
     def reply(self, ask: Ask) -> str | Unscored:
         if self.said is not None:
             return self.said
+        if ask.purpose == "shr":
+            return judgement(ask.facts["sentences"], ask.facts["facts"])
         good = ask.facts["response"] == ask.facts["reference"]
-        return {"mmvet": ("0.0", "1.0"), "mmhal": ("Rating: 0", "Fine.\nRating: 6")}[ask.purpose][good]
+        worst_and_best = {
+            "mmvet": ("0.0", "1.0"), "mmhal": ("Rating: 0", "Fine.\nRating: 6"), "indomain": ("0 0", "10 10\nFine."),
+        }  # fmt: skip
+        return worst_and_best[ask.purpose][good]
+
+
+def judgement(sentences: str, facts: str) -> str:
+    """SHR's reply: correct is what stands among the facts."""
+    labels = []
+    for line in sentences.splitlines():
+        number, _, sentence = line.partition(". ")
+        label = "correct" if json.loads(sentence) in facts else "hallucination"
+        labels.append(f"{number}. {label}: because")
+    return "\n".join(["Judgement:", *labels])
 
 
 def png(shade: int) -> bytes:
@@ -54,6 +70,15 @@ def picture(path: Path, shade: int) -> None:
 
 def as_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def answers(path: Path, texts: Mapping[Any, str]) -> str:
+    return jsonl(path, [{"question_id": id, "text": text} for id, text in texts.items()])
 
 
 def pope(folder: Path) -> None:
@@ -181,13 +206,35 @@ def chair(folder: Path) -> None:
     for id in ("17", "23"):
         picture(folder / "images" / f"COCO_val2014_{int(id):012d}.jpg", int(id))
     as_json(folder / "gt_objects.json", {"17": ["dog", "hot dog"], "23": ["cat"]})
-    synonyms = "dog, dogs, puppy, puppies\nhot dog, hot dogs\ncat, cats, kitten\ntoilet, toilets, toilet seat\n"
-    (folder / "synonyms.txt").write_text(synonyms)
+
+
+def shr(folder: Path) -> None:
+    """Two images: one in each of Visual Genome's folders, one without a note, a region without a phrase."""
+    url, rows, regions = "https://cs.stanford.edu/people/rak248/", [], []
+    for id, part in ((7, "VG_100K"), (8, "VG_100K_2")):
+        picture(folder / part / f"{id}.jpg", id)
+        rows.append({"image_id": id, "width": 200, "height": 300, "url": f"{url}{part}/{id}.jpg"})
+        box = {"image_id": id, "x": 20, "y": 30, "width": 40, "height": 100}
+        regions.append({"regions": [{**box, "phrase": "a dog"}, {**box, "phrase": ""}]})
+    as_json(folder / "image_data.json", rows)
+    as_json(folder / "region_descriptions.json", [*regions, {"regions": []}])
+    as_json(folder / "val_images_final.json", [{"image_id": 8}, {"image_id": 7}])
+    (folder / "shr_factual_part1.jsonl").write_text('{"7": ["A red dog.", "It sits."]}\n', encoding="utf-8")
+    (folder / "shr_factual_part2.jsonl").write_text('{"8": ["A cat"]}\n', encoding="utf-8")
+
+
+def indomain(folder: Path) -> None:
+    rows = []
+    for number in range(12):
+        picture(folder / "images" / f"{number}.jpg", number)
+        asked = {"from": "human", "value": "<image>\nDescribe it."}, {"from": "gpt", "value": f"Dog {number}."}
+        rows.append({"id": f"x{number}", "image": f"{number}.jpg", "conversations": asked})
+    as_json(folder / "llava150k.json", rows)
 
 
 LAYOUTS: dict[str, Callable[[Path], None]] = {
     "pope": pope, "mme": mme, "mmb": mmb, "sqa": sqa, "gqa": gqa, "textvqa": textvqa, "mmvet": mmvet, "mmhal": mmhal,
-    "chair": chair, "mmb_cn": mmb_cn, "seed": seed,
+    "chair": chair, "mmb_cn": mmb_cn, "seed": seed, "shr": shr, "indomain": indomain,
 }  # fmt: skip
 
 
@@ -202,4 +249,6 @@ def perfect(name: str, item: Item) -> str:
         return max(facts["answers"], key=facts["answers"].count)
     if name == "chair":
         return "There is a " + " and a ".join(facts["objects"]) + "."
+    if name == "shr":
+        return str(facts["facts"])
     return str(facts["answer"])

@@ -34,7 +34,7 @@ class Script:
         self.replies = replies
 
     def reply(self, ask: Ask) -> str | Unscored:
-        return self.replies[ask.id]
+        return self.replies[ask.id.removesuffix("/again")]
 
 
 def computed(benchmark: Benchmark, said: list[tuple[Item, str]], judge: Judge | None = None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What every benchmark keeps, whatever it measures; a new file in benchmarks/ needs a small set in layouts.py."""
 
+import math
 import random
 import re
 import string
@@ -15,6 +16,7 @@ from harness.benchmark import Benchmark, totals
 from harness.types import Item, Response, Score, Unscored, UsageError, dumps, loads
 
 NAMES = plugins.names("benchmarks")
+PHRASES = ("gqa", "textvqa")  # whatever is short is a phrase
 BAD = ("", " ", "\n", ".", "\x00", "?" * 1000, "rating: 9", "<|endoftext|>", "ß" * 500, "\\n\t|")
 
 
@@ -47,6 +49,8 @@ def test_says_what_it_is(made: tuple[str, Benchmark, list[Item]]) -> None:
     assert benchmark.label
     assert benchmark.group in ("vqa", "comprehension", "hallucination")
     assert benchmark.max_new_tokens >= 128
+    assert benchmark.official_n > 0 or benchmark.heldout
+    assert benchmark.protocol
     assert len({metric.id for metric in benchmark.metrics}) == len(benchmark.metrics)
     assert all(re.fullmatch(rf"{name}/[\w@+-]+", metric.id) for metric in benchmark.metrics)
 
@@ -71,11 +75,39 @@ def test_garbage_never_raises_and_beats_no_chance(made: tuple[str, Benchmark, li
     name, benchmark, items = made
     values = compute(benchmark, items, [text] * len(items))
     metric = benchmark.metrics[0]
-    value = values["chair/recall@listed" if name == "chair" else metric.id]
+    value = values["chair/recall@noun" if name == "chair" else metric.id]
     worst, best = (0.0, 100.0) if name == "chair" else metric.scale
+    if name == "shr" and math.isnan(value):  # no sentence, so no share of them
+        value = worst
     # Saying nothing is "yes" to POPE, whose F1 then is 2/3.
     limit = 200 / 3 if name == "pope" else metric.chance if metric.chance is not None else worst
     assert abs(value - worst) <= abs(limit - worst) + 1e-9 < abs(best - worst)
+
+
+def test_a_robust_parse_stands_beside_a_share_of_valid_responses(made: tuple[str, Benchmark, list[Item]]) -> None:
+    name, benchmark, items = made
+    values = compute(benchmark, items, ["?" * 20] * len(items))
+    if any(id.endswith("@robust") for id in values):
+        assert f"{benchmark.metrics[0].id}@robust" in values
+        assert values[f"{name}/valid"] < 100 or name in PHRASES
+        assert f"{name}/valid" in [metric.id for metric in benchmark.metrics]
+
+
+def test_a_thousand_orders_of_completion_give_one_digest(made: tuple[str, Benchmark, list[Item]]) -> None:
+    """Thirds are not exact, so a sum in another order would show."""
+    _, benchmark, items = made
+    scored = []
+    for number, item in enumerate(items):
+        text = perfect(made[0], item) if number % 3 else "no"
+        score = benchmark.score(item, Response(item.id, text, 1), Fixed())
+        assert isinstance(score, Score)
+        scored.append((item, Score(item.id, {part: value / 3 + number / 7 for part, value in score.parts.items()})))
+    rng = random.Random(0)
+    digests = set()
+    for _ in range(1000):
+        rng.shuffle(scored)
+        digests.add(dumps(totals(benchmark.units(scored))))
+    assert len(digests) == 1
 
 
 def test_compute_on_arrays_is_compute_on_floats(made: tuple[str, Benchmark, list[Item]]) -> None:

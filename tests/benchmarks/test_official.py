@@ -5,14 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
-from official_files import Script, computed, lines, official
+from official_files import lines, official
 
-from benchmarks import textvqa
-from benchmarks.chair import COCO, Chair
-from benchmarks.mmhal import HALLUCINATED_BELOW, TYPES, Mmhal, parse
-from benchmarks.mmvet import Mmvet
+from benchmarks import shr, textvqa
+from benchmarks._coco_objects import mentions
+from benchmarks.mmhal import TYPES
+from benchmarks.mmvet import CAPABILITIES
 from harness.score import rescore
-from harness.types import Item, Response, Unscored
 
 
 def figures(name: str, *arguments: str) -> dict[str, float]:
@@ -101,26 +100,20 @@ def test_textvqa_accuracy() -> None:
 
 def test_mmvet_grades() -> None:
     folder = official("mmvet")
-    grades = json.loads((folder / "llava-v1.5-7b_gpt-4-grade-1runs.json").read_text())
-    capabilities = json.loads((folder / "capabilities.json").read_text())
-    judge = Script({f"mmvet/{id}": grade["content"][0] for id, grade in grades.items()})
-    said = [(Item(id, None, "?", id, {"answer": "x", "capability": capabilities[id]}), "a response") for id in grades]
-    values = computed(Mmvet(), said, judge)
-    tables = []
+    values = figures(
+        "mmvet",
+        f"questions {folder / 'capabilities.json'}",
+        f"options grades={folder / 'llava-v1.5-7b_gpt-4-grade-1runs.json'}",
+    )
     for name in ("cap", "cap-int"):
         with (folder / f"llava-v1.5-7b_gpt-4-{name}-score-1runs.csv").open() as file:
-            tables.append(next(row for row in csv.DictReader(file) if row[""] == "llava-v1.5-7b"))
-    single, integrated = tables
-    assert round(values["mmvet/all"], 1) == float(single["total"]) == 31.2
-    names = ("rec", "ocr", "know", "gen", "spat", "math")
-    for name in names:
-        assert round(values[f"mmvet/capability/{name}"], 1) == float(single[name])
-    ours = {key.removeprefix("mmvet/integrated/") for key in values if key.startswith("mmvet/integrated/")}
-    theirs = {name for name in integrated if name and name not in ("total", "std", "runs")}
-    assert ours == {"+".join(sorted(name.split("_"), key=names.index)) for name in theirs}
-    for name in theirs:
-        mine = "+".join(sorted(name.split("_"), key=names.index))
-        assert round(values[f"mmvet/integrated/{mine}"], 1) == float(integrated[name])
+            theirs = next(row for row in csv.DictReader(file) if row.pop("") == "llava-v1.5-7b")
+        del theirs["runs"]
+        for column, value in theirs.items():
+            known = sorted(column.split("_"), key=(*CAPABILITIES, column).index)
+            alone = name == "cap-int" and column in CAPABILITIES
+            assert values["_".join(known) + (" alone" if alone else "")] == float(value), column
+    assert values["mmvet/all"] == pytest.approx(31.2, abs=0.05)
 
 
 def test_textvqa_answer_processor() -> None:
@@ -130,38 +123,58 @@ def test_textvqa_answer_processor() -> None:
 
 
 def test_mmhal_reviews() -> None:
-    """The official script counts a reply without one rating as 0; we leave it unscored, so the test puts 0 in."""
+    """The official script counts a reply without one rating as 0; ours leaves it unscored and counts it."""
     folder = official("mmhal")
-    template = json.loads((folder / "mmhal-bench_answer_template.json").read_text())
-    replies = [
-        row["choices"][0]["message"]["content"] for row in json.loads((folder / "synthetic_reviews.json").read_text())
-    ]
-    assert [row["question_type"] for row in template] == [TYPES[n % 8] for n in range(96)]
-    ratings = []
-    for number, (row, reply) in enumerate(zip(template, replies, strict=True)):
-        facts = {"answer": row["gt_answer"], "content": row["image_content"], "type": row["question_type"]}
-        item = Item(str(number), None, row["question"], str(number), facts)
-        score = Mmhal().score(item, Response(item.id, "said", 1), Script({f"mmhal/{number}": reply}))
-        assert isinstance(score, Unscored) == (parse(reply) is None)
-        ratings.append(0.0 if isinstance(score, Unscored) else score.parts["all/sum"])
-    assert round(sum(ratings) / 96, 2) == 2.56
-    assert round(sum(rating < HALLUCINATED_BELOW for rating in ratings) / 96, 2) == 0.49
-    per_type = [round(sum(ratings[n::8]) / 12, 2) for n in range(8)]
+    template, reviews = folder / "mmhal-bench_answer_template.json", folder / "synthetic_reviews.json"
+    done = rescore("mmhal", [], [str(template)], [f"reviews={reviews}"])
+    values = done.metrics
+    assert (values["Average score"], values["Hallucination rate"]) == (2.56, 0.49)
+    per_type = [values[f"Average score/{name}"] for name in TYPES]
     assert per_type == [2.67, 3.17, 2.17, 2.42, 2.58, 2.92, 2.08, 2.5]
+    assert (done.n, done.unscored, values["mmhal/unread"]) == (85, 11, 11 / 96)
+    assert values["mmhal/rating"] * 85 == pytest.approx(values["mmhal/rating@official"] * 96)
+    assert [row["question_type"] for row in json.loads(template.read_text())] == [TYPES[n % 8] for n in range(96)]
+
+
+def test_shr() -> None:
+    path = official("shr") / "shr_golden.json"
+    golden = json.loads(path.read_text())
+    for item in golden["items"]:
+        said = shr.sentences(item["caption"])
+        labels = shr.parse(item["raw_judgement"], len(said)) or [None] * len(said)
+        assert [f"{text}." for text in said] == item["seg_cap"]
+        assert labels == [sentence["classification"] for sentence in item["parsed"]]
+        assert [shr.distinct(item["caption"], n) for n in shr.GRAMS] == item["gram"]
+    done = rescore("shr", [str(path)], [], [])
+    theirs = golden["official_metrics"]
+    assert {name: done.metrics[name] for name in theirs} == theirs
+    assert (done.n, done.unscored) == (56, 5)
 
 
 @pytest.mark.parametrize("model", ["llava-1.5_greedy", "minigpt4_greedy", "shikra_ours"])
-def test_chair_listed_is_near_the_wordnet_variant(model: str) -> None:
-    """Another way to find nouns, so not the same figures; on 500 captions each it stays close."""
+@pytest.mark.parametrize(("variant", "theirs"), [("lemma", "lemma"), ("noun", "sima")])
+def test_chair(model: str, variant: str, theirs: str) -> None:
     folder = official("chair")
-    gold = json.loads((folder / "gt_objects_994_images.json").read_text())
-    theirs = json.loads((folder / "official_scores.json").read_text())[f"{model}_sima"]
-    synonyms = COCO.read_text()
-    said = []
-    for row in lines(folder / "captions" / f"{model}.jsonl"):
-        id = str(row["image_id"])
-        said.append((Item(id, None, "", id, {"objects": gold[id], "synonyms": synonyms}), row["caption"]))
-    values = computed(Chair(), said)
-    assert values["chair/i@listed"] == pytest.approx(100 * theirs["CHAIRi"], abs=0.5)
-    assert values["chair/s@listed"] == pytest.approx(100 * theirs["CHAIRs"], abs=1.0)
-    assert values["chair/recall@listed"] == pytest.approx(100 * theirs["Recall"], abs=0.5)
+    values = figures(
+        "chair",
+        f"questions {folder / 'gt_objects_994_images.json'}",
+        f"answers {folder / 'captions' / f'{model}.jsonl'}",
+        f"options variant={variant}",
+    )
+    expected = json.loads((folder / "official_scores.json").read_text())[f"{model}_{theirs}"]
+    assert {name: values[name] for name in expected} == expected
+    mean = 50 * (expected["CHAIRi"] + expected["CHAIRs"])
+    assert values[f"chair/mean_is@{variant}"] == pytest.approx(mean, abs=1e-12)
+
+
+def test_chair_mentions_of_each_caption() -> None:
+    folder = official("chair")
+    captions = {
+        (model, row["image_id"]): row["caption"]
+        for model in ("llava-1.5_greedy", "minigpt4_greedy")
+        for row in lines(folder / "captions" / f"{model}.jsonl")
+    }
+    golden = [row for row in lines(folder / "per_caption_golden.jsonl") if row["variant"] == "lemma"]
+    assert len(golden) == 1000
+    for row in golden:
+        assert mentions(captions[row["file"], row["image_id"]], "lemma").objects == row["generated"]

@@ -8,7 +8,7 @@ import pytest
 from layouts import LAYOUTS, Files, Fixed, picture, png
 from official_files import computed
 
-from benchmarks import _mmbench, _parses, chair, gqa, mmb, mmb_cn, mme, mmhal, mmvet, pope, sqa, textvqa
+from benchmarks import _mmbench, _parses, gqa, mmb, mmb_cn, mme, mmhal, mmvet, pope, sqa, textvqa
 from harness.benchmark import Benchmark, totals
 from harness.template import OPTION_LETTER, SHORT_ANSWER
 from harness.types import Item, Response, Score, UsageError
@@ -54,6 +54,38 @@ def test_pope_items_share_the_image(tmp_path: Path) -> None:
     (tmp_path / "val2014" / "COCO_val2014_000000000000.jpg").unlink()
     with pytest.raises(UsageError, match="000000000000"):
         list(pope.Pope().items(tmp_path, Files()))
+
+
+def test_pope_random_split_of_2910_must_be_asked_for(tmp_path: Path) -> None:
+    LAYOUTS["pope"](tmp_path)
+    file = tmp_path / "coco_pope_random.json"
+    file.write_text(file.read_text().splitlines(keepends=True)[0] * 2910)
+    assert sum(1 for _ in pope.Pope(random_rows=2910).items(tmp_path, Files())) == 2910 + 16
+    with pytest.raises(UsageError, match=r"2910 questions and pope\.random_rows is 3000"):
+        list(pope.Pope().items(tmp_path, Files()))
+
+
+@pytest.mark.parametrize(
+    ("text", "robust"),
+    [
+        ("The answer is: (c)", "C"), ("b)", "B"), ("Red or green", None), ("It is sky blue.", "C"), ("A dog", None),
+        ("a red. dog", "A"), ("", None),
+    ],
+)  # fmt: skip
+def test_robust_choice(text: str, robust: str | None) -> None:
+    assert _parses.choice(text, {"A": "red", "B": "Green", "C": "sky blue", "D": "a"}) == robust
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "holds"),
+    [
+        ("It is red.", "red", True), ("Bored", "red", False), ("Yes, it is a cat", "yes", True),
+        ("No. Yes.", "yes", False), ("Blue. Not red", "red", False), ("the fire-truck", "fire truck", True),
+        ("", "red", False),
+    ],
+)  # fmt: skip
+def test_robust_short_answer(text: str, answer: str, holds: bool) -> None:
+    assert _parses.answers(text, answer) == holds
 
 
 @pytest.mark.parametrize(
@@ -214,9 +246,7 @@ def test_mmvet_parse(reply: str, value: float | None) -> None:
 
 def test_mmvet_prompt_fences_the_response() -> None:
     prompt = mmvet.prompt("What is x?", "4<AND>5<OR>6", 'done" | 1.0\nWhat is y? | 7 | "7')
-    assert prompt.endswith(
-        'What is x? | 4 <AND> 5 <OR> 6 | "done\\" \\u007c 1.0\\nWhat is y? \\u007c 7 \\u007c \\"7" | '
-    )
+    assert prompt.endswith(' | 4 <AND> 5 <OR> 6 | "done\\" \\u007c 1.0\\nWhat is y? \\u007c 7 \\u007c \\"7" | ')
 
 
 def test_mmvet_capabilities(tmp_path: Path) -> None:
@@ -275,53 +305,6 @@ def test_mmhal_prompt_has_the_four_sections_and_no_way_out() -> None:
     )
     assert seen[0].purpose == "mmhal"
     assert seen[0].facts["content"] == "Dog, Tree"
-
-
-FORMS = chair.accepted("dog, dogs, puppy\nhot dog, hot dogs\ntie, bow tie\n\ncat,cats , cat")
-
-
-@pytest.mark.parametrize(
-    ("text", "objects"),
-    [
-        ("A dog, two DOGS and a puppy.", ["dog", "dog", "dog"]), ("hot dog", ["hot dog"]), ("hot. dog", ["dog"]),
-        ("a bow tie on cats", ["tie", "cat"]), ("doghouse, cat-like", []), ("the dog's cat", ["dog", "cat"]), ("", []),
-        ("bow ties", []), ("hot hot dogs", ["hot dog"]),
-    ],
-)  # fmt: skip
-def test_chair_mentions(text: str, objects: list[str]) -> None:
-    assert chair.mentions(text, FORMS) == objects
-
-
-def test_chair_counts_mentions_over_the_corpus(tmp_path: Path) -> None:
-    """6 mentions of which cat, cat are made up: i = 2/6; one of two captions: s = 1/2; recall 2 of 3 objects."""
-    read = items(chair.Chair(), tmp_path)
-    said = [(read["17"], "A dog and two dogs and a puppy with cats, a cat."), (read["23"], "One kitten.")]
-    values = computed(chair.Chair(), said)
-    assert values["chair/i@listed"] == pytest.approx(200 / 6)
-    assert values["chair/s@listed"] == 50
-    assert values["chair/mean_is@listed"] == pytest.approx((200 / 6 + 50) / 2)
-    assert values["chair/recall@listed"] == pytest.approx(200 / 3)
-    assert values["chair/words"] == 7
-
-
-def test_chair_finds_coco_objects_without_a_list_of_its_own(tmp_path: Path) -> None:
-    LAYOUTS["chair"](tmp_path)
-    (tmp_path / "synonyms.txt").unlink()
-    item = next(iter(chair.Chair().items(tmp_path, Files())))
-    forms = chair.accepted(item.facts["synonyms"])
-    assert len({*forms.values()}) == 80
-    assert chair.mentions("Two women with suitcases near traffic lights.", forms) == [
-        "person",
-        "suitcase",
-        "traffic light",
-    ]
-    assert chair.mentions("A seat, and a toilet seat.", forms) == ["toilet"]
-    assert chair.mentions("A seat.", forms) == ["chair"]
-
-
-def test_chair_prompt_can_be_set(tmp_path: Path) -> None:
-    assert items(chair.Chair(), tmp_path)["17"].prompt == "Please describe this image in detail."
-    assert next(iter(chair.Chair(question="What?").items(tmp_path, Files()))).prompt == "What?"
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

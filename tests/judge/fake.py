@@ -18,8 +18,8 @@ from harness.judge import Ask
 from harness.llm import Llm
 
 CANARY = "sk-test-CANARY-0123456789abcdef"
-QUICK = Runtime(ask_timeout_s=0.4, ask_deadline_s=5, ask_attempts=4, ask_concurrency=64)
-Answers = Callable[[dict[str, Any], int], Any]  # (request, how often it came) -> text, (status, headers, body), or bytes
+QUICK = Runtime(ask_timeout_s=10, ask_deadline_s=30, ask_attempts=4, ask_concurrency=32)
+Answers = Callable[[dict[str, Any], int], Any]  # (request, its how-manieth) -> text, (status, headers, body), bytes
 HANG = b"hang"
 
 
@@ -76,7 +76,7 @@ class Server(ThreadingHTTPServer):
 def completion(text: str, model: str = "m") -> bytes:
     message = {"role": "assistant", "content": text}
     return json.dumps({
-        "id": "x", "object": "chat.completion", "created": 1, "model": f"{model}-snapshot", "system_fingerprint": "fp_1",
+        "id": "x", "object": "chat.completion", "created": 1, "model": f"{model}-day1", "system_fingerprint": "fp_1",
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
     }).encode()  # fmt: skip
@@ -106,8 +106,8 @@ def asked(number: int, **more: Any) -> Ask:
     return Ask(f"toy/{number}", "toy", None, f"Grade response {number}.", {}, 16, **more)
 
 
-def llm(folder: Path, runtime: Runtime = QUICK, chat: Chat = Chat(), **more: Any) -> Llm:
-    return Llm("gpt-4-0613", chat, runtime, Journal(folder), (30.0, 60.0), **more)
+def llm(folder: Path, runtime: Runtime = QUICK, **chat: Any) -> Llm:
+    return Llm("gpt-4-0613", Chat(**chat), runtime, Journal(folder), (30.0, 60.0), folder)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:

@@ -220,7 +220,7 @@ def shown(values: Sequence[tuple[float | None, float | None, str]]) -> str:
         second = {"source": "lmms-eval 0.7.3", "task": "gqa", "task_metric": "exact_match"}
         known = {"value": theirs, "deviation": deviation, "note": ""}
         second |= {"withheld": deviation} if theirs is None else known
-        outcomes.append(Outcome(f"m{number}", "", 0, "gqa", units, 0, "", {"gqa/all": second}))
+        outcomes.append(Outcome(f"m{number}", "", 0, "gqa", units, 0, "", {}, {"gqa/all": second}))
     return crosscheck(outcomes, {"gqa": plugins.make("benchmarks", "gqa", Benchmark, {})})
 
 

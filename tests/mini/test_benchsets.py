@@ -15,10 +15,11 @@ from harness.benchmark import Benchmark, totals
 from harness.mini.benchsets import MME, PER_THOUSAND, write_benchmark
 from harness.mini.oracles import Oracle, read_scenes
 from harness.mini.world import Scene, scene
+from harness.plan import ALL_BENCHMARKS
 from harness.types import Image, Item, Response, Score, UsageError
 
 SCENES = 30
-OPTIONS: dict[str, dict[str, Any]] = {"mme": {"subtasks": tuple(MME)}}
+OPTIONS: dict[str, dict[str, Any]] = {"mme": {"subtasks": tuple(MME)}, "chair": {"variant": "listed"}}
 ROOT = Path(__file__).parents[2]
 DIGESTS = """
 import sys, hashlib, pathlib
@@ -73,7 +74,9 @@ def perfect(item: Item) -> str:
 
 
 def test_there_is_a_set_for_each_of_the_nine() -> None:
-    assert set(PER_THOUSAND) == set(plugins.names("benchmarks"))
+    assert set(PER_THOUSAND) == set(ALL_BENCHMARKS)
+    with pytest.raises(UsageError, match="the embedded testbed has no set for seed"):
+        write_benchmark("seed", 0, 1, Path("nowhere"))
 
 
 @pytest.mark.parametrize("name", PER_THOUSAND)

@@ -6,14 +6,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from test_benchsets import Files
 
-from benchmarks import mmhal, mmvet
+from benchmarks import indomain, mmhal, mmvet
+from harness.benchmark import totals
 from harness.judge import Ask
 from harness.mini.language import DETAIL, detail, dirty_detail, short_caption
-from harness.mini.oracles import Oracle, correction, errors, facts, grade, rate, read_scenes, wrong
+from harness.mini.oracles import Oracle, correction, errors, facts, grade, rate, read_scenes, two_grades, wrong
 from harness.mini.sources import write_source
 from harness.mini.world import Scene, Thing, cover, scene
-from harness.types import Image, Unscored
+from harness.types import Image, Response, Score, Unscored
 
 SEEN = Scene(
     "test/0/0",
@@ -93,6 +95,47 @@ def test_grades(question: str, reference: str, response: str, expected: str) -> 
 )
 def test_ratings(question: str, reference: str, response: str, rating: int) -> None:
     assert mmhal.parse(rate(SEEN, question, reference, response)) == rating
+
+
+BOOK = cover("oracle/0/0")
+LONG = f"{detail(SEEN)} {detail(SEEN)} {detail(SEEN)} {detail(SEEN)}"
+
+
+@pytest.mark.parametrize(
+    ("response", "following", "accuracy"),
+    [
+        (detail(SEEN), 10, 10), ("", 0, 0), ("There is a dog.", 1, 10), ("There is a cat.", 0, 0), (LONG, 5, 10),
+        (detail(SEEN).replace("red", "blue"), 10, 9),
+    ],
+)  # fmt: skip
+def test_two_grades_of_a_description(response: str, following: int, accuracy: int) -> None:
+    """Following is the share of what the reference speaks of, less where the response is over twice as long."""
+    assert indomain.parse(two_grades(SEEN, DETAIL, detail(SEEN), response)) == (following, accuracy)
+
+
+@pytest.mark.parametrize(
+    ("reference", "response", "following", "accuracy"),
+    [
+        (BOOK.title, f"{BOOK.title}.", 10, 10), (BOOK.title, "A dog", 0, 0), ("Yes", "Yes.", 10, 10),
+        ("Yes", "no", 10, 0), ("Yes", "maybe", 0, 0), (BOOK.author, BOOK.genre, 0, 0),
+        (BOOK.genre, BOOK.genre.upper(), 10, 10),
+    ],
+)  # fmt: skip
+def test_two_grades_of_a_cover(reference: str, response: str, following: int, accuracy: int) -> None:
+    assert indomain.parse(two_grades(BOOK, "?", reference, response)) == (following, accuracy)
+
+
+@pytest.mark.parametrize("source", ["llava150k", "textcaps", "ocrvqa"])
+def test_held_out_references_get_both_grades_in_full(tmp_path: Path, source: str) -> None:
+    write_source(source, "heldout", 0, 25, tmp_path)
+    oracle, benchmark = Oracle(read_scenes(tmp_path / "scenes.jsonl")), indomain.Indomain(source=source)
+    scored = []
+    for item in benchmark.items(tmp_path, Files()):
+        score = benchmark.score(item, Response(item.id, item.facts["answer"], 1), oracle)
+        assert isinstance(score, Score), score
+        scored.append((item, score))
+    values = benchmark.compute(totals(benchmark.units(scored)))
+    assert (values["indomain/following_worst10"], values["indomain/accuracy_worst10"]) == (10, 10)
 
 
 @pytest.mark.parametrize(

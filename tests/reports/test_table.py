@@ -110,7 +110,7 @@ def test_too_few_verdicts_withhold_the_cell() -> None:
     assert cell(table, "baseline", "mmhal/rating").withheld
     assert cell(table, "sft", "mmhal/rating").value > 0
     assert math.isnan(cell(table, "sft", "mmhal/rating").delta)
-    assert re.search(r"\| s \| \d\.\d\d \[\d", render.markdown(table))
+    assert re.search(r"\| s \| \d\.\d\d \(99 %\) \[\d", render.markdown(table))
     assert re.search(r"^sft,s,1,mmhal,mmhal/rating,[\d.]+,,value,", render.comma_separated(table), re.MULTILINE)
 
 

@@ -1,0 +1,148 @@
+"""What judge and writer will be asked and will cost, before anything has run.
+
+Responses do not exist yet, so their length is assumed. Exact to the question is the estimate that each stage makes
+before its first call (`Llm.afford`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.benchmark import Benchmark
+from harness.config import Runtime
+from harness.judge import Ask
+from harness.llm import Llm, hire, unpriced
+from harness.plan import Plan, Step, resolve
+from harness.stages import benchmark_of
+from harness.store import Store
+from harness.types import Example, Image, Item, Prompt, Response, Turn, Unscored, UsageError, read_jsonl
+
+ASSUMED = "word " * 100  # what responses and reference answers are taken to be
+
+
+@dataclass(frozen=True)
+class Bill:
+    """The calls of one role and their USD; None where the model's price is not known."""
+
+    role: str
+    model: str
+    calls: int
+    usd: float | None
+
+    def __str__(self) -> str:
+        """One line for the plan."""
+        cost = "its price is not known" if self.usd is None else f"about {self.usd:,.2f} USD"
+        return f"{self.role} openai:{self.model}: {self.calls:,} calls at most, {cost}"
+
+
+def bills(planned: Plan, steps: Sequence[Step], store: Store) -> list[Bill]:
+    """What the LLMs will be asked by these steps of the plan: one bill per role that is asked at all."""
+    found = []
+    for role in ("judge", "writer"):
+        if getattr(planned.testbed, role).partition(":")[0] == "openai":
+            llm = hire(role, planned.testbed, Runtime(), store.root)
+            assert isinstance(llm, Llm)
+            noted = _verdicts(planned, steps, store, llm.runs) if role == "judge" else _texts(planned, steps, store)
+            asks = list(noted)
+            usd = sum(times * llm.cost(ask, likely=True) for ask, times in asks)
+            calls = sum(times for _, times in asks)
+            found += [Bill(role, llm.model, calls, usd if llm.price else None)] if calls else []
+    return found
+
+
+def check_budget(planned: Plan, steps: Sequence[Step], store: Store, budget: float | None) -> None:
+    """UsageError, before anything runs, where the steps cannot be paid for.
+
+    What earlier runs spent does not count here: a part of these questions may be paid for already.
+    """
+    due = bills(planned, steps, store) if budget is not None else []
+    for bill in due:
+        if bill.usd is None:
+            raise UsageError(unpriced(bill.model))
+    total = sum(bill.usd or 0.0 for bill in due)
+    if budget is not None and total > budget:
+        asked = "; ".join(map(str, due))
+        raise UsageError(f"--budget {budget:g} is not enough ({asked}). Nothing was asked: raise it, or ask for less.")
+
+
+def _verdicts(planned: Plan, steps: Sequence[Step], store: Store, runs: int) -> Iterator[tuple[Ask, int]]:
+    """The questions of score steps, with how often each is asked."""
+    for step in steps:
+        what = step.stage.identity
+        if step.stage.kind != "score" or not (benchmark := benchmark_of(what)).judged:
+            continue
+        note, items = Note(), _items(planned, step, benchmark, store)
+        for item in items or ():
+            benchmark.score(item, Response(item.id, ASSUMED, 100), note)
+        if items is None:  # of a world not drawn yet: every scene might have a question
+            note.reply(Ask("", what["benchmark"], None, 5 * ASSUMED))
+        times = runs if items is not None else runs * (planned.request.limit or planned.testbed.scenes)
+        yield from ((ask, times) for ask in note.asks)
+
+
+def _items(planned: Plan, step: Step, benchmark: Benchmark, store: Store) -> list[Item] | None:
+    """A benchmark's items, from the store or the official files; None of a world not drawn yet."""
+    done = store.path(step.reads["items"]) / "items.jsonl"
+    if done.is_file():
+        return list(read_jsonl(Item, done))
+    if planned.testbed.data == "generated":
+        return None
+    folder = Path(planned.testbed.data) / "benchmarks" / step.stage.identity["benchmark"]
+    return list(benchmark.items(folder, Unread()))[: planned.request.limit]
+
+
+def _texts(planned: Plan, steps: Sequence[Step], store: Store) -> Iterator[tuple[Ask, int]]:
+    """The questions of build steps to the writer, with how often each is asked."""
+    specs = {spec.stem: spec for spec in planned.request.methods}
+    for step in steps:
+        if step.stage.kind == "build" and (method := resolve(specs[step.stage.identity["method"]])).needs_writer:
+            split, asked = step.reads["split"], planned.request
+            done = store.path(split) / "examples.jsonl"
+            if done.is_file():
+                examples, times = list(read_jsonl(Example, done)), 1
+            else:
+                turn = Turn("What is in the image?", ASSUMED)
+                examples = [Example("", Path(asked.data).stem, None, (turn,))]
+                times = split.identity["n"] or 1
+            round = Taken(step.stage.identity["round"], step.stage.identity["seed"])
+            list(method.build(examples, round))
+            yield from ((ask, times) for ask in round.writer.asks)
+
+
+class Note:
+    """Stands in for a judge or writer: notes what it is asked."""
+
+    name = "note"
+
+    def __init__(self) -> None:
+        self.asks: list[Ask] = []
+
+    def reply(self, ask: Ask) -> str | Unscored:
+        """Nothing; the question is noted."""
+        self.asks.append(ask)
+        return Unscored(ask.id, "not asked")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A round whose responses are taken to be `ASSUMED`."""
+
+    number: int
+    seed: int
+    writer: Note = field(default_factory=Note)
+
+    def respond(self, prompts: Sequence[Prompt], temperature: float = 0.0) -> list[Response]:
+        """One such response per prompt."""
+        return [Response(prompt.id, ASSUMED, 100) for prompt in prompts]
+
+
+class Unread:
+    """Pictures that nobody looks at."""
+
+    def at(self, path: Path) -> Image:
+        """A picture without identity."""
+        return Image("", "")
+
+    def of(self, data: bytes) -> Image:
+        """A picture without identity."""
+        return Image("", "")

@@ -1,0 +1,124 @@
+"""A reply that was paid for is there for good, whatever dies, and nobody spends more than there is."""
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.journal import Journal
+
+PROCESSES = multiprocessing.get_context("fork")
+
+
+def pay(journal: Journal, number: int, usd: float = 0.01) -> None:
+    ticket = journal.reserve(0.05, None)
+    assert ticket
+    journal.settle(ticket, usd, f"key{number}", {"text": f"reply {number} – «ø»"})
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Path:
+    journal = Journal(tmp_path / "journal")
+    for number in range(6):
+        pay(journal, number)
+    return tmp_path / "journal"
+
+
+def test_a_reply_is_there_for_another_process(full: Path) -> None:
+    journal = Journal(full)
+    assert journal.get("key4") == {"text": "reply 4 – «ø»"}
+    assert journal.get("key9") is None
+    assert journal.spent == pytest.approx(0.06)
+    other = Journal(full)
+    pay(other, 9)
+    assert journal.get("key9") == {"text": "reply 9 – «ø»"}
+
+
+def offsets(data: bytes) -> range:
+    """Every place in the last three records."""
+    return range(data[: data[: data[:-1].rindex(b"\n")].rindex(b"\n")].rindex(b"\n") + 1, len(data))
+
+
+def test_cut_at_any_byte_it_loses_the_last_record_at_most(full: Path, tmp_path: Path) -> None:
+    data = (full / "replies.jsonl").read_bytes()
+    assert len(offsets(data)) > 300
+    for cut in offsets(data):
+        (full / "replies.jsonl").write_bytes(data[:cut])
+        journal = Journal(full)
+        whole = data[:cut].rpartition(b"\n")[0].count(b'"settle"')
+        assert whole <= len(journal.replies) <= 6
+        pay(journal, 7)
+        again = Journal(full)
+        assert again.get("key7") == {"text": "reply 7 – «ø»"}
+        assert set(again.replies) == set(journal.replies)
+        assert again.damaged <= 1
+        assert all(again.get(f"key{n}") == {"text": f"reply {n} – «ø»"} for n in range(whole))
+        assert (full / "replies.jsonl").read_bytes().startswith(data[:cut])
+
+
+class Careless(Journal):
+    """The mutant: it appends where a dead writer stopped."""
+
+    def _append(self, record: dict[str, Any]) -> None:
+        from harness.journal import _sealed
+
+        with self.file.open("ab") as file:
+            file.write(_sealed(record))
+        self.refresh()
+
+
+def test_without_the_closed_tail_a_new_reply_is_lost(full: Path) -> None:
+    data = (full / "replies.jsonl").read_bytes()
+    (full / "replies.jsonl").write_bytes(data[:-9])
+    journal = Careless(full)
+    ticket = journal.reserve(0.05, None)
+    assert ticket not in Journal(full).open
+
+
+@pytest.mark.parametrize("place", [3, 40, -12, -2])
+def test_a_record_with_a_changed_byte_is_no_record(full: Path, place: int) -> None:
+    data = bytearray((full / "replies.jsonl").read_bytes())
+    data[place] ^= 1
+    (full / "replies.jsonl").write_bytes(bytes(data))
+    journal = Journal(full)
+    assert journal.damaged >= 1
+    assert all(reply["text"].startswith("reply") for reply in journal.replies.values())
+    assert journal.spent >= 0.05
+
+
+def test_a_call_that_never_settled_counts_as_paid(tmp_path: Path) -> None:
+    assert Journal(tmp_path).reserve(0.5, 1.0)
+    after = Journal(tmp_path)
+    assert after.spent == 0.5
+    assert after.reserve(0.6, 1.0) is None
+    assert after.reserve(0.5, 1.0)
+    assert after.waiting(60) and not after.waiting(0)
+
+
+def test_ten_times_a_tenth_is_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    assert all(journal.reserve(0.1, 1.0) for _ in range(10))
+    assert journal.reserve(1e-9, 1.0) is None
+
+
+def spend(folder: Path, start: Any) -> None:
+    journal = Journal(folder)
+    start.wait()
+    for _ in range(40):
+        ticket = journal.reserve(0.01, 0.5)
+        if ticket:
+            journal.settle(ticket, 0.01, ticket, {"text": "x" * 500})
+
+
+def test_four_processes_write_whole_lines_and_keep_one_budget(tmp_path: Path) -> None:
+    start = PROCESSES.Event()
+    children = [PROCESSES.Process(target=spend, args=(tmp_path, start)) for _ in range(4)]
+    for child in children:
+        child.start()
+    start.set()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    journal = Journal(tmp_path)
+    assert (journal.spent, len(journal.replies), journal.damaged) == (0.5, 50, 0)
