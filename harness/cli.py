@@ -39,6 +39,9 @@ Sets = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for the tables; default: runs/METHODS-DATA-TESTBED.")]
 StoreRoot = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Where finished stages are kept.")]
+StoreOf = Annotated[
+    Path | None, typer.Option("--store", help="The runs' store; default: the one their manifest names.")
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
 Budget = Annotated[
     float | None,
@@ -114,12 +117,18 @@ def report(
     paper: Annotated[bool, typer.Option(help="The paper's numbers beside ours; without RUNS, its own table.")] = False,
     form: Annotated[str, typer.Option("--format", help="terminal, md, tex, csv or html.")] = "terminal",
     out: Annotated[Path | None, typer.Option(help="Folder for every format of the table, or for the figure.")] = None,
-    store: Annotated[Path | None, typer.Option(help="The runs' store; default: the one their manifest names.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Write RUNS to FILE: one archive that this command reads.")
+    ] = None,
+    store: StoreOf = None,
     crosscheck: Annotated[bool, typer.Option("--crosscheck", help="lmms-eval's figures beside ours.")] = False,
 ) -> None:
     """The paper's tables and figures from finished comparisons; without either option their cards."""
     from harness import reporting
 
+    if bundle:
+        typer.echo(reporting.bundle(runs or [], bundle, store))
+        return
     if crosscheck:
         typer.echo(reporting.second_figures(runs or [], store))
         return
@@ -216,6 +225,29 @@ def score(
         typer.echo(done.json())
     else:
         show(done)
+
+
+@app.command()
+def gate(
+    run: Annotated[Path, typer.Argument(help="A finished comparison: its folder, or a bundle.")],
+    baseline: Annotated[Path | None, typer.Option(help="The accepted run: a file of --accept, or a run.")] = None,
+    policy: Annotated[Path, typer.Option(help="YAML: margins, budgets, coverage.")] = Path("gate.yaml"),
+    accept: Annotated[Path | None, typer.Option(help="Write this run to FILE as the accepted one, and stop.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to FILE.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the summary to FILE too.")] = None,
+    store: StoreOf = None,
+) -> None:
+    """Compare a run with an accepted one by a policy. Exit status: 0 passed, 1 regressed, 3 could not be judged."""
+    from harness import gating
+
+    if (baseline is None) == (accept is None):
+        raise UsageError("give either --baseline FILE to judge the run, or --accept FILE to make it the baseline.")
+    if accept:
+        typer.echo(gating.accept(run, accept, store))
+    elif baseline:
+        status, text = gating.judge(run, baseline, policy, store, junit, markdown)
+        typer.echo(text)
+        raise typer.Exit(status)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from harness.plan import code
 from harness.store import MANIFEST, Stage, Store, file_digest
 from harness.types import UsageError
 from reports import cards, figures, gridtext, plots, render
+from reports.bundle import write_bundle
 from reports.crosscheck import crosscheck
 from reports.facts import row_facts
 from reports.files import WIDTH, write_report
@@ -93,6 +94,16 @@ def report(
             write_report(out, measured.outcomes, measured.benchmarks, rows, measured.run.setting)
             pages(measured.run, out)
         return whole(measured, form)
+
+
+def bundle(given: Sequence[Path], file: Path, store: Path | None) -> str:
+    """Write runs to one archive, from which `report` makes the same tables; what to say."""
+    if not given:
+        raise UsageError("name the folders of the finished comparisons that go into the bundle.")
+    with opened(given, store) as runs:
+        write_bundle(file, runs)
+        missing = sum(len(run.missing) for run in runs)
+    return f"{file}: {len(runs)} runs{f', {missing} cells not scored yet' if missing else ''}"
 
 
 def second_figures(given: Sequence[Path], store: Path | None) -> str:
@@ -183,16 +194,16 @@ def figure(given: Sequence[Path], name: str, out: Path | None, store: Path | Non
     with opened(given, store) as runs:
         folder = out or (given[0] if given[0].is_dir() else FOLDER)
         if name == "4":
-            return draw(
-                folder, "figure4", plots.scaling([scale(run) for run in runs]), "a total at some number of examples"
-            )
+            drawn = plots.scaling([scale(run) for run in runs])
+            beds = ", ".join(dict.fromkeys(run.setting.testbed_in_words for run in runs))
+            return draw(folder, FILES[name], drawn, "a group of three benchmarks", beds)
         run = join(runs)
         if name == "5":
             file = folder / "figure5.html"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(side_page(run, min(c.seed for c in run.cells), 6), encoding="utf-8", newline="\n")
             return [file]
-        return draw(folder, FILES.get(name, name), *drawing(Measured.of(run), name))
+        return draw(folder, FILES.get(name, name), *drawing(Measured.of(run), name), run.setting.testbed_in_words)
 
 
 def drawing(measured: Measured, name: str) -> tuple[plots.Draw, str]:
@@ -227,11 +238,11 @@ def scaling_table(given: Sequence[Path], store: Path | None = None) -> Grid:
     return cards.scaling([(size, data, table) for size, data, table, *_ in points])
 
 
-def draw(folder: Path, name: str, drawn: plots.Draw, needs: str) -> list[Path]:
+def draw(folder: Path, name: str, drawn: plots.Draw, needs: str, testbed: str) -> list[Path]:
     """A drawing as SVG and PNG."""
     if drawn is None:
         raise UsageError(f"{name} needs {needs}, and these runs have none.")
-    return save(folder, name, figures.picture(drawn))
+    return save(folder, name, figures.picture(drawn, testbed))
 
 
 def save(folder: Path, name: str, picture: figures.Picture) -> list[Path]:
@@ -249,7 +260,7 @@ def pages(run: Run, out: Path) -> None:
     for name in ON_PAGE:
         drawn, _ = drawing(measured, name)
         if drawn:
-            pictures[ON_PAGE[name]] = figures.picture(drawn)
+            pictures[ON_PAGE[name]] = figures.picture(drawn, run.setting.testbed_in_words)
             save(out, FILES.get(name, name), pictures[ON_PAGE[name]])
     text = report_page(run, measured.table, pictures)
     (out / "report.html").write_text(text, encoding="utf-8", newline="\n")

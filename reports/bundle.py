@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST_FILES, MOST_BYTES = 100_000, 4 << 30
 _NAME = re.compile(r"(runs/\d{3}|store/[a-z][a-z0-9_]{0,39}/[0-9a-f]{20})/[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip file knows
-_ALWAYS = {"manifest.json", "split.lock", "profile.json", "summary.json", "log.jsonl", "dropped.jsonl"}
+_ALWAYS = {"manifest.json", "split.lock", "profile.json", "summary.json", "log.jsonl", "dropped.jsonl", "judge.json"}
 _SCORES, _ANSWERS = {"score"}, {"items", "generate", "score", "crosscheck"}  # stages whose JSON files are all kept
 
 
@@ -30,9 +30,8 @@ def write_bundle(file: Path, runs: Sequence["Run"], responses: bool = True) -> N
     for number, run in enumerate(run for given in runs for run in given.parts or (given,)):
         files = [path for path in run.folder.iterdir() if responses or path.name in _ALWAYS]
         found |= {f"runs/{number:03}/{path.name}": path for path in files if path.is_file()}
-        store = run.cells[0].store if run.cells else run.folder
         for name in run.manifest["stages"]:
-            found |= {f"store/{name}/{path.name}": path for path in _kept(store / name, responses)}
+            found |= {f"store/{name}/{path.name}": path for path in _kept(run.store / name, responses)}
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(file.name + ".part")
     with zipfile.ZipFile(part, "w") as archive:
@@ -49,7 +48,8 @@ def _kept(stage: Path, responses: bool) -> Iterator[Path]:
     whole = kind in (_ANSWERS if responses else _SCORES)
     for path in stage.iterdir() if stage.is_dir() and kind != "data" else ():
         text = path.suffix in (".json", ".jsonl") and (responses or path.name == "units.json")
-        if path.is_file() and (path.name in _ALWAYS or (whole and text)):
+        asked = responses and path.name == "replies.jsonl"  # of a writer; a judge's are in a score stage
+        if path.is_file() and (path.name in _ALWAYS or asked or (whole and text)):
             yield path
 
 

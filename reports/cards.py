@@ -157,12 +157,14 @@ def _rate(members: Sequence[RowFacts], kind: str, names: Sequence[str]) -> float
 
 
 def roles(row: RowFacts) -> str:
-    """Which models the training needed and how each was realised."""
-    made = method_of(row.method, row.options)
-    known = made.roles if made else (Role.POLICY,)
-    how = {Role.POLICY: "trained"}
-    how[Role.REFERENCE] = "cached log-probs" if row.of("reference") else "adapters off"
-    return ", ".join(f"{role}: {how.get(role, 'adapter')}" for role in known)
+    """Which models the training needed and how each was realised, as the training says or as its stages show."""
+    said = {role: how for stage in row.of("train") for role, how in stage.roles.items()}
+    if not said:
+        made = method_of(row.method, row.options)
+        said = dict.fromkeys(made.roles if made else (Role.POLICY,), "trained")
+        if Role.REFERENCE in said:
+            said[Role.REFERENCE] = "cached log-probs" if row.of("reference") else "adapters off"
+    return ", ".join(f"{role}: {how}" for role, how in said.items())
 
 
 def by_row(facts: Sequence[RowFacts]) -> Iterator[tuple[str, list[RowFacts]]]:

@@ -56,6 +56,12 @@ class StageFacts:
         judge = self.manifest.get("identity", {}).get("judge")
         return float(_object(self.folder / "units.json").get("items", math.nan)) if judge else 0.0
 
+    @cached_property
+    def roles(self) -> Mapping[str, str]:
+        """How a training realised each role, where it says so."""
+        said = _object(self.folder / "summary.json").get("roles", {}) if self.manifest else {}
+        return {str(role): str(how) for role, how in said.items()} if isinstance(said, dict) else {}
+
     def reads(self, name: str) -> "StageFacts | None":
         """One of the stages it read."""
         given = self.manifest.get("inputs", {}).get(name)

@@ -47,8 +47,8 @@ class Picture:
     png: bytes
 
 
-def picture(draw: Draw) -> Picture:
-    """The drawing in its three forms."""
+def picture(draw: Draw, testbed: str) -> Picture:
+    """The drawing in its three forms, with the testbed's name on it: a synthetic figure must not pass for another."""
     from matplotlib import rc_context
 
     style: dict[Any, Any] = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK)
@@ -59,6 +59,7 @@ def picture(draw: Draw) -> Picture:
     with rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that the font lacks is drawn as a box
         figure = draw()
+        figure.suptitle(f"testbed: {_name(testbed, 60)}", x=0.995, ha="right", fontsize=7)
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
         figure.set_layout_engine("none")  # it is laid out
         figure.savefig(png, format="png", metadata={"Software": None}, dpi=150)
@@ -85,10 +86,13 @@ def _name(text: str, longest: int = 28) -> str:
     return f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves out what begins with one
 
 
-def _legend(figure: "Figure", axes: "Axes", count: int) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, names, loc="outside lower center", ncols=min(max(count, 1), 5))
+def _legend(figure: "Figure") -> None:
+    """One legend for all panels, below them."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        found |= {name: handle for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if found:
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(len(found), 6))
 
 
 def cost(seconds: Mapping[str, Mapping[str, float]], memory: Mapping[str, tuple[float, str]]) -> "Figure":
@@ -113,7 +117,7 @@ def cost(seconds: Mapping[str, Mapping[str, float]], memory: Mapping[str, tuple[
         axes.set_yticks(range(len(labels)), [_name(name) for name in labels])
         axes.invert_yaxis()
         axes.set_xlim(left=0)
-    _legend(figure, time, len(STAGES))
+    _legend(figure)
     return figure
 
 
@@ -158,8 +162,7 @@ def curves(logs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> "Figu
         axes[at].set_xlabel("optimiser step")
     for spare in axes[len(names) :]:
         spare.set_axis_off()
-    fullest = max(axes[: len(names)] or axes, key=lambda one: len(one.get_legend_handles_labels()[0]))
-    _legend(figure, fullest, len(logs))
+    _legend(figure)
     return figure
 
 
@@ -184,10 +187,11 @@ def scaling(
             axes[at].plot(x, y, "o-", color=colour, linewidth=1.5, markersize=4, label=_name(name))
         axes[at].set_title(f"{_name(title)}: total over baseline", loc="left")
         axes[at].set_xlabel("training examples")
+        axes[at].set_xticks(sorted({n for points in lines.values() for n, *_ in points}))
     if average:
         _bars(axes[-1], average)
         axes[-1].set_title("mean of the nine, 0 to 100", loc="left")
-    _legend(figure, axes[0], max((len(lines) for lines in panels.values()), default=1))
+    _legend(figure)
     return figure
 
 
@@ -207,7 +211,7 @@ def distribution(panels: Mapping[str, tuple[tuple[float, float], Mapping[str, Se
         axes[at].set_title(_name(title), loc="left")
         axes[at].set_xlabel("score")
         axes[at].set_ylabel("% of units")
-    _legend(figure, axes[0], max((len(scores) for _, scores in panels.values()), default=1))
+    _legend(figure)
     return figure
 
 
@@ -245,5 +249,5 @@ def lens(rows: Mapping[str, Mapping[str, float]], corrected: Mapping[str, Mappin
         _bars(axes[2], {kind: {name: 100 * share for name, share in of.items()} for kind, of in corrected.items()})
         axes[2].set_title("% of errors corrected", loc="left")
         axes[2].tick_params(axis="x", labelrotation=40)
-    _legend(figure, axes[0], 2)
+    _legend(figure)
     return figure

@@ -8,11 +8,12 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.benchmark import Benchmark, Unit
 from harness.images import read_image, resolve
@@ -76,11 +77,17 @@ class Asked:
         """The ids of the items scored together as `unit`."""
         return [name for name, item in self.items.items() if unit in (item.unit, name)]
 
+    def differ(self, name: str, labels: Sequence[str]) -> bool:
+        """Whether the rows of these labels said different things to an item."""
+        return len({self.responses.get(label, {}).get(name) for label in labels}) > 1
+
     def shown(self, name: str, labels: Sequence[str], moved: float = math.nan, unit: str = "") -> Shown:
         """One item with what the rows of these labels said."""
         item = self.items[name]
         said = tuple(self.said(label, item) for label in labels if name in self.responses.get(label, {}))
-        return Shown(self.benchmark.label, name, picture(item.image, self.store), item.prompt, said, moved, unit)
+        return Shown(
+            self.benchmark.label, name, picture(item.image, self.store), item.prompt[:LONGEST], said, moved, unit
+        )
 
     def said(self, label: str, item: Item) -> Said:
         """One response with its wrong places."""
@@ -156,21 +163,27 @@ def asked(run: Run, seed: int) -> dict[str, Asked]:
     return {name: Asked.of(known[name], some) for name, some in cells.items() if some}
 
 
-def influence(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:
-    """Unit id -> how much better the benchmark's first metric is with the unit than without it.
+def moved(benchmark: Benchmark, new: Sequence[Unit], old: Sequence[Unit]) -> dict[str, float]:
+    """Unit id -> how much worse the benchmark's first metric of `new` were, had this one unit gone as in `old`.
 
-    Computed from sums of parts, so it is exact for ratios and F1 too; NaN where the metric is not defined without it.
+    Computed from sums of parts, so it is exact for ratios and F1 too, and 0 where both scored alike.
     """
-    names = sorted({name for unit in units for name in unit.parts})
-    parts = np.array([[unit.parts.get(name, 0.0) for name in names] for unit in units])
-    if len(units) < 2:
+    before = {unit.id: unit.parts for unit in old}
+    common = [unit for unit in new if unit.id in before]
+    names = sorted({name for unit in (*new, *old) for name in unit.parts})
+    if not common:
         return {}
-    sums, metric = parts.sum(axis=0), benchmark.metrics[0]
+
+    def array(parts: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
+        return np.array([[one.get(name, 0.0) for name in names] for one in parts])
+
+    sums, metric = array([unit.parts for unit in new]).sum(axis=0), benchmark.metrics[0]
+    swapped = sums - array([unit.parts for unit in common]) + array([before[unit.id] for unit in common])
     with np.errstate(all="ignore"):
         whole = benchmark.compute(dict(zip(names, sums, strict=True)))[metric.id]
-        without = benchmark.compute(dict(zip(names, (sums - parts).T, strict=True)))[metric.id]
-    moved = (whole - np.broadcast_to(without, len(units))) * (1 if metric.higher_is_better else -1)
-    return {unit.id: float(value) for unit, value in zip(units, moved, strict=True)}
+        without = benchmark.compute(dict(zip(names, swapped.T, strict=True)))[metric.id]
+    change = (whole - np.broadcast_to(without, len(common))) * (1 if metric.higher_is_better else -1)
+    return {unit.id: float(value) for unit, value in zip(common, change, strict=True)}
 
 
 def extremes(run: Run, row: str, seed: int, known: Mapping[str, Asked], best: bool) -> Iterator[Shown]:
@@ -180,15 +193,15 @@ def extremes(run: Run, row: str, seed: int, known: Mapping[str, Asked], best: bo
         mine, its = scored.get((row, name)), scored.get((BASELINE, name))
         if not mine or not its:
             continue
-        new, old = (influence(these.benchmark, cell.outcome().units) for cell in (mine, its))
-        moved = {unit: new[unit] - old[unit] for unit in new.keys() & old.keys()}
-        moved = {unit: value for unit, value in moved.items() if math.isfinite(value) and abs(value) > 1e-9}
-        moved = {unit: value for unit, value in moved.items() if (value > 0) == best}
-        if not moved:
+        changed = moved(these.benchmark, mine.outcome().units, its.outcome().units)
+        changed = {unit: value for unit, value in changed.items() if abs(value) > 1e-9 and (value > 0) == best}
+        if not changed:
             continue
-        unit = max(moved, key=lambda one: (abs(moved[one]), order(one)))
-        shown = [these.shown(item, (its.label, mine.label)) for item in these.of_unit(unit)[:1]]
-        yield from (replace(one, moved=moved[unit], unit=these.benchmark.metrics[0].label) for one in shown)
+        unit = max(changed, key=lambda one: (abs(changed[one]), order(one)))
+        labels = (its.label, mine.label)
+        names = sorted(these.of_unit(unit), key=lambda name: not these.differ(name, labels))  # of a pair, what differs
+        for name in names[:1]:
+            yield these.shown(name, labels, changed[unit], these.benchmark.metrics[0].label)
 
 
 def side_by_side(known: Mapping[str, Asked], labels: Sequence[str], count: int = 4) -> list[Shown]:

@@ -5,7 +5,7 @@ nSFT, CVPR 2025, arXiv 2411.14797. Columns are named as in `paper_tables.json`, 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from reports.grid import Head
 PROTOCOL = "llava"  # the prompts and the single pass of LLaVA-1.5's own evaluation
 SOURCES = {"ocrvqa": "OCRVQA", "textcaps": "TextCaps", "llava150k": "LLaVA-150k"}
 BASES = {"llava-1.5-7b": "LLaVA-1.5-7B", "llava-1.5-13b": "LLaVA-1.5-13B", "llava-next-13b": "LLaVA-NeXT-13B"}
+KL = {"kl", "kl_weight"}  # the options that turn a KL term on
 YES, NO, NEITHER = "✓", "✗", "N/A"
 
 
@@ -64,7 +65,10 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The paper's name for a method: its file, the options that differ from the defaults, rounds, with a KL term."""
+    """The paper's name for a method: its file, the options that differ from the defaults, rounds, with a KL term.
+
+    With `rounds` or a KL term the paper does not say the other options.
+    """
 
     label: str
     stem: str
@@ -76,12 +80,13 @@ class Claim:
         """Whether a row of ours is this one; options this version does not have are nobody's."""
         if stem != self.stem:
             return False
-        made = method(stem, options)
-        if made is None or (self.kl is not None and with_kl(made) != self.kl):
+        made, wanted = method(stem, options), method(stem, self.options)
+        if made is None or wanted is None or (self.kl is not None and with_kl(made) != self.kl):
             return False
         if self.rounds is not None:
             return made.rounds == self.rounds
-        return self.kl is not None or made == method(stem, self.options)
+        other = {f.name for f in fields(made) if getattr(made, f.name) != getattr(wanted, f.name)}
+        return other <= (KL if self.kl else set())
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +232,8 @@ def method(stem: str, options: Mapping[str, Any]) -> Method | None:
 
 
 def with_kl(made: Method) -> bool:
-    """Whether a reference model holds the policy back: every KL term needs one."""
-    return Role.REFERENCE in made.roles
+    """Whether a reference model holds the policy back, by its role or by an option `kl`."""
+    return Role.REFERENCE in made.roles or getattr(made, "kl", "none") != "none"
 
 
 @cache

@@ -174,12 +174,12 @@ def _grid(layout: Layout, measured: Sheet, paper: Sheet, notes: Iterable[str]) -
 
 def _refuse(layout: Layout, parts: Sequence[Part], beside: bool) -> None:
     """UsageError where numbers of different protocols or testbeds would stand in one column."""
-    settings = {part.name: part.table.setting for part in parts}
+    settings = [(part.name, part.table.setting) for part in parts]
     for field in ("protocol", "synthetic"):
-        if len(values := {getattr(setting, field) for setting in settings.values()}) > 1:
-            named = "; ".join(f"{name}: {getattr(setting, field)}" for name, setting in settings.items())
+        if len(values := {getattr(setting, field) for _, setting in settings}) > 1:
+            named = "; ".join(f"{name}: {getattr(setting, field)}" for name, setting in settings)
             raise UsageError(f"these runs differ in {field} ({named}): {len(values)} kinds of numbers, not one table.")
-    for name, setting in settings.items() if beside else ():
+    for name, setting in settings if beside else ():
         own = f"The paper's table by itself: `harness report --table {layout.number} --paper`."
         if setting.synthetic:
             raise UsageError(

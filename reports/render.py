@@ -24,7 +24,7 @@ from reports.table import GROUPS, Column, Row, Table
 DASH = "–"
 CSV_FIELDS = (
     *"method label seeds benchmark metric value delta".split(),
-    *"ci_of ci_lo ci_hi p_holm n unscored withheld testbed protocol".split(),
+    *"ci_of ci_lo ci_hi p_holm n unscored verdict withheld testbed protocol".split(),
 )
 _LABEL, _GAP = 16, 2
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -100,7 +100,7 @@ def comma_separated(table: Table) -> str:
             of = "value" if math.isnan(cell.delta) else "delta"
             interval = [of, exact(cell.low), exact(cell.high), exact(cell.p_holm)]
             texts = [row.method, row.label, str(row.seeds), _where(column), column.metric]
-            ends = [cell.withheld, table.setting.testbed_in_words, table.setting.protocol]
+            ends = [cell.verdict, cell.withheld, table.setting.testbed_in_words, table.setting.protocol]
             numbers = [exact(cell.value), exact(cell.delta), *interval, str(cell.n), str(cell.unscored)]
             writer.writerow([*map(spreadsheet, texts), *numbers, *map(spreadsheet, ends)])
     return file.getvalue()

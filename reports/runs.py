@@ -27,6 +27,9 @@ SHARED = ("testbed", "synthetic", "protocol", "data")  # fields of a manifest th
 BY_NAME = ("split_lock", "models", "judges", "benchmarks")  # the same, by split, seed or benchmark, where both have it
 
 
+OTHERS = ("harness", "source", "packages", "rows", "trained")  # what else a manifest must have
+
+
 @dataclass(frozen=True, slots=True)
 class StoredCell:
     """One cell of a table and where its stages lie; stages are `kind/key` in `store`, "" where there is none."""
@@ -69,6 +72,7 @@ class Run:
 
     name: str
     folder: Path
+    store: Path
     manifest: Mapping[str, Any]
     cells: tuple[StoredCell, ...]
     notes: tuple[str, ...] = ()
@@ -88,6 +92,12 @@ class Run:
     def missing(self) -> list[StoredCell]:
         """The cells whose scores are not in the store."""
         return [cell for cell in self.cells if not cell.done]
+
+    def profile(self) -> dict[str, Any]:
+        """What its stages took; without stages where the run did not finish."""
+        file = self.folder / "profile.json"
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"stages": []}
+        return found
 
     def outcomes(self) -> list[Outcome]:
         """What was scored, cell by cell."""
@@ -131,7 +141,7 @@ def _load(folder: Path, name: str, store: Path | None) -> Run:
         cells = tuple(StoredCell(**cell, store=root) for cell in manifest["cells"])
         stages = [*manifest["stages"], *(name for c in cells for name in (c.score, c.responses, c.items))]
         stages += [cell.crosscheck for cell in cells if cell.crosscheck]
-        lacking = [field for field in (*SHARED, *BY_NAME, "rows", "trained") if field not in manifest]
+        lacking = [field for field in (*SHARED, *BY_NAME, *OTHERS) if field not in manifest]
         if not all(STAGE.fullmatch(name) for name in stages):
             raise ValueError("a stage's name is not one")
     except OSError as error:
@@ -140,7 +150,7 @@ def _load(folder: Path, name: str, store: Path | None) -> Run:
         raise UsageError(f"{file} is not a manifest of this version ({error!r}); run the comparison again.") from None
     if lacking:
         raise UsageError(f"{file} has no {', '.join(lacking)}: an older version wrote it; run the comparison again.")
-    return Run(name, folder, manifest, cells)
+    return Run(name, folder, root, manifest, cells)
 
 
 def join(runs: Sequence[Run]) -> Run:
@@ -171,9 +181,8 @@ def join(runs: Sequence[Run]) -> Run:
         made.append(run)
     order = {row: None for row, *_ in cells}
     ordered = (cell for row in order for key, cell in cells.items() if key[0] == row)
-    return Run(
-        " + ".join(run.name for run in runs), first.folder, first.manifest, tuple(ordered), tuple(notes), tuple(runs)
-    )
+    name = " + ".join(run.name for run in runs)
+    return Run(name, first.folder, first.store, first.manifest, tuple(ordered), tuple(notes), tuple(runs))
 
 
 def _policy(run: Run, row: str) -> dict[str, str]:
@@ -188,18 +197,24 @@ def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _refuse(one: Run, other: Run) -> None:
     """UsageError where a field that rows of one table share is not the same."""
-    fields = [(name, one.manifest[name], other.manifest[name]) for name in SHARED]
-    for name in BY_NAME:
-        mine, theirs = one.manifest[name], other.manifest[name]
-        fields += [(f"{name} ({of})", mine[of], theirs[of]) for of in mine if of in theirs]
-    found = [f"{name}: {_short(mine)} and {_short(theirs)}" for name, mine, theirs in fields if mine != theirs]
-    if not found:
-        found = list(_baselines(one, other))
+    found = differences(one, other) or list(_baselines(one, other))
     if found:
         raise UsageError(
             f"{one.name} and {other.name} cannot stand in one table, for they differ in {'; '.join(found[:5])}. "
             "Report them one by one, or compare their methods in one `harness compare`."
         )
+
+
+def differences(one: Run, other: Run, whole: Sequence[str] = SHARED, by_name: Sequence[str] = BY_NAME) -> list[str]:
+    """The fields in which two manifests differ, with both values; of a field with names, those that both have."""
+    fields = [(name, one.manifest[name], other.manifest[name]) for name in whole]
+    for name in by_name:
+        mine, theirs = one.manifest[name], other.manifest[name]
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            fields += [(f"{name} ({of})", mine[of], theirs[of]) for of in mine if of in theirs]
+        else:
+            fields.append((name, mine, theirs))
+    return [f"{name}: {_short(mine)} and {_short(theirs)}" for name, mine, theirs in fields if mine != theirs]
 
 
 def _baselines(one: Run, other: Run) -> Iterator[str]:
@@ -208,9 +223,27 @@ def _baselines(one: Run, other: Run) -> Iterator[str]:
     for cell in one.cells:
         twin = theirs.get((cell.seed, cell.benchmark))
         if cell.row == BASELINE and twin and cell.score != twin.score:
-            mine, its = (Store(at.store).facts(at.score) if at.done else {} for at in (cell, twin))
-            names = [name for name in sorted(mine.keys() | its.keys()) if mine.get(name) != its.get(name)]
-            yield f"baseline ({cell.benchmark}, seed {cell.seed}): {', '.join(names[:3]) or 'its stages'}"
+            changed = _changed((one.store, cell.score), (other.store, twin.score))
+            yield f"baseline ({cell.benchmark}, seed {cell.seed}): {changed}"
+
+
+def other_policies(one: Run, other: Run) -> Iterator[str]:
+    """Where two runs trained different policies for one row and seed, and what differs in what made them."""
+    theirs = {(made["row"], made["seed"]): made["stages"][-1] for made in other.manifest["trained"]}
+    for made in one.manifest["trained"]:
+        mine, its = made["stages"][-1], theirs.get((made["row"], made["seed"]))
+        if its and its != mine:
+            changed = _changed((one.store, mine), (other.store, its))
+            yield f"policy ({one.rows[made['row']]}, seed {made['seed']}): {changed}"
+
+
+def _changed(mine: tuple[Path, str], its: tuple[Path, str]) -> str:
+    """The names of the first facts that differ between what made two stages."""
+    there = [(Store(store), name, (store / name / MANIFEST).is_file()) for store, name in (mine, its)]
+    facts = [store.facts(name) if done else dict[str, str]() for store, name, done in there]
+    both = facts[0].keys() & facts[1].keys()  # a bundle does not hold every stage that a store does
+    names = sorted(name for name in both if facts[0][name] != facts[1][name])
+    return ", ".join(names[:3]) + (", ..." if names[3:] else "") or "its stages"
 
 
 def _short(value: object) -> str:

@@ -43,6 +43,16 @@ def test_the_baseline_is_scored_on_everything_and_trained_on_nothing() -> None:
     assert all("policy" not in cell.score.reads["responses"].inputs for cell in baseline)
 
 
+def test_the_noise_floor_is_the_baseline_generated_once_more_in_other_batches() -> None:
+    noisy = plan(replace(REQUEST, noise_batch=64), BED)
+    for kind in ("split", "items", "build", "train", "generate"):
+        assert keys(BEFORE, kind) <= keys(noisy, kind), kind
+    rows = {row: [c.score.reads["responses"] for c in noisy.cells if c.row == row] for row in ("baseline", "noise")}
+    for own, again in zip(*rows.values(), strict=True):
+        assert again.identity == {**own.identity, "batch_size": 64}
+        assert again.inputs == own.inputs
+
+
 def test_adding_a_method_reuses_everything_but_the_report() -> None:
     more = plan(replace(REQUEST, methods=(*REQUEST.methods, MethodSpec(name="sft"))), BED)
     for kind in ("data", "split", "build", "reference", "train", "generate", "score"):

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--testbed", str(Path(__file__).with_name("small.yaml")), "--benchmarks", "gqa,mmb,pope,chair,mmhal"]
+SMALL.append("--no-page")  # nobody looks at the page of a run that is killed
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """nSFT and GT-DPO compared, small."""
     folder = tmp_path_factory.mktemp("compare")
     finished = Done(folder / "store", folder / "out", Ran(0, "", ""))
-    ran = finished.again()
+    ran = finished.again("--page")
     assert ran.status == 0, ran.stderr
     return Done(finished.store, finished.out, ran)

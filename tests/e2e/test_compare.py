@@ -21,6 +21,16 @@ def test_every_file_is_there_and_says_synthetic(done: Done) -> None:
     assert json.loads((done.out / "profile.json").read_text())["testbed"] == "mini-small"
 
 
+def test_the_page_and_the_figures_lie_beside_the_table(done: Done) -> None:
+    page = (done.out / "report.html").read_text()
+    assert "synthetic testbed" in page and "every method consumed the same examples: seed 0: 24 of split.lock" in page
+    for name in ("figure2", "figure6", "intervals", "curves", "lens"):
+        assert (done.out / f"{name}.svg").is_file() and (done.out / f"{name}.png").is_file()
+    table = harness("report", str(done.out), "--table", "1")
+    assert table.status == 0 and re.search(r"nSFT +– +\d", table.stdout) and "no run has SQA" in table.stdout
+    assert harness("report", str(done.out), "--table", "1", "--paper").status == 2
+
+
 def test_results_have_one_row_per_method_seed_benchmark_and_metric(done: Done) -> None:
     rows = [json.loads(line) for line in (done.out / "results.jsonl").read_text().splitlines()]
     ids = [(row["method"], row["seed"], row["benchmark"], row["metric"]) for row in rows]

@@ -1,0 +1,64 @@
+"""`harness gate`: reads the policy and the runs, writes the verdict's files and accepted baselines."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from harness.config import first_error
+from harness.plugins import unknown
+from harness.types import HarnessError, UsageError
+from reports.bundle import write_bundle
+from reports.gate import Budget, Policy, gate
+from reports.gate_text import junit, summary
+from reports.runs import Run, opened
+
+
+def accept(given: Path, file: Path, store: Path | None) -> str:
+    """Write a finished run to `file` as the baseline of later gates: its units, manifests and profile. What to say."""
+    with opened([given], store) as runs:
+        run = _one(runs, given)
+        if run.missing:
+            raise HarnessError(f"{len(run.missing)} cells of {given} are not scored yet; finish the comparison first.")
+        write_bundle(file, runs, responses=False)
+        source = run.manifest["source"].get("commit", "no checkout")
+        return f"{file}: {', '.join(run.rows.values())} on {', '.join(run.benchmarks())} accepted (source: {source})"
+
+
+def judge(
+    given: Path, baseline: Path, policy: Path, store: Path | None, xml: Path | None, markdown: Path | None
+) -> tuple[int, str]:
+    """The exit status and the summary of the verdict on a run; as JUnit XML and Markdown too, where files are named."""
+    asked = read_policy(policy)
+    with opened([baseline], store) as before, opened([given], store) as after:
+        now = _one(after, given)
+        verdict = gate(_one(before, baseline), now, asked, now.profile())
+    for file, text in ((xml, junit), (markdown, summary)):
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text(verdict), encoding="utf-8", newline="\n")
+    return verdict.status, summary(verdict)
+
+
+def _one(runs: Sequence[Run], given: Path) -> Run:
+    if len(runs) != 1:
+        raise UsageError(f"{given} holds {len(runs)} runs; a gate compares one with one.")
+    return runs[0]
+
+
+def read_policy(file: Path) -> Policy:
+    """A policy's YAML; UsageError for an unknown key (with the nearest), a wrong value, or a file that is not one."""
+    try:
+        return Policy.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"policy {file} cannot be read: {error.strerror}.") from None
+    except ValidationError as error:
+        for wrong in error.errors():
+            if wrong["type"] == "extra_forbidden":
+                *inside, name = map(str, wrong["loc"])
+                model: type[BaseModel] = Budget if inside else Policy
+                raise unknown(f"key of {'.'.join([str(file), *inside])}", name, list(model.model_fields)) from None
+        raise UsageError(f"policy {file}: {first_error(error)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"policy {file} is not YAML: {error}") from None

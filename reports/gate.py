@@ -1,0 +1,214 @@
+"""Has alignment quality regressed? An accepted comparison against a new one, by a policy: non-inferiority with margins.
+
+A row regresses where the 95 % interval of its paired difference lies beyond the margin as a whole (and the sign-flip
+test, which holds for a handful of images too, finds a difference), and passes where it lies within as a whole. Between
+the two nothing is known at this n: inconclusive, which is no pass and no failure.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from harness import plugins
+from harness.benchmark import Benchmark, Metric
+from harness.config import Fixed
+from harness.types import UsageError
+from reports.estimates import Estimate, estimate
+from reports.outcomes import BASELINE, NOISE, Outcome
+from reports.runs import BY_NAME, Run, differences, other_policies
+from reports.statistics import LEVEL
+
+MUST_AGREE = ("testbed", "synthetic", "protocol"), ("judges", "benchmarks")
+SAID = ("harness", "source", "packages", "data", *(name for name in BY_NAME if name not in MUST_AGREE[1]))
+
+
+Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Budget(Fixed):
+    """The most that any one stage of a kind may take."""
+
+    seconds: float | None = Field(None, gt=0)
+    peak_host_gib: float | None = Field(None, gt=0)
+    peak_device_gib: float | None = Field(None, gt=0)
+
+
+class Policy(Fixed):
+    """What a gate asks. `margins`: by benchmark (its column) or metric id, in the metric's own units.
+
+    `rows` are those gated, by default all of the accepted run. `coverage` is the share of the units that must have been
+    scored in both runs. `budgets`: by kind of stage (train, generate, ...).
+    """
+
+    margins: dict[str, Margin]
+    rows: tuple[str, ...] = ()
+    inconclusive: Literal["pass", "fail"] = "pass"
+    coverage: float = Field(0.99, gt=0, le=1)
+    budgets: dict[str, Budget] = Field({})
+
+
+class Verdict(StrEnum):
+    """The outcome of one check."""
+
+    PASSED = "passed"
+    INCONCLUSIVE = "inconclusive"
+    REGRESSED = "regressed"
+    OVER = "over budget"
+    INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question of a policy and its answer, in words and in figures (NaN where there are none)."""
+
+    row: str
+    what: str
+    verdict: Verdict
+    said: str
+    digits: int = 1
+    accepted: float = math.nan
+    now: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    margin: float = math.nan
+
+
+@dataclass(frozen=True)
+class Gate:
+    """All checks, how the runs differ in what made them, and what was scored but not asked about."""
+
+    checks: tuple[Check, ...]
+    differ: tuple[str, ...]
+    ungated: tuple[str, ...]
+    inconclusive_fails: bool = False
+
+    def fails(self, check: Check) -> bool:
+        """Whether a check alone fails the gate."""
+        inconclusive = check.verdict == Verdict.INCONCLUSIVE and self.inconclusive_fails
+        return inconclusive or check.verdict in (Verdict.REGRESSED, Verdict.OVER)
+
+    @property
+    def status(self) -> int:
+        """The exit status: 1 something failed, 3 something could not be judged, else 0."""
+        if any(self.fails(check) for check in self.checks):
+            return 1
+        return 3 if any(check.verdict == Verdict.INCOMPLETE for check in self.checks) else 0
+
+
+def gate(accepted: Run, now: Run, policy: Policy, profile: Mapping[str, Any]) -> Gate:
+    """Every check of the policy; `profile` is the new run's.
+
+    UsageError where the policy names what is not there, or where the runs did not measure the same thing.
+    """
+    wrong = differences(accepted, now, *MUST_AGREE)
+    if wrong:
+        raise UsageError(
+            f"{now.name} did not measure what was accepted: {'; '.join(wrong)}. Accept a new baseline (--accept)."
+        )
+    benchmarks = accepted.benchmarks()
+    metrics = {name: _metric(name, benchmarks) for name in policy.margins}
+    for row in policy.rows:
+        if row not in accepted.rows:
+            raise plugins.unknown("row", row, list(accepted.rows))
+    rows = policy.rows or tuple(row for row in accepted.rows if row != NOISE)
+    before, after = _by_cell(accepted.outcomes()), _by_cell(now.outcomes())
+    checks = [
+        _compare(accepted.rows[row], metric, name, benchmarks[name], before, after, row, margin, policy.coverage)
+        for row in rows
+        for (name, metric), margin in zip(metrics.values(), policy.margins.values(), strict=True)
+    ]
+    gated = {name for name, _ in metrics.values()}
+    return Gate(
+        (*checks, *_budgets(policy.budgets, profile)),
+        (*differences(accepted, now, (), SAID), *other_policies(accepted, now)),
+        tuple(benchmark.label for name, benchmark in benchmarks.items() if name not in gated),
+        policy.inconclusive == "fail",
+    )
+
+
+def _metric(name: str, benchmarks: Mapping[str, Benchmark]) -> tuple[str, Metric]:
+    """The benchmark and the metric that a key of `margins` names."""
+    known = {of: (of, benchmark.metrics[0]) for of, benchmark in benchmarks.items()}
+    known |= {metric.id: (of, metric) for of, benchmark in benchmarks.items() for metric in benchmark.metrics}
+    if name not in known:
+        raise plugins.unknown("benchmark or metric of the accepted run", name, list(known))
+    return known[name]
+
+
+Cells = Mapping[tuple[str, str], Mapping[int, Outcome]]  # (row, benchmark) -> seed -> outcome
+
+
+def _by_cell(outcomes: Sequence[Outcome]) -> Cells:
+    found: dict[tuple[str, str], dict[int, Outcome]] = {}
+    for outcome in outcomes:
+        found.setdefault((outcome.method, outcome.benchmark), {})[outcome.seed] = outcome
+    return found
+
+
+def _compare(
+    label: str,
+    metric: Metric,
+    name: str,
+    benchmark: Benchmark,
+    before: Cells,
+    after: Cells,
+    row: str,
+    margin: float,
+    coverage: float,
+) -> Check:
+    """One row's metric, new against accepted, on the units of both."""
+    old, new = (cells.get((row, name), {}) for cells in (before, after))
+    gaps = {seed: _gap(old.get(seed), new.get(seed), coverage) for seed in sorted(old.keys() | new.keys())}
+    said = "; ".join(f"seed {seed}: {gap}" for seed, gap in gaps.items() if gap) or ("" if gaps else "was not scored")
+    if said:
+        return Check(label, metric.id, Verdict.INCOMPLETE, said, metric.digits)
+    sides = ((BASELINE, old), ("now", new))
+    paired = [replace(outcome, method=side) for side, outcomes in sides for outcome in outcomes.values()]
+    both = {side: metrics[metric.id] for side, metrics in estimate(benchmark, paired, (metric.id,)).items()}
+    return judge(label, metric, both[BASELINE].value, both["now"], margin)
+
+
+def judge(label: str, metric: Metric, accepted: float, now: Estimate, margin: float) -> Check:
+    """The verdict on one difference; `margin` is how much worse may be."""
+    sign = 1 if metric.higher_is_better else -1
+    worst, best = sorted((sign * now.low, sign * now.high))
+    if math.isnan(now.delta) or math.isnan(worst):
+        verdict, said = Verdict.INCOMPLETE, "the metric is not defined on these units"
+    elif best < -margin and now.p < LEVEL:
+        verdict, said = Verdict.REGRESSED, "the whole interval is beyond the margin"
+    elif worst >= -margin:
+        verdict, said = Verdict.PASSED, "the whole interval is within the margin"
+    else:
+        verdict, said = Verdict.INCONCLUSIVE, f"not resolved at n = {now.n:,}"
+    figures = (accepted, now.value, now.low, now.high, margin)
+    return Check(label, metric.id, verdict, said, metric.digits, *figures)
+
+
+def _gap(old: Outcome | None, new: Outcome | None, coverage: float) -> str:
+    """Why two cells cannot be compared: one is missing, other images, or too few units with a verdict in both."""
+    if not old or not new:
+        return "not scored in the accepted run" if new else "not scored"
+    clusters = {unit.id: unit.cluster for unit in old.units}
+    both = [unit for unit in new.units if unit.id in clusters]
+    if any(clusters[unit.id] != unit.cluster for unit in both):
+        return "the items are about other images"
+    share = len(both) / max(*(len(o.units) + o.unscored for o in (old, new)), 1)
+    return "" if share >= coverage else f"{share:.1%} of the units are scored in both, {coverage:.1%} are wanted"
+
+
+def _budgets(budgets: Mapping[str, Budget], profile: Mapping[str, Any]) -> Iterator[Check]:
+    """The stage of each kind that took most, against what it may take."""
+    for kind, budget in budgets.items():
+        stages = [stage for stage in profile["stages"] if stage["stage"] == kind]
+        for field, most in budget.model_dump(exclude_none=True).items():
+            measured = {stage["title"]: stage[field] for stage in stages if field in stage}
+            if not measured:
+                yield Check("budget", f"{kind} {field}", Verdict.INCOMPLETE, "was not measured", 2, margin=most)
+                continue
+            title = max(measured, key=lambda name: measured[name])
+            verdict = Verdict.OVER if measured[title] > most else Verdict.PASSED
+            yield Check("budget", f"{kind} {field}", verdict, title, 2, now=measured[title], margin=most)

@@ -1,0 +1,58 @@
+"""The page in a real browser, where one is installed: nothing in it runs, and it follows the reader's light or dark."""
+
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from runfolder import RunFolder
+
+from harness import reporting
+from reports.runs import opened
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), "")
+QUIET = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
+    "--disable-sync --hide-scrollbars --virtual-time-budget=2000"
+).split()
+PAYLOAD = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><svg onload=alert(1)>"
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed: apt-get install chromium")
+
+
+def browser(tmp_path: Path, page: Path, *more: str) -> str:
+    """What Chromium prints about a page."""
+    command = [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", *more, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path).stdout
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hostile run's page."""
+    folder = tmp_path_factory.mktemp("page")
+    with opened([RunFolder(said=dict.fromkeys(("nsft", "dpo"), PAYLOAD)).write(folder)]) as (run,):
+        reporting.pages(run, folder)
+    return folder / "report.html"
+
+
+def test_a_models_markup_is_text_and_nothing_runs(page: Path, tmp_path: Path) -> None:
+    seen = browser(tmp_path, page, "--dump-dom")
+    assert "<title>nSFT, GT-DPO on llava150k</title>" in seen
+    assert "&lt;script&gt;document.title" in seen
+    assert "<script" not in seen and "<svg" not in seen and '<img src="x"' not in seen
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 500)])
+def test_it_is_light_or_dark_as_the_reader_is_on_wide_and_narrow_screens(
+    scheme: str, width: int, page: Path, tmp_path: Path
+) -> None:
+    """preferredColorScheme is Blink's number for the media query: 0 dark, 1 light."""
+    shot = tmp_path / "shot.png"
+    browser(tmp_path, page, f"--screenshot={shot}", f"--window-size={width},1600",
+            f"--blink-settings=preferredColorScheme={int(scheme == 'light')}")  # fmt: skip
+    picture = Image.open(io.BytesIO(shot.read_bytes())).convert("L")
+    corner, levels = picture.getpixel((2, 2)), picture.histogram()
+    assert (corner > 200) if scheme == "light" else (corner < 60)
+    assert sum(levels[:100]) > 5000 and sum(levels[150:]) > 5000  # ink on ground: the style sheet was let in

@@ -1,0 +1,274 @@
+"""Cards, figures, items and the page, from a run on disk: right, complete, and said aloud where something is not."""
+
+import json
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from runfolder import LABELS, RunFolder
+from test_grid import HOSTILE, OUR_ATTRIBUTES, OUR_ELEMENTS, Seen
+from worlds import NINE, SETTING, Accuracy, answers, run
+
+from harness import reporting
+from harness.benchmark import totals
+from harness.types import Image, Item, Response, Score, UsageError
+from reports import cards, figures, items, plots
+from reports.facts import row_facts
+from reports.grid import Grid
+from reports.runs import Run, join, opened
+from reports.table import build
+
+Drawing = Callable[[str], figures.Draw]
+
+
+@pytest.fixture
+def opened_run(tmp_path: Path) -> Callable[[RunFolder], Run]:
+    """Writes a run folder and opens it."""
+
+    def made(what: RunFolder) -> Run:
+        with opened([what.write(tmp_path)]) as (one,):
+            return one
+
+    return made
+
+
+def number(grid: Grid, row: str, heading: str) -> float:
+    """A figure of a card."""
+    line = next(line for line in grid.lines if " ".join(line.names) == row)
+    return line.entries[[head.label for head in grid.heads].index(heading)].value
+
+
+def test_the_fairness_card_counts_what_each_method_was_given(opened_run: Callable[[RunFolder], Run]) -> None:
+    card = cards.fairness(row_facts(opened_run(RunFolder(seeds=(0, 1)))))
+    assert number(card, "nSFT", "examples") == number(card, "GT-DPO", "examples") == 32
+    assert (number(card, "nSFT", "writer calls"), number(card, "GT-DPO", "writer calls")) == (32, 0)
+    assert number(card, "GT-DPO", "judged responses") == number(card, "baseline", "judged responses") == 4
+    assert number(card, "GT-DPO", "trainable parameters") == 1000
+    assert math.isnan(number(card, "nSFT", "tokens generated"))  # not measured: a dash, not a zero
+    assert card.notes[0].startswith("every method consumed the same examples: seed 0: 32 of split.lock 000000000000")
+
+
+def test_a_method_that_had_fewer_examples_is_named(opened_run: Callable[[RunFolder], Run]) -> None:
+    run = opened_run(RunFolder(examples={"dpo": 31}))
+    assert cards.unequal(row_facts(run)) == ["NOT COMPARABLE, seed 0: GT-DPO consumed 31 examples of 32"]
+    assert not any("the same examples" in note for note in cards.fairness(row_facts(run)).notes)
+    assert 'class="alarm">NOT COMPARABLE, seed 0: GT-DPO' in page_of(run)
+
+
+def test_the_profile_says_time_rates_memory_and_roles(opened_run: Callable[[RunFolder], Run]) -> None:
+    grid = cards.profile(row_facts(opened_run(RunFolder())))
+    assert number(grid, "GT-DPO train", "samples/s") == 16
+    assert number(grid, "GT-DPO train", "tokens/s") == 100
+    assert number(grid, "GT-DPO train", "TFLOP") == 3
+    assert number(grid, "GT-DPO train", "host GiB") == 0.5
+    assert math.isnan(number(grid, "GT-DPO train", "device GiB"))
+    roles = {line.names: line.entries[-1].text for line in grid.lines}
+    assert roles["GT-DPO", "train"] == "policy: trained, reference: adapters off"  # no stage of reference log-probs
+    assert roles["nSFT", "train"] == "policy: trained"
+
+
+def test_the_lens_reads_the_training_log(opened_run: Callable[[RunFolder], Run]) -> None:
+    """First and last of eight steps: rejected from -11 to -18; log t2/t1 = -margin / beta = -0.8 / 0.1."""
+    facts = row_facts(opened_run(RunFolder()))
+    rows = {name: plots.lens_of(members) for name, members in cards.by_row(facts)}
+    assert rows["baseline"] == rows["nSFT"] == {}
+    assert rows["GT-DPO"] == pytest.approx(
+        {"before/chosen": -10, "after/chosen": -10, "before/rejected": -11, "after/rejected": -18, "log_t2_t1": -8}
+    )
+
+
+def drawings(label: str) -> dict[str, figures.Draw]:
+    """Every figure with a label of somebody else's."""
+    interval = {label: (0.5, -1.0, 2.0, True), "other": (math.nan, math.nan, math.nan, False)}
+    return {
+        "cost": lambda: figures.cost({label: {"build": 1.0, "train": 2.0}, "b": {}}, {label: (0.5, label)}),
+        "intervals": lambda: figures.intervals({label: interval, "two": interval}),
+        "curves": lambda: figures.curves({label: [[{"loss": 1.0, "kl": math.nan}, {"loss": 0.5}]], "empty": [[]]}),
+        "scaling": lambda: figures.scaling({label: {label: [(2, 1.0, 0.0, 2.0)]}}, {label: {label: 1.0}}),
+        "distribution": lambda: figures.distribution({label: ((0.0, 6.0), {label: [0.0, 6.0, math.nan]})}),
+        "lens": lambda: figures.lens({label: {"before/chosen": -1.0, "after/chosen": -2.0}}, {label: {label: 0.5}}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(drawings("x")))
+def test_figures_are_pictures_that_depend_on_nothing_else(name: str) -> None:
+    first, again = (figures.picture(drawings("GT-DPO")[name], "mini (synthetic)") for _ in range(2))
+    assert first == again
+    assert first.png.startswith(b"\x89PNG")
+    assert b"GT-DPO" in first.svg and b"testbed: mini (synthetic)" in first.svg
+    assert first.dark != first.svg
+
+
+@pytest.mark.parametrize("text", [t for t in HOSTILE if len(t) < 300][::3])
+def test_a_label_in_a_figure_is_text(text: str) -> None:
+    tree = ElementTree.fromstring(figures.picture(drawings(text)["intervals"], text).svg)
+    ours = "svg metadata RDF Work type format title creator Agent defs style g path text tspan use clipPath rect"
+    for element in tree.iter():
+        assert element.tag.rpartition("}")[2] in ours.split()
+        for name, value in element.attrib.items():
+            assert not name.startswith("on")
+            assert not name.endswith("href") or value.startswith("#")
+
+
+def test_scaling_takes_totals_by_size_and_the_mean_of_the_nine_at_the_largest() -> None:
+    points = []
+    for n, gain in ((500, 0.2), (250, 0.1)):
+        outcomes = run([("nsft", "nSFT", gain)])
+        points.append((n, "llava150k", build(outcomes, NINE, ["nsft"], SETTING, 20), outcomes, NINE))
+    drawn = plots.scaling(points)
+    assert drawn is not None
+    panels, average = drawn.args  # type: ignore[attr-defined]
+    assert list(panels) == ["VQA", "Comprehension", "Hallucination"]
+    assert [n for n, *_ in panels["VQA"]["nSFT"]] == [500, 250]
+    assert average["LLaVA-150k"]["nSFT"] == pytest.approx(plots.nine("nsft", points[0][3], NINE))
+    assert plots.scaling([(250, "x", build([], {}, [], SETTING, 20), [], {})]) is None
+
+
+def test_what_an_item_moved_is_the_metric_with_its_score_and_with_the_baselines() -> None:
+    """Against the definition, for a ratio and for one where lower is better."""
+    old, new = answers(0.6, 20, 2, seed=3), answers(0.6, 20, 2, seed=3, gain=0.2)
+    for name in ("pope", "chair"):
+        benchmark = NINE[name]
+        metric = benchmark.metrics[0]
+        found = items.moved(benchmark, new, old)
+        for place, unit in enumerate(new):
+            swapped = [*new[:place], old[place], *new[place + 1 :]]
+            by_hand = benchmark.compute(totals(new))[metric.id] - benchmark.compute(totals(swapped))[metric.id]
+            assert found[unit.id] == pytest.approx(by_hand * (1 if metric.higher_is_better else -1))
+        assert {value > 0 for value in found.values() if value} == {True}
+        assert any(value == 0 for value in found.values())
+    assert items.moved(NINE["pope"], new, []) == {}
+
+
+@dataclass(frozen=True)
+class Captions(Accuracy):
+    """Counts dragons and hot dogs, none of which is there; a dog is."""
+
+    label: ClassVar[str] = "captions"
+
+    def score(self, item: Item, response: Response, judge: Any) -> Score:
+        text = response.text.lower()
+        return Score(item.id, {"made_up": float(len(re.findall(r"\bdragons?\b|\bhot dog\b", text)))})
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("A dog and a dragon.", ["dragon"]),
+        ("Two Dragons, a hot dog; a dragon", ["Dragons", "hot dog", "dragon"]),
+        ("a dog", []),
+        ("", []),
+    ],
+)
+def test_what_the_score_counts_as_made_up_is_marked(text: str, wrong: list[str]) -> None:
+    places = items.made_up(Captions(), Item("i", None, "q", "i", {}), text)
+    assert [text[start:stop] for start, stop in places] == wrong
+    assert "".join(piece for piece, _ in items.pieces(text, places)) == text
+
+
+def test_pictures_are_encoded_anew_or_left_out(tmp_path: Path) -> None:
+    RunFolder().write(tmp_path)
+    (file,) = list(tmp_path.glob("store/items/*/0.png"))[:1]
+    (line,) = (file.parent / "items.jsonl").read_text().splitlines()[:1]
+    image = Image(**json.loads(line)["image"])
+    assert items.picture(image, tmp_path / "store").startswith("data:image/png;base64,")
+    assert items.picture(replace(image, sha256="0" * 64), tmp_path / "store") == ""  # another file than was scored
+    assert items.picture(Image("gone.png", "0" * 64), tmp_path / "store") == items.picture(None, tmp_path) == ""
+
+
+def page_of(run: Run) -> str:
+    """A run's page."""
+    measured = reporting.Measured.of(run)
+    return reporting.report_page(measured.run, measured.table, {})
+
+
+def test_the_page_has_every_section_and_every_response_that_decided(opened_run: Callable[[RunFolder], Run]) -> None:
+    text = page_of(opened_run(RunFolder()))
+    for section in ("scores", "fairness", "cost", "training", "items", "provenance"):
+        assert f'<section id="{section}">' in text
+    assert "synthetic testbed: these numbers say nothing about real models" in text
+    assert "question item1" in text and "dpo says" in text and "baseline says" in text
+    assert text.count('src="data:image/png;base64,') == 4  # one item of each benchmark decided, for each method
+    assert "/tmp" not in text
+
+
+@pytest.mark.parametrize("text", [*HOSTILE[::5], "</script><b>"], ids=range(len(HOSTILE[::5]) + 1))
+def test_hostile_responses_ids_and_labels_do_not_live_in_the_page(
+    text: str, opened_run: Callable[[RunFolder], Run]
+) -> None:
+    text = text.replace("\ud800", "")  # a file holds no lone surrogate
+    said = dict.fromkeys(("baseline", "nsft", "dpo"), text)
+    shown = page_of(opened_run(RunFolder(labels={**LABELS, "dpo": text or "-"}, said=said, item_id=text[:50] or "i")))
+    for tag, attributes in Seen(shown).found:
+        assert tag in OUR_ELEMENTS | {"nav", "section", "h2", "h3", "details", "summary", "picture", "source", "figure"}
+        assert attributes.keys() <= OUR_ATTRIBUTES | {"id", "href"}
+        assert (attributes.get("href") or "#").startswith("#")
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
+
+
+def test_a_half_finished_run_is_reported_and_says_so(opened_run: Callable[[RunFolder], Run]) -> None:
+    run = opened_run(RunFolder(unfinished=[("dpo", "gqa"), ("nsft", "gqa"), ("nsft", "mmhal")]))
+    measured = reporting.Measured.of(run)
+    assert "– not scored yet, in one seed at least: GT-DPO on gqa" in measured.table.notes
+    assert "unfinished: 3 of 6 cells are not scored" in page_of(run)
+    shown = reporting.whole(measured, "md")
+    assert "| GT-DPO | – |" in shown and "not scored yet" in shown
+
+
+def test_an_unknown_benchmark_is_left_out_and_named(opened_run: Callable[[RunFolder], Run]) -> None:
+    run = opened_run(RunFolder(fields={"benchmarks": {"gqa": {}, "mmhal": {}, "nosuch": {}}}))
+    assert "not installed here, so left out: nosuch" in reporting.Measured.of(run).table.notes
+
+
+def test_two_runs_of_one_method_are_two_rows_with_a_note(tmp_path: Path) -> None:
+    one, other = (RunFolder(rows=("dpo",)) for _ in range(2))
+    other.fields = {"rows": {"dpo": {"name": "dpo", "options": {"beta": 0.5}}}}
+    with opened([one.write(tmp_path / "a"), other.write(tmp_path / "b")]) as runs:
+        measured = reporting.Measured.of(join(runs))
+    assert [row.label for row in measured.table.rows] == ["baseline", "GT-DPO", "GT-DPO (run)"]
+    assert any("two runs of GT-DPO" in note for note in measured.table.notes)
+
+
+def test_a_damaged_log_and_lost_responses_leave_gaps_not_errors(tmp_path: Path) -> None:
+    folder = RunFolder().write(tmp_path)
+    for log in tmp_path.glob("store/train/*/log.jsonl"):
+        log.write_text('{"loss": NaN}\nnot json\n[1]\n')
+    for said in tmp_path.glob("store/generate/*/responses.jsonl"):
+        said.unlink()
+    with opened([folder]) as (run,):
+        reporting.pages(run, tmp_path)
+    assert "says" not in (tmp_path / "report.html").read_text()
+    assert not (tmp_path / "lens.svg").exists()
+
+
+@pytest.mark.parametrize("form", ["terminal", "md", "tex", "csv", "html"])
+def test_the_command_prints_every_format_and_writes_them_all(form: str, tmp_path: Path) -> None:
+    folder = RunFolder().write(tmp_path)
+    shown = reporting.report([folder], 1, "", False, form, tmp_path / "out", None)
+    assert "nSFT" in shown
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        f"table1.{end}" for end in ("md", "tex", "csv", "html")
+    }
+
+
+def test_the_command_draws_figures_and_refuses_what_there_is_nothing_for(tmp_path: Path) -> None:
+    folder = RunFolder().write(tmp_path)
+    for name, files in {
+        "2": ["figure2.svg", "figure2.png"],
+        "lens": ["lens.svg", "lens.png"],
+        "5": ["figure5.html"],
+    }.items():
+        assert [file.name for file in reporting.figure([folder], name, tmp_path)] == files
+    with pytest.raises(UsageError, match="figure4 needs"):
+        reporting.figure([folder], "4", tmp_path)  # two benchmarks make no total
+    with pytest.raises(UsageError, match='no figure "3"'):
+        reporting.figure([folder], "3", tmp_path)
+    with pytest.raises(UsageError, match="no table 8"):
+        reporting.table([folder], 8, False)
+    with pytest.raises(UsageError, match="synthetic"):
+        reporting.table([folder], 1, True)
