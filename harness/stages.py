@@ -132,11 +132,12 @@ class Worker:
         examples = [replace(e, image=resolve(e.image, self.store.root) if e.image else None) for e in locked]
         writer = self.asked("writer", step.reads["split"], tick) if method.needs_writer else NoWriter()
 
-        def work(writer: Writer) -> tuple[list[Record | Dropped], int]:
+        def work(writer: Writer) -> tuple[list[Record | Dropped], dict[str, int]]:
             round = OwnRound(what["round"], what["seed"], writer, self, step, tick)
-            return list(method.build(examples, round)), round.writer_calls
+            records = list(method.build(examples, round))
+            return records, {"writer_calls": round.writer_calls, "generated_tokens": round.generated_tokens}
 
-        built, calls = answered(writer, work)
+        built, spent = answered(writer, work)
         insist(writer)
         made = [trainable(record, self.model(step)) for record in built]
         if [record.id for record in made] != [example.id for example in examples]:
@@ -146,7 +147,7 @@ class Worker:
         profile: dict[str, Any] = {"examples": len(examples), "records": sum(not isinstance(r, Dropped) for r in made)}
         if isinstance(writer, Llm):
             profile |= {"writer": keep_replies(out, writer)}
-        (out / "profile.json").write_text(dumps(profile | {"writer_calls": calls}), encoding="utf-8")
+        (out / "profile.json").write_text(dumps(profile | spent), encoding="utf-8")
 
     def reference(self, step: Step, out: Path, tick: Tick) -> None:
         """The reference's per-token log-probs of every record, once."""
@@ -320,6 +321,7 @@ class OwnRound:
     step: Step
     tick: Tick
     writer_calls: int = 0
+    generated_tokens: int = 0
 
     @property
     def name(self) -> str:
@@ -356,4 +358,5 @@ class OwnRound:
 
             folder = self.worker.store.run(Stage("responses", {"policy": policy, "prompts": digest, **how}), body)
             found += read_jsonl(Response, folder / "responses.jsonl")
+        self.generated_tokens += sum(response.tokens for response in found)  # asked for; made once for all methods
         return found

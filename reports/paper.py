@@ -13,7 +13,6 @@ from reports.layouts import BASES, LAYOUTS, SOURCES, Claim, Column, Layout
 from reports.outcomes import BASELINE, Outcome, measure, withheld
 from reports.statistics import mean
 from reports.table import Cell, Table
-from reports.totals import RULE, RULE_IN_WORDS, what_changes
 
 Names = tuple[str, ...]
 Place = tuple[str, str]  # a column: its group (the data source in Table 3) and its key
@@ -201,20 +200,16 @@ def _notes(layout: Layout, parts: Sequence[Part], measured: Sheet, beside: bool)
     """What the table must say below it."""
     about = {f"{_block(layout, part)}: " if len(parts) > 1 else "": part for part in parts}
     said: dict[str, None] = {}
-    skipped: tuple[str, ...] = ("second figure", "totals (", "as the caption")  # said below, or not of this layout
-    skipped += () if any(column.benchmark == "chair" for column in layout.columns) else ("CHAIR falls",)
+    skipped = ["second figure"]  # what this layout does not have
+    skipped += [] if any(column.total for column in layout.columns) else ["totals (", "as the caption"]
+    skipped += [] if any(column.benchmark == "chair" for column in layout.columns) else ["CHAIR falls"]
     for prefix, part in about.items():
         for note in part.table.notes:
-            if not note.startswith(skipped):
+            if not note.startswith(tuple(skipped)):
                 common = all(note in other.table.notes for other in parts)
                 said.setdefault(note if common else prefix + note)
     yield from said
     yield "bold: the best figure of its column and block; only * says that a difference to the baseline is resolved"
-    if any(column.total for column in layout.columns):
-        yield RULE_IN_WORDS
-        for prefix, part in about.items():
-            if changes := what_changes(differences(part.table)):
-                yield prefix + changes
     yield from _dashes(layout, parts, measured)
     if beside:
         yield "paper: as printed there, not measured here; nothing is tested between the two columns"
@@ -222,17 +217,6 @@ def _notes(layout: Layout, parts: Sequence[Part], measured: Sheet, beside: bool)
         yield f"judged by another model than the paper's, so a level of its own: {judged}" if judged else ""
         if any(column.key == "CHAIR" for column in layout.columns):
             yield "CHAIR here finds objects with a list of forms; the paper does not say how it does"
-
-
-def differences(table: Table) -> dict[str, dict[str, float]]:
-    """Label -> benchmark -> difference to the baseline, of the totals' benchmarks."""
-    found: dict[str, dict[str, float]] = {}
-    for row in table.rows:
-        for name in dict.fromkeys([name for rule in RULE.values() for name in rule] + ["mme"]):
-            cell = cell_of(table, row.method, name)
-            if cell and not math.isnan(cell.delta):
-                found.setdefault(row.label, {})[name] = cell.delta
-    return found
 
 
 def _dashes(layout: Layout, parts: Sequence[Part], measured: Sheet) -> Iterator[str]:

@@ -15,7 +15,7 @@ from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
 from reports.outcomes import BASELINE, MAX_UNSCORED, NOISE, Outcome, withheld
 from reports.statistics import LEVEL, REPLICATES, holm, interval, mean
-from reports.totals import RULE, RULE_IN_WORDS, total
+from reports.totals import RULE, RULE_IN_WORDS, total, what_changes
 
 GROUPS: dict[Group, tuple[str, tuple[str, ...]]] = {
     "vqa": ("VQA", ("sqa", "gqa", "textvqa")),
@@ -205,6 +205,13 @@ def _total(
     return Cell(delta=mean(deltas), low=low, high=high, n=min(term.n for term in known.values()))
 
 
+def _differences(columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Label -> benchmark -> difference to the baseline, by the benchmarks' first metrics."""
+    first = {column.benchmark: at for at, column in reversed(list(enumerate(columns))) if column.metric != "total"}
+    found = {row.label: {name: row.cells[at].delta for name, at in first.items()} for row in rows}
+    return {label: {n: d for n, d in known.items() if not math.isnan(d)} for label, known in found.items()}
+
+
 def _notes(
     setting: Setting,
     columns: Sequence[Column],
@@ -236,6 +243,7 @@ def _notes(
     )
     if any(column.metric == "total" for column in columns):
         yield RULE_IN_WORDS
+        yield from filter(None, [what_changes(_differences(columns, rows))])
     if "chair" in names:
         yield "CHAIR falls when captions mention less: read it with its recall and length"
     for row in rows:

@@ -43,7 +43,8 @@ class RunFolder:
                     cells.append({"row": row, "label": self.labels[row], "seed": seed, "benchmark": name})
                     cells[-1] |= self.cell(row, name, seed, policy)
         manifest = {
-            "harness": "0", "store": "../store", "testbed": "mini", "synthetic": True, "protocol": "llava",
+            "harness": "0", "source": {}, "packages": {}, "store": "../store",
+            "testbed": "mini", "synthetic": True, "protocol": "llava",
             "data": "llava150k", "command": ["harness", "compare"], "benchmarks": {"gqa": {}, "mmhal": {}},
             "judges": {"mmhal": "oracle"}, "models": {str(seed): "m" for seed in self.seeds},
             "split_lock": {f"split seed {seed}": "lock" for seed in self.seeds},

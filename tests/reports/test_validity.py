@@ -49,13 +49,15 @@ def f1(rng: np.random.Generator, right: Right) -> dict[str, Array]:
             made[f"{split}/{name}"] = here * which * so
         for name, which, so in (("tn", ~positive, right), ("fp", ~positive, 1 - right)):
             made[f"{split}/{name}"] = here * which * so
-    return made
+    lenient = {f"{name}@robust": values for name, values in made.items()}
+    return made | lenient | {f"{split}/valid": np.ones_like(right) for split in SPLITS}
 
 
 def paired_questions(_: np.random.Generator, right: Right) -> dict[str, Array]:
     """MME: two questions are a unit, which also counts where both are right."""
     pairs = right.reshape(*right.shape[:3], -1, 2)
     made = {"existence/n": np.full(pairs.shape[:-1], 2.0), "existence/pairs": np.full(pairs.shape[:-1], 1.0)}
+    made["existence/valid"] = made["existence/n"]
     for way in ("", "@robust"):
         made |= {f"existence/right{way}": pairs.sum(-1), f"existence/both{way}": pairs.prod(-1)}
     return made
@@ -79,6 +81,7 @@ def corpus(rng: np.random.Generator, right: Right) -> dict[str, Array]:
         "objects": np.ones_like(right),
         "found": right,
         "words": mentions,
+        "length": mentions,
     }
 
 
@@ -87,7 +90,7 @@ KINDS = {
     "f1": Kind(Pope(), "pope/f1_macro3", f1),
     "paired questions": Kind(Mme(), "mme/perception", paired_questions),
     "circular": Kind(Mmb(), "mmb/circular", circular),
-    "corpus": Kind(Chair(), "chair/mean_is@listed", corpus),
+    "corpus": Kind(Chair(), "chair/mean_is@noun", corpus),
 }
 
 
