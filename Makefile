@@ -2,6 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+# Without what it requires: that brings a torchvision which breaks transformers' LLaVA. The extra `lmms` has what it needs.
+LMMS := lmms-eval==0.7.3
 
 .PHONY: install compare test lint clean
 
@@ -9,7 +11,8 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,lmms]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps "$(LMMS)"
 	touch $@
 
 compare: install

@@ -63,9 +63,19 @@ def tokens(text: str) -> list[str]:
 def reduced(words: list[str], reduction: Reduction) -> list[str]:
     """Each word as `WordNetLemmatizer` reduces it, where that can make or unmake an object."""
     if reduction == "noun":
-        return [_lemmas()["noun"].get(word, word) for word in words]
-    tagged = _tagger().tag(words)
-    return [_lemmas()[PARTS.get(tag[0], "noun")].get(word, word) for word, tag in tagged]
+        return [lemma(word, "noun") for word in words]
+    return [lemma(word, PARTS.get(tag[0], "noun")) for word, tag in tagged(words)]
+
+
+def lemma(word: str, part: str) -> str:
+    """A word reduced as a noun, verb, adjective or adverb, where that can make or unmake an object."""
+    return _lemmas()[part].get(word, word)
+
+
+def tagged(words: list[str]) -> list[tuple[str, str]]:
+    """`nltk.pos_tag` of the words."""
+    found: list[tuple[str, str]] = _tagger().tag(words)
+    return found
 
 
 def merged(words: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from benchmarks import _parquet
 from benchmarks._files import required, responses, spreadsheet
 from benchmarks._groups import means, tally
 from benchmarks._judging import ask, fenced
@@ -69,9 +70,11 @@ class Mmbench(Benchmark):
 
     file: str = ""
     matcher: Literal["none", "judge"] = "none"
+    hub: str = ""
 
     name: ClassVar[str]
     request: ClassVar[str]
+    config: ClassVar[str]
     group: ClassVar[Group] = "comprehension"
     max_new_tokens: ClassVar[int] = 1024
     protocol: ClassVar[str] = "option letter, circular"
@@ -83,6 +86,9 @@ class Mmbench(Benchmark):
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """All rows in the file's order; a question's passes join by `unit`. A file of first passes is expanded."""
+        if table := _parquet.rows(folder, self.hub, "dev", self.config):
+            yield from self._from_rows(table, images)
+            return
         rows = [_without_none(row) for row in _filled(spreadsheet(required(folder, self.file, self.layout)))]
         pictures = {row["index"]: row.get("image", "") for row in rows}
         passes = {number: len(steps) for number, steps in _by_question(rows).items()}
@@ -103,6 +109,19 @@ class Mmbench(Benchmark):
                 turned |= {"answer": list(choices)[(place + step) % len(choices)]}
                 count = passes[int(row["index"]) % PASS] if circular else len(choices)
                 yield self._item(turned, count, image)
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same rows from lmms-lab/MMBench, which has every pass."""
+        shown, texts = list[Image](), list[dict[str, str]]()
+        for cells in table:
+            shown.append(images.of(_parquet.picture(cells["image"], f"row {cells['index']}")))
+            texts.append({name: str(cell) for name, cell in cells.items() if name != "image"})
+        rows = [_without_none(row) for row in _filled(texts)]
+        passes = {number: len(steps) for number, steps in _by_question(rows).items()}
+        for row, image in zip(rows, shown, strict=True):
+            if row["answer"] not in _choices(row):
+                raise UsageError(f"row {row['index']} has no answer; only the dev split has answers.")
+            yield self._item(row, passes[int(row["index"]) % PASS], image)
 
     def _item(self, row: Mapping[str, str], passes: int, image: Image | None) -> Item:
         """One pass of a question."""

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from benchmarks import _parquet
 from benchmarks._coco_objects import annotated, mentions
 from benchmarks._files import picture, read_json, records, required
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
@@ -69,6 +70,7 @@ class Chair(Benchmark):
 
     question: str = "Please describe this image in detail."
     variant: Literal["noun", "lemma", "listed"] = "noun"
+    hub: str = ""
 
     label: ClassVar[str] = "CHAIR"
     group: ClassVar[Group] = "hallucination"
@@ -77,7 +79,7 @@ class Chair(Benchmark):
         "images/ with COCO_val2014_<12 digits>.jpg (cocodataset.org) or <id>.jpg; gt_objects.json (image id -> list of "
         "objects) or annotations/ with COCO's 2014 instances and captions; and, where the objects are not COCO's "
         "(chair.variant=listed), synonyms.txt (a line per object: its name, then every other accepted form, plurals "
-        "too, between commas)."
+        "too, between commas). Or the parquet files of tsunghanwu/mscoco_chair."
     )
     official_n: ClassVar[int] = 500
     protocol: ClassVar[str] = "open question"
@@ -90,6 +92,9 @@ class Chair(Benchmark):
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """One caption per image, in the order of gt_objects.json, or of the pictures' names."""
+        if table := _parquet.rows(folder, self.hub, "test"):
+            yield from self._from_rows(table, images)
+            return
         pictures = required(folder, "images", self.layout)
         if (folder / "gt_objects.json").is_file() or not (folder / "annotations").is_dir():
             gold = read_json(folder, "gt_objects.json", self.layout)
@@ -106,6 +111,16 @@ class Chair(Benchmark):
             image = images.at(coco if coco.is_file() else picture(pictures, id))
             facts = {"objects": objects} | ({"synonyms": own.read_text(encoding="utf-8")} if own.is_file() else {})
             yield Item(id, image, self.question, id, facts)
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same from tsunghanwu/mscoco_chair, whose objects are COCO's."""
+        if self.variant == "listed":
+            raise UsageError(
+                "chair.variant=listed is for objects that are not COCO's; set chair.variant for parquet data."
+            )
+        for row in table:
+            id, image = _id(row["question_id"]), images.of(_parquet.picture(row["image"], str(row["question_id"])))
+            yield Item(id, image, self.question, id, {"objects": row["gt_object"]})
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """Mentions, made-up mentions, objects there and objects found, and words."""

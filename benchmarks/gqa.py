@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks import _parquet
 from benchmarks._files import parsed, picture, read_json, records, required, said
 from benchmarks._groups import means, tally
 from benchmarks._parses import answers, is_phrase
@@ -31,6 +32,8 @@ class Gqa(Benchmark):
     for the types in the data. Robust is a response whose first sentence holds the answer; valid one that is a phrase.
     """
 
+    hub: str = ""
+
     label: ClassVar[str] = "GQA"
     group: ClassVar[Group] = "vqa"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -40,17 +43,33 @@ class Gqa(Benchmark):
     )
     max_new_tokens: ClassVar[int] = 128
     layout: ClassVar[str] = (
-        "testdev_balanced_questions.json and images/, both from the downloads at cs.stanford.edu/people/dorarad/gqa."
+        "testdev_balanced_questions.json and images/, both from the downloads at cs.stanford.edu/people/dorarad/gqa. "
+        "Or the parquet files of lmms-lab/GQA."
     )
     official_n: ClassVar[int] = 12578
     protocol: ClassVar[str] = "short answer"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The balanced questions, in the file's order."""
+        if table := _parquet.rows(folder, self.hub, "testdev", "testdev_balanced_instructions"):
+            seen = _parquet.rows(folder, self.hub, "testdev", "testdev_balanced_images")
+            yield from self._from_rows(table, seen or iter(()), images)
+            return
         pictures = required(folder, "images", self.layout)
         for id, row in read_json(folder, "testdev_balanced_questions.json", self.layout).items():
             if row.get("isBalanced", True):
                 yield _item(id, row, images.at(picture(pictures, row["imageId"])))
+
+    def _from_rows(
+        self, table: Iterator[_parquet.Row], pictures: Iterator[_parquet.Row], images: Images
+    ) -> Iterator[Item]:
+        """The same questions from lmms-lab/GQA, which has the images in a dataset of their own."""
+        seen = {row["id"]: images.of(_parquet.picture(row["image"], row["id"])) for row in pictures}
+        for row in table:
+            if row["imageId"] not in seen:
+                raise UsageError(f"testdev_balanced_images has no image {row['imageId']} for question {row['id']}.")
+            if row.get("isBalanced", True):
+                yield _item(row["id"], row, seen[row["imageId"]])
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 where the parsed response is the answer."""

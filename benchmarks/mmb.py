@@ -25,6 +25,7 @@ class Mmb(Mmbench):
     file: str = "mmbench_dev_20230712.tsv"
 
     name: ClassVar[str] = "mmb"
+    config: ClassVar[str] = "en"
     request: ClassVar[str] = OPTION_LETTER
     label: ClassVar[str] = "MMB"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -33,5 +34,8 @@ class Mmb(Mmbench):
         Metric("mmb/single_pass", "MMB single pass", (0.0, 100.0), chance=27.9),
         Metric("mmb/valid", "MMB rows with a choice", (0.0, 100.0)),
     )
-    layout: ClassVar[str] = "mmbench_dev_20230712.tsv (set mmb.file for another) from github.com/open-compass/MMBench."
+    layout: ClassVar[str] = (
+        "mmbench_dev_20230712.tsv (set mmb.file for another) from github.com/open-compass/MMBench. "
+        "Or the parquet files of lmms-lab/MMBench (en)."
+    )
     official_n: ClassVar[int] = 1176

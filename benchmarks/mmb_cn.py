@@ -21,6 +21,7 @@ class MmbCn(Mmbench):
     file: str = "mmbench_dev_cn_20231003.tsv"
 
     name: ClassVar[str] = "mmb_cn"
+    config: ClassVar[str] = "cn"
     request: ClassVar[str] = "\n请直接回答选项字母。"
     label: ClassVar[str] = "MMB-CN"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -30,6 +31,7 @@ class MmbCn(Mmbench):
         Metric("mmb_cn/valid", "MMB-CN rows with a choice", (0.0, 100.0)),
     )
     layout: ClassVar[str] = (
-        "mmbench_dev_cn_20231003.tsv (set mmb_cn.file for another) from github.com/open-compass/MMBench."
+        "mmbench_dev_cn_20231003.tsv (set mmb_cn.file for another) from github.com/open-compass/MMBench. "
+        "Or the parquet files of lmms-lab/MMBench (cn)."
     )
     official_n: ClassVar[int] = 1164

@@ -7,15 +7,16 @@ score is accuracy+, which needs both questions of an image right.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+from benchmarks import _parquet
 from benchmarks._files import picture, text_of
 from benchmarks._parses import yes_or_no
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, Unit, cluster, ratio
 from harness.judge import Judge
 from harness.template import SHORT_ANSWER
-from harness.types import Item, Response, Score, Unscored, UsageError
+from harness.types import Image, Item, Response, Score, Unscored, UsageError
 
 PERCEPTION = tuple("existence count position color posters celebrity scene landmark artwork OCR".split())
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
@@ -44,6 +45,7 @@ class Mme(Benchmark):
     """
 
     subtasks: tuple[str, ...] = PERCEPTION + COGNITION
+    hub: str = ""
 
     label: ClassVar[str] = "MME"
     group: ClassVar[Group] = "comprehension"
@@ -57,13 +59,17 @@ class Mme(Benchmark):
     layout: ClassVar[str] = (
         "a folder per subtask (existence, count, ...) with <image>.jpg or .png and <image>.txt, or with images/ and "
         "questions_answers_YN/, as in MME_Benchmark_release_version from "
-        "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models (branch Evaluation)."
+        "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models (branch Evaluation). "
+        "Or the parquet files of lmms-lab/MME."
     )
     official_n: ClassVar[int] = 2374
     protocol: ClassVar[str] = "short answer"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """Subtask by subtask, image by image, the two questions of an image one after the other."""
+        if table := _parquet.rows(folder, self.hub, "test"):
+            yield from self._from_rows(table, images)
+            return
         for subtask in self.subtasks:
             root = folder / subtask
             texts, pictures = root / "questions_answers_YN", root / "images"
@@ -82,10 +88,22 @@ class Mme(Benchmark):
                     question, tab, answer = line.rpartition("\t")
                     if not tab:
                         raise UsageError(f"{file} has a line without a tab: {line!r}. Expected: question, tab, answer.")
-                    unit = f"{subtask}/{file.stem}"
-                    prompt = question.removesuffix(SUFFIX).rstrip() + SHORT_ANSWER
-                    facts = {"subtask": subtask, "answer": answer.strip().lower()}
-                    yield Item(f"{unit}/{number}", image, prompt, unit, facts)
+                    yield _item(f"{subtask}/{file.stem}", number, question, answer, image)
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same questions from lmms-lab/MME, in the release's order."""
+        found: dict[tuple[int, str], list[Item]] = {}
+        for row in table:
+            subtask, stem = row["category"], PurePosixPath(row["question_id"]).stem
+            if subtask in self.subtasks:
+                pair = found.setdefault((self.subtasks.index(subtask), f"{stem}.txt"), [])
+                image = images.of(_parquet.picture(row["image"], row["question_id"]))
+                pair.append(_item(f"{subtask}/{stem}", len(pair), row["question"], row["answer"], image))
+        missing = [name for place, name in enumerate(self.subtasks) if not any(at == place for at, _ in found)]
+        if missing:
+            raise UsageError(f"the parquet data have no {missing[0]}; to do without it, leave it out of mme.subtasks.")
+        for _, pair in sorted(found.items()):
+            yield from pair
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 where the response says the answer; what is neither yes nor no is wrong."""
@@ -166,6 +184,12 @@ def _lines(path: Path, columns: int) -> list[list[str]]:
         if len(row) != columns:
             raise UsageError(f"line {number} of {path} has {len(row)} fields between tabs and should have {columns}.")
     return rows
+
+
+def _item(unit: str, number: int, question: str, answer: str, image: Image) -> Item:
+    """One of an image's questions, with LLaVA's prompt."""
+    facts = {"subtask": unit.split("/")[0], "answer": answer.strip().lower()}
+    return Item(f"{unit}/{number}", image, question.removesuffix(SUFFIX).rstrip() + SHORT_ANSWER, unit, facts)
 
 
 def _pair(name: str, group: list[tuple[Item, Score]]) -> Unit:

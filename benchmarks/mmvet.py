@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmarks import _parquet
 from benchmarks._files import parsed, read_json, required, responses
 from benchmarks._groups import means, tally
 from benchmarks._judging import ask, fenced
@@ -64,11 +65,16 @@ class Mmvet(Benchmark):
     judge's snapshot only; lmms-eval asks for step-by-step reasoning first, samples, and counts a failed call as 0.
     """
 
+    hub: str = ""
+
     label: ClassVar[str] = "MM-Vet"
     group: ClassVar[Group] = "comprehension"
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("mmvet/all", "MM-Vet", (0.0, 100.0)),)
     max_new_tokens: ClassVar[int] = 1024
-    layout: ClassVar[str] = "mm-vet.json and images/, both from mm-vet.zip at github.com/yuweihao/MM-Vet."
+    layout: ClassVar[str] = (
+        "mm-vet.json and images/, both from mm-vet.zip at github.com/yuweihao/MM-Vet. "
+        "Or the parquet files of lmms-lab/MMVet."
+    )
     official_n: ClassVar[int] = 218
     protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
@@ -77,10 +83,20 @@ class Mmvet(Benchmark):
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions in the file's order; the prompt is the bare question."""
+        if table := _parquet.rows(folder, self.hub, "test"):
+            yield from self._from_rows(table, images)
+            return
         pictures = required(folder, "images", self.layout)
         for id, row in read_json(folder, "mm-vet.json", self.layout).items():
             facts = {"answer": row["answer"], "capability": row["capability"]}
             yield Item(id, images.at(pictures / row["imagename"]), row["question"], id, facts)
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same questions from lmms-lab/MMVet."""
+        for row in table:
+            id, image = row["question_id"], images.of(_parquet.picture(row["image"], row["question_id"]))
+            facts = {"answer": row["answer"], "capability": row["capability"].split(",")}
+            yield Item(id, image, row["question"], id, facts)
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """The judge's grade, or the mean of the grades that were published for the response."""
@@ -99,16 +115,18 @@ class Mmvet(Benchmark):
     def published(self, files: Files) -> Published:
         """mm-vet.json or a list of capabilities per id, with the official grade file or with answers by id."""
         questions = parsed(files.one("questions"))
-        needs = {id: row if isinstance(row, list) else row["capability"] for id, row in questions.items()}
         path = files.extras.get("grades") or files.one("answers")
         answers = parsed(path)
+        try:
+            needs = {id: row if isinstance(row, list) else row["capability"] for id, row in questions.items()}
+        except (AttributeError, KeyError, TypeError):
+            raise UsageError("MM-Vet's --questions: mm-vet.json, or a list of capabilities per id.") from None
         if isinstance(answers, dict) and all(isinstance(row, dict) and "score" in row for row in answers.values()):
-            grades = {id: list(map(float, row["score"])) for id, row in answers.items()}
-            if len(set(map(len, grades.values()))) != 1 or not all(grades.values()):
+            grades = {id: row["score"] for id, row in answers.items()}
+            if not all(grades.values()) or len(set(map(len, grades.values()))) != 1:
                 raise UsageError(f"{path} should hold equally many grades, one per run, for every item.")
             items = [Item(id, None, "", id, {"capability": needs[id], "grades": grades.get(id)}) for id in needs]
-            counted = {id: grades[id] for id in needs if id in grades}
-            official = _official(needs, counted)
+            official = _official(needs, {id: given for id, given in grades.items() if id in needs})
             return Published(items, [Response(id, "", 0) for id in grades], official=official)
         if any(isinstance(row, list) for row in questions.values()):
             raise UsageError("to judge answers MM-Vet needs mm-vet.json as --questions: it has the true answers.")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from benchmarks import _parquet
 from benchmarks._files import read_json, records, required, said
 from benchmarks._parses import yes_or_no
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
@@ -50,6 +51,7 @@ class Pope(Benchmark):
     """
 
     random_rows: Literal[3000, 2910] = 3000
+    hub: str = ""
 
     label: ClassVar[str] = "POPE"
     group: ClassVar[Group] = "hallucination"
@@ -62,26 +64,45 @@ class Pope(Benchmark):
     max_new_tokens: ClassVar[int] = 128
     layout: ClassVar[str] = (
         "coco_pope_random.json, coco_pope_popular.json and coco_pope_adversarial.json from "
-        "github.com/AoiDragon/POPE (output/coco), and val2014/ with COCO's 2014 validation images."
+        "github.com/AoiDragon/POPE (output/coco), and val2014/ with COCO's 2014 validation images. "
+        "Or the parquet files of lmms-lab/POPE."
     )
     official_n: ClassVar[int] = 9000
     protocol: ClassVar[str] = "short answer"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions of the three files, one file after the other."""
+        if table := _parquet.rows(folder, self.hub, "test"):
+            yield from self._from_rows(table, images)
+            return
         pictures = required(folder, "val2014", self.layout)
         for split in SPLITS:
             name = f"coco_pope_{split}.json"
             name = f"{name}l" if (folder / f"{name}l").exists() else name
             rows = read_json(folder, name, self.layout)
-            if split == "random" and (len(rows) == 2910) != (self.random_rows == 2910):
-                raise UsageError(
-                    f"{folder / name} has {len(rows)} questions and pope.random_rows is {self.random_rows}. LLaVA's "
-                    "published figures are on the 2,910 of POPE's commit e3e39262, today's file has 3,000."
-                )
+            if split == "random":
+                self._check(len(rows), folder / name)
             for row in rows:
                 image = images.at(pictures / row["image"])
                 yield _item(split, row, image)
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same questions from lmms-lab/POPE, which has them in one split and another order."""
+        items: dict[str, list[Item]] = {split: [] for split in SPLITS}
+        for row in table:
+            split, image = row["category"], images.of(_parquet.picture(row["image"], row["question_id"]))
+            items[split].append(_item(split, row | {"text": row["question"], "label": row["answer"]}, image))
+        self._check(len(items["random"]), "the parquet data")
+        for split in SPLITS:
+            yield from items[split]
+
+    def _check(self, rows: int, where: object) -> None:
+        """Raise UsageError where the random split is not the one that is asked for."""
+        if (rows == 2910) != (self.random_rows == 2910):
+            raise UsageError(
+                f"{where} has {rows} questions and pope.random_rows is {self.random_rows}. LLaVA's "
+                "published figures are on the 2,910 of POPE's commit e3e39262, today's file has 3,000."
+            )
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """One of tp, fp, tn and fn, by the official parse and by the robust one."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from benchmarks import _parquet
 from benchmarks._files import parsed, picture, read_json, records, required, said
 from benchmarks._groups import means, tally
 from benchmarks._parses import letter
@@ -31,6 +32,7 @@ class Seed(Benchmark):
     """
 
     part: Literal["image", "video", "all"] = "image"
+    hub: str = ""
 
     label: ClassVar[str] = "SEED^I"
     group: ClassVar[Group] = "comprehension"
@@ -42,7 +44,7 @@ class Seed(Benchmark):
     max_new_tokens: ClassVar[int] = 128
     layout: ClassVar[str] = (
         "SEED-Bench.json and SEED-Bench-image/ with a file per data_id, both from "
-        "huggingface.co/datasets/AILab-CVC/SEED-Bench."
+        "huggingface.co/datasets/AILab-CVC/SEED-Bench. Or the parquet files of lmms-lab/SEED-Bench."
     )
     official_n: ClassVar[int] = 14233
     protocol: ClassVar[str] = "option letter"
@@ -52,6 +54,9 @@ class Seed(Benchmark):
         """The image questions in the file's order."""
         if self.part != "image":
             raise UsageError(f"seed.part={self.part}: models are asked about images only.")
+        if table := _parquet.rows(folder, self.hub, "test"):
+            yield from self._from_rows(table, images)
+            return
         held = read_json(folder, "SEED-Bench.json", self.layout)
         pictures = required(folder, "SEED-Bench-image", self.layout)
         types = _types(held)
@@ -59,6 +64,13 @@ class Seed(Benchmark):
             if row["data_type"] == "image":
                 path = pictures / row["data_id"]
                 yield _item(row, types, images.at(path if path.is_file() else picture(pictures, row["data_id"])))
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same questions from lmms-lab/SEED-Bench, which does not name the question types."""
+        for row in table:
+            if row["data_type"] == "image":
+                image = images.of(_parquet.picture(row["image"][0], str(row["question_id"])))
+                yield _item(row, {}, image)
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 where the response is the letter."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks import _parquet
 from benchmarks._files import parsed, read_json, required, responses
 from benchmarks._groups import means, tally
 from benchmarks._parses import letter
@@ -41,6 +42,7 @@ class Sqa(Benchmark):
     """
 
     images_only: bool = True
+    hub: str = ""
 
     label: ClassVar[str] = "SQA"
     group: ClassVar[Group] = "vqa"
@@ -51,7 +53,8 @@ class Sqa(Benchmark):
     )
     max_new_tokens: ClassVar[int] = 1024
     layout: ClassVar[str] = (
-        "problems.json, pid_splits.json and images/test/<id>/image.png, all from github.com/lupantech/ScienceQA."
+        "problems.json, pid_splits.json and images/test/<id>/image.png, all from github.com/lupantech/ScienceQA. "
+        "Or the parquet files of lmms-lab/ScienceQA."
     )
     official_n: ClassVar[int] = 2017
     protocol: ClassVar[str] = "option letter"
@@ -60,6 +63,10 @@ class Sqa(Benchmark):
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The problems of the test split, in its order."""
+        config = "ScienceQA-IMG" if self.images_only else "ScienceQA-FULL"
+        if table := _parquet.rows(folder, self.hub, "test", config):
+            yield from self._from_rows(table, images)
+            return
         problems = read_json(folder, "problems.json", self.layout)
         for id in read_json(folder, "pid_splits.json", self.layout)["test"]:
             problem = problems[id]
@@ -68,6 +75,13 @@ class Sqa(Benchmark):
             pictures = required(folder, "images", self.layout) if problem.get("image") else None
             image = images.at(pictures / "test" / id / problem["image"]) if pictures else None
             yield _item(id, problem, image)
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same problems from lmms-lab/ScienceQA, which does not tell their ids: there, the row's number."""
+        for number, row in enumerate(table):
+            id, seen = str(row.get("id", number)), row.get("image")
+            if seen or not self.images_only:
+                yield _item(id, row, images.of(_parquet.picture(seen, id)) if seen else None)
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 for the right letter; a letter beyond the choices is as wrong as none."""

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks import _parquet
 from benchmarks._files import checked, picture, read_json, records, required, said
 from benchmarks._groups import means, tally
 from benchmarks._parses import contains, is_phrase
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
 from harness.template import SHORT_ANSWER
-from harness.types import Item, Response, Score, Unscored
+from harness.types import Image, Item, Response, Score, Unscored
 
 NUMBERS = {
     "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5",
@@ -94,6 +95,7 @@ class Textvqa(Benchmark):
     """
 
     ocr: bool = True
+    hub: str = ""
 
     label: ClassVar[str] = "VQA^T"
     group: ClassVar[Group] = "vqa"
@@ -105,24 +107,29 @@ class Textvqa(Benchmark):
     max_new_tokens: ClassVar[int] = 128
     layout: ClassVar[str] = (
         "TextVQA_0.5.1_val.json, train_images/ and (for ocr=true) TextVQA_Rosetta_OCR_v0.2_val.json, all from "
-        "textvqa.org/dataset."
+        "textvqa.org/dataset. Or the parquet files of lmms-lab/textvqa."
     )
     official_n: ClassVar[int] = 5000
     protocol: ClassVar[str] = "short answer, OCR tokens"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions in the file's order."""
+        if table := _parquet.rows(folder, self.hub, "validation"):
+            yield from self._from_rows(table, images)
+            return
         tokens: dict[str, list[str]] = {}
         if self.ocr:
             read = read_json(folder, "TextVQA_Rosetta_OCR_v0.2_val.json", self.layout)["data"]
             tokens = {row["image_id"]: row["ocr_tokens"] for row in read}
         pictures = required(folder, "train_images", self.layout)
         for row in read_json(folder, "TextVQA_0.5.1_val.json", self.layout)["data"]:
-            id, seen = str(row["question_id"]), tokens.get(row["image_id"], [])
-            prompt = row["question"][:1].upper() + row["question"][1:]
-            prompt += f"\nReference OCR token: {', '.join(seen)}" if seen else ""
-            image = images.at(picture(pictures, row["image_id"]))
-            yield Item(id, image, prompt + SHORT_ANSWER, id, {"answers": row["answers"]})
+            yield _item(row, tokens.get(row["image_id"], []), images.at(picture(pictures, row["image_id"])))
+
+    def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
+        """The same questions from lmms-lab/textvqa, whose rows have the tokens too."""
+        for row in table:
+            image = images.of(_parquet.picture(row["image"], str(row["question_id"])))
+            yield _item(row, row["ocr_tokens"] if self.ocr else [], image)
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """The VQA accuracy of one response."""
@@ -155,6 +162,13 @@ class Textvqa(Benchmark):
     def official(self, totals: Mapping[str, float]) -> dict[str, float]:
         """The fraction that the M4C evaluator returns."""
         return {"accuracy": ratio(totals["all/sum"], totals["all/n"], 1.0)}
+
+
+def _item(row: Mapping[str, Any], tokens: Sequence[str], image: Image) -> Item:
+    """One question, with a line of tokens where there are any."""
+    id, prompt = str(row["question_id"]), row["question"][:1].upper() + row["question"][1:]
+    prompt += f"\nReference OCR token: {', '.join(tokens)}" if tokens else ""
+    return Item(id, image, prompt + SHORT_ANSWER, id, {"answers": row["answers"]})
 
 
 def numbered(rows: Sequence[Mapping[str, Any]]) -> list[str]:

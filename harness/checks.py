@@ -55,7 +55,7 @@ def absent(request: Request, testbed: Testbed) -> Iterator[str]:
             layout = plugins.module("harness.data", request.data).SOURCE.layout
             yield f"data: {root / 'sources' / request.data} is not there; {layout}"
         for name in request.benchmarks:
-            if not (root / "benchmarks" / name).is_dir():
+            if not (root / "benchmarks" / name).is_dir() and not testbed.benchmarks.get(name, {}).get("hub"):
                 layout = plugins.plugin("benchmarks", name, Benchmark).layout
                 yield f"benchmark: {root / 'benchmarks' / name} is not there; {layout}"
     if any(resolve(spec).needs_clip for spec in request.methods) and not (Path(testbed.clip) / "config.json").is_file():

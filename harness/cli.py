@@ -116,12 +116,16 @@ def report(
         Path | None, typer.Option(help="Write RUNS to FILE: one archive that this command reads.")
     ] = None,
     store: StoreOf = None,
+    crosscheck: Annotated[bool, typer.Option("--crosscheck", help="lmms-eval's figures beside ours.")] = False,
 ) -> None:
     """The paper's tables and figures from finished comparisons; without either option their cards."""
     from harness import reporting
 
     if bundle:
         typer.echo(reporting.bundle(runs or [], bundle, store))
+        return
+    if crosscheck:
+        typer.echo(reporting.second_figures(runs or [], store))
         return
     typer.echo(reporting.report(runs or [], table, figure, paper, form, out, store))
 

@@ -78,8 +78,9 @@ def silence(planned: Plan, store: Store) -> Iterator[str]:
 
 def reopen(planned: Plan, store: Store) -> None:
     """Take cells with unanswered questions out of the store, and the report with them: only those are asked again."""
-    incomplete = [cell.score.stage for cell in planned.cells if unanswered(store.path(cell.score.stage))]
-    for stage in [planned.report.stage, *incomplete] if incomplete else ():
+    incomplete = [cell for cell in planned.cells if unanswered(store.path(cell.score.stage))]
+    made = [step.stage for cell in incomplete for step in (cell.score, cell.crosscheck) if step]
+    for stage in [planned.report.stage, *made] if made else ():
         if store.done(stage):
             store.discard(stage.name)
 
@@ -171,6 +172,7 @@ def provenance(planned: Plan, store: Store, out: Path) -> dict[str, Any]:
                 "score": cell.score.stage.name,
                 "responses": cell.score.reads["responses"].name,
                 "items": cell.score.reads["items"].name,
+                "crosscheck": cell.crosscheck.stage.name if cell.crosscheck else "",
             }
             for cell in planned.cells
         ],

@@ -26,6 +26,7 @@ HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
 MODEL_CODE = ("model.py", "pixels.py", "template.py", "images.py")
 TREE_CODE = ("tree.py", "logps.py", "roles.py", "reference.py", "batches.py", *MODEL_CODE)
 WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
+SECOND = "../benchmarks/_lmms.py"
 # Which source files decide what a kind of stage holds, beside the plugin's own; relative to this file.
 CODE = {
     "data": (*WORLD_CODE, "mini/glyphs.py", "mini/draw.py", "mini/sources.py", "mini/benchsets.py", "mini/opensets.py"),
@@ -37,6 +38,7 @@ CODE = {
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
     "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*"),
     "report": ("../reports/*.py", "../reports/pages/*", "benchmark.py"),
+    "crosscheck": (SECOND, "../benchmarks/_coco_objects.py", "../benchmarks/chair_data/*"),
     "llm": ("asking.py", "llm.py", "panel.py"),
     "lens": ("lens.py", *TREE_CODE),
     "oracle": (*WORLD_CODE, "mini/oracles.py"),
@@ -97,6 +99,7 @@ class Cell:
     seed: int
     benchmark: str
     score: Step
+    crosscheck: Step | None
 
 
 @dataclass(frozen=True)
@@ -122,15 +125,15 @@ class Plan:
 def code(kind: str) -> str:
     """Digest of the source files that make a kind of stage."""
     files = [file for pattern in CODE[kind] for file in sorted(HERE.glob(pattern))]
-    return source_digest(*files)
+    return source_digest(*(file for file in files if kind == "crosscheck" or file.name != Path(SECOND).name))
 
 
 def listing(folder: Path) -> str:
-    """Digest of a folder's file names and sizes, and of the contents of its JSON files: identity of a user's data."""
+    """Digest of a folder's file names and sizes, and of the contents of its tables: identity of a user's data."""
     lines = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         lines.append(f"{file.relative_to(folder)} {file.stat().st_size}")
-        if file.suffix in (".json", ".jsonl", ".tsv", ".txt"):
+        if file.suffix in (".json", ".jsonl", ".tsv", ".txt", ".parquet"):
             lines.append(hashlib.sha256(file.read_bytes()).hexdigest())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -258,7 +261,11 @@ class Planner:
             "judge": self.asked("judge") if benchmark.judged else "",
         }
         score = self.step("score", f"score {row} {name} seed {seed}", scored, {"items": items, "responses": responses})
-        return Cell(row, label, seed, name, score)
+        second = {"benchmark": name, "options": scored["options"], "lmms-eval": plugins.lmms_eval()}
+        reads = {"items": items, "responses": responses, "score": score}
+        title = f"crosscheck {row} {name} seed {seed}"
+        check = self.step("crosscheck", title, second, reads) if second["lmms-eval"] else None
+        return Cell(row, label, seed, name, score, check)
 
     def asked(self, role: str) -> Any:
         """What identifies the judge or writer: for the oracle its code, for others what they are and how asked."""
@@ -329,6 +336,7 @@ def plan(request: Request, testbed: Testbed, reference: str = "cached") -> Plan:
         for spec in request.methods
         if testbed.lens and trained[spec.id, seed]
     }
-    report = planner.step("report", "report", identity, titles)
+    checks = {f"lmms-eval/{name}": cell.crosscheck for name, cell in zip(titles, cells, strict=True) if cell.crosscheck}
+    report = planner.step("report", "report", identity, titles | checks)
     splits = tuple(planner.split(seed) for seed in seeds) if request.methods else ()
     return Plan(request, testbed, tuple(planner.steps.values()), tuple(cells), splits, trained, lenses, report)

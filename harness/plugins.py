@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import fields, is_dataclass
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -50,6 +51,12 @@ def source(package: str, name: str) -> Path:
     if module is None or module.origin is None:
         raise UsageError(f"{package}/{name}.py cannot be found; is another package called {package} in the way?")
     return Path(module.origin)
+
+
+def lmms_eval() -> str:
+    """The version of lmms-eval where it and what it imports are installed, else ""; imports none of it."""
+    needed = ("lmms_eval", "loguru", "sacrebleu", "evaluate", "pytz", "tenacity", "datasets", "openpyxl", "nltk")
+    return metadata.version("lmms-eval") if all(map(importlib.util.find_spec, needed)) else ""
 
 
 def module(package: str, name: str) -> ModuleType:

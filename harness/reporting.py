@@ -22,6 +22,7 @@ from harness.store import MANIFEST, Stage, Store, file_digest
 from harness.types import UsageError
 from reports import cards, figures, gridtext, plots, render
 from reports.bundle import write_bundle
+from reports.crosscheck import crosscheck
 from reports.facts import row_facts
 from reports.files import WIDTH, write_report
 from reports.grid import Grid
@@ -102,6 +103,15 @@ def bundle(given: Sequence[Path], file: Path, store: Path | None) -> str:
         write_bundle(file, runs)
         missing = sum(len(run.missing) for run in runs)
     return f"{file}: {len(runs)} runs{f', {missing} cells not scored yet' if missing else ''}"
+
+
+def second_figures(given: Sequence[Path], store: Path | None) -> str:
+    """`--crosscheck`: what lmms-eval's stock tasks make of the same responses, beside our figures."""
+    if not given:
+        raise UsageError("--crosscheck needs the folder of a comparison: harness report runs/NAME --crosscheck")
+    with opened(given, store) as runs:
+        run = join(runs)
+        return crosscheck(run.outcomes(), run.benchmarks())
 
 
 def whole(measured: Measured, form: str) -> str:

@@ -269,6 +269,18 @@ class Worker:
             return self.oracle(of)
         return hire(role, self.testbed, self.runtime, self.store.root, tick)
 
+    def crosscheck(self, step: Step, out: Path, tick: Tick) -> None:
+        """What lmms-eval's stock tasks say about the same responses."""
+        from benchmarks._lmms import second_opinion
+
+        what = step.stage.identity
+        items = list(read_jsonl(Item, self.folder(step, "items") / "items.jsonl"))
+        responses = read_jsonl(Response, self.folder(step, "responses") / "responses.jsonl")
+        scores = read_jsonl(Score | Unscored, self.folder(step, "score") / "scores.jsonl")
+        said, scored = {r.id: r.text for r in responses}, {score.id: score for score in scores}
+        found = second_opinion(what["benchmark"], benchmark_of(what), items, said, scored)
+        write_jsonl(out / "crosscheck.jsonl", found)
+
     def oracle(self, of: Stage) -> Judge:
         """The embedded testbed's judge and writer: it reads the scene graphs behind a split or a benchmark."""
         from harness.mini.oracles import Oracle, read_scenes
@@ -278,17 +290,20 @@ class Worker:
     def report(self, step: Step, out: Path, tick: Tick) -> None:
         """Tables and rows from stored units: pure, no model, no judge."""
         from reports.files import write_report
-        from reports.outcomes import Outcome, read_runs, read_units
+        from reports.outcomes import Outcome, read_runs, read_second, read_units
         from reports.table import Setting
 
         what = step.stage.identity
         outcomes = []
-        for name, stage in step.stage.inputs.items():
+        reads = {name: stage for name, stage in step.reads.items() if stage.kind == "score"}
+        for name, stage in reads.items():
             row, seed, benchmark = name.rsplit("/", 2)
             units, unscored = read_units(self.store.path(stage) / "units.json")
-            runs = read_runs(self.store.path(stage))
-            outcomes.append(Outcome(row, what["rows"][row], int(seed), benchmark, units, unscored, stage.key, runs))
-        benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in step.stage.inputs.values()}
+            check = step.reads.get(f"lmms-eval/{name}")
+            second = read_second(self.store.path(check) / "crosscheck.jsonl") if check else {}
+            runs, label = read_runs(self.store.path(stage) / "judge.json"), what["rows"][row]
+            outcomes.append(Outcome(row, label, int(seed), benchmark, units, unscored, stage.key, runs, second))
+        benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in reads.values()}
         setting = Setting(what["testbed"], what["protocol"], what["synthetic"])
         write_report(out, outcomes, benchmarks, list(what["rows"]), setting)
 

@@ -21,7 +21,7 @@ MOST_FILES, MOST_BYTES = 100_000, 4 << 30
 _NAME = re.compile(r"(runs/\d{3}|store/[a-z][a-z0-9_]{0,39}/[0-9a-f]{20})/[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip file knows
 _ALWAYS = {"manifest.json", "split.lock", "profile.json", "summary.json", "log.jsonl", "dropped.jsonl", "judge.json"}
-_SCORES, _ANSWERS = {"score"}, {"items", "generate", "score"}  # stages whose JSON files are all kept
+_SCORES, _ANSWERS = {"score"}, {"items", "generate", "score", "crosscheck"}  # stages whose JSON files are all kept
 
 
 def write_bundle(file: Path, runs: Sequence["Run"], responses: bool = True) -> None:

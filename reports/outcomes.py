@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.benchmark import Benchmark, Unit, ratio, totals
 
@@ -19,7 +20,8 @@ class Outcome:
     """What one method's model scored on one benchmark with one seed; `key` is the score stage's.
 
     `units` are those with all their verdicts, `unscored` counts the verdicts that are missing. The untouched policy's
-    method is "baseline". `runs` holds each metric's values in the runs of a judge.
+    method is "baseline". `runs` holds each metric's values in the runs of a judge; `second` is another scorer's opinion
+    on the same responses, by metric, for `results.jsonl` and for no table.
     """
 
     method: str
@@ -30,6 +32,7 @@ class Outcome:
     unscored: int
     key: str
     runs: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    second: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def coverage(self) -> float:
@@ -48,10 +51,15 @@ def read_units(path: Path) -> tuple[list[Unit], int]:
     return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
 
 
-def read_runs(folder: Path) -> dict[str, list[float]]:
-    """Every metric's values in the judge's runs, of a finished score stage; empty where no judge was asked."""
-    file = folder / "judge.json"
-    return json.loads(file.read_text(encoding="utf-8"))["values"] if file.is_file() else {}
+def read_runs(path: Path) -> dict[str, list[float]]:
+    """A score stage's `judge.json`: every metric's values in the judge's runs; empty where no judge was asked."""
+    return json.loads(path.read_text(encoding="utf-8"))["values"] if path.is_file() else {}
+
+
+def read_second(path: Path) -> dict[str, dict[str, Any]]:
+    """A crosscheck stage's `crosscheck.jsonl`: another scorer's rows by the metric of ours that they are about."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {row.pop("metric"): row for row in rows}
 
 
 def measure(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:

@@ -16,6 +16,7 @@ def results_rows(
     """Everything computed for every outcome with its own 95 % interval (images only), in one fixed order.
 
     `direction` is "higher" or "lower" for the benchmark's declared metrics, "undeclared" for its sub-scores.
+    Where lmms-eval has the metric, "lmms_eval" says what its stock task made of the same responses.
     A number that is not defined is not there: its row has `withheld`, the reason, in place of `value` and the interval.
     """
     for name, benchmark in sorted(benchmarks.items()):
@@ -40,6 +41,8 @@ def results_rows(
                     "synthetic": setting.synthetic,
                     "stage": outcome.key,
                 }
+                if metric in outcome.second:
+                    row["lmms_eval"] = dict(outcome.second[metric])
                 if not math.isnan(spread := outcome.spread(metric)):
                     row |= {"judge_runs": len(outcome.runs[metric]), "judge_sd": spread}
                 low, high = interval([value], drawn[metric][None])

@@ -18,10 +18,10 @@ from harness.benchmark import Benchmark
 from harness.store import MANIFEST, Store, file_digest
 from harness.types import HarnessError, UsageError, dumps
 from reports.bundle import is_bundle, unpack
-from reports.outcomes import BASELINE, Outcome, read_runs, read_units
+from reports.outcomes import BASELINE, Outcome, read_runs, read_second, read_units
 from reports.table import Setting
 
-UNITS = "units.json"
+UNITS, SECOND = "units.json", "crosscheck.jsonl"
 STAGE = re.compile(r"[a-z][a-z0-9_]{0,39}/[0-9a-f]{20}")
 SHARED = ("testbed", "synthetic", "protocol", "data")  # fields of a manifest that runs in one table have in common
 BY_NAME = ("split_lock", "models", "judges", "benchmarks")  # the same, by split, seed or benchmark, where both have it
@@ -32,7 +32,7 @@ OTHERS = ("rows", "trained")  # what else a manifest must have
 
 @dataclass(frozen=True, slots=True)
 class StoredCell:
-    """One cell of a table and where its stages lie; `score`, `responses` and `items` are `kind/key` in `store`."""
+    """One cell of a table and where its stages lie; stages are `kind/key` in `store`, "" where there is none."""
 
     row: str
     label: str
@@ -42,6 +42,7 @@ class StoredCell:
     responses: str
     items: str
     store: Path
+    crosscheck: str = ""
 
     @property
     def done(self) -> bool:
@@ -50,13 +51,19 @@ class StoredCell:
 
     def outcome(self) -> Outcome:
         """Its scores; HarnessError where they are not those that were stored."""
-        file = self.store / self.score / UNITS
-        known = Store(self.store).manifest_of(self.score)["files"].get(UNITS, {})
+        units, unscored = read_units(self._stored(self.score, UNITS))
+        key, checked = Path(self.score).name, (self.store / self.crosscheck / MANIFEST).is_file()
+        second = read_second(self._stored(self.crosscheck, SECOND)) if self.crosscheck and checked else {}
+        runs = read_runs(self.store / self.score / "judge.json")
+        return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, runs, second)
+
+    def _stored(self, stage: str, name: str) -> Path:
+        """A stage's file, if it is what was stored."""
+        file = self.store / stage / name
+        known = Store(self.store).manifest_of(stage)["files"].get(name, {})
         if not file.is_file() or file_digest(file) != known.get("sha256"):
             raise HarnessError(f"{file} is not what was stored; delete {file.parent} and run the comparison again.")
-        units, unscored = read_units(file)
-        key, runs = Path(self.score).name, read_runs(file.parent)
-        return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, runs)
+        return file
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,7 @@ def _load(folder: Path, name: str, store: Path | None) -> Run:
         root = store or folder / manifest["store"]
         cells = tuple(StoredCell(**cell, store=root) for cell in manifest["cells"])
         stages = [*manifest["stages"], *(name for c in cells for name in (c.score, c.responses, c.items))]
+        stages += [cell.crosscheck for cell in cells if cell.crosscheck]
         lacking = [field for field in (*SHARED, *BY_NAME, *OTHERS) if field not in manifest]
         if not all(STAGE.fullmatch(name) for name in stages):
             raise ValueError("a stage's name is not one")

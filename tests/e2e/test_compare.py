@@ -97,7 +97,7 @@ def test_adding_a_method_runs_its_own_stages_only(done: Done, tmp_path: Path) ->
     more = harness(
         "compare", "--methods", "nsft,dpo,sft", *SMALL, "--store", str(done.store), "--out", str(tmp_path), "--json"
     )
-    assert more.json["stages_run"] == 2 + 5 + 5 + 1  # build and train, generate, score, report
+    assert more.json["stages_run"] == 2 + 5 + 5 + 5 + 1  # build and train, generate, score, crosscheck, report
 
 
 def test_the_plan_says_what_is_done_and_why_the_rest_runs(done: Done) -> None:
@@ -123,3 +123,22 @@ def test_the_readmes_own_method_trains_and_shows_in_the_table(done: Done, tmp_pa
     assert ran.status == 0, ran.stderr
     assert "margin" in ran.stdout
     assert len(list(done.store.glob("responses/*"))) == 1  # it found the own responses the others had asked for
+
+
+def test_results_carry_lmms_evals_figures_beside_ours(done: Done) -> None:
+    rows = [json.loads(line) for line in (done.out / "results.jsonl").read_text().splitlines()]
+    both = {(row["method"], row["metric"]): row for row in rows if "lmms_eval" in row}
+    for method in ("baseline", "nsft", "dpo"):
+        row = both[method, "gqa/all"]
+        assert row["lmms_eval"]["source"] == "lmms-eval 0.7.3"
+        assert abs(row["lmms_eval"]["value"] - row["value"]) < 1e-9
+        assert both[method, "mmhal/rating"]["lmms_eval"]["withheld"] == "lmms-eval has no such task"
+    assert "lmms" not in (done.out / "table.csv").read_text()
+
+
+def test_the_crosscheck_explains_every_difference(done: Done) -> None:
+    ran = harness("report", str(done.out), "--crosscheck")
+    assert ran.status == 0, ran.stderr
+    assert "(0 of them not explained)" in ran.stdout
+    assert "counts the labels, not the responses" in ran.stdout
+    assert harness("report", "--crosscheck").status == 2
