@@ -1,4 +1,4 @@
-"""What a method is handed to build one round's records: the policy's own responses and what can be said about them.
+"""What a method is handed to build one round's records, and what becomes of records that cannot be trained on.
 
 What costs generation is kept in the store under what was asked, so that methods share it and a killed run goes on.
 """
@@ -15,8 +15,20 @@ from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
 from harness.plan import Step, code
 from harness.profile import Tick
+from harness.split import MALFORMED_LIMIT
 from harness.store import Stage, Store
-from harness.types import HarnessError, Image, Prompt, Record, Response, Unscored, dumps, read_jsonl, write_jsonl
+from harness.types import (
+    Dropped,
+    HarnessError,
+    Image,
+    Prompt,
+    Record,
+    Response,
+    Unscored,
+    dumps,
+    read_jsonl,
+    write_jsonl,
+)
 
 PREFIX = 250  # what is generated is kept by so many prompts, so that a longer split finds that of its prefix
 
@@ -157,3 +169,29 @@ class OwnRound:
 
 def _write(out: Path, make: Callable[[Sequence[Prompt]], list[Response]], prompts: Sequence[Prompt]) -> None:
     write_jsonl(out / "responses.jsonl", make(prompts))
+
+
+def trainable(record: Record | Dropped, model: Path) -> Record | Dropped:
+    """The record, or why it cannot become tokens: responses and writers can spell a model's control tokens."""
+    from harness.model import kept
+    from harness.tree import tree
+
+    if isinstance(record, Dropped):
+        return record
+    loaded = kept(model)
+    try:
+        tree(record, loaded.tokenizer, loaded.image_tokens)
+    except ValueError as error:
+        return Dropped(record.id, str(error))
+    return record
+
+
+def refuse_malformed(built: Sequence[Record | Dropped], made: Sequence[Record | Dropped]) -> None:
+    """Stop where more than 1 % of what a method built cannot be trained on; its own filters only count."""
+    bad = [after for before, after in zip(built, made, strict=True) if before is not after]
+    if len(bad) > MALFORMED_LIMIT * len(built) and len(built) >= 100:
+        first = bad[0]
+        raise HarnessError(
+            f"{len(bad)} of {len(built)} records are malformed, the first {first.id}"
+            f"{f': {first.reason}' if isinstance(first, Dropped) else ''}; mend the data or the method before training."
+        )

@@ -16,9 +16,9 @@ from harness.method import Lesson, Method, Role
 from harness.panel import combined, insist, keep_replies, keep_verdicts, score_runs
 from harness.plan import Request, Step, spec_of
 from harness.profile import Tick
-from harness.rounds import NoWriter, OwnRound
+from harness.rounds import NoWriter, OwnRound, refuse_malformed, trainable
 from harness.rows import resolve as resolve_method
-from harness.split import EXAMPLES, LOCK, MALFORMED_LIMIT, Load, check_lock, split, write_split
+from harness.split import EXAMPLES, LOCK, Load, check_lock, split, write_split
 from harness.store import Stage, Store
 from harness.types import (
     Dropped,
@@ -306,32 +306,6 @@ class Worker:
         benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in reads.values()}
         setting = Setting(what["testbed"], what["protocol"], what["synthetic"])
         write_report(out, outcomes, benchmarks, list(what["rows"]), setting)
-
-
-def trainable(record: Record | Dropped, model: Path) -> Record | Dropped:
-    """The record, or why it cannot become tokens: responses and writers can spell a model's control tokens."""
-    from harness.model import kept
-    from harness.tree import tree
-
-    if isinstance(record, Dropped):
-        return record
-    loaded = kept(model)
-    try:
-        tree(record, loaded.tokenizer, loaded.image_tokens)
-    except ValueError as error:
-        return Dropped(record.id, str(error))
-    return record
-
-
-def refuse_malformed(built: Sequence[Record | Dropped], made: Sequence[Record | Dropped]) -> None:
-    """Stop where more than 1 % of what a method built cannot be trained on; its own filters only count."""
-    bad = [after for before, after in zip(built, made, strict=True) if before is not after]
-    if len(bad) > MALFORMED_LIMIT * len(built) and len(built) >= 100:
-        first = bad[0]
-        raise HarnessError(
-            f"{len(bad)} of {len(built)} records are malformed, the first {first.id}"
-            f"{f': {first.reason}' if isinstance(first, Dropped) else ''}; mend the data or the method before training."
-        )
 
 
 def benchmark_of(what: Mapping[str, Any]) -> Benchmark:
