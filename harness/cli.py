@@ -94,7 +94,7 @@ def compare(
         if sizes:
             from harness.sizes import compare_sizes, parsed
 
-            typer.echo(compare_sizes(asked, bed, runtime, Store(store), folder, watcher, parsed(sizes)))
+            typer.echo(compare_sizes(asked, bed, runtime, Store(store), folder, watcher, parsed(sizes), page))
             return
         done = run(asked, bed, runtime, Store(store), folder, watcher, page)
     if as_json:

@@ -22,7 +22,7 @@ def accept(given: Path, file: Path, store: Path | None) -> str:
         if run.missing:
             raise HarnessError(f"{len(run.missing)} cells of {given} are not scored yet; finish the comparison first.")
         write_bundle(file, runs, responses=False)
-        source = run.manifest["source"].get("commit", "no checkout")
+        source = run.manifest.get("source", {}).get("commit", "no checkout")
         return f"{file}: {', '.join(run.rows.values())} on {', '.join(run.benchmarks())} accepted (source: {source})"
 
 
@@ -31,7 +31,7 @@ def judge(
 ) -> tuple[int, str]:
     """The exit status and the summary of the verdict on a run; as JUnit XML and Markdown too, where files are named."""
     asked = read_policy(policy)
-    with opened([baseline], store) as before, opened([given], store) as after:
+    with opened([baseline]) as before, opened([given], store) as after:
         now = _one(after, given)
         verdict = gate(_one(before, baseline), now, asked, now.profile())
     for file, text in ((xml, junit), (markdown, summary)):

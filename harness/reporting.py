@@ -69,9 +69,8 @@ class Measured:
     @property
     def part(self) -> Part:
         """The run as a part of a paper's table."""
-        specs: dict[str, Any] = {
-            row: spec for part in self.run.parts or (self.run,) for row, spec in part.manifest["rows"].items()
-        }
+        parts = reversed(self.run.parts or (self.run,))  # a row that several runs have is the first one's
+        specs: dict[str, Any] = {row: spec for part in parts for row, spec in part.manifest["rows"].items()}
         methods = {row: (plugins.stem(spec["name"]), spec["options"]) for row, spec in specs.items()}
         return Part(self.run.name, self.run.manifest["data"], self.table, self.outcomes, self.benchmarks, methods)
 

@@ -26,12 +26,13 @@ def compare_sizes(
     out: Path,
     watcher: Watcher,
     sizes: Sequence[int],
+    page: bool = True,
 ) -> str:
     """A comparison per size in `out/SIZE`, the smallest first, and Figure 4 and its numbers in `out`; what to print."""
     done = list[Finished]()
     for size in sorted(sizes):
         asked = replace(request, examples=size, pool=max(sizes))
-        done.append(compare(asked, testbed, runtime, store, out / str(size), watcher))
+        done.append(compare(asked, testbed, runtime, store, out / str(size), watcher, page))
     folders = [finished.out for finished in done]
     drawn = figure(folders, "4", out, store.root)
     said = show(scaling_table(folders, store.root), "terminal", out)

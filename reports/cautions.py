@@ -1,5 +1,6 @@
-"""Sentences that must stand under a table because of what its numbers are: how small a difference it could see at all,
-what a mark takes, what batches alone do, and gains that are a matter of format.
+"""Sentences that must stand under a table because of what its numbers are.
+
+How small a difference it could see at all, what a mark takes, what batches alone do, gains that are a matter of format.
 """
 
 import math
@@ -19,28 +20,27 @@ Found = Mapping[str, Mapping[str, Mapping[str, Estimate]]]  # benchmark -> metho
 def cautions(columns: "Sequence[Column]", rows: "Sequence[Row]", found: Found, tests: int) -> Iterator[str]:
     """The sentences that apply to this table; `tests` is the number of comparisons in Holm's family."""
     cells = [
-        (row, place, column, found[column.benchmark][row.method][column.metric])
+        (row, column, found[column.benchmark][row.method][column.metric])
         for row in rows
-        for place, column in enumerate(columns)
+        for column in columns
         if column.metric in found.get(column.benchmark, {}).get(row.method, {})
     ]
-    compared = [(row, place, column, e) for row, place, column, e in cells if e.deltas and row.method != NOISE]
+    compared = [(row, column, e) for row, column, e in cells if e.deltas and row.method != NOISE]
+    here = holm([e.p_here for *_, e in compared])
     if compared:
-        yield from _detectable(columns, [(column, e) for _, _, column, e in compared], tests)
-        yield from _seeds([(f"{row.label} {column.label}", e) for row, _, column, e in compared], tests)
+        yield from _detectable(columns, [(column, e) for _, column, e in compared], tests)
+        resolved = [
+            f"{row.label} {column.label}" for (row, column, _), p in zip(compared, here, strict=True) if p < LEVEL
+        ]
+        yield from _seeds(max(len(e.deltas) for *_, e in compared), tests, resolved)
     if any(row.method == NOISE for row in rows):
         yield "noise floor: the baseline's own responses, generated in batches of another size; not tested"
-    for row, place, column, e in compared:
+    for (row, column, e), p in zip(compared, here, strict=True):
         twin = found[column.benchmark][row.method].get(column.metric + ROBUST)
-        if row.cells[place].resolved and twin and not _same_side(e, twin):
+        if p < LEVEL and twin and not (twin.p_here < LEVEL and twin.delta * e.delta > 0):
             shown = (f"{number:+.{column.digits}f}" for number in (e.delta, twin.delta, twin.low, twin.high))
             said = "{} by the official parse, {} [{}, {}] by a robust one".format(*shown)
             yield f"format effect: {row.label}, {column.label}: {said}"
-
-
-def _same_side(official: Estimate, robust: Estimate) -> bool:
-    """Whether the robust parse's interval lies on the side of zero on which the official difference is."""
-    return robust.low > 0 if official.delta > 0 else robust.high < 0
 
 
 def _detectable(
@@ -60,18 +60,14 @@ def _detectable(
         yield "minimum detectable difference at 80 % power, alone (with the mark): " + ", ".join(texts)
 
 
-def _seeds(compared: Sequence[tuple[str, Estimate]], tests: int) -> Iterator[str]:
+def _seeds(seeds: int, tests: int, resolved: Sequence[str]) -> Iterator[str]:
     """With several seeds: what a mark takes, and what holds for these base models if for no others."""
-    seeds = max(len(e.deltas) for _, e in compared)
-    if seeds < 2:
-        return
-    level = LEVEL / max(tests, 1)
-    takes = (f"{quantile(level, count - 1):.1f} with {count} seeds" for count in (seeds, 2 * seeds))
-    yield (
-        "a mark is for base models in general: the first takes a difference of its standard error between seeds times "
-        f"{', '.join(takes)} (Student's t)"
-    )
-    here = holm([e.p_here for _, e in compared])
-    names = [name for (name, _), p in zip(compared, here, strict=True) if p < LEVEL]
-    if names:
-        yield f"resolved for these {seeds} base models alone (images resampled, Holm-adjusted): {', '.join(names)}"
+    if seeds > 1:
+        level = LEVEL / max(tests, 1)
+        takes = (f"{quantile(level, count - 1):.1f} with {count} seeds" for count in (seeds, 2 * seeds))
+        yield (
+            "a mark is for base models in general: the first takes a difference of its standard error between seeds "
+            f"times {', '.join(takes)} (Student's t)"
+        )
+    if seeds > 1 and resolved:
+        yield f"resolved for these {seeds} base models alone (images resampled, Holm-adjusted): {', '.join(resolved)}"

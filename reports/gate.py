@@ -116,14 +116,17 @@ def gate(accepted: Run, now: Run, policy: Policy, profile: Mapping[str, Any]) ->
             raise plugins.unknown("row", row, list(accepted.rows))
     rows = policy.rows or tuple(row for row in accepted.rows if row != NOISE)
     before, after = _by_cell(accepted.outcomes()), _by_cell(now.outcomes())
-    checks = [
-        _compare(accepted.rows[row], metric, name, benchmarks[name], before, after, row, margin, policy.coverage)
-        for row in rows
-        for (name, metric), margin in zip(metrics.values(), policy.margins.values(), strict=True)
-    ]
+    checks = []
+    for row in rows:
+        for (name, metric), margin in zip(metrics.values(), policy.margins.values(), strict=True):
+            old, new = (cells.get((row, name), {}) for cells in (before, after))
+            checks.append(_compare(accepted.rows[row], benchmarks[name], metric, old, new, margin, policy.coverage))
+    checks += _budgets(policy.budgets, profile)
+    if not checks:
+        raise UsageError("the policy asks nothing; give it margins or budgets.")
     gated = {name for name, _ in metrics.values()}
     return Gate(
-        (*checks, *_budgets(policy.budgets, profile)),
+        tuple(checks),
         (*differences(accepted, now, (), SAID), *other_policies(accepted, now)),
         tuple(benchmark.label for name, benchmark in benchmarks.items() if name not in gated),
         policy.inconclusive == "fail",
@@ -139,10 +142,8 @@ def _metric(name: str, benchmarks: Mapping[str, Benchmark]) -> tuple[str, Metric
     return known[name]
 
 
-Cells = Mapping[tuple[str, str], Mapping[int, Outcome]]  # (row, benchmark) -> seed -> outcome
-
-
-def _by_cell(outcomes: Sequence[Outcome]) -> Cells:
+def _by_cell(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], dict[int, Outcome]]:
+    """(row, benchmark) -> seed -> outcome."""
     found: dict[tuple[str, str], dict[int, Outcome]] = {}
     for outcome in outcomes:
         found.setdefault((outcome.method, outcome.benchmark), {})[outcome.seed] = outcome
@@ -151,17 +152,14 @@ def _by_cell(outcomes: Sequence[Outcome]) -> Cells:
 
 def _compare(
     label: str,
-    metric: Metric,
-    name: str,
     benchmark: Benchmark,
-    before: Cells,
-    after: Cells,
-    row: str,
+    metric: Metric,
+    old: Mapping[int, Outcome],
+    new: Mapping[int, Outcome],
     margin: float,
     coverage: float,
 ) -> Check:
-    """One row's metric, new against accepted, on the units of both."""
-    old, new = (cells.get((row, name), {}) for cells in (before, after))
+    """One row's metric, new against accepted, by seed and on the units of both."""
     gaps = {seed: _gap(old.get(seed), new.get(seed), coverage) for seed in sorted(old.keys() | new.keys())}
     said = "; ".join(f"seed {seed}: {gap}" for seed, gap in gaps.items() if gap) or ("" if gaps else "was not scored")
     if said:

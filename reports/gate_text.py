@@ -16,7 +16,7 @@ _FIRST = (Verdict.REGRESSED, Verdict.OVER, Verdict.INCOMPLETE, Verdict.INCONCLUS
 def summary(gate: Gate) -> str:
     """Markdown: the verdict, what did not pass first, and what else differs between the runs."""
     counts = Counter(check.verdict for check in gate.checks)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _FIRST if counts[verdict]) or "nothing was asked"
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _FIRST if counts[verdict])
     notes = ["difference: now - accepted on the same units, [95 % interval], images (and seeds) resampled"]
     notes += [f"not gated: {', '.join(gate.ungated)}"] if gate.ungated else []
     notes += [f"differs from the accepted run in {text}" for text in gate.differ]

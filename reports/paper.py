@@ -214,9 +214,12 @@ def _notes(layout: Layout, parts: Sequence[Part], measured: Sheet, beside: bool)
     if beside:
         yield "paper: as printed there, not measured here; nothing is tested between the two columns"
         judged = ", ".join(column.heading for column in layout.columns if column.judged)
-        yield f"judged by another model than the paper's, so a level of its own: {judged}" if judged else ""
-        if any(column.key == "CHAIR" for column in layout.columns):
-            yield "CHAIR here finds objects with a list of forms; the paper does not say how it does"
+        if judged:
+            yield f"judged by another model than the paper's, so a level of its own: {judged}"
+        ours = [next((c.metric for c in part.table.columns if c.benchmark == "chair"), "") for part in parts]
+        if any(ours) and any(column.benchmark == "chair" for column in layout.columns):
+            metrics = ", ".join(dict.fromkeys(filter(None, ours)))
+            yield f"CHAIR: ours is {metrics}; the paper does not say how it finds objects"
 
 
 def _dashes(layout: Layout, parts: Sequence[Part], measured: Sheet) -> Iterator[str]:

@@ -27,7 +27,7 @@ SHARED = ("testbed", "synthetic", "protocol", "data")  # fields of a manifest th
 BY_NAME = ("split_lock", "models", "judges", "benchmarks")  # the same, by split, seed or benchmark, where both have it
 
 
-OTHERS = ("harness", "source", "packages", "rows", "trained")  # what else a manifest must have
+OTHERS = ("rows", "trained")  # what else a manifest must have
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +207,9 @@ def _refuse(one: Run, other: Run) -> None:
 
 def differences(one: Run, other: Run, whole: Sequence[str] = SHARED, by_name: Sequence[str] = BY_NAME) -> list[str]:
     """The fields in which two manifests differ, with both values; of a field with names, those that both have."""
-    fields = [(name, one.manifest[name], other.manifest[name]) for name in whole]
+    fields = [(name, one.manifest.get(name), other.manifest.get(name)) for name in whole]
     for name in by_name:
-        mine, theirs = one.manifest[name], other.manifest[name]
+        mine, theirs = one.manifest.get(name), other.manifest.get(name)
         if isinstance(mine, dict) and isinstance(theirs, dict):
             fields += [(f"{name} ({of})", mine[of], theirs[of]) for of in mine if of in theirs]
         else:

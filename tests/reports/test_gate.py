@@ -135,6 +135,7 @@ def test_a_policy_that_names_what_is_not_there_is_refused(tmp_path: Path) -> Non
         (Policy(margins={"sqaa": 1.0}), 'did you mean "sqa"'),
         (Policy(margins={"pope": 1.0}), "no benchmark or metric"),
         (Policy(margins={"sqa": 1.0}, rows=("dop",)), 'did you mean "dpo"'),
+        (Policy(margins={}), "asks nothing"),
     ):
         with pytest.raises(UsageError, match=why):
             gated(tmp_path / why, ACCEPTED, policy)

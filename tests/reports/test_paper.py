@@ -132,6 +132,8 @@ def test_the_papers_numbers_stand_beside_real_ones_in_columns_of_their_own() -> 
     assert seva.value != seva.value  # not measured: a dash, and its row is there
     assert any("not measured here" in note for note in grid.notes)
     assert any("judged by another model" in note for note in grid.notes)
+    assert "CHAIR: ours is chair/mean@listed; the paper does not say how it finds objects" in grid.notes
+    assert all(paper_table(5, [part(setting=REAL)], beside=True).notes)
 
 
 @dataclass(frozen=True)
