@@ -7,6 +7,7 @@ are those in chair_data/. What a task cannot score here gets a reason in place o
 
 import inspect
 import io
+import math
 import os
 import random
 import re
@@ -98,8 +99,12 @@ def second_opinion(
         touched = sum(stock.touched(item, said[item.id], scores[item.id]) for item in mine) if stock.touched else None
         for metric, value in values.items():
             ours, factor, reason = stock.pairs[metric]
-            row = {**common, "metric": ours, "task_metric": metric, "value": float(value) * factor}
-            found.append(row | {"deviation": _deviation(reason, touched, len(mine)), "note": stock.note})
+            row = {**common, "metric": ours, "task_metric": metric}
+            if math.isfinite(value):
+                known = {"deviation": _deviation(reason, touched, len(mine)), "note": stock.note}
+                found.append(row | {"value": float(value) * factor} | known)
+            else:
+                found.append(row | {"withheld": f"the stock task's value is {value}"})
     if not stocks:
         row = {"source": SOURCE, "task": "", "metric": benchmark.metrics[0].id, "task_metric": ""}
         found.append(row | {"withheld": "lmms-eval has no such task"})

@@ -52,8 +52,9 @@ class StoredCell:
     def outcome(self) -> Outcome:
         """Its scores; HarnessError where they are not those that were stored."""
         units, unscored = read_units(self._stored(self.score, UNITS))
-        key, checked = Path(self.score).name, (self.store / self.crosscheck / MANIFEST).is_file()
-        second = read_second(self._stored(self.crosscheck, SECOND)) if self.crosscheck and checked else {}
+        key, file = Path(self.score).name, self.store / self.crosscheck / SECOND
+        # a bundle of units alone has no such file
+        second = read_second(self._stored(self.crosscheck, SECOND)) if self.crosscheck and file.is_file() else {}
         runs = read_runs(self.store / self.score / "judge.json")
         return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, runs, second)
 
