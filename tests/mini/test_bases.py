@@ -82,7 +82,8 @@ def test_cached_tower_features_are_those_of_the_model(base):
 
 
 def test_a_seed_always_gives_the_same_model(tmp_path):
-    counts = {"vision_steps": 3, "warm_steps": 2, "mixed_steps": 2, "choosing_steps": 1, "last_steps": 1}
+    counts = {"vision_steps": 3, "warm_steps": 2, "mixed_steps": 2, "simple_steps": 1, "critic_steps": 1}
+    counts |= {"choosing_steps": 1, "last_steps": 1}
     small = Recipe(scenes=70, covers=10, talked_covers=5, **counts)
     for name in ("one", "two"):
         torch.set_num_threads(1)
