@@ -43,17 +43,17 @@ class Recipe:
     talked_covers: int = 600  # the share of covers that the chats need; the tower needs all
     vision_steps: int = 1200
     warm_steps: int = 400
-    mixed_steps: int = 950
+    mixed_steps: int = 800
     warm_batch: int = 48
     mixed_batch: int = 32
     rate: float = 1e-3
     simple_steps: int = 200
-    critic_steps: int = 200
+    critic_steps: int = 350
     critic_batch: int = 24
     choosing_steps: int = 200
     choosing_batch: int = 16
-    last_steps: int = 200
-    last_rate: float = 1e-3
+    last_steps: int = 250
+    last_rate: float = 8e-4
 
 
 def build_model(tokenizer: Any) -> Any:
@@ -140,8 +140,8 @@ def _instruct(
 ) -> None:
     """Instruction tuning: single questions, then the mix; then the critic's task, options, and the mix to refresh it.
 
-    The critic's task is learned undisturbed, and unlearned as soon as it is left alone: so it takes turns with what
-    comes after it.
+    Options are learned undisturbed only. The critic's task, which has hints, bears company, and is unlearned when it
+    is left alone: so it takes turns with the mix, before the options and after them.
     """
     model.model.vision_tower.requires_grad_(False)
     rngs = {part: random.Random(seed_of(f"recipe/{seed}{part}")) for part in ("", "/choosing", "/critic")}
@@ -166,8 +166,9 @@ def _instruct(
     simple, judged = compare(pairs.simple), compare(pairs.judged)
     choosing = talk(chat.choosing, recipe.choosing_batch, recipe.scenes, "/choosing")
     last = talk(chat.last, recipe.mixed_batch, len(drawn), "/choosing")
-    stages: list[Stage] = [((simple,), recipe.simple_steps), ((judged,), recipe.critic_steps)]
-    stages += [((judged, choosing), 2 * recipe.choosing_steps), ((judged, last), 2 * recipe.last_steps)]
+    stages: list[Stage] = [((simple, mixed), 2 * recipe.simple_steps), ((judged, mixed), 2 * recipe.critic_steps)]
+    tune(model, features, stages, recipe.rate, progress)
+    stages = [((choosing,), recipe.choosing_steps), ((judged, last), 2 * recipe.last_steps)]
     tune(model, features, stages, recipe.last_rate, progress)
 
 

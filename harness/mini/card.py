@@ -46,9 +46,10 @@ test a harness that compares alignment methods. No result on it says anything ab
 Trained from random weights by `harness.mini.base.train_base({seed}, folder)`: seed {seed} decides the weights, the
 scenes and the order. First the vision tower is aligned with word embeddings (a stand-in for CLIP), then the decoder
 starts from weights with which words attend to the image cells showing them (a stand-in for a pretrained language
-model) and is tuned on conversations with the tower frozen: single questions, a mix of everything, the critic's task,
-and that in turns with questions with options and with the mix again. While it learns to criticize, the words in which a
-response stands or falls are marked as so or not so; without such hints a verdict is too little to learn from.
+model) and is tuned on conversations with the tower frozen: single questions, a mix of everything, the critic's task in
+turns with the mix (simple pairs first), questions with options alone, and the critic's task in turns with the mix
+again. While it learns to criticize, the words in which a response stands or falls are marked as so or not so: a verdict
+alone is too little to learn from.
 
 {recipe}
 

@@ -25,6 +25,7 @@ from harness.mini.tuning import PATCH, Progress, cosine
 from harness.mini.world import Scene, scene, seed_of
 
 LONGEST = 77  # tokens of a text, as CLIP has it; sentences have about 15
+END = "<|endoftext|>"
 CAPTIONS = 0.1  # share of images whose true text is a short caption
 
 
@@ -41,14 +42,21 @@ class ClipRecipe:
 
 
 def clip_tokenizer() -> Any:
-    """The bases' tokenizer, with the end token at which CLIP pools a text."""
-    from tokenizers import processors
+    """The bases' tokenizer and one token more: the end of a text, at which CLIP pools it.
+
+    The bases' own end token would not do: transformers takes the id 2, which that has, for a mistake in old CLIP
+    configs, and pools at the token with the largest id instead. A blank goes before each text, as the words have one.
+    """
+    from tokenizers import pre_tokenizers, processors
 
     tokenizer = make_tokenizer()
-    ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<s>", "</s>")]
+    tokenizer.add_special_tokens({"eos_token": END})
+    ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<s>", END)]
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=ends
+        single=f"<s> $A {END}", pair=f"<s> $A {END} $B {END}", special_tokens=ends
     )
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.init_kwargs["add_prefix_space"] = True
     tokenizer.padding_side = "right"
     tokenizer.model_max_length = LONGEST
     return tokenizer
@@ -72,8 +80,10 @@ def build_clip(tokenizer: Any) -> Any:
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=seen.to_dict(), projection_dim=WIDTH))
 
 
-def _gather(attention: Any) -> None:
-    """Attention that starts as a mean over all positions, copied."""
+def _gather(layer: Any) -> None:
+    """A layer that starts as a mean over all positions, copied."""
+    attention = layer.self_attn
+    torch.nn.init.zeros_(layer.mlp.fc2.weight)
     torch.nn.init.normal_(attention.q_proj.weight, std=0.02)
     torch.nn.init.normal_(attention.k_proj.weight, std=0.02)
     copy = torch.nn.init.orthogonal_(torch.empty(WIDTH, WIDTH))
@@ -87,16 +97,16 @@ def _start(model: Any, teacher: Any) -> None:
     seen, said = model.vision_model, model.text_model
     seen.load_state_dict(teacher.model.vision_tower.state_dict(), strict=False)
     said.embeddings.token_embedding.weight.copy_(teacher.lm_head.weight)
-    _gather(seen.encoder.layers[-1].self_attn)
+    _gather(seen.encoder.layers[-1])
     for layer in said.encoder.layers:
-        _gather(layer.self_attn)
+        _gather(layer)
     torch.nn.init.eye_(model.visual_projection.weight)
     torch.nn.init.eye_(model.text_projection.weight)
 
 
 def encode_texts(tokenizer: Any, texts: list[str]) -> Any:
-    """Token ids and mask. Texts get a blank in front: the words of the vocabulary have one."""
-    return tokenizer([f" {text}" for text in texts], padding=True, truncation=True, return_tensors="pt")
+    """Token ids and mask, padded."""
+    return tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
 
 
 def _said(seen: Scene, rng: random.Random, false: int) -> tuple[str, list[str]]:

@@ -40,11 +40,7 @@ CONSTANT = (
     critic.FIRST,
     critic.SECOND,
     critic.JUDGEMENT,
-    f" {critic.BETTER}",
     *(f" {verdict}" for verdict in critic.VERDICTS.values()),
-    " Wrong in 1:",
-    " Wrong in 2:",
-    " nothing",
 )
 
 
