@@ -43,12 +43,12 @@ class Recipe:
     talked_covers: int = 600  # the share of covers that the chats need; the tower needs all
     vision_steps: int = 1200
     warm_steps: int = 400
-    mixed_steps: int = 800
+    mixed_steps: int = 500
     warm_batch: int = 48
     mixed_batch: int = 32
     rate: float = 1e-3
     simple_steps: int = 200
-    critic_steps: int = 350
+    critic_steps: int = 600
     critic_batch: int = 24
     choosing_steps: int = 200
     choosing_batch: int = 16
@@ -210,7 +210,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def train_base(seed: int, folder: Path, progress: Progress = lambda line: None) -> None:
-    """Train the base of that seed and write it with its card and checksums: ten minutes of one core.
+    """Train the base of that seed and write it with its card and checksums: a quarter of an hour of one core.
 
     The same seed gives the same model on the same processor and torch version. `progress` gets a line now and then.
     """

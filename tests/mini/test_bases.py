@@ -10,11 +10,12 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import harness.mini
+from harness import critic
 from harness.mini import chat, vision
 from harness.mini.base import Recipe, save, train_model
 from harness.mini.draw import draw
 from harness.mini.language import DETAIL
-from harness.mini.measure import generate, measure
+from harness.mini.measure import generate, measure, measure_critic
 from harness.mini.tokenizer import make_tokenizer
 from harness.mini.world import scene
 
@@ -53,6 +54,21 @@ def test_each_base_loads_and_answers(seed):
     assert tokenizer.get_vocab() == make_tokenizer().get_vocab()
     said = measure(model, tokenizer, 8, captions=False)
     assert said["pope"] > 60
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_each_base_tells_the_truer_of_its_own_responses(seed):
+    torch.set_num_threads(1)
+    judged = measure_critic(*load(BASES / seed), 40, "test/0")
+    assert judged["critic"] > 56
+    assert judged["critic unparsable"] < 5
+    assert 20 < judged["critic first"] < 80
+
+
+def test_a_critic_that_always_says_the_first_is_right_half_of_the_time(base, monkeypatch):
+    monkeypatch.setattr(critic, "verdict", lambda text: 1)
+    judged = measure_critic(*base, 20, "test/0")
+    assert (judged["critic"], judged["critic stable"], judged["critic first"]) == (50, 0, 100)
 
 
 def test_a_batch_answers_as_each_alone(base):
