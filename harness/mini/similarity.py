@@ -35,7 +35,7 @@ class ClipRecipe:
 
     scenes: int = 6000
     vision_steps: int = 600
-    steps: int = 900
+    steps: int = 1200
     batch: int = 64
     false: int = 3  # false sentences per image
     rate: float = 1e-3
@@ -66,9 +66,10 @@ def build_clip(tokenizer: Any) -> Any:
     """A stock CLIPModel with random weights; its image tower has one layer more than the bases'."""
     from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-    shape: dict[str, Any] = {"hidden_size": WIDTH, "intermediate_size": 3 * WIDTH, "num_attention_heads": 4}
+    shape: dict[str, Any] = {"hidden_size": WIDTH, "num_attention_heads": 4}
     text = CLIPTextConfig(
         **shape,
+        intermediate_size=2 * WIDTH,
         num_hidden_layers=2,
         vocab_size=len(tokenizer),
         max_position_embeddings=LONGEST,
@@ -76,7 +77,9 @@ def build_clip(tokenizer: Any) -> Any:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    seen = CLIPVisionConfig(**shape, num_hidden_layers=3, image_size=SIDE, patch_size=PATCH)
+    seen = CLIPVisionConfig(
+        **shape, intermediate_size=3 * WIDTH, num_hidden_layers=3, image_size=SIDE, patch_size=PATCH
+    )
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=seen.to_dict(), projection_dim=WIDTH))
 
 
