@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -35,8 +35,8 @@ class Row(NamedTuple):
     image: int
     ids: list[int]
     labels: list[int]
-    evidence: list[int] = []  # noqa: RUF012
-    verdicts: list[int] = []  # noqa: RUF012
+    evidence: Sequence[int] = ()
+    verdicts: Sequence[int] = ()
 
 
 def cosine(done: float) -> float:
@@ -89,9 +89,9 @@ def batches(make: Callable[[], Row], size: int, rng: random.Random) -> Stream:
             yield pool[start : start + size]
 
 
-def _padded(rows: list[list[int]], filler: int) -> torch.Tensor:
+def _padded(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
     width = max(map(len, rows))
-    return torch.tensor([row + [filler] * (width - len(row)) for row in rows])
+    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])
 
 
 def _loss(model: Any, features: torch.Tensor, batch: list[Row]) -> Any:
@@ -102,7 +102,7 @@ def _loss(model: Any, features: torch.Tensor, batch: list[Row]) -> Any:
     decoder, hints = model.model.language_model, bool(batch[0].evidence)
     output = decoder(inputs_embeds=whole, use_cache=False, output_hidden_states=hints)
 
-    def error(hidden: torch.Tensor, labels: list[list[int]]) -> Any:
+    def error(hidden: torch.Tensor, labels: Sequence[Sequence[int]]) -> Any:
         target = _padded(labels, NONE)
         wanted = target != NONE
         return functional.cross_entropy(model.lm_head(hidden[wanted]), target[wanted])
