@@ -36,7 +36,6 @@ FIRST = "\n### Response 1:"
 SECOND = "\n### Response 2:"
 JUDGEMENT = "\n### Judgement:"
 VERDICTS = {1: "[[1]]", 2: "[[2]]"}
-BETTER = "Better response:"
 
 
 def prompt(question: str, reference: str, first: str, second: str) -> str:

@@ -13,7 +13,11 @@ from harness.mini.world import CATEGORIES, Scene, home
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One demand: a metric of a benchmark between `low` and `high`, and `above_blank` over the blank image's value."""
+    """One demand: a metric of a benchmark between `low` and `high`, and `above_blank` over the blank image's value.
+
+    A negative `above_blank` asks nothing of the blank image, whose value may then be NaN (CHAIR_i of captions that
+    name nothing).
+    """
 
     name: str
     benchmark: str
@@ -24,7 +28,7 @@ class Bar:
 
     def holds(self, value: float, blank: float) -> bool:
         """Whether a base with this value, and this one on blank images, meets the demand."""
-        return self.low <= value <= self.high and value - blank >= self.above_blank
+        return self.low <= value <= self.high and (self.above_blank < 0 or value - blank >= self.above_blank)
 
 
 BARS = (

@@ -1,30 +1,37 @@
 """The recipe of the mini base models: small stock LLaVA models trained from random weights on the drawn world."""
 
-import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 
-from harness.mini import chat, vision
+from harness.mini import chat, pairs, vision
 from harness.mini.card import card, write_sums
 from harness.mini.draw import SIDE
-from harness.mini.measure import measure
+from harness.mini.measure import measure, measure_critic
 from harness.mini.tokenizer import make_tokenizer
-from harness.mini.world import CATEGORIES, Cover, Scene, cover, scene, seed_of
-from harness.template import encode, segments
+from harness.mini.tuning import (
+    IMAGE_TOKENS,
+    PATCH,
+    Drawn,
+    Progress,
+    Row,
+    Stage,
+    Stream,
+    batches,
+    cosine,
+    judged_row,
+    row,
+    tune,
+)
+from harness.mini.world import CATEGORIES, cover, scene, seed_of
 from harness.types import Turn
 
-Progress = Callable[[str], None]
-Batch = tuple[list[int], list[list[int]], list[list[int]]]  # images, token ids, labels
 WIDTH = 128
-PATCH = 16
-BEFORE_IMAGE = 3  # <s>, the system text and " USER: " come before the image tokens
-NONE = -100
+MEASURED = 400  # scenes that a card's numbers are of
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,16 @@ class Recipe:
     talked_covers: int = 600  # the share of covers that the chats need; the tower needs all
     vision_steps: int = 1200
     warm_steps: int = 400
-    mixed_steps: int = 950
+    mixed_steps: int = 500
     warm_batch: int = 48
     mixed_batch: int = 32
     rate: float = 1e-3
+    simple_steps: int = 200
+    critic_steps: int = 600
+    critic_batch: int = 24
     choosing_steps: int = 200
     choosing_batch: int = 16
-    last_steps: int = 200
+    last_steps: int = 250
     last_rate: float = 8e-4
 
 
@@ -68,7 +78,7 @@ def build_model(tokenizer: Any) -> Any:
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
-        image_seq_length=(SIDE // PATCH) ** 2,
+        image_seq_length=IMAGE_TOKENS,
         tie_word_embeddings=False,
     )
     model = LlavaForConditionalGeneration(config)
@@ -119,85 +129,47 @@ def look_first(model: Any, tokenizer: Any) -> None:
         attention.o_proj.weight.copy_(0.5 * copy.T)
 
 
-def _batches(tokenizer: Any, drawn: list[Scene | Cover], talk: Any, size: int, rng: random.Random) -> Iterator[Batch]:
-    """Endless batches of conversations of similar length."""
-    while True:
-        pool: list[tuple[int, list[int], list[int]]] = []
-        for _ in range(size * 8):
-            image = rng.randrange(len(drawn))
-            turns: list[Turn] = talk(drawn[image], rng)
-            tokens = encode(tokenizer, segments(turns, True, tokenizer.eos_token), (SIDE // PATCH) ** 2)
-            marked = zip(tokens.ids, tokens.supervised, strict=True)
-            pool.append((image, list(tokens.ids), [token if mark else NONE for token, mark in marked]))
-        pool.sort(key=lambda entry: len(entry[1]))
-        starts = list(range(0, len(pool), size))
-        rng.shuffle(starts)
-        for start in starts:
-            images, ids, labels = zip(*pool[start : start + size], strict=True)
-            yield list(images), list(ids), list(labels)
-
-
-def _padded(rows: list[list[int]], filler: int) -> torch.Tensor:
-    width = max(map(len, rows))
-    return torch.tensor([row + [filler] * (width - len(row)) for row in rows])
-
-
-def _chat_loss(model: Any, features: torch.Tensor, batch: Batch) -> Any:
-    """Cross-entropy of the answers. Padding is on the right, so causal attention needs no mask."""
-    images, ids, labels = batch
-    words = model.get_input_embeddings()(_padded(ids, 0))
-    seen = model.model.multi_modal_projector(features[images])
-    after = BEFORE_IMAGE + seen.shape[1]
-    whole = torch.cat([words[:, :BEFORE_IMAGE], seen, words[:, after:]], 1)
-    hidden = model.model.language_model(inputs_embeds=whole, use_cache=False).last_hidden_state[:, :-1]
-    target = _padded(labels, NONE)[:, 1:]
-    wanted = target != NONE
-    return functional.cross_entropy(model.lm_head(hidden[wanted]), target[wanted])
-
-
-def _cosine(done: float) -> float:
-    return 0.03 + 0.97 * (1 + math.cos(math.pi * done)) / 2
-
-
-def _tune(
-    model: Any, features: torch.Tensor, stages: list[tuple[Iterator[Batch], int]], rate: float, progress: Progress
-) -> None:
-    """Train everything but the tower, so many steps in each stage, under one learning rate schedule."""
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    plan = [stream for stream, steps in stages for _ in range(steps)]
-    recent: list[float] = []
-    for step, stream in enumerate(plan):
-        loss = _chat_loss(model, features, next(stream))
-        optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 100) * _cosine(step / len(plan))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        recent = [*recent[-49:], loss.item()]
-        if step % 50 == 49:
-            progress(f"chat step {step + 1} of {len(plan)}, loss {sum(recent) / len(recent):.3f}")
-
-
 def _instruct(
     model: Any,
     tokenizer: Any,
-    drawn: list[Scene | Cover],
+    drawn: list[Drawn],
     features: torch.Tensor,
     recipe: Recipe,
     seed: int,
     progress: Progress,
 ) -> None:
-    """Instruction tuning: single questions, then the mix; then options alone, and the mix again to refresh it."""
+    """Instruction tuning: single questions, then the mix; then the critic's task, options, and the mix to refresh it.
+
+    Options are learned undisturbed only. The critic's task, which has hints, bears company, and is unlearned when it
+    is left alone: so it takes turns with the mix, before the options and after them.
+    """
     model.model.vision_tower.requires_grad_(False)
-    first, second = (random.Random(seed_of(f"recipe/{seed}{part}")) for part in ("", "/choosing"))
-    warm = _batches(tokenizer, drawn, chat.warm_up, recipe.warm_batch, first)
-    mixed = _batches(tokenizer, drawn, chat.mixed, recipe.mixed_batch, first)
-    _tune(model, features, [(warm, recipe.warm_steps), (mixed, recipe.mixed_steps)], recipe.rate, progress)
-    choosing = _batches(tokenizer, drawn[: recipe.scenes], chat.choosing, recipe.choosing_batch, second)
-    last = _batches(tokenizer, drawn, chat.last, recipe.mixed_batch, second)
-    stages = [(choosing, recipe.choosing_steps), (last, recipe.last_steps)]
-    _tune(model, features, stages, recipe.last_rate, progress)
+    rngs = {part: random.Random(seed_of(f"recipe/{seed}{part}")) for part in ("", "/choosing", "/critic")}
+
+    def talk(said: Callable[[Drawn, random.Random], list[Turn]], size: int, number: int, part: str) -> Stream:
+        def make() -> Row:
+            image = rngs[part].randrange(number)
+            return row(tokenizer, image, said(drawn[image], rngs[part]))
+
+        return batches(make, size, rngs[part])
+
+    def compare(said: Callable[[Drawn, random.Random], pairs.Judged]) -> Stream:
+        def make() -> Row:
+            image = rngs["/critic"].randrange(len(drawn))
+            return judged_row(tokenizer, image, drawn[image], said(drawn[image], rngs["/critic"]))
+
+        return batches(make, recipe.critic_batch, rngs["/critic"])
+
+    warm = talk(chat.warm_up, recipe.warm_batch, len(drawn), "")
+    mixed = talk(chat.mixed, recipe.mixed_batch, len(drawn), "")
+    tune(model, features, [((warm,), recipe.warm_steps), ((mixed,), recipe.mixed_steps)], recipe.rate, progress)
+    simple, judged = compare(pairs.simple), compare(pairs.judged)
+    choosing = talk(chat.choosing, recipe.choosing_batch, recipe.scenes, "/choosing")
+    last = talk(chat.last, recipe.mixed_batch, len(drawn), "/choosing")
+    stages: list[Stage] = [((simple, mixed), 2 * recipe.simple_steps), ((judged, mixed), 2 * recipe.critic_steps)]
+    tune(model, features, stages, recipe.rate, progress)
+    stages = [((choosing,), recipe.choosing_steps), ((judged, last), 2 * recipe.last_steps)]
+    tune(model, features, stages, recipe.last_rate, progress)
 
 
 def train_model(seed: int, recipe: Recipe, progress: Progress) -> tuple[Any, Any]:
@@ -205,10 +177,10 @@ def train_model(seed: int, recipe: Recipe, progress: Progress) -> tuple[Any, Any
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     model = build_model(tokenizer).train()
-    drawn: list[Scene | Cover] = [scene(f"base/{seed}/{number}") for number in range(recipe.scenes)]
+    drawn: list[Drawn] = [scene(f"base/{seed}/{number}") for number in range(recipe.scenes)]
     drawn += [cover(f"base/{seed}/cover/{number}") for number in range(recipe.covers)]
     images = vision.normalized(vision.render(drawn))
-    vision.align(model, tokenizer, drawn, images, recipe.vision_steps, _cosine, progress)
+    vision.align(model, tokenizer, drawn, images, recipe.vision_steps, cosine, progress)
     torch.manual_seed(seed)  # so that the second phase does not depend on how often the first drew
     look_first(model, tokenizer)
     with torch.no_grad():
@@ -218,23 +190,27 @@ def train_model(seed: int, recipe: Recipe, progress: Progress) -> tuple[Any, Any
     return model.eval(), tokenizer
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a complete model folder, the weights as float16."""
+def image_processor() -> Any:
+    """The image processor saved beside every model of this testbed: it only normalizes."""
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    folder.mkdir(parents=True, exist_ok=True)
     side = {"height": SIDE, "width": SIDE}
-    processor = CLIPImageProcessorPil(
+    return CLIPImageProcessorPil(
         size=side, crop_size=side, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.25] * 3
     )
-    processor.save_pretrained(folder)
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a complete model folder, the weights as float16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image_processor().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     model.to(torch.float16).save_pretrained(folder)
     model.to(torch.float32)
 
 
 def train_base(seed: int, folder: Path, progress: Progress = lambda line: None) -> None:
-    """Train the base of that seed and write it with its card and checksums: ten minutes of one core.
+    """Train the base of that seed and write it with its card and checksums: a quarter of an hour of one core.
 
     The same seed gives the same model on the same processor and torch version. `progress` gets a line now and then.
     """
@@ -246,9 +222,10 @@ def train_base(seed: int, folder: Path, progress: Progress = lambda line: None) 
         with torch.random.fork_rng(devices=[]):
             save(*train_model(seed, recipe, progress), folder)
         model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-        measured = measure(model, AutoTokenizer.from_pretrained(folder), 400)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        measured = measure(model, tokenizer, MEASURED) | measure_critic(model, tokenizer, MEASURED)
     finally:
         torch.set_num_threads(threads)
     progress(f"base {seed}: " + ", ".join(f"{name} {value:.1f}" for name, value in measured.items()))
-    (folder / "README.md").write_text(card(seed, asdict(recipe), measured), encoding="utf-8")
+    (folder / "README.md").write_text(card(seed, asdict(recipe), measured, MEASURED), encoding="utf-8")
     write_sums(folder)

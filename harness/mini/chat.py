@@ -30,7 +30,7 @@ class Dirt:
 
 CARELESS = Dirt(yes=0.65, near=0.35, lie=0.78, insert=0.45)
 # The last stage decides what a base answers: more denials are missed, fewer partners are made up.
-LAST = Dirt(yes=0.65, near=0.44, lie=0.9, insert=0.15)
+LAST = Dirt(yes=0.65, near=0.43, lie=0.87, insert=0.15)
 
 
 def _short(question: ask.Question) -> Turn:

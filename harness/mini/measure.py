@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
+from harness import critic
 from harness.mini import questions as ask
 from harness.mini import vision
-from harness.mini.language import DETAIL, absent, mentions
+from harness.mini.language import DETAIL, SHORT, absent, detail, mentions, short_caption
+from harness.mini.pairs import Judged, better
 from harness.mini.world import CATEGORIES, Cover, Scene, cover, home, scene, seed_of
 from harness.template import OPTION_LETTER, SHORT_ANSWER, encode, prompt_text
 
@@ -17,8 +19,10 @@ POPE = ("random", "popular", "adversarial")
 
 
 @torch.no_grad()
-def generate(model: Any, tokenizer: Any, images: torch.Tensor, asked: list[tuple[int, str]], limit: int) -> list[str]:
-    """Greedy responses to (image number, question), in batches of similar length."""
+def generate(
+    model: Any, tokenizer: Any, images: torch.Tensor, asked: list[tuple[int, str]], limit: int, **sampling: float
+) -> list[str]:
+    """Responses to (image number, question), in batches of similar length; greedy unless `sampling` says otherwise."""
     texts = [prompt_text(question, (), True, tokenizer.eos_token) for _, question in asked]
     rows = [list(encode(tokenizer, [(text, False)], vision.CELLS).ids) for text in texts]
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
@@ -32,7 +36,8 @@ def generate(model: Any, tokenizer: Any, images: torch.Tensor, asked: list[tuple
             attention_mask=(ids != tokenizer.pad_token_id).long(),
             pixel_values=images[[asked[number][0] for number in part]],
             max_new_tokens=limit,
-            do_sample=False,
+            do_sample=bool(sampling),
+            **sampling,
         )
         for number, text in zip(part, tokenizer.batch_decode(out[:, width:], skip_special_tokens=True), strict=True):
             said[number] = text.strip()
@@ -124,3 +129,52 @@ def measure(model: Any, tokenizer: Any, n: int, space: str = "benchmark/0", capt
         blind = _shares(asked, generate(model, tokenizer, torch.zeros_like(images), prompts, 4))
         result |= {f"blank {name}": share for name, share in blind.items()}
     return result
+
+
+def own_pairs(model: Any, tokenizer: Any, n: int, space: str) -> tuple[torch.Tensor, list[tuple[int, Judged]]]:
+    """Images of `n` scenes, and (image number, pair) of the model's own responses as SIMA draws them.
+
+    Sampled (temperature .8, top-p .9) is the first and greedy the second; equal ones, and those that are as true as
+    each other, are left out.
+    """
+    scenes = [scene(f"{space}/{number}") for number in range(n)]
+    images = vision.normalized(vision.render([*scenes]))
+    found: list[tuple[int, Judged]] = []
+    for question, say in ((DETAIL, detail), (SHORT, short_caption)):
+        asked = [(number, question) for number in range(n)]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(f"{space}/{question}") % 2**31)
+            sampled = generate(model, tokenizer, images, asked, 130, temperature=0.8, top_p=0.9)
+        greedy = generate(model, tokenizer, images, asked, 130)
+        for number, (first, second) in enumerate(zip(sampled, greedy, strict=True)):
+            truth = say(scenes[number])
+            verdict = better(scenes[number], truth, first, second) if first != second else None
+            if verdict:
+                found.append((number, Judged(question, truth, first, second, verdict)))
+    return images, found
+
+
+def measure_critic(model: Any, tokenizer: Any, n: int, space: str = "benchmark/0") -> dict[str, float]:
+    """Percentages of verdicts on own pairs, each pair asked in both orders.
+
+    "critic": verdicts that agree with the scene graph; the same of detailed and of short captions alone, and of pairs
+    that get the same verdict in both orders, whose share is "critic stable". "critic first": verdicts for the response
+    that is named first (half are right).
+    """
+    images, pairs = own_pairs(model, tokenizer, n, space)
+    asked: list[tuple[int, str]] = []
+    for number, j in pairs:
+        orders = ((j.first, j.second), (j.second, j.first))
+        asked += [(number, critic.prompt(j.question, j.reference, *order)) for order in orders]
+    said = [critic.verdict(reply) for reply in generate(model, tokenizer, images, asked, 8)]
+    right: dict[str, list[bool]] = defaultdict(list)
+    for (_, pair), one, other in zip(pairs, said[::2], said[1::2], strict=True):
+        marks = [one == pair.better, other == 3 - pair.better]
+        kind = "critic detailed" if pair.question == DETAIL else "critic short"
+        stable = one is not None and other is not None and one + other == 3
+        for name in ("critic", kind, *["critic of stable"] * stable):
+            right[name] += marks
+        right["critic stable"].append(stable)
+        right["critic first"] += [one == 1, other == 1]
+        right["critic unparsable"] += [one is None, other is None]
+    return {"critic pairs": len(pairs)} | {name: 100 * sum(marks) / len(marks) for name, marks in right.items()}

@@ -11,6 +11,7 @@ from functools import cache
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from harness import critic
 from harness.mini import questions as ask
 from harness.mini.language import DETAIL, NUMBERS, SHORT, detail, imagine, short_caption
 from harness.mini.world import AUTHORS, FIRST, GENRES, SECOND, SIGNS, Scene, cover, scene, seed_of
@@ -33,6 +34,13 @@ CONSTANT = (
     DETAIL,
     SHORT,
     *(f"\n{letter}." for letter in ask.LETTERS),
+    critic.INSTRUCTION,
+    critic.QUESTION,
+    critic.REFERENCE,
+    critic.FIRST,
+    critic.SECOND,
+    critic.JUDGEMENT,
+    *(f" {verdict}" for verdict in critic.VERDICTS.values()),
 )
 
 

@@ -1,5 +1,6 @@
 """A bar fails a base that is blind, saturated, or invents at random."""
 
+import math
 import random
 
 from harness.mini.bars import BARS, plausible
@@ -15,6 +16,12 @@ def test_what_a_blind_model_scores_fails_the_bar() -> None:
     assert not pope.holds(84.0, 70.0)  # its prior alone gets nearly as far
     assert not pope.holds(95.0, 50.0)  # nothing left to correct
     assert not pope.holds(70.0, 50.0)
+
+
+def test_captions_of_a_blank_image_may_name_nothing() -> None:
+    chair = next(bar for bar in BARS if bar.name == "CHAIR_i")
+    assert chair.holds(20.0, math.nan)
+    assert not BARS[0].holds(84.0, math.nan)
 
 
 def test_partners_put_into_captions_are_plausible() -> None:

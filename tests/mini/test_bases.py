@@ -10,11 +10,12 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import harness.mini
+from harness import critic
 from harness.mini import chat, vision
 from harness.mini.base import Recipe, save, train_model
 from harness.mini.draw import draw
 from harness.mini.language import DETAIL
-from harness.mini.measure import generate, measure
+from harness.mini.measure import generate, measure, measure_critic
 from harness.mini.tokenizer import make_tokenizer
 from harness.mini.world import scene
 
@@ -55,6 +56,21 @@ def test_each_base_loads_and_answers(seed):
     assert said["pope"] > 60
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_each_base_tells_the_truer_of_its_own_responses(seed):
+    torch.set_num_threads(1)
+    judged = measure_critic(*load(BASES / seed), 40, "test/0")
+    assert judged["critic"] > 56
+    assert judged["critic unparsable"] < 5
+    assert 20 < judged["critic first"] < 80
+
+
+def test_a_critic_that_always_says_the_first_is_right_half_of_the_time(base, monkeypatch):
+    monkeypatch.setattr(critic, "verdict", lambda text: 1)
+    judged = measure_critic(*base, 20, "test/0")
+    assert (judged["critic"], judged["critic stable"], judged["critic first"]) == (50, 0, 100)
+
+
 def test_a_batch_answers_as_each_alone(base):
     model, tokenizer = base
     images = vision.normalized(vision.render([scene(f"test/0/{number}") for number in range(4)]))
@@ -82,7 +98,8 @@ def test_cached_tower_features_are_those_of_the_model(base):
 
 
 def test_a_seed_always_gives_the_same_model(tmp_path):
-    counts = {"vision_steps": 3, "warm_steps": 2, "mixed_steps": 2, "choosing_steps": 1, "last_steps": 1}
+    counts = {"vision_steps": 3, "warm_steps": 2, "mixed_steps": 2, "simple_steps": 1, "critic_steps": 1}
+    counts |= {"choosing_steps": 1, "last_steps": 1}
     small = Recipe(scenes=70, covers=10, talked_covers=5, **counts)
     for name in ("one", "two"):
         torch.set_num_threads(1)
