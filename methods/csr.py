@@ -6,7 +6,7 @@ nodes go on, and every leaf is a response. The leaf with the best calibrated rew
 next round starts from the trained policy, which is its reference.
 
 `reward=score` is the paper's: a sentence earns lambda * max(100 cos, 0) by CLIP and (1 - lambda) * its probability;
-nodes go on by the mean reward of their path, which is also a leaf's. `reward=rank` is what was
+nodes go on by the sum over their path, which is also a leaf's reward. `reward=rank` is what was
 shipped: siblings are ranked by both, a path costs the mean of its nodes' mixed ranks (root included, at 0), and nodes
 go on by likelihood alone. Other than the official code, candidates of all prompts are searched side by side.
 """
@@ -94,11 +94,11 @@ class Csr(Method):
             asked = [(e.image, r.text) for (e, *_), kept in zip(tips, clean, strict=True) for r in kept if e.image]
             close = iter(round.similarity(asked))
             grown: dict[str, list[Node]] = {example.id: [] for example in examples}
-            for (example, _, node), kept in zip(tips, clean, strict=True):
+            for (example, _, node), kept, responses in zip(tips, clean, said, strict=True):
                 children = self.children(node, kept, [next(close) for _ in kept])
-                leaves[example.id] += (
-                    [child for child in children if child.ended] if children else [node] * bool(node.text)
-                )
+                leaves[example.id] += [child for child in children if child.ended]
+                if node.text and (not children or any(r.ended and not r.text for r in responses)):
+                    leaves[example.id].append(node)  # nothing follows, or the end may
                 grown[example.id] += [child for child in children if not child.ended]
             growing = {id: self.kept(nodes) for id, nodes in grown.items()}
             if not any(growing.values()):
@@ -133,8 +133,9 @@ class Csr(Method):
         return [*order[: self.keep_best], *order[worst:]]
 
     def value(self, leaf: Node) -> float:
-        """A path's reward; with rank the negated cost, whose mean counts the root."""
-        return sum(leaf.rewards) / (len(leaf.rewards) + (self.reward == "rank")) if leaf.rewards else -math.inf
+        """A path's reward: the sum over its sentences (paper); with rank the negated mean cost, the root counted."""
+        whole = sum(leaf.rewards)
+        return whole / (len(leaf.rewards) + 1) if self.reward == "rank" else whole
 
     def loss(self, logps: "LogProbs") -> Loss:
         """Eq. 6 of the nSFT paper on sums of response log-probs."""

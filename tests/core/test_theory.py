@@ -159,9 +159,9 @@ def test_rewards_have_their_limits_and_do_not_depend_on_the_order(reward: str) -
     assert all(siblings(list(turned), methods[0.5]) == found[0.5] for turned in itertools.permutations(range(3)))
 
 
-def test_a_path_is_worth_the_mean_of_its_sentences_and_ranks_count_the_root() -> None:
+def test_a_path_is_worth_the_sum_of_its_sentences_and_ranks_count_the_root() -> None:
     leaf = Node("One. Two. Three.", 0.0, (3.0, 1.0, 2.0))
-    assert (Csr().value(leaf), Csr(reward="rank").value(leaf)) == (2.0, 1.5)
+    assert (Csr().value(leaf), Csr(reward="rank").value(leaf)) == (6.0, 1.5)
 
 
 # PPO

@@ -95,3 +95,17 @@ def test_a_node_without_a_sensible_continuation_is_a_leaf() -> None:
     made = next(iter(Csr().build(EXAMPLES[:1], Scripted(sentences=says, cosines=lambda i, t: float(t == "One.")))))
     assert isinstance(made, Pair)
     assert (made.chosen, made.rejected) == ("One.", "Two.")
+
+
+def test_a_node_after_which_the_model_would_end_is_a_leaf_too() -> None:
+    def says(prompt: Prompt) -> list[Sentence]:
+        return [("", -0.1, True), ("More.", -1.0, True)] if prompt.begun else [("One two.", -1.0, False)]
+
+    made = next(iter(Csr().build(EXAMPLES[:1], Scripted(sentences=says))))
+    assert isinstance(made, Pair)
+    assert (made.chosen, made.rejected) == ("One two. More.", "One two.")
+
+
+def test_a_path_s_reward_is_cumulative() -> None:
+    assert Csr().value(Node("x", 0.0, (2.0, 1.0))) == 3.0
+    assert Csr(reward="rank").value(Node("x", 0.0, (-0.5, -1.0))) == -0.5
