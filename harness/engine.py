@@ -93,7 +93,7 @@ def train(job: Job, tick: Tick = quiet) -> TrainResult:
     torch.set_num_threads(1)  # sums then have one order, and a resumed training gives the same bits
     method = plugins.make("methods", job.method, Method, job.options)
     rank, world = zero.distributed()
-    with measure() as usage:
+    with zero.local_rank(), measure() as usage:
         run = Run(job, method, rank, world)
         resumed = run.resume()
         run.steps(resumed, tick)

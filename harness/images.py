@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
 from harness.store import failpoint, file_digest
 from harness.types import Image, UsageError
@@ -58,6 +58,7 @@ def decode(data: bytes) -> Pillow.Image:
 
 
 def _decode(data: bytes) -> Pillow.Image:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # libraries switch it on for the whole process, and half a picture is read
     with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
             raise Pillow.DecompressionBombError

@@ -4,6 +4,8 @@ import logging
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from math import ceil
 from typing import Any
@@ -17,6 +19,18 @@ from harness.config import Runtime, Training
 BUCKET = 200_000_000  # elements exchanged at once; DeepSpeed allocates it whole, so small models get a smaller one
 
 
+@contextmanager
+def local_rank() -> Iterator[None]:
+    """LOCAL_RANK while DeepSpeed is at work, which insists on it; others would think themselves one process of many."""
+    launched = "LOCAL_RANK" in os.environ
+    os.environ.setdefault("LOCAL_RANK", "0")
+    try:
+        yield
+    finally:
+        if not launched:
+            del os.environ["LOCAL_RANK"]
+
+
 def distributed() -> tuple[int, int]:
     """(rank, world size), with the process group up: torchrun's, or one without a port for a single process."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -26,7 +40,6 @@ def distributed() -> tuple[int, int]:
     if not dist.is_initialized():
         backend, patience = "nccl" if cuda else "gloo", timedelta(minutes=30)
         if world == 1:
-            os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it
             store = dist.HashStore()  # type: ignore[attr-defined]
             dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=patience)
         else:

@@ -138,7 +138,7 @@ class Nsft(Method):
             "question": example.turns[0].question,
             "ground_truth": example.turns[0].answer,
             "response": response,
-            "codebook": json.dumps(book),
+            "codebook": json.dumps(book) if book else "",
             "turns": str(self.max_turns),
         }
         listed = f"\nVision error codebook:\n{facts['codebook']}\n" if book else ""

@@ -35,10 +35,10 @@ def test_a_smaller_split_is_a_prefix_of_a_larger_one(tmp_path: Path) -> None:
 def test_sizes_share_data_and_the_baselines_cells_and_nothing_that_depends_on_the_split() -> None:
     small, large = planned(4, 8), planned(8, 8)
     shared = {step.key for step in small.steps} & {step.key for step in large.steps}
-    kinds = sorted(step.stage.kind for step in small.steps if step.key in shared)
+    kinds = sorted(step.stage.kind for step in small.steps if step.key in shared and step.stage.kind != "crosscheck")
     assert kinds == ["data", "data", "generate", "items", "score"]
     apart = {step.key for step in planned(4, 4).steps} & {step.key for step in large.steps}
-    assert len(apart) == 4  # without a common pool the world draws another source
+    assert len(apart) == len(shared) - 1  # without a common pool the world draws another source
 
 
 def test_own_responses_of_a_prefix_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,7 +231,7 @@ def write(seen: Scene, ask: Ask) -> str:
     limit = int(ask.facts.get("turns", 5))
     rng = random.Random(seed_of(f"oracle/{ask.id}"))
     found = errors(seen, ask.facts["ground_truth"], ask.facts["response"])
-    found = [error for error in found if error.type in levels or not levels]
+    found = [error for error in found if error.type in levels or not ask.facts.get("codebook")]
     turns: dict[str, str] = {}
     for error in rng.sample(found, len(found)):
         _add(turns, correction(seen, error.fact, rng), limit)

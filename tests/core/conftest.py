@@ -109,6 +109,12 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama.LlamaRotaryEmbedding, "forward", rotary)
 
 
+@pytest.fixture(autouse=True)
+def local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that use parts of the engine; `train` sets it for itself."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+
+
 @pytest.fixture
 def job(tmp_path: Path, folder: Path, pictures: list[Image]):  # type: ignore[no-untyped-def]
     """Makes a job in a folder of its own; fields of Training and Runtime by name."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.conftest import ROOT, Ran, harness
 
-SIZES = ["--benchmarks", "pope", "--examples", "48", "--limit", "60", "--set", "training.learning_rate=6e-4"]
+SIZES = ["--benchmarks", "pope", "--examples", "48", "--limit", "60", "--set", "training.learning_rate=1e-3"]
 POLICY = "margins: {pope: 1}\nrows: [baseline, dpo]\nbudgets: {train: {seconds: 600}}\n"
 FLIPPED = '''
 """GT-DPO that prefers what it should reject."""
