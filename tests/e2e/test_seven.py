@@ -1,0 +1,61 @@
+"""All seven methods in one comparison, small, with a row of other options and the lens."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, Done, Ran, harness
+
+METHODS = ("sft", "nsft", "nsft:turns=random:layout=separate", "dpo", "seva", "sima:order=swap", "csr", "ppo")
+BED = Path(__file__).with_name("small.yaml")
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    folder = tmp_path_factory.mktemp("seven")
+    bed = folder / "seven.yaml"
+    bed.write_text(BED.read_text().replace("../../", f"{ROOT}/") + "lens: 12\n")
+    places = ["--store", str(folder / "store"), "--out", str(folder / "out")]
+    sizes = ["--examples", "12", "--limit", "4", "--benchmarks", "pope"]
+    ran = harness("compare", "--testbed", str(bed), "--methods", ",".join(METHODS), *sizes, *places, timeout=600)
+    assert ran.status == 0, ran.stderr
+    return Done(folder / "store", folder / "out", Ran(0, ran.stdout, ran.stderr))
+
+
+def test_every_method_has_its_row(seven: Done) -> None:
+    rows = {json.loads(line)["method"] for line in (seven.out / "results.jsonl").read_text().splitlines()}
+    assert rows == {"baseline", *METHODS}
+
+
+def test_every_first_round_consumed_the_whole_lock_and_ppo_s_later_ones_share_it(seven: Done) -> None:
+    (lock,) = seven.store.glob("split/*/split.lock")
+    locked = sorted(id for id, _ in json.loads(lock.read_text())["examples"])
+    consumed: dict[str, list[list[str]]] = {}
+    for build in seven.store.glob("build/*"):
+        what = json.loads((build / "manifest.json").read_text())["identity"]
+        lines = (build / "records.jsonl").read_text() + (build / "dropped.jsonl").read_text()
+        ids = sorted(json.loads(line)["id"] for line in lines.splitlines())
+        consumed.setdefault(f"{what['method']} {what['round'] > 0}", []).append(ids)
+    shares = consumed.pop("ppo True")
+    assert sorted(id for share in shares for id in share) == locked
+    assert all(ids == locked for each in consumed.values() for ids in each)
+
+
+def test_csr_s_second_round_starts_from_the_first_and_ppo_s_rounds_from_the_base(seven: Done) -> None:
+    reads = {}
+    for train in seven.store.glob("train/*"):
+        manifest = json.loads((train / "manifest.json").read_text())
+        reads[manifest["identity"]["method"], manifest["identity"]["round"]] = set(manifest["inputs"])
+    assert reads["csr", 1] == {"build", "policy"}
+    assert reads["ppo", 1] == {"build", "reward"}
+    assert reads["ppo", 2] == {"build", "reward", "policy", "critic"}
+
+
+def test_the_lens_and_the_fairness_card_know_every_method(seven: Done) -> None:
+    lenses = [json.loads((stage / "profile.json").read_text()) for stage in seven.store.glob("lens/*")]
+    assert len(lenses) == len(METHODS)
+    assert all({"before/chosen", "after/rejected", "log_t2_t1"} <= found.keys() for found in lenses)
+    page = (seven.out / "report.html").read_text()
+    for label in ("Cont. SFT", "nSFT", "GT-DPO", "SeVa", "CSR", "PPO", "sima:order=swap"):
+        assert label in page
