@@ -113,9 +113,9 @@ class Testbed(Fixed):
     `models` are folders in Hugging Face's layout; seed i uses number i modulo their count. `data` is "generated" (the
     embedded world) or a folder with `sources/NAME/` and `benchmarks/NAME/` in the official layouts. `methods` holds the
     training arguments and options that a method has here. `clip` is a folder like those of `models`; `lens` the number
-    of examples on which training is looked at (with an LLM writer each costs two calls per row). `writer` and `judge`
-    are "oracle" (embedded world only), "openai:MODEL" or "script:FILE"; `prices` are USD per million tokens of a model,
-    input and output.
+    of examples on which training is looked at (with an LLM writer each costs two calls per row); `crosscheck` whether
+    lmms-eval, where it is installed, scores the same responses again. `writer` and `judge` are "oracle" (embedded world
+    only), "openai:MODEL" or "script:FILE"; `prices` are USD per million tokens of a model, input and output.
     """
 
     name: str
@@ -126,6 +126,7 @@ class Testbed(Fixed):
     judge: str = ""
     clip: str = ""
     lens: int = Field(0, ge=0)
+    crosscheck: bool = True
     writing: Chat = Chat()
     judging: Judging = Judging()
     prices: dict[str, tuple[float, float]] = {}

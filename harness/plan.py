@@ -261,10 +261,11 @@ class Planner:
             "judge": self.asked("judge") if benchmark.judged else "",
         }
         score = self.step("score", f"score {row} {name} seed {seed}", scored, {"items": items, "responses": responses})
-        second = {"benchmark": name, "options": scored["options"], "lmms-eval": plugins.lmms_eval()}
+        version = plugins.lmms_eval() if self.testbed.crosscheck else ""
+        second = {"benchmark": name, "options": scored["options"], "lmms-eval": version}
         reads = {"items": items, "responses": responses, "score": score}
         title = f"crosscheck {row} {name} seed {seed}"
-        check = self.step("crosscheck", title, second, reads) if second["lmms-eval"] else None
+        check = self.step("crosscheck", title, second, reads) if version else None
         return Cell(row, label, seed, name, score, check)
 
     def asked(self, role: str) -> Any:

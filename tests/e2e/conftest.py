@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--testbed", str(Path(__file__).with_name("small.yaml")), "--benchmarks", "gqa,mmb,pope,chair,mmhal"]
+SMALL_BED = Path(__file__).with_name("small.yaml")
+SMALL = ["--testbed", str(SMALL_BED), "--benchmarks", "gqa,mmb,pope,chair,mmhal"]
 SMALL.append("--no-page")  # nobody looks at the page of a run that is killed
 
 

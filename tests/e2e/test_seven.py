@@ -1,21 +1,19 @@
 """All seven methods in one comparison, small, with a row of other options and the lens."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ROOT, Done, Ran, harness
+from tests.e2e.conftest import ROOT, SMALL_BED, Done, Ran, harness
 
 METHODS = ("sft", "nsft", "nsft:turns=random:layout=separate", "dpo", "seva", "sima:order=swap", "csr", "ppo")
-BED = Path(__file__).with_name("small.yaml")
 
 
 @pytest.fixture(scope="module")
 def seven(tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("seven")
     bed = folder / "seven.yaml"
-    bed.write_text(BED.read_text().replace("../../", f"{ROOT}/") + "lens: 12\n")
+    bed.write_text(SMALL_BED.read_text().replace("../../", f"{ROOT}/") + "lens: 12\ncrosscheck: false\n")
     places = ["--store", str(folder / "store"), "--out", str(folder / "out")]
     sizes = ["--examples", "12", "--limit", "4", "--benchmarks", "pope"]
     ran = harness("compare", "--testbed", str(bed), "--methods", ",".join(METHODS), *sizes, *places, timeout=600)
