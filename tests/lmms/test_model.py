@@ -50,7 +50,7 @@ def test_responses_under_lmms_eval_are_our_own(tmp_path: Path) -> None:
         [sys.executable, "-m", "lmms_eval", *asked, *told],
         cwd=tmp_path, env=os.environ | offline, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.returncode == 0 and (tmp_path / "out").is_dir(), ran.stdout[-2000:] + ran.stderr[-2000:]
     for name, folder in official.items():
         benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, {})
         items = list(benchmark.items(folder, Files()))
