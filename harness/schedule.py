@@ -73,6 +73,7 @@ def execute(steps: Sequence[Step], make_body: Callable[[], Body], workers: int, 
     listener.start()
     try:
         _drive(pool, steps, watcher, min(workers, len(steps)))
+        pool.shutdown()  # the workers end by themselves and give back what they hold
     except BrokenProcessPool:
         raise HarnessError(
             "a worker process died (out of memory?); what was finished is kept, so run the same command again, "

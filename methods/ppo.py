@@ -133,7 +133,7 @@ class Ppo(Method):
         reply = round.writer.reply(Ask(example.id, "preference", example.image, prompt, facts))
         if isinstance(reply, Unscored):
             return Dropped(example.id, f"writer: {reply.reason}")
-        return critic.verdict(reply) or Dropped(example.id, "writer: no verdict in double brackets")
+        return critic.verdict(reply) or Dropped(example.id, "the writer names neither response as better")
 
     def rollouts(
         self, examples: Sequence[Example], own: Sequence[Sequence[Response]], round: Round

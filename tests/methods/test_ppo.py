@@ -31,7 +31,7 @@ def test_the_ground_truth_can_stand_in_for_the_writer() -> None:
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        ("both are fine", "writer: no verdict in double brackets"),
+        ("both are fine", "the writer names neither response as better"),
         (Unscored("one", "no such image"), "writer: no such image"),
     ],
 )
