@@ -4,6 +4,7 @@ import importlib.util
 import platform
 from collections.abc import Mapping
 from importlib import metadata
+from math import isnan
 from pathlib import Path
 from typing import cast
 
@@ -62,7 +63,7 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     check(asked, testbed)
     store, planned = Store(root), plan(asked, testbed)
     with watching(quiet=False) as watcher:
-        todo = pending([planned.report], store, planned.steps)
+        todo = pending([cell.score for cell in planned.cells], store, planned.steps)
         execute(todo, Bodies(str(store.root), testbed, asked, runtime), runtime.workers, watcher)
     values = measured(planned, store)
     seeds = range(len(testbed.models))
@@ -74,7 +75,8 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
             value, blank = values["baseline", seed][bar.metric], values["blank", seed][bar.metric]
             holds = bar.holds(value, blank)
             failures += not holds
-            row.append(f"{value:.1f} ({blank:.1f}){'' if holds else ' FAILS'}")
+            seen = "–" if isnan(blank) else f"{blank:.1f}"  # who names no object has no CHAIR_i
+            row.append(f"{value:.1f} ({seen}){'' if holds else ' FAILS'}")
         over = f"{bar.above_blank:g}" if bar.above_blank > 0 else ""
         grid.add_row(bar.name, f"{bar.low:g} to {bar.high:g}", over, *row)
     Console(width=120).print(grid)

@@ -12,7 +12,7 @@ from reports.outcomes import Outcome
 from reports.results import results_rows
 from reports.table import Setting, build
 
-WIDTH = 110
+WIDTH = 120
 
 
 def write_report(
@@ -26,7 +26,7 @@ def write_report(
     table = build(outcomes, benchmarks, methods, setting)
     with (out / "table.txt").open("w", encoding="utf-8") as file:
         console = Console(record=True, width=WIDTH, file=file, force_terminal=False)
-        console.print(render.terminal(table))
+        console.print(render.terminal(table, WIDTH))
     console.save_svg(str(out / "table.svg"), title="harness compare", unique_id="table", clear=False)
     (out / "table.ansi").write_text(console.export_text(styles=True), encoding="utf-8")
     for ending, text in (("md", render.markdown), ("csv", render.comma_separated), ("tex", render.latex)):
