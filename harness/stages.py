@@ -146,7 +146,8 @@ class Worker:
             raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")
         write_jsonl(out / "records.jsonl", (record for record in made if not isinstance(record, Dropped)))
         write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
-        profile: dict[str, Any] = {"examples": len(examples), "records": sum(not isinstance(r, Dropped) for r in made)}
+        profile: dict[str, Any] = {"examples": len(examples), "parts": lesson.part[1]}
+        profile["records"] = sum(not isinstance(record, Dropped) for record in made)
         if isinstance(writer, Llm):
             profile |= {"writer": keep_replies(out, writer)}
         (out / "profile.json").write_text(dumps(profile | spent), encoding="utf-8")

@@ -68,9 +68,7 @@ def fairness(facts: Sequence[RowFacts]) -> Grid:
     lines = []
     for label, members in by_row(facts):
         counts = [mean_of(members, kinds, name) for kinds, name in CARD.values()]
-        if members[0].made:
-            rounds = max(1, len(members[0].of("build")))
-            counts[0] /= rounds  # every round consumes the same examples
+        counts[0] = mean([math.nan if row.consumed is None else row.consumed for row in members])
         counts[5] = mean([sum(stage.judged for stage in row.of("score")) for row in members])
         sizes = [size for facts in members if (size := facts.peak(("train",), "trainable_parameters")) is not None]
         lines.append(Line((label,), tuple(Entry(value, 0) for value in (*counts, mean(sizes)))))
@@ -97,12 +95,9 @@ def unequal(facts: Sequence[RowFacts]) -> list[str]:
         if len(locks) > 1:
             found.append(f"NOT COMPARABLE, seed {seed}: the methods were built from {len(locks)} different splits")
         for row in mine:
-            for build in row.of("build"):
-                consumed = build.measured.get("examples")
-                if row.lock and consumed is not None and consumed != row.lock[1]:
-                    found.append(
-                        f"NOT COMPARABLE, seed {seed}: {row.label} consumed {consumed:,.0f} examples of {row.lock[1]:,}"
-                    )
+            if row.lock and row.consumed is not None and not math.isclose(row.consumed, row.lock[1]):
+                said = f"{row.label} consumed {row.consumed:,.0f} examples of {row.lock[1]:,}"
+                found.append(f"NOT COMPARABLE, seed {seed}: {said}")
     return found
 
 

@@ -108,6 +108,16 @@ class RowFacts:
         return (str(lock["digest"]), len(lock["examples"])) if {"digest", "examples"} <= lock.keys() else None
 
     @property
+    def consumed(self) -> float | None:
+        """Examples in a pass over the split, mean over all passes; None where a build is not there.
+
+        A round that shares the split with n - 1 others is an n-th of a pass; a pass begun is one.
+        """
+        passes = sum(1 / build.measured.get("parts", 1) for build in self.of("build"))
+        examples = self.total(("build",), "examples")
+        return None if examples is None else examples / math.ceil(passes - 1e-6)
+
+    @property
     def method(self) -> str:
         """The name of the method file that made it."""
         return str(self._identity.get("method", BASELINE))

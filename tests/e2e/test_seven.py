@@ -55,5 +55,6 @@ def test_the_lens_and_the_fairness_card_know_every_method(seven: Done) -> None:
     assert len(lenses) == len(METHODS)
     assert all({"before/chosen", "after/rejected", "log_t2_t1"} <= found.keys() for found in lenses)
     page = (seven.out / "report.html").read_text()
+    assert "every method consumed the same examples: seed 0: 12 of" in page and "NOT COMPARABLE" not in page
     for label in ("Cont. SFT", "nSFT", "GT-DPO", "SeVa", "CSR", "PPO", "sima:order=swap"):
         assert label in page
