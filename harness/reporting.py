@@ -31,7 +31,8 @@ from reports.outcomes import Outcome
 from reports.page import report_page, side_page, table_page
 from reports.paper import Part, paper_table
 from reports.runs import Run, join, opened
-from reports.table import Table, build
+from reports.table import Table
+from reports.tabulate import build
 
 FORMATS: dict[str, Callable[[Grid], str]] = {
     "md": gridtext.markdown,

@@ -5,19 +5,16 @@ How small a difference it could see at all, what a mark takes, what batches alon
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from reports.estimates import ROBUST, Estimate
 from reports.outcomes import NOISE
 from reports.statistics import LEVEL, holm, quantile
-
-if TYPE_CHECKING:
-    from reports.table import Column, Row
+from reports.table import Column, Row
 
 Found = Mapping[str, Mapping[str, Mapping[str, Estimate]]]  # benchmark -> method -> metric -> estimate
 
 
-def cautions(columns: "Sequence[Column]", rows: "Sequence[Row]", found: Found, tests: int) -> Iterator[str]:
+def cautions(columns: Sequence[Column], rows: Sequence[Row], found: Found, tests: int) -> Iterator[str]:
     """The sentences that apply to this table; `tests` is the number of comparisons in Holm's family."""
     cells = [
         (row, column, found[column.benchmark][row.method][column.metric])
@@ -43,9 +40,7 @@ def cautions(columns: "Sequence[Column]", rows: "Sequence[Row]", found: Found, t
             yield f"format effect: {row.label}, {column.label}: {said}"
 
 
-def _detectable(
-    columns: "Sequence[Column]", compared: "Sequence[tuple[Column, Estimate]]", tests: int
-) -> Iterator[str]:
+def _detectable(columns: Sequence[Column], compared: Sequence[tuple[Column, Estimate]], tests: int) -> Iterator[str]:
     """Per column the largest of its rows', alone and with Holm's first step."""
     texts = []
     for column in columns:

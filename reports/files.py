@@ -10,7 +10,8 @@ from harness.types import write_jsonl
 from reports import render
 from reports.outcomes import Outcome
 from reports.results import results_rows
-from reports.table import Setting, build
+from reports.table import Setting
+from reports.tabulate import build
 
 WIDTH = 120
 

@@ -17,7 +17,7 @@ from harness import plugins
 from harness.benchmark import Benchmark
 from harness.store import MANIFEST, Store, file_digest
 from harness.types import HarnessError, UsageError, dumps
-from reports.bundle import is_bundle, unpack
+from reports.archive import is_bundle, unpack
 from reports.outcomes import BASELINE, Outcome, read_runs, read_second, read_units
 from reports.table import Setting
 

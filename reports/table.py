@@ -1,29 +1,19 @@
-"""The comparison table: the paper's columns, differences to the baseline, intervals, totals, and what must be said.
+"""What a comparison table is: the paper's columns and groups, cells of numbers, rows, and sentences below.
 
-A table is numbers and plain strings; `reports.render` alone turns it into text. Nothing in it depends on the order in
-which the outcomes come.
+Numbers and plain strings; `reports.tabulate` makes one from outcomes, `reports.render` alone turns it into text.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from harness.benchmark import Benchmark, Group
-from reports.cautions import cautions
-from reports.estimates import Estimate, estimate
-from reports.outcomes import BASELINE, MAX_UNSCORED, NOISE, Outcome, withheld
-from reports.statistics import LEVEL, REPLICATES, holm, interval, mean
-from reports.totals import RULE, RULE_IN_WORDS, total, what_changes
+from harness.benchmark import Group
+from reports.statistics import LEVEL
 
 GROUPS: dict[Group, tuple[str, tuple[str, ...]]] = {
     "vqa": ("VQA", ("sqa", "gqa", "textvqa")),
     "comprehension": ("Comprehension", ("mmvet", "mme", "mmb")),
     "hallucination": ("Hallucination", ("pope", "chair", "mmhal")),
 }
-# CHAIR falls when a model says less, so what shows it stands beside it, always: prefixes of metric ids and headings.
-BESIDE = {"chair": {"chair/recall": "recall", "chair/length": "length", "chair/words": "words"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,172 +91,3 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
-
-
-def build(
-    outcomes: Sequence[Outcome],
-    benchmarks: Mapping[str, Benchmark],
-    methods: Sequence[str],
-    setting: Setting,
-    replicates: int = REPLICATES,
-) -> Table:
-    """The table of `outcomes`: the baseline's row first, then `methods` in the order given.
-
-    `benchmarks` are those of the comparison by file name; outcomes of other methods and benchmarks are left out. Holm's
-    family is every difference shown, totals aside.
-    """
-    order = [BASELINE, *(method for method in methods if method != BASELINE)]
-    held = _by_cell([o for o in outcomes if o.method in order and o.benchmark in benchmarks])
-    found = {
-        name: estimate(
-            benchmark,
-            [o for (_, of), cell in held.items() if of == name and not withheld(benchmark, cell) for o in cell],
-            tuple(BESIDE.get(name, ())),
-            replicates,
-        )
-        for name, benchmark in benchmarks.items()
-    }
-    columns = tuple(_columns(benchmarks, found))
-    shown = [(method, column) for method in order for column in columns if column.metric != "total"]
-    estimates = {(m, c): found[c.benchmark][m][c.metric] for m, c in shown if m in found[c.benchmark]}
-    tested = {at: e.p for at, e in estimates.items() if at[0] != NOISE and not math.isnan(e.p)}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-    rows = []
-    for method in order:
-        mine = sorted((o for (of, _), cell in held.items() if of == method for o in cell), key=lambda o: o.seed)
-        if not mine:
-            continue
-        cells = []
-        for column in columns:
-            if column.metric == "total":
-                cells.append(_total(column.group, method, benchmarks, found))
-            else:
-                known = held.get((method, column.benchmark), ())
-                reason = withheld(benchmarks[column.benchmark], known)
-                at = (method, column)
-                judged = benchmarks[column.benchmark].judged
-                cells.append(_cell(estimates.get(at), adjusted.get(at, math.nan), known, reason, judged))
-        rows.append(Row(method, min(o.label for o in mine), len({o.seed for o in mine}), tuple(cells)))
-    notes = (
-        *_notes(setting, columns, rows, held, benchmarks, len(tested)),
-        *cautions(columns, rows, found, len(tested)),
-    )
-    return Table(setting, columns, tuple(rows), notes)
-
-
-def _by_cell(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], tuple[Outcome, ...]]:
-    """(method, benchmark) -> its outcomes, one per seed."""
-    ordered = sorted(outcomes, key=lambda o: (o.method, o.benchmark, o.seed))
-    names = dict.fromkeys((o.method, o.benchmark) for o in ordered)
-    return {name: tuple(o for o in ordered if (o.method, o.benchmark) == name) for name in names}
-
-
-def _columns(
-    benchmarks: Mapping[str, Benchmark], found: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
-) -> Iterator[Column]:
-    """The paper's order, other benchmarks after it; a total only where the paper's three are all there."""
-    for group, (_, printed) in GROUPS.items():
-        others = sorted(name for name, b in benchmarks.items() if b.group == group and name not in printed)
-        for name in (*(n for n in printed if n in benchmarks), *others):
-            metric = benchmarks[name].metrics[0]
-            yield Column(group, name, metric.id, benchmarks[name].label, metric.digits, not metric.higher_is_better)
-            computed = dict.fromkeys(of for estimates in found[name].values() for of in estimates)
-            for prefix, heading in BESIDE.get(name, {}).items():
-                yield from (Column(group, name, of, heading, 1) for of in computed if of.startswith(prefix))
-        if all(name in benchmarks for name in printed):
-            yield Column(group, "total", "total", "total", 1)
-
-
-def _cell(found: Estimate | None, p_holm: float, outcomes: Sequence[Outcome], reason: str, judged: bool) -> Cell:
-    unscored = sum(o.unscored for o in outcomes)
-    if not found or reason:
-        return Cell(unscored=unscored, withheld=reason)
-    coverage = min(o.coverage for o in outcomes) if judged else math.nan
-    return Cell(found.value, found.delta, found.low, found.high, p_holm, found.n, unscored, coverage=coverage)
-
-
-def _total(
-    group: Group,
-    method: str,
-    benchmarks: Mapping[str, Benchmark],
-    found: Mapping[str, Mapping[str, Mapping[str, Estimate]]],
-) -> Cell:
-    """The group's total with its interval: the rule on each seed's differences and on the bootstrap replicates.
-
-    Benchmarks over the same images were resampled together, others independently.
-    """
-    terms = {name: found[name].get(method, {}).get(benchmarks[name].metrics[0].id) for name in RULE[group]}
-    known = {name: term for name, term in terms.items() if term and term.deltas}
-    seeds = {tuple(term.deltas) for term in known.values()}
-    if len(known) < len(terms) or len(seeds) != 1:
-        return Cell()
-    deltas = [total(group, {name: term.deltas[seed] for name, term in known.items()}) for seed in seeds.pop()]
-    low, high = interval(deltas, np.asarray(total(group, {name: term.draws for name, term in known.items()})))
-    return Cell(delta=mean(deltas), low=low, high=high, n=min(term.n for term in known.values()))
-
-
-def _differences(columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Label -> benchmark -> difference to the baseline, by the benchmarks' first metrics."""
-    first = {column.benchmark: at for at, column in reversed(list(enumerate(columns))) if column.metric != "total"}
-    found = {row.label: {name: row.cells[at].delta for name, at in first.items()} for row in rows}
-    return {label: {n: d for n, d in known.items() if not math.isnan(d)} for label, known in found.items()}
-
-
-def _notes(
-    setting: Setting,
-    columns: Sequence[Column],
-    rows: Sequence[Row],
-    held: Mapping[tuple[str, str], Sequence[Outcome]],
-    benchmarks: Mapping[str, Benchmark],
-    tests: int,
-) -> Iterator[str]:
-    """What must stand beside the numbers for them to be read rightly."""
-    yield f"testbed: {setting.testbed_in_words}; protocol: {setting.protocol}"
-    seeds = sorted({o.seed for cell in held.values() for o in cell})
-    if len(seeds) > 1:
-        yield f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): intervals hold images and seeds (base model, data)"
-    else:
-        yield "1 seed: does not include variation between base models"
-    for row in rows:
-        if row.seeds < len(seeds):
-            yield f"only {row.seeds} of the {len(seeds)} seeds: {row.label}"
-    names = list(dict.fromkeys(column.benchmark for column in columns if column.metric != "total"))
-    sizes = {
-        name: max((len(o.units) + o.unscored for (_, of), cell in held.items() if of == name for o in cell), default=0)
-        for name in names
-    }
-    yield "units: " + ", ".join(f"{benchmarks[name].label} {size:,}" for name, size in sizes.items())
-    yield "second figure: difference to the baseline on the same units; [95 % interval], images resampled"
-    yield (
-        f"* Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image"
-        f"{', with variation between seeds' if len(seeds) > 1 else ''}); no mark: not resolved. Totals are not tested"
-    )
-    if any(column.metric == "total" for column in columns):
-        yield RULE_IN_WORDS
-        yield from filter(None, [what_changes(_differences(columns, rows))])
-    if "chair" in names:
-        yield "CHAIR falls when captions mention less: read it with its recall and length"
-    for row in rows:
-        for name in names:
-            cell = row.cells[next(place for place, column in enumerate(columns) if column.benchmark == name)]
-            if not math.isnan(cell.delta) and cell.n < sizes[name]:
-                yield f"compared on the {cell.n:,} units scored in both: {row.label}, {benchmarks[name].label}"
-    if any(not math.isnan(cell.coverage) for row in rows for cell in row.cells):
-        yield "in brackets behind a value: the share of the units that have the judge's verdict"
-    yield from _repeats(rows, held, benchmarks)
-    if any(cell.withheld for row in rows for cell in row.cells):
-        yield f"n/a: more than {MAX_UNSCORED:.0%} of the units have no verdict (in brackets: the share that has one)"
-
-
-def _repeats(
-    rows: Sequence[Row], held: Mapping[tuple[str, str], Sequence[Outcome]], benchmarks: Mapping[str, Benchmark]
-) -> Iterator[str]:
-    """How far a judge's repeats of the same questions lie apart."""
-    for name, benchmark in benchmarks.items():
-        metric = benchmark.metrics[0]
-        mine = {row.label: held.get((row.method, name), ()) for row in rows}
-        spreads = {label: max((o.spread(metric.id) for o in cell), default=math.nan) for label, cell in mine.items()}
-        told = [f"{sd:.{metric.digits + 1}f} ({label})" for label, sd in spreads.items() if not math.isnan(sd)]
-        if told:
-            runs = max(len(o.runs.get(metric.id, ())) for cell in mine.values() for o in cell)
-            yield f"{benchmark.label}: mean of {runs} runs of the judge; sd between them {', '.join(told)}"

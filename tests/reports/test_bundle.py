@@ -9,8 +9,8 @@ import pytest
 from stored import Comparison
 
 from harness.types import UsageError
-from reports import bundle
-from reports.bundle import unpack, write_bundle
+from reports.archive import unpack
+from reports.bundle import write_bundle
 from reports.files import write_report
 from reports.runs import join, opened
 
@@ -108,11 +108,11 @@ def test_too_much_is_refused_before_anything_is_written(tmp_path: Path, monkeypa
     file = tmp_path / "bomb.zip"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(GOOD, b"0" * (1 << 22))
-    monkeypatch.setattr(bundle, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("reports.archive.MOST_BYTES", 1 << 20)
     with pytest.raises(UsageError, match="no report is so large"):
         unpack(file, tmp_path / "out")
-    monkeypatch.setattr(bundle, "MOST_BYTES", 1 << 30)
-    monkeypatch.setattr(bundle, "MOST_FILES", 0)
+    monkeypatch.setattr("reports.archive.MOST_BYTES", 1 << 30)
+    monkeypatch.setattr("reports.archive.MOST_FILES", 0)
     with pytest.raises(UsageError, match="no report is so large"):
         unpack(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()

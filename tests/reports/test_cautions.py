@@ -10,7 +10,8 @@ from worlds import NINE, SETTING, Accuracy, answers, run
 from harness.benchmark import Metric, Totals, Unit, ratio
 from reports import render
 from reports.outcomes import NOISE, Outcome
-from reports.table import Table, build
+from reports.table import Table
+from reports.tabulate import build
 
 METHODS = [("sft", "Cont. SFT", 0.0), ("nsft", "nSFT", 0.15)]
 

@@ -21,7 +21,7 @@ from reports import cards, figures, items, plots
 from reports.facts import row_facts
 from reports.grid import Grid
 from reports.runs import Run, join, opened
-from reports.table import build
+from reports.tabulate import build
 
 Drawing = Callable[[str], figures.Draw]
 

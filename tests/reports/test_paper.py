@@ -16,7 +16,8 @@ from reports.grid import Entry, Grid
 from reports.layouts import LAYOUTS
 from reports.outcomes import Outcome
 from reports.paper import Part, paper_table
-from reports.table import Setting, build
+from reports.table import Setting
+from reports.tabulate import build
 from reports.totals import what_changes
 
 METHODS = [("sft", "Cont. SFT", 0.0), ("nsft", "nSFT", 0.15), ("dpo", "GT-DPO", 0.05)]

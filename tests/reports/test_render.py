@@ -13,7 +13,8 @@ from rich.console import Console
 from worlds import NINE, SETTING, run
 
 from reports import render
-from reports.table import Setting, Table, build
+from reports.table import Setting, Table
+from reports.tabulate import build
 
 HOSTILE = [
     "[/b]", "[link=javascript:alert(1)]x[/link]", "\x1b]0;owned\x07", "\x1b[2J", "\x9b31m", "\x1b]8;;http://x\x1b\\",

@@ -17,7 +17,7 @@ from harness.benchmark import Benchmark, Unit
 from reports.estimates import Estimate, estimate
 from reports.outcomes import Outcome, measure
 from reports.statistics import Sums, bootstrap, common, detectable, holm, interval, p_value, sign_flip
-from reports.table import build
+from reports.tabulate import build
 
 Units = Sequence[Unit]
 WORLDS = 300

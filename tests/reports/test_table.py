@@ -14,7 +14,8 @@ from harness.types import dumps
 from reports import render
 from reports.outcomes import Outcome
 from reports.results import results_rows
-from reports.table import Cell, Row, Setting, Table, build
+from reports.table import Cell, Row, Setting, Table
+from reports.tabulate import build
 
 METHODS = [("sft", "Cont. SFT", 0.0), ("nsft", "nSFT", 0.15)]
 ORDER = ["nsft", "sft"]
