@@ -44,7 +44,7 @@ def summary(table: Table) -> list[Grid]:
 
 def _whole(column: Column, cell: Cell) -> Entry:
     entry = Entry(cell.value, column.digits, cell.withheld, mark="*" if cell.resolved else "")
-    return replace(entry, delta=cell.delta, low=cell.low, high=cell.high)
+    return replace(entry, delta=cell.delta, low=cell.low, high=cell.high, coverage=cell.coverage)
 
 
 def scaling(points: Sequence[tuple[int, str, Table]]) -> Grid:

@@ -146,7 +146,7 @@ def intervals(panels: Mapping[str, Mapping[str, Interval]], columns: int = 4) ->
 
 
 def curves(logs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> "Figure":
-    """Label -> one log per seed and round, of lines under TRL's names; a panel per figure that any log has."""
+    """Label -> one log per seed, of lines under TRL's names; a panel per figure that any log has."""
     there = {name for many in logs.values() for log in many for line in log for name in line}
     names = [name for name in CURVES if name in there]
     columns = min(3, max(1, len(names)))
@@ -229,7 +229,7 @@ def _bars(axes: "Axes", groups: Mapping[str, Mapping[str, float]]) -> None:
 def lens(rows: Mapping[str, Mapping[str, float]], corrected: Mapping[str, Mapping[str, float]]) -> "Figure":
     """Label -> "before/chosen", "after/chosen", "before/rejected", "after/rejected" (mean log-probs), "log_t2_t1".
 
-    `corrected`: error type -> label -> share of the errors that the trained policy no longer makes, where measured.
+    `corrected`: error type -> label -> percent of the errors that the trained policy no longer makes, where measured.
     """
     figure, axes = _panels(1, 2 + bool(corrected), 10, 1.2 + 0.42 * max(2, len(rows)))
     for place, known in enumerate(rows.values()):
@@ -246,7 +246,7 @@ def lens(rows: Mapping[str, Mapping[str, float]], corrected: Mapping[str, Mappin
         one.set_yticks(range(len(rows)), [_name(name) for name in rows])
         one.set_ylim(len(rows) - 0.5, -0.5)
     if corrected:
-        _bars(axes[2], {kind: {name: 100 * share for name, share in of.items()} for kind, of in corrected.items()})
+        _bars(axes[2], corrected)
         axes[2].set_title("% of errors corrected", loc="left")
         axes[2].tick_params(axis="x", labelrotation=40)
     _legend(figure)

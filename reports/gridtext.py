@@ -11,7 +11,7 @@ from rich.console import Group as Stack
 from rich.text import Text
 
 from reports.grid import Entry, Grid, Head, groups
-from reports.render import DASH, ampersands, exact, md, pipes, raised, short, spreadsheet, tex
+from reports.render import DASH, ampersands, covered, exact, md, pipes, raised, short, spreadsheet, tex
 
 FIELDS = "table block row group column value delta ci_lo ci_hi mark best text".split()
 _GAP = 2
@@ -105,6 +105,7 @@ def shown(entry: Entry, spans: bool = False) -> str:
         return DASH
     comma = "," if abs(entry.value) >= 10_000 else ""
     value = f"{entry.value:{'+' if entry.signed else ''}z{comma}.{entry.digits}f}" if math.isfinite(entry.value) else ""
+    value += covered(entry.coverage) if value else ""
     delta = f"{entry.delta:+z.{entry.digits}f}" if math.isfinite(entry.delta) else ""
     figure = f"({value})" if entry.signed else " ".join(filter(None, (value, delta)))
     return " ".join(filter(None, (figure + entry.mark, span(entry) if spans else "")))

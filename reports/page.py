@@ -20,10 +20,11 @@ SAYS = {
         "Dots with 95 % intervals; filled where Holm's correction leaves a difference standing, ring: not resolved",
     ),
     "cost": ("Time and memory by method", "Measured here; beside the bar how each role was realised"),
-    "curves": ("Learning curves", "One line per seed and round; steps count the optimiser's"),
+    "curves": ("Learning curves", "One line per seed; the rounds of a method follow each other"),
     "lens": (
         "Negative-supervision lens",
-        "Mean log-prob of chosen and rejected responses on the pairs trained on, first against last tenth of the steps",
+        "Log-probs of chosen and rejected responses before and after training, on the split's first examples (in a run "
+        "without that stage from the log: the first and the last tenth of the steps)",
     ),
     "distribution": ("Judged scores, unit by unit", "All seeds together"),
 }

@@ -48,8 +48,11 @@ def intervals(table: Table) -> Draw:
 
 
 def curves(facts: Sequence[RowFacts]) -> Draw:
-    """Every training's log."""
-    logs = {name: [stage.log for row in rows for stage in row.of("train") if stage.log] for name, rows in by_row(facts)}
+    """Every row's training logs, those of its rounds one after another."""
+    logs = {
+        name: [log for row in rows if (log := [line for stage in row.of("train") for line in stage.log])]
+        for name, rows in by_row(facts)
+    }
     logs = {name: many for name, many in logs.items() if many}
     return partial(figures.curves, logs) if logs else None
 

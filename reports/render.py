@@ -169,8 +169,7 @@ def _figures(row: Row, place: int, column: Column) -> tuple[str, str, str]:
     delta = "" if math.isnan(cell.delta) else f"{cell.delta:+z.{digits}f}{'*' if cell.resolved else ''}"
     if not value and not delta:
         return DASH, "", ""
-    if value and not math.isnan(cell.coverage):
-        value += f" ({math.floor(10 * cell.coverage) / 10:g} %)"
+    value += covered(cell.coverage) if value else ""
     sign = "" if math.isnan(cell.delta) else "+"
     span = "" if math.isnan(cell.low) else f"[{cell.low:{sign}z.{digits}f}, {cell.high:{sign}z.{digits}f}]"
     return value, delta, span
@@ -196,6 +195,11 @@ def _fitting(columns: Sequence[list[tuple[str, str]]], width: int) -> Iterator[l
             block = []
         block.append(column)
     yield block
+
+
+def covered(coverage: float) -> str:
+    """The share of units that a judge gave a verdict on, behind a value; nothing where nobody judged."""
+    return "" if math.isnan(coverage) else f" ({math.floor(10 * coverage) / 10:g} %)"
 
 
 def exact(number: float) -> str:

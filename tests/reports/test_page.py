@@ -104,6 +104,20 @@ def test_figures_are_pictures_that_depend_on_nothing_else(name: str) -> None:
     assert first.dark != first.svg
 
 
+def test_a_bar_of_the_lens_is_as_high_as_its_percent() -> None:
+    drawn = figures.lens({"GT-DPO": {"before/chosen": -1.0}}, {"count": {"GT-DPO": 40.0, "nSFT": -15.0}})
+    assert [bar.get_height() for bar in drawn.axes[2].patches] == [40.0, -15.0]
+
+
+def test_the_rounds_of_a_method_follow_each_other_in_its_curves(opened_run: Callable[[RunFolder], Run]) -> None:
+    *others, row = row_facts(opened_run(RunFolder()))
+    drawn = plots.curves([*others, replace(row, made=(*row.made, *row.made))])
+    assert drawn is not None
+    (logs,) = drawn.args  # type: ignore[attr-defined]
+    assert [line["step"] for line in logs["GT-DPO"][0]] == [*range(1, 9), *range(1, 9)]
+    assert len(logs["nSFT"][0]) == 8
+
+
 @pytest.mark.parametrize("text", [t for t in HOSTILE if len(t) < 300][::3])
 def test_a_label_in_a_figure_is_text(text: str) -> None:
     tree = ElementTree.fromstring(figures.picture(drawings(text)["intervals"], text).svg)
@@ -185,6 +199,13 @@ def page_of(run: Run) -> str:
     """A run's page."""
     measured = reporting.Measured.of(run)
     return reporting.report_page(measured.run, measured.table, {})
+
+
+def test_a_judged_mean_has_its_coverage_beside_it_and_no_other_has(opened_run: Callable[[RunFolder], Run]) -> None:
+    text = page_of(opened_run(RunFolder()))
+    scores = text[text.index('id="scores"') : text.index('id="fairness"')]
+    judged, other = scores[scores.index("MMHal") :], scores[: scores.index("MMHal")]
+    assert "(100 %)" in judged and "(100 %)" not in other
 
 
 def test_the_page_has_every_section_and_every_response_that_decided(opened_run: Callable[[RunFolder], Run]) -> None:
