@@ -26,9 +26,10 @@ def cautions(columns: Sequence[Column], rows: Sequence[Row], found: Found, tests
     here = holm([e.p_here for *_, e in compared])
     if compared:
         yield from _detectable(columns, [(column, e) for _, column, e in compared], tests)
-        resolved = [
-            f"{row.label} {column.label}" for (row, column, _), p in zip(compared, here, strict=True) if p < LEVEL
-        ]
+        resolved: dict[str, list[str]] = {}
+        for (row, column, _), p in zip(compared, here, strict=True):
+            if p < LEVEL:
+                resolved.setdefault(row.label, []).append(column.label)
         yield from _seeds(max(len(e.deltas) for *_, e in compared), tests, resolved)
     if any(row.method == NOISE for row in rows):
         yield "noise floor: the baseline's own responses, generated in batches of another size; not tested"
@@ -55,7 +56,7 @@ def _detectable(columns: Sequence[Column], compared: Sequence[tuple[Column, Esti
         yield "minimum detectable difference at 80 % power, alone (with the mark): " + ", ".join(texts)
 
 
-def _seeds(seeds: int, tests: int, resolved: Sequence[str]) -> Iterator[str]:
+def _seeds(seeds: int, tests: int, resolved: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """With several seeds: what a mark takes, and what holds for these base models if for no others."""
     if seeds > 1:
         level = LEVEL / max(tests, 1)
@@ -65,4 +66,5 @@ def _seeds(seeds: int, tests: int, resolved: Sequence[str]) -> Iterator[str]:
             f"times {', '.join(takes)} (Student's t)"
         )
     if seeds > 1 and resolved:
-        yield f"resolved for these {seeds} base models alone (images resampled, Holm-adjusted): {', '.join(resolved)}"
+        listed = "; ".join(f"{label}: {', '.join(columns)}" for label, columns in resolved.items())
+        yield f"resolved for these {seeds} base models alone (images resampled, Holm-adjusted): {listed}"

@@ -11,7 +11,7 @@ from rich.console import Group as Stack
 from rich.text import Text
 
 from reports.grid import Entry, Grid, Head, groups
-from reports.render import DASH, ampersands, covered, exact, md, pipes, raised, short, spreadsheet, tex
+from reports.render import DASH, NOTE, ampersands, covered, exact, md, pipes, raised, short, spreadsheet, tex
 
 FIELDS = "table block row group column value delta ci_lo ci_hi mark best text".split()
 _GAP = 2
@@ -40,7 +40,7 @@ def terminal(grid: Grid, width: int = 110) -> Stack:
                     row.append(_right(cells[at][number], wide[at]), style=bold)
                 parts.append(row)
         parts.append(Text(""))
-    return Stack(*parts, *(Text(short(note, 600), style="dim") for note in grid.notes))
+    return Stack(*parts, *(Text(short(note, NOTE), style="dim") for note in grid.notes))
 
 
 def markdown(grid: Grid) -> str:
@@ -55,7 +55,7 @@ def markdown(grid: Grid) -> str:
         texts = [md(shown(entry, grid.spans)) for entry in line.entries]
         cells = [f"**{text}**" if entry.best else text for text, entry in zip(texts, line.entries, strict=True)]
         lines.append(pipes([*map(md, [line.block] if grid.blocks else []), *map(md, line.names), *cells]))
-    return "\n".join([*lines, "", *(f"- {md(note, 600)}" for note in grid.notes), ""])
+    return "\n".join([*lines, "", *(f"- {md(note, NOTE)}" for note in grid.notes), ""])
 
 
 def latex(grid: Grid) -> str:
@@ -77,7 +77,7 @@ def latex(grid: Grid) -> str:
             cells = [rf"\textbf{{{text}}}" if best else text for text, best in texts]
             first = [tex(block if number == 0 else "")] if grid.blocks else []
             lines.append(ampersands([*first, *map(tex, line.names), *cells]))
-    notes = (rf"\noindent{{\footnotesize {tex(note, 600)}}}\par" for note in grid.notes)
+    notes = (rf"\noindent{{\footnotesize {tex(note, NOTE)}}}\par" for note in grid.notes)
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", "", r"\medskip", "", *notes, ""])
 
 

@@ -27,6 +27,7 @@ CSV_FIELDS = (
     *"ci_of ci_lo ci_hi p_holm n unscored verdict withheld testbed protocol".split(),
 )
 _LABEL, _GAP = 16, 2
+NOTE = 1000  # the most of a note that is shown
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
@@ -48,6 +49,8 @@ def terminal(table: Table, width: int = 110) -> Stack:
     A group too wide for `width` is cut into several blocks, so that no number is ever cut.
     """
     labels = [short(row.label, _LABEL) for row in table.rows]
+    whole = [short(row.label) for row in table.rows]
+    cut = [f"{label} is {full}" for label, full in zip(labels, whole, strict=True) if label != full]
     parts: list[Text] = []
     for title, columns in _blocks(table):
         figures = [_aligned(column, [_figures(row, place, column) for row in table.rows]) for place, column in columns]
@@ -58,7 +61,7 @@ def terminal(table: Table, width: int = 110) -> Stack:
                 if second.strip():
                     parts.append(Text((" " * _LABEL + second).rstrip(), style="dim"))
             parts.append(Text(""))
-    return Stack(*parts, *(Text(short(note), style="dim") for note in table.notes))
+    return Stack(*parts, *(Text(short(note, NOTE), style="dim") for note in (*cut, *table.notes)))
 
 
 def markdown(table: Table) -> str:
@@ -71,7 +74,7 @@ def markdown(table: Table) -> str:
             cells = (" ".join(filter(None, _figures(row, place, column))) for place, column in columns)
             lines.append(pipes([md(row.label), *(cell.replace("*", r"\*") for cell in cells)]))
         lines.append("")
-    return "\n".join([*lines, *(f"- {md(note)}" for note in table.notes), ""])
+    return "\n".join([*lines, *(f"- {md(note, NOTE)}" for note in table.notes), ""])
 
 
 def latex(table: Table) -> str:
@@ -86,7 +89,7 @@ def latex(table: Table) -> str:
             lines.append(ampersands([tex(row.label), *firsts]))
             lines.append(ampersands(["", *(rf"{{\scriptsize {tex(span)}}}" if span else "" for *_, span in cells)]))
         lines += [r"\bottomrule", r"\end{tabular}", "", r"\medskip", ""]
-    notes = (rf"\noindent{{\footnotesize {tex(note)}}}\par" for note in table.notes)
+    notes = (rf"\noindent{{\footnotesize {tex(note, NOTE)}}}\par" for note in table.notes)
     return "\n".join([*lines, *notes, ""])
 
 

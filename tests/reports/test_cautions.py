@@ -49,7 +49,7 @@ def test_with_three_seeds_the_price_of_a_mark_is_said_and_what_holds_for_these_m
     table = made(run(METHODS, seeds=(0, 1, 2)))
     assert "times 20.9 with 3 seeds, 5.7 with 6 seeds" in note(table, "a mark is for base models in general")
     here = note(table, "resolved for these 3 base models alone")
-    assert "nSFT SQA" in here and "Cont. SFT" not in here
+    assert "nSFT: SQA" in here and "Cont. SFT" not in here
 
 
 def test_the_noise_floor_is_a_row_and_no_test() -> None:

@@ -133,6 +133,14 @@ def test_terminal_reads() -> None:
     assert "\x1b[" in terminal(plain())
 
 
+def test_a_label_that_is_cut_is_written_out_below() -> None:
+    table = plain()
+    label = "nsft:turns=random:layout=separate"
+    lines = terminal(replace(table, rows=(*table.rows[:2], replace(table.rows[2], label=label)))).splitlines()
+    assert any(re.match(r"nsft:turns=rand… +\d", line) for line in lines)
+    assert f"nsft:turns=rand… is {label}" in lines
+
+
 def test_small_negative_differences_do_not_print_as_minus_zero() -> None:
     table = plain()
     tiny = replace(table.rows[1].cells[0], delta=-0.001, low=-0.04, high=0.04)
