@@ -136,7 +136,8 @@ def test_terminal_reads() -> None:
 def test_a_label_that_is_cut_is_written_out_below() -> None:
     table = plain()
     label = "nsft:turns=random:layout=separate"
-    lines = terminal(replace(table, rows=(*table.rows[:2], replace(table.rows[2], label=label)))).splitlines()
+    rows = (*table.rows[:2], replace(table.rows[2], label=label))
+    lines = terminal(replace(table, rows=rows), colour=False).splitlines()
     assert any(re.match(r"nsft:turns=rand… +\d", line) for line in lines)
     assert f"nsft:turns=rand… is {label}" in lines
 
