@@ -19,8 +19,7 @@ _GAP = 2
 
 def terminal(grid: Grid, width: int = 110) -> Stack:
     """What rich prints: names, then as many columns as fit, then the names again with the next ones."""
-    names = ["  ".join(filter(None, map(short, line.names))) for line in grid.lines]
-    stubs = "  ".join(map(short, grid.stubs))
+    stubs, *names = _beside([grid.stubs, *(line.names for line in grid.lines)])
     margin = min(max(map(cell_len, [stubs, *names])), 40)
     cells = [[shown(line.entries[at], grid.spans) for line in grid.lines] for at in range(len(grid.heads))]
     wide = [max(map(cell_len, [heading(head), *column])) for head, column in zip(grid.heads, cells, strict=True)]
@@ -121,6 +120,12 @@ def span(entry: Entry) -> str:
 
 def heading(head: Head) -> str:
     return short(head.label, 40) + (" ↓" if head.lower else "")
+
+
+def _beside(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Each row's names in one line, under each other by their place."""
+    widths = [max(map(cell_len, map(short, column))) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(_left, map(short, row), widths)).rstrip() for row in rows]
 
 
 def _left(text: str, width: int) -> str:

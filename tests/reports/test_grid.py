@@ -185,6 +185,12 @@ def test_a_terminal_grid_never_cuts_a_figure(width: int) -> None:
     assert "(-0.31) [-1.00, +1.00]" in shown
 
 
+def test_the_names_of_a_row_stand_under_their_headings() -> None:
+    lines = (Line(("nSFT", "mini"), (Entry(1),)), Line(("Cont. SFT", "mini"), (Entry(2),)))
+    shown = terminal(Grid("t", ("method", "base"), (Head("SQA"),), lines)).splitlines()
+    assert {line.index(word) for line, word in zip(shown[1:4], ("base", "mini", "mini"), strict=True)} == {11}
+
+
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX is installed")
 def test_latex_compiles_with_every_hostile_string_in_it(tmp_path: Path) -> None:
     found = subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False)
