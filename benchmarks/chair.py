@@ -22,7 +22,7 @@ from harness.types import Item, Response, Score, Unscored, UsageError
 
 SEATS = (("seat",), ("seats",))
 WORD = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*|[^\sa-z0-9]")
-COCO_NAME = re.compile(r"(?:COCO_\w+_)?0*(\d+)")
+COCO_NAME = re.compile(r"(?:COCO_\w+_)?0*(\d+)(?:\.jpg)?")
 Forms = dict[tuple[str, ...], str]
 
 
@@ -166,7 +166,10 @@ class Chair(Benchmark):
         if source.is_dir():
             gold = self._annotated(source, asked)
         else:
-            gold = {_id(id): objects for id, objects in read_json(source.parent, source.name, self.layout).items()}
+            objects = read_json(source.parent, source.name, self.layout)
+            if not isinstance(objects, dict) or not all(isinstance(named, list) for named in objects.values()):
+                raise UsageError(f"{source} should map image ids to lists of objects.")
+            gold = {_id(id): named for id, named in objects.items()}
         return Published([Item(id, None, "", id, {"objects": gold[id]}) for id in asked if id in gold], said)
 
     def official(self, totals: Mapping[str, float]) -> dict[str, float]:

@@ -150,13 +150,28 @@ class Mmhal(Benchmark):
         if "reviews" not in files.extras:
             if not answers:
                 raise UsageError("MMHal needs --answers to be judged, or --option reviews=PATH with a judge's replies.")
-            said = [Response(str(number), str(row["model_answer"]), 0) for number, row in enumerate(answers)]
+            said = [
+                Response(place, str(row["model_answer"]), 0)
+                for place, row in zip(_places(rows, answers), answers, strict=True)
+            ]
             return Published([_item(number, row, None) for number, row in enumerate(rows)], said)
         reviews = [_reply(row) for row in parsed(files.extras["reviews"])]
         items = [_item(number, row, None) for number, row in enumerate(rows or [{}] * len(reviews))]
         for item, review in zip(items, reviews, strict=False):
             item.facts["review"] = review
         return Published(items, [Response(str(n), "", 0) for n in range(len(reviews))], official=_official(reviews))
+
+
+def _places(rows: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each answer's place in the template: that of its image and question, or its own where it does not tell these."""
+    keys = [(str(row.get("image_id")), str(row.get("question"))) for row in rows]
+    known = {key: str(number) for number, key in enumerate(keys)} if len(set(keys)) == len(keys) else {}
+    told = all("image_id" in row and "question" in row for row in answers)
+    if not known or not told:
+        return [str(number) for number in range(len(answers))]
+    return [
+        known.get((str(row["image_id"]), row["question"]), f"{row['image_id']} {row['question']}") for row in answers
+    ]
 
 
 def _item(number: int, row: Mapping[str, Any], image: Image | None) -> Item:

@@ -143,6 +143,10 @@ class Pope(Benchmark):
         answers: list[Response] = []
         for name, path in questions.items():
             rows = records(path, ["question_id", "text", "label"])
+            if odd := [row for row in rows if row["label"] not in ("yes", "no")]:
+                raise UsageError(
+                    f"{path}: question {odd[0]['question_id']} is labelled {odd[0]['label']!r}, not yes or no."
+                )
             items += [_item(name, row, None) for row in rows]
             answers += _responses(files.answers[name], rows, f"{name}/" if name else "")
         return Published(items, answers)

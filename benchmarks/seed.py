@@ -93,7 +93,7 @@ class Seed(Benchmark):
         given = files.one("answers")
         path = files.one("questions") if files.questions else given
         rows = records(path, ["question_id"])
-        types = _types(parsed(path)) if path.suffix == ".json" else {}
+        types = _types(parsed(path)) if ".json" in path.suffixes else {}
         parts = {str(row["question_id"]): row.get("data_type", self.part) for row in rows}
         others = {id for id, part in parts.items() if self.part not in ("all", part)}
         items = [_item(row, types, None, said(path, n, row, ANSWER)) for n, row in enumerate(rows, 1)]

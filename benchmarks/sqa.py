@@ -106,7 +106,9 @@ class Sqa(Benchmark):
         """The problems of the test split (all of them where the file does not tell), and LLaVA's answers."""
         path = files.one("questions")
         problems = parsed(path)
-        if not isinstance(problems, dict) or not all("choices" in row and "answer" in row for row in problems.values()):
+        if not isinstance(problems, dict) or not all(
+            isinstance(row, dict) and "choices" in row and "answer" in row for row in problems.values()
+        ):
             raise UsageError(f"{path} should map problem ids to problems with choices and answer. {self.layout}")
         if "split" in files.extras:
             ids = [str(id) for id in parsed(files.extras["split"])["test"]]

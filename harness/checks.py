@@ -36,6 +36,11 @@ def check(request: Request, testbed: Testbed) -> None:
                 f"{spec.name} needs a writer that knows these images; the oracle of {testbed.name} reads "
                 f"its own scene graphs only. Leave {spec.name} out, or use --data llava150k."
             )
+    if "$" in testbed.data:
+        raise UsageError(
+            f"the testbed {testbed.name} reads {testbed.data[testbed.data.index('$') :]}, which is not set; "
+            "set it to the folder that holds models/, sources/ and benchmarks/."
+        )
     missing = "\n".join(f"  - {what}" for what in absent(request, testbed))
     if missing:
         raise UsageError(f"the testbed {testbed.name} is not complete:\n{missing}")

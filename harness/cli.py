@@ -79,7 +79,7 @@ def compare(
     if dry_run:
         from harness.terminal import show_plan
 
-        show_plan(prepare(asked, bed, runtime), Store(store))
+        show_plan(prepare(asked, bed, runtime), Store(store), bed, as_json)
         return
     from harness.terminal import show_table, watching
 
@@ -149,14 +149,15 @@ def sweep(
     workers: Workers = None,
 ) -> None:
     """Choose each method's learning rate on the tuning split: the same rates, the same rule for every method."""
-    from harness.request import request
+    from harness.request import numbers, request
     from harness.store import Store
     from harness.sweep import choose
     from harness.terminal import watching
 
+    tried = numbers("--rates", rates, float)
     bed, asked, runtime = request(methods, data, "", testbed, seeds, "", examples, limit, None, workers)
     with watching(quiet=False) as watcher:
-        chosen = choose(asked, bed, runtime, Store(store), [float(rate) for rate in rates.split(",")], watcher)
+        chosen = choose(asked, bed, runtime, Store(store), tried, watcher)
     typer.echo(chosen.text)
 
 
@@ -176,16 +177,19 @@ def data(
         typer.echo(text, err=True)
 
     if train_base:
+        from harness.request import numbers
+
+        wanted = numbers("--seeds", seeds, int)
         from harness.mini.base import train_base as train
 
-        for seed in seeds.split(","):
-            train(int(seed), out / seed, progress)
-            typer.echo(f"base {seed} written to {out / seed}")
+        for seed in wanted:
+            train(seed, out / str(seed), progress)
+            typer.echo(f"base {seed} (synthetic testbed) written to {out / str(seed)}")
     if train_clip:
         from harness.mini.similarity import train_clip as train_one
 
         train_one(out / "clip", progress)
-        typer.echo(f"CLIP written to {out / 'clip'}")
+        typer.echo(f"CLIP (synthetic testbed) written to {out / 'clip'}")
 
 
 @app.command()
@@ -283,14 +287,23 @@ def main() -> None:
     except HarnessError as error:
         status = say(str(error), error.exit_status)
     except typer.TyperException as error:
-        status = say(getattr(error, "format_message", error.__str__)(), 2)
+        status = say(getattr(error, "format_message", error.__str__)() + _options(error), 2)
     except OSError as error:
-        if error.filename is None:
+        if error.strerror is None:
             raise
-        status = say(f"{error.filename}: {error.strerror}. Finished stages are kept.", 3)
+        where = f"{error.filename}: " if error.filename else ""
+        status = say(f"{where}{error.strerror}. Finished stages are kept.", 3)
     if status == 130:
         say("interrupted; finished stages are kept, the same command goes on from here.", status)
     sys.exit(status)
+
+
+def _options(error: Exception) -> str:
+    """The list of a command's options, after an error about one that it does not have."""
+    context = getattr(error, "ctx", None)
+    if not hasattr(error, "possibilities") or context is None:
+        return ""
+    return f" Known: {', '.join(sorted(name for option in context.command.params for name in option.opts))}."
 
 
 def say(sentence: str, status: int) -> int:

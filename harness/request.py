@@ -1,6 +1,7 @@
 """The command line's words as a testbed, a request and how to run it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from harness.plugins import stem, unknown
 from harness.types import UsageError
 
 Model = TypeVar("Model", bound=Fixed)
+Number = TypeVar("Number", int, float)
 
 
 def request(
@@ -77,7 +79,22 @@ def validated(model: Model, changes: dict[str, Any]) -> Model:
     try:
         return type(model).model_validate(model.model_dump() | changes)
     except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            *parts, field = map(str, first["loc"])
+            inside: Any = model
+            for part in parts:
+                inside = getattr(inside, part)
+            raise unknown(" ".join([*parts, "field"]), field, list(type(inside).model_fields)) from None
         raise UsageError(f"--set: {first_error(error)}") from None
+
+
+def numbers(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
+    """The comma-separated numbers of an option."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text}: give numbers with commas between.") from None
 
 
 def _is_number(value: object) -> bool:

@@ -17,6 +17,7 @@ from harness import plugins
 from harness.benchmark import Benchmark, Files, Published, totals
 from harness.judge import Judge, Script
 from harness.types import HarnessError, Item, Response, Score, Unscored, UsageError
+from reports.outcomes import MAX_UNSCORED
 
 SHOWN = 3  # how many ids a report names
 
@@ -25,7 +26,8 @@ SHOWN = 3  # how many ids a report names
 class Rescored:
     """The figures: the official scorer's names first, then this harness's ids. `n` items were scored.
 
-    `notes` say what is not as it should be: ids passed over by --allow-partial, items without a verdict.
+    `notes` say what is not as it should be: ids passed over by --allow-partial, items without a verdict. `withheld`
+    stands in a table in place of means over verdicts of which more than 1 % are missing.
     """
 
     benchmark: str
@@ -33,6 +35,7 @@ class Rescored:
     n: int
     unscored: int
     notes: tuple[str, ...]
+    withheld: str = ""
 
     def json(self) -> str:
         """One JSON object, floats exact; a metric without a value (nothing to divide by) is null."""
@@ -75,7 +78,9 @@ def rescore(
     sums = totals(benchmark.units(scored))
     figures = {**published.official, **benchmark.official(sums), **benchmark.compute(sums)}
     metrics = {id: float(value) for id, value in figures.items()}
-    return Rescored(plugins.stem(name), metrics, len(scored), len(published.items) - len(scored), notes)
+    share = len(scored) / len(pairs)
+    withheld = f"n/a (judge {math.floor(100 * share)} %)" if benchmark.judged and share < 1 - MAX_UNSCORED else ""
+    return Rescored(plugins.stem(name), metrics, len(scored), len(published.items) - len(scored), notes, withheld)
 
 
 def judge_of(name: str, runs: int, budget: float | None, store: Path) -> Judge:
@@ -176,7 +181,8 @@ def show(done: Rescored) -> None:
 
     grid = Table("metric", "value", box=None)
     for id, value in done.metrics.items():
-        grid.add_row(id, f"{value:.10g}")
+        ours = id.startswith(f"{done.benchmark}/") and not id.endswith("@official")
+        grid.add_row(id, done.withheld if done.withheld and ours else f"{value:.10g}")
     console = Console()
     console.print(grid)
     console.print(f"{done.benchmark}: {done.n} items scored, {done.unscored} unscored", highlight=False)

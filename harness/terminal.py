@@ -15,10 +15,12 @@ from rich.text import Text
 
 from harness import plugins
 from harness.benchmark import Benchmark
+from harness.config import Testbed
 from harness.method import Method
 from harness.plan import Plan, Step
 from harness.schedule import Watcher
 from harness.store import Store
+from harness.types import dumps
 
 
 class Silent:
@@ -112,22 +114,32 @@ def show_table(folder: Path) -> None:
     typer.echo((folder / name).read_text(encoding="utf-8").rstrip())
 
 
-def show_plan(planned: Plan, store: Store) -> None:
-    """Print every step of a plan: done, or to run and why."""
+def show_plan(planned: Plan, store: Store, testbed: Testbed, as_json: bool = False) -> None:
+    """Print every step of a plan: done, or to run and why; as one JSON object if asked."""
     from harness.costs import bills
     from harness.schedule import pending
 
     todo = {step.key for step in pending(planned.goals, store, planned.steps)}
+    lines = []
     for step in planned.steps:
+        state, why = "done" if store.done(step.stage) else "skip", ""
         if step.key in todo:
             changed = any(stage.key in todo for stage in step.reads.values())
-            reason = "reads a stage that will run" if changed else store.why(step.stage)
-            typer.echo(f"run   {step.title}: {reason}")
-        else:
-            typer.echo(f"{'done ' if store.done(step.stage) else 'skip '} {step.title} ({step.stage.name})")
+            state, why = "run", "reads a stage that will run" if changed else store.why(step.stage)
+        lines.append({"state": state, "title": step.title, "stage": step.stage.name, "why": why})
+    costs = [str(bill) for bill in bills(planned, [step for step in planned.steps if step.key in todo], store)]
+    if as_json:
+        known = {"testbed": testbed.name, "synthetic": testbed.synthetic, "to_run": len(todo)}
+        typer.echo(dumps({**known, "stages": lines, "costs": costs}))
+        return
+    for line in lines:
+        typer.echo(
+            f"{line['state']:<5} {line['title']}{': ' + line['why'] if line['why'] else ' (' + line['stage'] + ')'}"
+        )
     typer.echo(f"{len(todo)} of {len(planned.steps)} stages to run.")
-    for bill in bills(planned, [step for step in planned.steps if step.key in todo], store):
-        typer.echo(f"{bill}.")
+    for cost in costs:
+        typer.echo(f"{cost}.")
+    typer.echo(f"testbed: {testbed.name}{' (synthetic)' if testbed.synthetic else ''}")
 
 
 def show_methods(name: str) -> None:

@@ -11,6 +11,8 @@ import pytest
 from layouts import answers, jsonl
 from typer.testing import CliRunner
 
+from benchmarks.mmhal import Mmhal
+from harness.benchmark import Files
 from harness.cli import app, main
 from harness.score import rescore
 from harness.types import UsageError
@@ -171,6 +173,49 @@ def test_unscored_is_counted_and_in_no_mean(tmp_path: Path) -> None:
     (tmp_path / "half.py").write_text(JUDGED.replace(" % 2", " > 9"))
     with pytest.raises(UsageError, match="nothing could be scored: the judge was out"):
         rescore(str(tmp_path / "half.py"), [], [], [])
+
+
+def test_a_mean_over_too_few_verdicts_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text(
+        JUDGED.replace("class Half(Benchmark):", "class Half(Benchmark):\n    judged = True")
+    )
+    shown = CliRunner().invoke(app, ["score", str(tmp_path / "half.py")]).stdout
+    assert "n/a (judge 50 %)" in shown and "8" not in shown
+
+
+def test_answers_to_mmhal_in_another_order_find_their_questions(tmp_path: Path) -> None:
+    rows = [{"image_id": f"i{n}", "question": f"What is {n}?", "gt_answer": f"{n}"} for n in range(8)]
+    said = [row | {"model_answer": f"It is {row['gt_answer']}."} for row in reversed(rows)]
+    (tmp_path / "template.json").write_text(json.dumps(rows))
+    (tmp_path / "said.json").write_text(json.dumps(said))
+    published = Mmhal().published(Files({"": tmp_path / "template.json"}, {"": tmp_path / "said.json"}, {}))
+    texts = {response.id: response.text for response in published.responses}
+    assert [texts[item.id] for item in published.items] == [f"It is {n}." for n in range(8)]
+    (tmp_path / "said.json").write_text(json.dumps(said[:3] + said[4:]))
+    with pytest.raises(UsageError, match="1 ids without a response: 4"):
+        rescore("mmhal", [str(tmp_path / "said.json")], [str(tmp_path / "template.json")], [])
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "questions", "sentence"),
+    [
+        ("chair", "[1]", "should map image ids to lists of objects"),
+        ("chair", '{"1": 2}', "should map image ids to lists of objects"),
+        ("sqa", '{"a": 1}', "should map problem ids to problems"),
+        ("pope", '[{"question_id": 1, "text": "?", "label": "maybe"}]', "is labelled 'maybe', not yes or no"),
+    ],
+)
+def test_broken_questions_are_named(tmp_path: Path, benchmark: str, questions: str, sentence: str) -> None:
+    (tmp_path / "questions.json").write_text(questions)
+    said = jsonl(tmp_path / "said.jsonl", [{"question_id": 1, "text": "a", "image_id": 1, "caption": "a dog"}])
+    with pytest.raises(UsageError, match=sentence):
+        rescore(benchmark, [said], [str(tmp_path / "questions.json")], [])
+
+
+def test_captions_are_known_by_coco_file_names(tmp_path: Path) -> None:
+    (tmp_path / "objects.json").write_text('{"226988": ["dog"]}')
+    said = jsonl(tmp_path / "said.jsonl", [{"image_id": "COCO_val2014_000000226988.jpg", "caption": "A dog."}])
+    assert rescore("chair", [said], [str(tmp_path / "objects.json")], []).metrics["Recall"] == 1
 
 
 def test_a_judge_is_asked_where_nothing_else_decides(tmp_path: Path) -> None:
