@@ -150,7 +150,12 @@ class Taken:
     writer: Note = field(default_factory=Note)
 
     def respond(
-        self, prompts: Sequence[Prompt], temperature: float = 0.0, top_p: float = 1.0, noise_step: int = 0
+        self,
+        prompts: Sequence[Prompt],
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        noise_step: int = 0,
+        max_new_tokens: int | None = None,
     ) -> list[Response]:
         """One such response per prompt, no two alike."""
         return [Response(prompt.id, f"{ASSUMED} {prompt.id}", 100) for prompt in prompts]

@@ -72,11 +72,17 @@ class Round(Protocol):
         ...
 
     def respond(
-        self, prompts: Sequence[Prompt], temperature: float = 0.0, top_p: float = 1.0, noise_step: int = 0
+        self,
+        prompts: Sequence[Prompt],
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        noise_step: int = 0,
+        max_new_tokens: int | None = None,
     ) -> list[Response]:
         """The current policy's own responses, greedy at temperature 0; computed once per comparison.
 
         With `noise_step`, each image is seen after so many steps of diffusion (`harness.pixels.diffuse`).
+        `max_new_tokens` may ask for fewer than the testbed's `response_tokens`, never for more.
         """
         ...
 

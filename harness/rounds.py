@@ -21,6 +21,7 @@ from harness.types import (
     Dropped,
     HarnessError,
     Image,
+    Pair,
     Prompt,
     Record,
     Response,
@@ -80,13 +81,19 @@ class OwnRound:
         return self.asked.reply(ask)
 
     def respond(
-        self, prompts: Sequence[Prompt], temperature: float = 0.0, top_p: float = 1.0, noise_step: int = 0
+        self,
+        prompts: Sequence[Prompt],
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        noise_step: int = 0,
+        max_new_tokens: int | None = None,
     ) -> list[Response]:
         """The policy's own responses, computed once per comparison whoever asks."""
         from harness.sampler import Sampling, respond
 
+        most = self.step.stage.identity["response_tokens"]
         sampling = Sampling(
-            max_new_tokens=self.step.stage.identity["response_tokens"],
+            max_new_tokens=min(most, max_new_tokens or most),
             temperature=temperature,
             top_p=top_p,
             noise_step=noise_step,
@@ -172,12 +179,14 @@ def _write(out: Path, make: Callable[[Sequence[Prompt]], list[Response]], prompt
 
 
 def trainable(record: Record | Dropped, model: Path) -> Record | Dropped:
-    """The record, or why it cannot become tokens: responses and writers can spell a model's control tokens."""
+    """The record, or why it cannot be learnt from: sides that are the same, or text that spells control tokens."""
     from harness.model import kept
     from harness.tree import tree
 
     if isinstance(record, Dropped):
         return record
+    if isinstance(record, Pair) and record.chosen == record.rejected:
+        return Dropped(record.id, "chosen and rejected are the same")
     loaded = kept(model)
     try:
         tree(record, loaded.tokenizer, loaded.image_tokens)

@@ -9,7 +9,9 @@ model and critic are adapters of one backbone; the critic starts as the reward m
 
 `variant=as_shipped` has the official code's quirks: log-ratios clamped at 0 per token, shaped rewards times ten, means
 and whitening over all positions up to `response_length`, whether a response reaches there or not. Other than there,
-each round starts with a fresh optimiser, and padding has no value estimates.
+each round starts with a fresh optimiser, and padding has no value estimates. Left out of both variants: the factual
+augmentation (the image's captions in the reward model's prompt), the judge-style suffix of that prompt, and the SFT
+round that LLaVA-RLHF gives its policy first; the reward model reads question and response.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -100,7 +102,8 @@ class Ppo(Method):
         examples = list(examples)
         takes = ("#1", "#2") if round.number == 0 else (f"#{round.number}",)
         asked = [[Prompt(f"{e.id}{take}", e.image, e.turns[0].question) for take in takes] for e in examples]
-        said = iter(round.respond([prompt for each in asked for prompt in each], temperature=self.temperature))
+        prompts, most = [prompt for each in asked for prompt in each], self.response_length
+        said = iter(round.respond(prompts, temperature=self.temperature, max_new_tokens=most))
         own = [[next(said) for _ in each] for each in asked]
         yield from self.pairs(examples, own, round) if round.number == 0 else self.rollouts(examples, own, round)
 

@@ -1,6 +1,7 @@
 """The comparison's table as a grid, the fairness card, the profile: scores, what was given, what was taken."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -25,6 +26,7 @@ CARD = {  # heading: (stages, figure); summed over rounds, mean over seeds
     "tokens generated": (("build",), "generated_tokens"),
     "forward tokens": (TRAINED, "forward_tokens"),
 }
+REASONS = 3  # how many reasons for leaving examples out are written out
 THINGS = ("records", "items", "examples")
 TOKENS = ("forward_tokens", "generated_tokens")
 
@@ -77,6 +79,12 @@ def fairness(facts: Sequence[RowFacts]) -> Grid:
 
 def _card_notes(facts: Sequence[RowFacts]) -> Iterator[str]:
     yield from unequal(facts) or [f"every method consumed the same examples: {_locks(facts)}"]
+    for label, members in by_row(facts):
+        reasons = sum((stage.dropped for row in members for stage in row.of("build")), Counter[str]())
+        if reasons:
+            shown = "; ".join(f"{count:,} {reason[:80]}" for reason, count in reasons.most_common(REASONS))
+            rest = sum(count for _, count in reasons.most_common()[REASONS:])
+            yield f"{label} left out, all seeds and rounds: {shown}{f'; {rest:,} for other reasons' if rest else ''}"
     yield "per seed, summed over rounds; tokens generated: own responses, asked for by several methods but made once"
     yield "forward tokens: training and reference log-probs; –: not measured, or not part of the method"
 

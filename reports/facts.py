@@ -5,6 +5,7 @@ Whatever a stage did not measure, or a store does not have, is not there: a dash
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -47,6 +48,13 @@ class StageFacts:
         for name in MEASURED:
             found |= _object(self.folder / name) if self.manifest else {}
         return {name: value for name, value in found.items() if type(value) in (int, float)}
+
+    @cached_property
+    def dropped(self) -> Counter[str]:
+        """Reason -> how many examples a build or split made no record of."""
+        file = self.folder / "dropped.jsonl"
+        lines = file.read_text(encoding="utf-8").splitlines() if self.manifest and file.is_file() else []
+        return Counter(str(line["reason"]) for text in lines if "reason" in (line := _parsed(text) or {}))
 
     @cached_property
     def judged(self) -> float:

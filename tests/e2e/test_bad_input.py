@@ -1,6 +1,8 @@
 """Whatever the user gets wrong is one sentence with the cure; nothing that was done is lost."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import cli
 from tests.e2e.conftest import ROOT, harness
 
 
@@ -24,6 +27,8 @@ from tests.e2e.conftest import ROOT, harness
         (["--set", "beta"], "NAME.FIELD=VALUE"),
         (["--set", "sima.beta=1"], "Known: nsft, dpo"),
         (["--set", "runtime.zero_stage=7"], "zero_stage"),
+        (["--set", "runtime.zero_stag=1"], 'did you mean "zero_stage"? Known:'),
+        (["--exampels", "3"], "--examples) Known: --benchmarks"),
         (["--set", "training.learning_rat=1"], "learning_rat"),
         (["--set", "dpo.learning_rate=-1"], "learning_rate"),
         (["--methods", "./gone.py"], "no file ./gone.py"),
@@ -47,6 +52,34 @@ def test_a_wrong_name_is_found_without_importing_torch() -> None:
         "try:\n    main()\nexcept SystemExit as stop:\n    assert stop.code == 2 and 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sweep", "--rates", "fast"], "--rates fast: give numbers"),
+        (["data", "mini", "--train-base", "--seeds", "x"], "--seeds x: give numbers"),
+        (["compare", "--testbed", "llava-1.5-7b"], "$HARNESS_DATA, which is not set"),
+    ],
+)
+def test_other_wrong_words_are_sentences_too(arguments: list[str], said: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "HARNESS_DATA"}
+    command = [sys.executable, "-m", "harness.cli", *arguments]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, env=environment | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path, check=False
+    )
+    assert ran.returncode == 2 and said in ran.stderr and "Traceback" not in ran.stderr
+
+
+def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a write to an open file has no name to tell
+
+    monkeypatch.setattr(cli, "app", full)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 3
+    assert capsys.readouterr().err == "harness: No space left on device. Finished stages are kept.\n"
 
 
 def test_a_real_testbed_names_all_that_is_missing(tmp_path: Path) -> None:

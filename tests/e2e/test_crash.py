@@ -32,6 +32,23 @@ store.Store._commit = commit
 from harness.cli import main
 main()
 """
+COUNTING = """
+import os, sys
+from harness import store
+
+plain = store.Store.run
+
+def run(self, stage, body):
+    def counted(out):
+        with open(os.environ["BODIES"], "a") as file:
+            file.write(stage.name + "\\n")
+        body(out)
+    return plain(self, stage, counted)
+
+store.Store.run = run
+from harness.cli import main
+main()
+"""
 FAILPOINTS = {
     name
     for file in (ROOT / "harness").rglob("*.py")
@@ -122,8 +139,11 @@ def test_four_at_once_do_every_stage_once_and_agree(undisturbed: tuple[dict[str,
     running = []
     for folder in folders:
         folder.mkdir()
-        running.append(start(folder, "--workers", "1", "--store", str(shared)))
+        more = ["--workers", "1", "--store", str(shared)]
+        running.append(start(folder, *more, program=["-c", COUNTING], BODIES=str(tmp_path / "bodies")))
     assert [child.wait(timeout=600) for child in running] == [0] * 4
+    begun = (tmp_path / "bodies").read_text().split()
+    assert len(begun) == len(set(begun)) > 30
     for folder in folders:
         assert fingerprint(shared, folder / "out") == expected
 

@@ -47,7 +47,12 @@ class Scripted:
         return self.replies(ask)
 
     def respond(
-        self, prompts: Sequence[Prompt], temperature: float = 0.0, top_p: float = 1.0, noise_step: int = 0
+        self,
+        prompts: Sequence[Prompt],
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        noise_step: int = 0,
+        max_new_tokens: int | None = None,
     ) -> list[Response]:
         self.prompts += prompts
         said = [self.says(p, temperature=temperature, top_p=top_p, noise_step=noise_step) for p in prompts]

@@ -25,6 +25,7 @@ class RunFolder:
     seeds: Sequence[int] = (0,)
     items: int = 4
     examples: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     said: Mapping[str, str] = field(default_factory=dict)
     unfinished: Sequence[tuple[str, str]] = ()
     item_id: str = "item"
@@ -61,7 +62,9 @@ class RunFolder:
         """Build and train; preference metrics for dpo."""
         built = {"examples": self.examples.get(row, 32), "records": 32, "writer_calls": 32 * (row == "nsft")}
         who = {"method": row, "options": {}, "seed": seed}
-        build = self.stage("build", who, {"split": split}, {"profile.json": json.dumps(built)})
+        lost = "".join(dumps({"id": f"e{n}", "reason": why}) + "\n" for n, why in enumerate(self.dropped.get(row, ())))
+        files = {"profile.json": json.dumps(built), "dropped.jsonl": lost}
+        build = self.stage("build", who, {"split": split}, files)
         summary = {"records": 32, "steps": 8, "supervised_tokens": 100, "forward_tokens": 200, "wall_s": 2.0}
         summary |= {"trainable_parameters": 1000, "flops": 3e12, "peak_host_gib": 0.5, "peak_device_gib": 0.0}
         lines = []

@@ -60,6 +60,13 @@ def test_a_method_that_had_fewer_examples_is_named(opened_run: Callable[[RunFold
     assert 'class="alarm">NOT COMPARABLE, seed 0: GT-DPO' in page_of(run)
 
 
+def test_what_was_left_out_is_counted_by_reason(opened_run: Callable[[RunFolder], Run]) -> None:
+    reasons = ["too alike"] * 3 + ["empty"] * 2 + ["a", "b", "c"]
+    notes = cards.fairness(row_facts(opened_run(RunFolder(dropped={"dpo": reasons})))).notes
+    [note] = [note for note in notes if "left out" in note]
+    assert note == "GT-DPO left out, all seeds and rounds: 3 too alike; 2 empty; 1 a; 2 for other reasons"
+
+
 def test_the_profile_says_time_rates_memory_and_roles(opened_run: Callable[[RunFolder], Run]) -> None:
     grid = cards.profile(row_facts(opened_run(RunFolder())))
     assert number(grid, "GT-DPO train", "samples/s") == 16
