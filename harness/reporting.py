@@ -63,6 +63,7 @@ class Measured:
         run = without(run, foreign)
         outcomes, benchmarks = run.outcomes(), run.benchmarks()
         made = build(outcomes, benchmarks, list(run.rows), run.setting)
+        made = replace(made, rows=tuple(replace(row, label=run.rows.get(row.method, row.label)) for row in made.rows))
         notes = [*run.notes, *gaps(run, made)]
         notes += [f"not installed here, so left out: {', '.join(sorted(foreign))}"] if foreign else []
         return cls(run, replace(made, notes=(*made.notes, *notes)), outcomes, benchmarks)

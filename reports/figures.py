@@ -178,18 +178,20 @@ def scaling(
 ) -> "Figure":
     """Figure 4: a panel per total, a line per method over the number of examples; `average`: data -> label -> mean."""
     figure, axes = _panels(1, len(panels) + bool(average), 2.9 * (len(panels) + bool(average)), 3)
+    colours = _colours(dict.fromkeys(name for lines in (*panels.values(), *average.values()) for name in lines))
     for at, (title, lines) in enumerate(panels.items()):
         axes[at].axhline(0, color=GREY, linewidth=0.8)
         for name, points in lines.items():
             x, y, low, high = zip(*sorted(points), strict=True)
-            colour = _colours(lines)[name]
+            colour = colours[name]
             axes[at].fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+            axes[at].vlines(x, low, high, color=colour, linewidth=0.8)
             axes[at].plot(x, y, "o-", color=colour, linewidth=1.5, markersize=4, label=_name(name))
         axes[at].set_title(f"{_name(title)}: total over baseline", loc="left")
         axes[at].set_xlabel("training examples")
         axes[at].set_xticks(sorted({n for points in lines.values() for n, *_ in points}))
     if average:
-        _bars(axes[-1], average)
+        _bars(axes[-1], average, colours)
         axes[-1].set_title("mean of the nine, 0 to 100", loc="left")
     _legend(figure)
     return figure
@@ -215,14 +217,15 @@ def distribution(panels: Mapping[str, tuple[tuple[float, float], Mapping[str, Se
     return figure
 
 
-def _bars(axes: "Axes", groups: Mapping[str, Mapping[str, float]]) -> None:
-    """Grouped bars: group -> label -> height."""
+def _bars(axes: "Axes", groups: Mapping[str, Mapping[str, float]], colours: Mapping[str, str] | None = None) -> None:
+    """Grouped bars: group -> label -> height; colours by the labels' order unless given."""
     labels = list(dict.fromkeys(name for bars in groups.values() for name in bars))
+    colours = colours or _colours(labels)
     width = 0.8 / max(1, len(labels))
     for place, name in enumerate(labels):
         at = [number + (place + 0.5) * width - 0.4 for number in range(len(groups))]
         heights = [bars.get(name, math.nan) for bars in groups.values()]
-        axes.bar(at, heights, width, color=_colours(labels)[name], label=_name(name))
+        axes.bar(at, heights, width, color=colours[name], label=_name(name))
     axes.set_xticks(range(len(groups)), [_name(name) for name in groups])
 
 
@@ -247,7 +250,7 @@ def lens(rows: Mapping[str, Mapping[str, float]], corrected: Mapping[str, Mappin
         one.set_ylim(len(rows) - 0.5, -0.5)
     if corrected:
         _bars(axes[2], corrected)
-        axes[2].set_title("% of errors corrected", loc="left")
+        axes[2].set_title("% of errors corrected (below 0: more)", loc="left")
         axes[2].tick_params(axis="x", labelrotation=40)
     _legend(figure)
     return figure

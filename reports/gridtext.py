@@ -88,7 +88,8 @@ def comma_separated(grid: Grid) -> str:
     for line in grid.lines:
         for head, entry in zip(grid.heads, line.entries, strict=True):
             where = [grid.title, line.block, " / ".join(filter(None, line.names)), head.group, head.label]
-            numbers = [exact(n) if math.isfinite(n) else "" for n in (entry.value, entry.delta, entry.low, entry.high)]
+            delta = entry.delta if math.isfinite(entry.delta) else entry.unshown
+            numbers = [exact(n) if math.isfinite(n) else "" for n in (entry.value, delta, entry.low, entry.high)]
             ends = [entry.mark, "best" if entry.best else "", entry.text.strip()]
             writer.writerow([*map(spreadsheet, where), *numbers, *map(spreadsheet, ends)])
     for note in grid.notes:

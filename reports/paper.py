@@ -109,7 +109,7 @@ def _measured(part: Part, row: str, column: Column) -> Entry:
     if column.total:
         return Entry(0.0 if row == BASELINE else cell.delta, signed=True, low=cell.low, high=cell.high)
     mark = "*" if cell.resolved else ""
-    return Entry(cell.value, column.digits, cell.withheld, mark=mark, low=cell.low, high=cell.high)
+    return Entry(cell.value, column.digits, cell.withheld, mark=mark, low=cell.low, high=cell.high, unshown=cell.delta)
 
 
 def _sub_score(part: Part, row: str, column: Column) -> Entry:
@@ -213,6 +213,8 @@ def _notes(layout: Layout, parts: Sequence[Part], measured: Sheet, beside: bool)
     yield from _dashes(layout, parts, measured)
     if beside:
         yield "paper: as printed there, not measured here; nothing is tested between the two columns"
+        for data in dict.fromkeys(part.data for part in parts if part.data not in layout.sources):
+            yield f"paper: aligned with {', '.join(layout.sources)}; measured: with {data}"
         judged = ", ".join(column.heading for column in layout.columns if column.judged)
         if judged:
             yield f"judged by another model than the paper's, so a level of its own: {judged}"

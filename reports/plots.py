@@ -88,7 +88,8 @@ def scaling(tables: Sequence[tuple[int, str, Table, Sequence[Outcome], Mapping[s
                         lines.setdefault(row.label, []).append((n, cell.delta, cell.low, cell.high))
         if n == largest[data]:
             means = {row.label: nine(row.method, outcomes, benchmarks) for row in table.rows}
-            average[SOURCES.get(data, data)] = {name: value for name, value in means.items() if math.isfinite(value)}
+            known = {name: value for name, value in means.items() if math.isfinite(value)}
+            average.setdefault(SOURCES.get(data, data), {}).update(known)
     panels = {title: lines for title, lines in panels.items() if lines}
     average = {data: means for data, means in average.items() if means}
     return partial(figures.scaling, panels, average) if panels else None

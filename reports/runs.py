@@ -151,6 +151,8 @@ def _load(folder: Path, name: str, store: Path | None) -> Run:
         raise UsageError(f"{file} is not a manifest of this version ({error!r}); run the comparison again.") from None
     if lacking:
         raise UsageError(f"{file} has no {', '.join(lacking)}: an older version wrote it; run the comparison again.")
+    if not root.is_dir():
+        raise UsageError(f"{folder}: its store {root} is not there; say with --store where it is.")
     return Run(name, folder, root, manifest, cells)
 
 
@@ -198,7 +200,7 @@ def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _refuse(one: Run, other: Run) -> None:
     """UsageError where a field that rows of one table share is not the same."""
-    found = differences(one, other) or list(_baselines(one, other))
+    found = differences(one, other) or list(_seeds(one, other)) or list(_baselines(one, other))
     if found:
         raise UsageError(
             f"{one.name} and {other.name} cannot stand in one table, for they differ in {'; '.join(found[:5])}. "
@@ -216,6 +218,13 @@ def differences(one: Run, other: Run, whole: Sequence[str] = SHARED, by_name: Se
         else:
             fields.append((name, mine, theirs))
     return [f"{name}: {_short(mine)} and {_short(theirs)}" for name, mine, theirs in fields if mine != theirs]
+
+
+def _seeds(one: Run, other: Run) -> Iterator[str]:
+    """Where rows would be means over other base models and splits; one method's further seeds are no other row."""
+    mine, theirs = (sorted({cell.seed for cell in run.cells}) for run in (one, other))
+    if mine != theirs and one.rows.keys() != other.rows.keys():
+        yield f"seeds: {mine} and {theirs}"
 
 
 def _baselines(one: Run, other: Run) -> Iterator[str]:

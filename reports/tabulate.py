@@ -51,7 +51,7 @@ def build(
     rows = []
     for method in order:
         mine = sorted((o for (of, _), cell in held.items() if of == method for o in cell), key=lambda o: o.seed)
-        if not mine:
+        if not held:
             continue
         cells = []
         for column in columns:
@@ -63,7 +63,8 @@ def build(
                 at = (method, column)
                 judged = benchmarks[column.benchmark].judged
                 cells.append(_cell(estimates.get(at), adjusted.get(at, math.nan), known, reason, judged))
-        rows.append(Row(method, min(o.label for o in mine), len({o.seed for o in mine}), tuple(cells)))
+        label = min((o.label for o in mine), default=method)
+        rows.append(Row(method, label, len({o.seed for o in mine}), tuple(cells)))
     notes = (
         *_notes(setting, columns, rows, held, benchmarks, len(tested)),
         *cautions(columns, rows, found, len(tested)),

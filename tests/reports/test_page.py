@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from matplotlib.colors import to_hex
 from runfolder import LABELS, RunFolder
 from test_grid import HOSTILE, OUR_ATTRIBUTES, OUR_ELEMENTS, Seen
 from worlds import NINE, SETTING, Accuracy, answers, run
@@ -136,6 +137,15 @@ def test_a_label_in_a_figure_is_text(text: str) -> None:
             assert not name.endswith("href") or value.startswith("#")
 
 
+def test_a_method_has_one_colour_in_all_panels_of_figure_4() -> None:
+    point = [(250, 1.0, 0.0, 2.0)]
+    drawn = figures.scaling({"VQA": {"a": point, "b": point}, "all": {"b": point}}, {"mean": {"b": 1.0}})
+    first, second, bars = drawn.axes
+    lines = {line.get_label(): line.get_color() for line in first.lines}
+    assert [line.get_color() for line in second.lines if line.get_label() == "b"] == [lines["b"]]
+    assert to_hex(bars.patches[0].get_facecolor()) == lines["b"].lower()
+
+
 def test_scaling_takes_totals_by_size_and_the_mean_of_the_nine_at_the_largest() -> None:
     points = []
     for n, gain in ((500, 0.2), (250, 0.1)):
@@ -246,6 +256,7 @@ def test_a_half_finished_run_is_reported_and_says_so(opened_run: Callable[[RunFo
     assert "unfinished: 3 of 6 cells are not scored" in page_of(run)
     shown = reporting.whole(measured, "md")
     assert "| GT-DPO | – |" in shown and "not scored yet" in shown
+    assert "| nSFT | – |" in shown  # of which no cell is scored
 
 
 def test_an_unknown_benchmark_is_left_out_and_named(opened_run: Callable[[RunFolder], Run]) -> None:

@@ -1,5 +1,7 @@
 """The paper's tables: its own numbers as printed, ours in its layout, and what is not put into one column."""
 
+import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -174,3 +176,15 @@ def test_the_captions_rule_is_said_with_what_it_would_change() -> None:
     )
     assert what_changes({"A": {"mmvet": 1.0}}) == ""
     assert any(note.startswith("as the caption words it") for note in paper_table(1, [part()]).notes)
+
+
+def test_csv_has_the_difference_that_its_interval_is_about() -> None:
+    rows = list(csv.DictReader(io.StringIO(gridtext.comma_separated(paper_table(1, [part()])))))
+    method = next(row for row in rows if row["row"] == "nSFT" and row["column"] == "SQA")
+    assert float(method["ci_lo"]) <= float(method["delta"]) <= float(method["ci_hi"])
+    assert float(method["value"]) > float(method["ci_hi"])  # so the interval is not the value's
+
+
+def test_other_alignment_data_than_the_papers_is_said() -> None:
+    notes = paper_table(7, [part(setting=REAL)], True).notes
+    assert "paper: aligned with textcaps; measured: with llava150k" in notes

@@ -1,6 +1,7 @@
 """Runs are joined where they measured the same thing, and refused with the field where they did not."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,18 @@ def test_what_differs_is_named(other: Comparison, field: str, tmp_path: Path) ->
     with pytest.raises(UsageError) as refused:
         joined(tmp_path, SFT, other)
     assert field in str(refused.value)
+
+
+def test_rows_over_other_seeds_are_not_put_beside_each_other(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"seeds: \[0, 1\] and \[0\]"):
+        joined(tmp_path, replace(SFT, seeds=(0, 1)), replace(DPO, seeds=(0,)))
+
+
+def test_a_run_away_from_its_store_says_so(tmp_path: Path) -> None:
+    folder = DPO.write(tmp_path / "here")
+    shutil.rmtree(tmp_path / "here" / "store")
+    with pytest.raises(UsageError, match=r"its store .* is not there; say with --store"), opened([folder]):
+        pass
 
 
 def test_one_policy_in_two_runs_is_one_row(tmp_path: Path) -> None:
