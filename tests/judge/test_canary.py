@@ -136,8 +136,10 @@ def test_the_score_stage_keeps_judge_and_replies(runs: Any) -> None:
 
 def test_a_key_in_the_wrong_place_is_not_repeated(runs: Any) -> None:
     place, *_ = runs
-    ran = place.compare("--set", f"judging.api_key={CANARY}")
+    ran = place.compare("--set", f"judging.runs={CANARY}")  # whose error repeats what was given
     assert ran.status == 2 and "***" in ran.said and CANARY not in ran.said
+    ran = place.compare("--set", f"judging.api_key={CANARY}")
+    assert ran.status == 2 and 'no judging field "api_key"' in ran.said and CANARY not in ran.said
 
 
 @pytest.mark.parametrize("answer", [refusal(401, LOUD), (401, {}, LOUD.encode()), (403, {}, b"{" + LOUD.encode())])
