@@ -8,7 +8,7 @@ image's id, and answers find their question by its text in the prompt.
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -152,15 +152,14 @@ class Textvqa(Benchmark):
         answers = rows if path == answers_path else records(answers_path, ["question_id"])
         texts = [said(answers_path, n, row, ("text", "pred_answer")) for n, row in enumerate(answers, 1)]
         if not rows or "gt_answers" not in rows[0]:
-            return _with_accuracy(
-                _official_layout(checked(path, rows, ["image_id", "question", "answers"]), answers, texts)
-            )
+            checked(path, rows, ["image_id", "question", "answers"])
+            return _with_accuracy(*_official_layout(rows, answers, texts))
         checked(path, rows, ["gt_answers"])
         items = [
             Item(id, None, "", id, {"answers": row["gt_answers"]}) for id, row in zip(numbered(rows), rows, strict=True)
         ]
-        said_ = [Response(id, text, 0) for id, text in zip(numbered(answers), texts, strict=True)]
-        return _with_accuracy(Published(items, said_))
+        responses = [Response(id, text, 0) for id, text in zip(numbered(answers), texts, strict=True)]
+        return _with_accuracy(items, responses)
 
 
 def _item(row: Mapping[str, Any], tokens: Sequence[str], image: Image) -> Item:
@@ -170,14 +169,14 @@ def _item(row: Mapping[str, Any], tokens: Sequence[str], image: Image) -> Item:
     return Item(id, image, prompt + SHORT_ANSWER, id, {"answers": row["answers"]})
 
 
-def _with_accuracy(published: Published) -> Published:
-    """With the fraction that the M4C evaluator returns: one running sum in the answers' order, to its last digit."""
-    references = {item.id: item.facts["answers"] for item in published.items}
-    said = {response.id: response.text for response in published.responses if response.id in references}
+def _with_accuracy(items: Sequence[Item], responses: Sequence[Response]) -> Published:
+    """Both, with the fraction that the M4C evaluator returns: one running sum in the order of the answers."""
+    references = {item.id: item.facts["answers"] for item in items}
+    said = {response.id: response.text for response in responses if response.id in references}
     summed = 0.0
     for id, text in said.items():
         summed += accuracy(text, references[id])
-    return replace(published, official={"accuracy": summed / len(said)} if said else {})
+    return Published(items, responses, official={"accuracy": summed / len(said)} if said else {})
 
 
 def numbered(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -202,7 +201,7 @@ def asked(prompt: str) -> str:
 
 def _official_layout(
     rows: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], texts: Sequence[str]
-) -> Published:
+) -> tuple[list[Item], list[Response]]:
     """Items by the official question id; a response has that id, or its image's and the question in its prompt.
 
     Where two questions about an image read the same, the official script scores both responses by the later one's
@@ -226,4 +225,4 @@ def _official_layout(
             used[key] += 1
         responses.append(Response(id, text, 0))
     items = [Item(id, None, "", id, {"answers": references[last[id] if by_prompt else id]}) for id in references]
-    return Published(items, responses)
+    return items, responses

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.benchmark import Benchmark
 from harness.config import Runtime
@@ -149,14 +150,7 @@ class Taken:
     seed: int
     writer: Note = field(default_factory=Note)
 
-    def respond(
-        self,
-        prompts: Sequence[Prompt],
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        noise_step: int = 0,
-        max_new_tokens: int | None = None,
-    ) -> list[Response]:
+    def respond(self, prompts: Sequence[Prompt], *_: Any, **__: Any) -> list[Response]:
         """One such response per prompt, no two alike."""
         return [Response(prompt.id, f"{ASSUMED} {prompt.id}", 100) for prompt in prompts]
 

@@ -17,7 +17,7 @@ from harness import plugins
 from harness.benchmark import Benchmark, Files, Published, totals
 from harness.judge import Judge, Script
 from harness.types import HarnessError, Item, Response, Score, Unscored, UsageError
-from reports.outcomes import MAX_UNSCORED
+from reports.outcomes import thin
 
 SHOWN = 3  # how many ids a report names
 
@@ -78,8 +78,7 @@ def rescore(
     sums = totals(benchmark.units(scored))
     figures = {**published.official, **benchmark.official(sums), **benchmark.compute(sums)}
     metrics = {id: float(value) for id, value in figures.items()}
-    share = len(scored) / len(pairs)
-    withheld = f"n/a (judge {math.floor(100 * share)} %)" if benchmark.judged and share < 1 - MAX_UNSCORED else ""
+    withheld = thin(benchmark, len(reasons) / len(pairs)) if benchmark.judged else ""
     return Rescored(plugins.stem(name), metrics, len(scored), len(published.items) - len(scored), notes, withheld)
 
 

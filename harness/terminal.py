@@ -133,9 +133,8 @@ def show_plan(planned: Plan, store: Store, testbed: Testbed, as_json: bool = Fal
         typer.echo(dumps({**known, "stages": lines, "costs": costs}))
         return
     for line in lines:
-        typer.echo(
-            f"{line['state']:<5} {line['title']}{': ' + line['why'] if line['why'] else ' (' + line['stage'] + ')'}"
-        )
+        about = f": {line['why']}" if line["why"] else f" ({line['stage']})"
+        typer.echo(f"{line['state']:<5} {line['title']}{about}")
     typer.echo(f"{len(todo)} of {len(planned.steps)} stages to run.")
     for cost in costs:
         typer.echo(f"{cost}.")

@@ -52,9 +52,7 @@ class StageFacts:
     @cached_property
     def dropped(self) -> Counter[str]:
         """Reason -> how many examples a build or split made no record of."""
-        file = self.folder / "dropped.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines() if self.manifest and file.is_file() else []
-        return Counter(str(line["reason"]) for text in lines if "reason" in (line := _parsed(text) or {}))
+        return Counter(str(line["reason"]) for line in self._lines("dropped.jsonl") if "reason" in line)
 
     @cached_property
     def judged(self) -> float:
@@ -78,7 +76,10 @@ class StageFacts:
     @cached_property
     def log(self) -> list[dict[str, float]]:
         """The lines of a training's log, under TRL's names; lines that are none are left out."""
-        file = self.folder / "log.jsonl"
+        return self._lines("log.jsonl")
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        file = self.folder / name
         lines = file.read_text(encoding="utf-8").splitlines() if self.manifest and file.is_file() else []
         return [line for text in lines if isinstance(line := _parsed(text), dict)]
 

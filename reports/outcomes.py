@@ -75,6 +75,11 @@ def withheld(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> str:
     A mean over the units that happened to get a verdict is a mean over another benchmark.
     """
     shares = [o.unscored / (len(o.units) + o.unscored) for o in outcomes if o.unscored]
-    if max(shares, default=0.0) <= MAX_UNSCORED:
+    return thin(benchmark, max(shares, default=0.0))
+
+
+def thin(benchmark: Benchmark, unscored: float) -> str:
+    """What stands in place of a mean of whose units this share has no verdict; empty up to 1 %."""
+    if unscored <= MAX_UNSCORED:
         return ""
-    return f"n/a ({'judge' if benchmark.judged else 'scored'} {math.floor(100 * (1 - max(shares)))} %)"
+    return f"n/a ({'judge' if benchmark.judged else 'scored'} {math.floor(100 * (1 - unscored))} %)"
