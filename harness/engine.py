@@ -65,8 +65,9 @@ class Job(Fixed):
 class TrainResult(Fixed):
     """What a training was; `summary.json`. Tokens and FLOPs are over all epochs and ranks, memory is rank 0's.
 
-    flops counts forward and backward by formula (`profile.Flops`), the online reference included. roles says how each
-    role is had: "trained" weights or adapter, "cached" log-probs, "adapter_off", a second "copy".
+    forward_tokens counts a position once per model that reads it: policy, separate critic, online reference. flops
+    counts forward and backward by formula (`profile.Flops`), the online reference included. roles says how each role is
+    had: "trained" weights or adapter, "cached" log-probs, "adapter_off", a second "copy".
     """
 
     records: int
@@ -263,7 +264,7 @@ class Run:
             records=len(trees),
             steps=len(self.plan),
             supervised_tokens=epochs * sum(tree.supervised for tree in trees),
-            forward_tokens=epochs * sum(tree.tokens for tree in trees),
+            forward_tokens=epochs * (passes + online) * sum(tree.tokens for tree in trees),
             flops=epochs * sum(costs),
             trainable_parameters=self.trainable,
             roles={str(role): how for role, how in had.items()},

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness import plugins
 from harness.benchmark import Benchmark
+from harness.codebook import common
 from harness.config import MethodSpec, Testbed
 from harness.llm import identified
 from harness.method import Baseline, Role, realised
@@ -32,7 +33,7 @@ CODE = {
     "data": (*WORLD_CODE, "mini/glyphs.py", "mini/draw.py", "mini/sources.py", "mini/benchsets.py", "mini/opensets.py"),
     "split": ("split.py", "images.py", "data/*.py"),
     "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*", "data/*.py"),
-    "build": ("sampler.py", "kvcache.py", "rounds.py", "clip.py", *TREE_CODE),
+    "build": ("sampler.py", "kvcache.py", "rounds.py", "clip.py", "codebook.py", *TREE_CODE),
     "reference": TREE_CODE,
     "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
@@ -40,7 +41,7 @@ CODE = {
     "report": ("../reports/*.py", "../reports/pages/*", "benchmark.py"),
     "crosscheck": (SECOND, "../benchmarks/_coco_objects.py", "../benchmarks/chair_data/*"),
     "llm": ("asking.py", "llm.py", "panel.py"),
-    "lens": ("lens.py", *TREE_CODE),
+    "lens": ("lens.py", "codebook.py", *TREE_CODE),
     "oracle": (*WORLD_CODE, "mini/oracles.py"),
 }
 
@@ -147,6 +148,7 @@ class Planner:
         self.reference = reference
         self.steps: dict[str, Step] = {}
         self.models = {folder: revision(Path(folder)) for folder in testbed.models}
+        self.codebook = common(getattr(resolve(spec), "codebook", "") for spec in request.methods)
 
     def step(
         self,
@@ -241,6 +243,7 @@ class Planner:
             "examples": self.testbed.lens,
             "response_tokens": self.testbed.response_tokens,
             "writer": self.asked("writer"),
+            "codebook": self.codebook,
             "round": 0,
             "seed": seed,
         }

@@ -31,6 +31,7 @@ from harness.types import (
     write_jsonl,
 )
 
+SPENT = ("writer_calls", "generated_tokens", "forward_tokens")
 PREFIX = 250  # what is generated is kept by so many prompts, so that a longer split finds that of its prefix
 
 
@@ -63,7 +64,7 @@ class OwnRound:
     policy_key: str
     base: Path
     tick: Tick
-    spent: dict[str, int] = field(default_factory=lambda: {"writer_calls": 0, "generated_tokens": 0})
+    spent: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPENT, 0))
 
     @property
     def name(self) -> str:
@@ -140,6 +141,7 @@ class OwnRound:
             folder = self.store.run(Stage(kind, what), partial(_write, make=make, prompts=part))
             found += read_jsonl(Response, folder / "responses.jsonl")
         self.spent["generated_tokens"] += sum(response.tokens for response in found)
+        self.spent["forward_tokens"] += sum(response.prompt_tokens + response.tokens for response in found)
         return found
 
     def similarity(self, pairs: Sequence[tuple[Image, str]]) -> list[float]:
@@ -170,6 +172,7 @@ class OwnRound:
         column = {Role.REWARD: "reward", Role.CRITIC: "value"}.get(role, "policy")
         size = self.runtime.per_device_train_batch_size
         forest = reference.trees(records, loaded)
+        self.spent["forward_tokens"] += sum(tree.tokens for tree in forest)
         found = reference.figures(roles, loaded, forest, size, [column], self.tick)
         return [tuple(found[tree.id][column].tolist()) for tree in forest]
 
@@ -196,7 +199,10 @@ def trainable(record: Record | Dropped, model: Path) -> Record | Dropped:
 
 
 def refuse_malformed(built: Sequence[Record | Dropped], made: Sequence[Record | Dropped]) -> None:
-    """Stop where more than 1 % of what a method built cannot be trained on; its own filters only count."""
+    """Stop where more than 1 % of what a method built cannot be trained on; its own filters only count.
+
+    Of fewer than 100 records one would be more than 1 %: they are dropped with their reasons, as everywhere.
+    """
     bad = [after for before, after in zip(built, made, strict=True) if before is not after]
     if len(bad) > MALFORMED_LIMIT * len(built) and len(built) >= 100:
         first = bad[0]

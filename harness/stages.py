@@ -217,7 +217,7 @@ class Worker:
             found |= lens.ratios(*(lens.sequences(one.policy, pairs, size, tick) for one in (base, trained)))
         if self.testbed.writer != "oracle" or "data" in step.reads["split"].inputs:
             writer = self.asked("writer", step.reads["split"], tick)
-            found |= answered(writer, lambda who: lens.corrected(examples, before, after, who))
+            found |= answered(writer, lambda who: lens.corrected(examples, before, after, who, what["codebook"]))
         (out / "profile.json").write_text(dumps(found), encoding="utf-8")
 
     def generate(self, step: Step, out: Path, tick: Tick) -> None:

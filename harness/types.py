@@ -68,15 +68,26 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class VisionError:
+    """What a response gets wrong about its image: level and type by a codebook, and the words that show it."""
+
+    level: str
+    type: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """A record for supervised losses: every answer of every branch is supervised.
 
-    `branches` share the image; a plain conversation has one. A branch is a sequence of turns.
+    `branches` share the image; a plain conversation has one. A branch is a sequence of turns. `errors` are those the
+    record was made to correct, for whoever reads it; nothing is trained on them.
     """
 
     id: str
     image: Image | None
     branches: tuple[tuple[Turn, ...], ...]
+    errors: tuple[VisionError, ...] = ()
     kind: Literal["conversation"] = "conversation"
 
 

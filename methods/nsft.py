@@ -3,23 +3,24 @@
 The model's own response is compared with the ground truth; a writer names its errors by a vision error codebook and
 constructs question-answer turns that correct them. They are appended to the ground-truth conversation and learnt with
 token cross-entropy. The paper's code, prompt and full codebook are not public: prompt and codebook here are ours.
+A writer that answers with more of one kind is evened out: constructed turns answered yes and no stay in balance.
 """
 
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-import yaml
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import losses
+from harness.codebook import NONE, SHIPPED, Codebook, errors_in, json_in, read_codebook
 from harness.judge import Ask
 from harness.method import Lesson, Loss, Method, Round
 from harness.template import SHORT_ANSWER
-from harness.types import Conversation, Dropped, Example, Prompt, Record, Response, Turn, Unscored, UsageError
+from harness.types import Conversation, Dropped, Example, Prompt, Record, Response, Turn, Unscored, VisionError
 
 if TYPE_CHECKING:
     from harness.logps import LogProbs
@@ -46,7 +47,15 @@ CONTROL = """Write exactly {turns} short question-answer turns about an image yo
 Choose what to ask at random among what the ground truth says. Balance questions that are answered yes and no.
 
 Answer with one JSON object: {{"errors": [], "turns": [{{"question": "...", "answer": "..."}}]}}"""
-NONE = "none"
+LEAD = 5  # by how many constructed turns yes may be ahead of no, over all examples so far, or no of yes
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a writer made of one example: turns to learn, and the errors of the response that they correct."""
+
+    turns: tuple[Turn, ...]
+    errors: tuple[VisionError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,9 +64,10 @@ class Nsft(Method):
 
     label: ClassVar[str] = "nSFT"
     needs_writer: ClassVar[bool] = True
+    prompt_version: ClassVar[str] = "nsft-1"
 
     codebook: str = field(
-        default=str(Path(__file__).with_name("codebook.yaml")),
+        default=str(SHIPPED),
         metadata={
             "help": 'YAML file of error types by level, or "none" (Table 6, w/o VEC)',
             "source": "ours, after Fig. 3",
@@ -113,17 +123,19 @@ class Nsft(Method):
         heat = 0.0 if self.response == "greedy" else self.temperature
         said = iter(round.respond([prompt for e in examples for prompt in asked[e.id]], temperature=heat))
         own = {e.id: [next(said) for _ in asked[e.id]] for e in examples}
+        answered: Counter[str] = Counter()
         for example in examples:
             if example.source == "ocrvqa":
-                made: list[Turn] | Unscored = self.reading(example, own[example.id], examples, round.seed)
+                made: Written | Unscored = self.reading(example, own[example.id], examples, round.seed)
             else:
                 made = self.written(example, own[example.id][0].text, round)
+            turns = () if isinstance(made, Unscored) else balanced(made.turns, answered)
             if isinstance(made, Unscored):
                 yield Dropped(example.id, f"writer: {made.reason}")
-            elif not made and not self.keep_chosen:
+            elif not turns and not self.keep_chosen:
                 yield Dropped(example.id, "nothing to correct, and the ground truth is left out")
             else:
-                yield Conversation(example.id, example.image, self.branches(example.turns, tuple(made)))
+                yield Conversation(example.id, example.image, self.branches(example.turns, turns), made.errors)
 
     def branches(self, chosen: tuple[Turn, ...], made: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], ...]:
         """Ground truth and constructed turns, one behind the other or side by side."""
@@ -131,7 +143,7 @@ class Nsft(Method):
             return (made,)
         return (chosen, made) if self.layout == "separate" and made else ((*chosen, *made),)
 
-    def written(self, example: Example, response: str, round: Round) -> list[Turn] | Unscored:
+    def written(self, example: Example, response: str, round: Round) -> Written | Unscored:
         """The writer's turns for one example; as the control, as many that are not aimed at the errors."""
         book = {} if self.codebook == NONE else read_codebook(self.codebook)
         facts = {
@@ -144,21 +156,21 @@ class Nsft(Method):
         listed = f"\nVision error codebook:\n{facts['codebook']}\n" if book else ""
         prompt = PROMPT.format(**facts | {"codebook": listed, "by_codebook": " from the codebook" if book else ""})
         reply = round.writer.reply(Ask(example.id, "nsft", example.image, prompt, facts))
-        made = reply if isinstance(reply, Unscored) else parse(example.id, reply, self.max_turns)
+        made = reply if isinstance(reply, Unscored) else parse(example.id, reply, self.max_turns, book)
         if isinstance(made, Unscored) or self.turns == "corrective":
             return made
-        facts = {"ground_truth": facts["ground_truth"], "turns": str(len(made))}
+        facts = {"ground_truth": facts["ground_truth"], "turns": str(len(made.turns))}
         reply = round.writer.reply(Ask(example.id, "nsft_control", example.image, CONTROL.format(**facts), facts))
-        return reply if isinstance(reply, Unscored) else parse(example.id, reply, len(made))
+        return reply if isinstance(reply, Unscored) else parse(example.id, reply, len(made.turns), {})
 
     def reading(
         self, example: Example, responses: Sequence[Response], examples: Sequence[Example], seed: int
-    ) -> list[Turn]:
+    ) -> Written:
         """OCR-VQA's turns, made without a writer."""
         made = corrected_reading(example, responses)
         if self.turns == "corrective":
-            return made
-        return random_reading(example, len(made) // 2, examples, random.Random(f"{seed}/{example.id}"))
+            return Written(tuple(made))
+        return Written(tuple(random_reading(example, len(made) // 2, examples, random.Random(f"{seed}/{example.id}"))))
 
     def loss(self, logps: "LogProbs") -> Loss:
         """Eq. 15: one token mean over the ground truth and the constructed turns, and the weighted divergence."""
@@ -177,29 +189,32 @@ def turn_prompts(example: Example) -> list[Prompt]:
     return [Prompt(f"{example.id}#{n}", example.image, turn.question) for n, turn in enumerate(example.turns)]
 
 
-def read_codebook(path: str) -> dict[str, dict[str, str]]:
-    """Level -> error type -> definition."""
+def parse(example_id: str, reply: str, max_turns: int, book: Codebook) -> Written | Unscored:
+    """The turns and errors in a writer's JSON reply; anything else is Unscored with the reason."""
     try:
-        book: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"nsft.codebook: cannot read {path} ({error}); give a YAML file of error types.") from None
-    if not isinstance(book, dict) or not all(isinstance(types, dict) and types for types in book.values()):
-        raise UsageError(f"nsft.codebook: {path} must map a level to error types, as methods/codebook.yaml does.")
-    return book
-
-
-def parse(example_id: str, reply: str, max_turns: int) -> list[Turn] | Unscored:
-    """The turns in a writer's JSON reply; anything else is Unscored with the reason."""
-    start, stop = reply.find("{"), reply.rfind("}")
-    try:
-        turns = [
-            Turn(str(turn["question"]).strip(), str(turn["answer"]).strip())
-            for turn in json.loads(reply[start : stop + 1])["turns"]
-        ]
-    except (ValueError, KeyError, TypeError):
+        told = json_in(reply)
+        errors = errors_in({"errors": [], **told}, book)
+        turns = [Turn(str(turn["question"]).strip(), str(turn["answer"]).strip()) for turn in told["turns"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Unscored(example_id, "the reply is not the JSON asked for")
     turns = [turn for turn in turns if turn.question and turn.answer][:max_turns]
-    return turns or Unscored(example_id, "the reply has no turns")
+    return Written(tuple(turns), errors) if turns else Unscored(example_id, "the reply has no turns")
+
+
+def balanced(turns: Sequence[Turn], answered: Counter[str]) -> tuple[Turn, ...]:
+    """The turns without those whose yes or no is LEAD ahead already; `answered` counts over all examples so far.
+
+    The count runs on from example to example, so one example may correct with "no" alone, as long as others say yes.
+    """
+    kept = []
+    for turn in turns:
+        said = plain(turn.answer).partition(" ")[0]
+        other = {"yes": "no", "no": "yes"}.get(said)
+        if other and answered[said] - answered[other] >= LEAD:
+            continue
+        answered[said] += 1
+        kept.append(turn)
+    return tuple(kept)
 
 
 def corrected_reading(example: Example, responses: Sequence[Response]) -> list[Turn]:

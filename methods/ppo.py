@@ -7,11 +7,15 @@ samples responses to its share of the prompts, shapes rewards (score at the end,
 the reference per token), estimates advantages and takes clipped steps on policy and critic. Policy, reference, reward
 model and critic are adapters of one backbone; the critic starts as the reward model with a head of zeros.
 
+The reward model reads what is true of the image beside question and response (`facts`, the factual augmentation): the
+ground truth, as there image captions.
+
 `variant=as_shipped` has the official code's quirks: log-ratios clamped at 0 per token, shaped rewards times ten, means
-and whitening over all positions up to `response_length`, whether a response reaches there or not. Other than there,
-each round starts with a fresh optimiser, and padding has no value estimates. Left out of both variants: the factual
-augmentation (the image's captions in the reward model's prompt), the judge-style suffix of that prompt, and the SFT
-round that LLaVA-RLHF gives its policy first; the reward model reads question and response.
+and whitening over all positions up to `response_length`, whether a response reaches there or not, and the script's stop
+and length terms. Other than there, each round starts with a fresh optimiser, padding has no value estimates, and the
+reward model's centering is per pair (there the mean of a micro-batch, so that a result depends on how the work is laid
+on the machine). Left out: the judge-style suffix of the reward model's prompt, whose wording is the critic's here, and
+the SFT round that LLaVA-RLHF gives its policy first, because every row starts from the same base.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,11 +55,13 @@ class Ppo(Method):
     cliprange_value: float = field(default=0.2, metadata={"help": "clip of the value's change", "source": "script"})
     vf_coef: float = field(default=0.1, metadata={"help": "weight of the value loss", "source": "script"})
     temperature: float = field(default=1.0, metadata={"help": "of the rollouts", "source": "script"})
-    stop_penalty: float = field(
-        default=0.0, metadata={"help": "added where a response did not end", "source": "off; script: -8"}
+    stop_penalty: float | None = field(
+        default=None,
+        metadata={"help": "added where a response did not end", "source": "0; script: -8 (as_shipped)"},
     )
-    length_bonus: float = field(
-        default=0.0, metadata={"help": "times length / response_length, added", "source": "off; script: -10"}
+    length_bonus: float | None = field(
+        default=None,
+        metadata={"help": "times length / response_length, added", "source": "0; script: -10 (as_shipped)"},
     )
     response_length: int = field(default=896, metadata={"help": "positions of a rollout at most", "source": "script"})
     preferences: Literal["writer", "ground_truth", "both"] = field(
@@ -63,6 +69,13 @@ class Ppo(Method):
         metadata={
             "help": "pairs for the reward model: own responses ranked by the writer, or below the ground truth",
             "source": "after the paper's human preferences; ours",
+        },
+    )
+    facts: Literal["ground_truth", "none"] = field(
+        default="ground_truth",
+        metadata={
+            "help": "what the reward model reads of the image's truth (factual augmentation)",
+            "source": "paper, there captions",
         },
     )
     critic: Literal["separate", "shared_trunk"] = field(
@@ -126,7 +139,13 @@ class Ppo(Method):
                     continue
                 better = reply
             chosen, rejected = (one, other) if better == 1 else (other, one)
-            yield Pair(example.id, example.image, turn.question, chosen, rejected)
+            yield Pair(example.id, example.image, self.told(example), chosen, rejected)
+
+    def told(self, example: Example) -> str:
+        """What the reward model reads before a response: the question, and with `facts` the ground truth."""
+        turn = example.turns[0]
+        known = f"{critic.REFERENCE} {turn.answer.strip()}"
+        return turn.question + known if self.facts == "ground_truth" else turn.question
 
     def preferred(self, example: Example, one: str, other: str, round: Round) -> int | Dropped:
         """Which of two responses the writer prefers, 1 or 2."""
@@ -146,7 +165,7 @@ class Ppo(Method):
 
         told = [(e, r) for e, (r,) in zip(examples, own, strict=True) if r.text.strip()]
         plain = [Rollout(e.id, e.image, e.turns[0].question, r.ids, {}) for e, r in told]
-        judged = [Conversation(e.id, e.image, ((Turn(e.turns[0].question, r.text.strip()),),)) for e, r in told]
+        judged = [Conversation(e.id, e.image, ((Turn(self.told(e), r.text.strip()),),)) for e, r in told]
         scores = [score for (score,) in round.measure(judged, Role.REWARD)]
         policy, reference, values = (
             [torch.tensor(row) for row in round.measure(plain, role)]
@@ -173,9 +192,12 @@ class Ppo(Method):
         """(tokens,) shaped rewards of one response: the log-ratio at each token, everything else at the last."""
         ratio = losses.kl_k1(policy, reference)
         shaped = -self.kl_coef * (ratio.clamp(min=0) if self.variant == "as_shipped" else ratio)
-        end = score + self.length_bonus * len(policy) / self.response_length
-        shaped[-1] += end if response.ended else end + self.stop_penalty
-        return 10 * shaped if self.variant == "as_shipped" else shaped
+        shipped = self.variant == "as_shipped"
+        stop = self.stop_penalty if self.stop_penalty is not None else -8.0 * shipped
+        length = self.length_bonus if self.length_bonus is not None else -10.0 * shipped
+        end = score + length * len(policy) / self.response_length
+        shaped[-1] += end if response.ended else end + stop
+        return 10 * shaped if shipped else shaped
 
     def whiten(self, advantages: "Sequence[Tensor]", shaped: "Sequence[Tensor]") -> "list[Tensor]":
         """Advantages whitened over all tokens of the round; as shipped over padding too, which has the end's reward."""

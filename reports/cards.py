@@ -15,16 +15,16 @@ from reports.statistics import mean
 from reports.table import GROUPS, Cell, Column, Table
 
 KINDS = ("build", "reference", "train", "generate", "score")
-TRAINED = ("reference", "train")
+MADE = ("build", "reference", "train")
 CARD = {  # heading: (stages, figure); summed over rounds, mean over seeds
     "examples": (("build",), "examples"),
     "records": (("build",), "records"),
     "supervised tokens": (("train",), "supervised_tokens"),
     "optimiser steps": (("train",), "steps"),
     "writer calls": (("build",), "writer_calls"),
-    "judged responses": (("score",), "judged"),
+    "judge calls": (("score",), "judge_calls"),
     "tokens generated": (("build",), "generated_tokens"),
-    "forward tokens": (TRAINED, "forward_tokens"),
+    "forward tokens": (MADE, "forward_tokens"),
 }
 REASONS = 3  # how many reasons for leaving examples out are written out
 THINGS = ("records", "items", "examples")
@@ -71,7 +71,7 @@ def fairness(facts: Sequence[RowFacts]) -> Grid:
     for label, members in by_row(facts):
         counts = [mean_of(members, kinds, name) for kinds, name in CARD.values()]
         counts[0] = mean([math.nan if row.consumed is None else row.consumed for row in members])
-        counts[5] = mean([sum(stage.judged for stage in row.of("score")) for row in members])
+        counts[5] = mean([sum(stage.judge_calls for stage in row.of("score")) for row in members])
         sizes = [size for facts in members if (size := facts.peak(("train",), "trainable_parameters")) is not None]
         lines.append(Line((label,), tuple(Entry(value, 0) for value in (*counts, mean(sizes)))))
     return Grid("Fairness card", ("Method",), heads, tuple(lines), tuple(_card_notes(facts)))
@@ -86,7 +86,10 @@ def _card_notes(facts: Sequence[RowFacts]) -> Iterator[str]:
             rest = sum(count for _, count in reasons.most_common()[REASONS:])
             yield f"{label} left out, all seeds and rounds: {shown}{f'; {rest:,} for other reasons' if rest else ''}"
     yield "per seed, summed over rounds; tokens generated: own responses, asked for by several methods but made once"
-    yield "forward tokens: training and reference log-probs; –: not measured, or not part of the method"
+    yield (
+        "forward tokens: own responses and what a build scores (each prompt counted for itself), reference log-probs "
+        "and training (policy and critic each); –: not measured, or not part of the method"
+    )
 
 
 def _locks(facts: Sequence[RowFacts]) -> str:

@@ -55,12 +55,14 @@ class StageFacts:
         return Counter(str(line["reason"]) for line in self._lines("dropped.jsonl") if "reason" in line)
 
     @cached_property
-    def judged(self) -> float:
-        """How many items a score stage put to a judge; NaN where it is not there."""
+    def judge_calls(self) -> float:
+        """How many questions a score stage put to a judge, repeats counted; NaN where it is not there."""
         if not self.manifest:
             return math.nan
-        judge = self.manifest.get("identity", {}).get("judge")
-        return float(_object(self.folder / "units.json").get("items", math.nan)) if judge else 0.0
+        if not self.manifest.get("identity", {}).get("judge"):
+            return 0.0
+        told = _object(self.folder / "judge.json")
+        return float(told.get("items", math.nan)) * float(told.get("runs", math.nan))
 
     @cached_property
     def roles(self) -> Mapping[str, str]:

@@ -11,6 +11,9 @@ from harness.types import Example, Turn, Unscored
 EXAMPLES = [Example(f"e{n}", "llava150k", None, (Turn("What?", "A red cup."),)) for n in range(12)]
 
 
+BOOK = {"instance": {"existence": "...", "colour": "..."}}
+
+
 class Counting:
     """Finds as many errors of existence as the response has words, and one of colour in "blue"."""
 
@@ -18,10 +21,12 @@ class Counting:
 
     def __init__(self, broken: str = "") -> None:
         self.broken = broken
+        self.prompts: list[str] = []
 
     def reply(self, ask: Ask) -> str | Unscored:
         if self.broken == "silent":
             return Unscored(ask.id, "no answer")
+        self.prompts.append(ask.prompt)
         types = ["existence"] * len(ask.facts["response"].split()) + ["colour"] * ("blue" in ask.facts["response"])
         return "prose" if self.broken else f"Here: {json.dumps({'errors': [{'type': name} for name in types]})}"
 
@@ -51,16 +56,22 @@ def test_probes_are_the_pairs_that_differ() -> None:
 def test_the_share_of_errors_that_is_gone() -> None:
     """24 errors of existence become 6; there is one error of colour for each of 12, and 3 are left."""
     after = ["blue"] * 3 + [""] * 9
-    found = corrected(EXAMPLES, ["blue cup"] * 12, after, Counting())
+    found = corrected(EXAMPLES, ["blue cup"] * 12, after, Counting(), BOOK)
     assert found == {"errors_known": 12.0, "corrected/existence": 100 * (1 - 3 / 24), "corrected/colour": 75.0}
 
 
 def test_more_errors_than_before_are_a_share_below_zero_and_a_rare_type_is_left_out() -> None:
-    found = corrected(EXAMPLES, ["blue"] + ["cup"] * 11, ["two cups"] * 12, Counting())
+    found = corrected(EXAMPLES, ["blue"] + ["cup"] * 11, ["two cups"] * 12, Counting(), BOOK)
     assert found == {"errors_known": 12.0, "corrected/existence": -100.0}
 
 
 @pytest.mark.parametrize("broken", ["silent", "prose"])
 def test_who_does_not_answer_is_not_counted(broken: str) -> None:
-    assert isinstance(found_errors(EXAMPLES[0], "x", Counting(broken)), Unscored)
-    assert corrected(EXAMPLES, ["blue"] * 12, [""] * 12, Counting(broken)) == {"errors_known": 0.0}
+    assert isinstance(found_errors(EXAMPLES[0], "x", Counting(broken), BOOK), Unscored)
+    assert corrected(EXAMPLES, ["blue"] * 12, [""] * 12, Counting(broken), BOOK) == {"errors_known": 0.0}
+
+
+def test_only_types_of_the_codebook_are_asked_for_and_counted() -> None:
+    judge, book = Counting(), {"instance": {"colour": "of another hue"}}
+    assert found_errors(EXAMPLES[0], "blue cup", judge, book) == {"colour": 1}
+    assert "of another hue" in judge.prompts[0] and "existence" not in judge.prompts[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.checks import check
+from harness.codebook import SHIPPED, read_codebook
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.plan import ALL_BENCHMARKS, Plan, Request, plan
 from harness.types import UsageError
@@ -183,3 +184,27 @@ def test_a_data_file_of_a_method_counts_by_content_and_not_by_place(tmp_path: Pa
     here = build_keys("here.yaml", "instance: {count: wrong number}")
     assert build_keys("there.yaml", "instance: {count: wrong number}") == here
     assert build_keys("here.yaml", "instance: {colour: wrong colour}") != here
+
+
+def test_the_lens_asks_by_the_codebook_that_a_row_names(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("instance: {smell: what it smells of}")
+    own = MethodSpec(name="nsft", options={"codebook": str(tmp_path / "my.yaml")})
+    without = MethodSpec(name="nsft", options={"codebook": "none"}, row="none")
+
+    def books(*methods: MethodSpec) -> list[dict[str, dict[str, str]]]:
+        planned = plan(replace(REQUEST, methods=methods), BED)
+        return [step.stage.identity["codebook"] for step in planned.lenses.values()]
+
+    assert books(MethodSpec(name="dpo"), own, without) == [{"instance": {"smell": "what it smells of"}}] * 3
+    assert books(without) == [read_codebook(SHIPPED)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("- a", "must map a level"), ("a: {x: '', y: ''}\nb: {x: ''}", "under two levels"), ("a: [", "cannot read")],
+)
+def test_a_broken_codebook_is_refused_before_anything_runs(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "my.yaml").write_text(text)
+    spec = MethodSpec(name="nsft", options={"codebook": str(tmp_path / "my.yaml")})
+    with pytest.raises(UsageError, match=said):
+        plan(replace(REQUEST, methods=(spec,)), BED)

@@ -114,6 +114,10 @@ class Oracle:
         seen = self.scenes.get(ask.image.sha256) if ask.image else None
         if seen and ask.purpose == "indomain":
             return two_grades(seen, ask.facts["question"], ask.facts["reference"], ask.facts["response"])
+        if seen and ask.purpose == "errors":
+            return json.dumps({"errors": listed(seen, ask)})
+        if seen and ask.purpose == "preference":
+            return prefer(seen, ask)
         if not isinstance(seen, Scene):
             return Unscored(ask.id, "no scene graph for this image")
         if ask.purpose == "mmvet":
@@ -122,11 +126,6 @@ class Oracle:
             return rate(seen, ask.facts["question"], ask.facts["reference"], ask.facts["response"])
         if ask.purpose == "nsft":
             return write(seen, ask)
-        if ask.purpose == "errors":
-            listed = [error.type for error in errors(seen, ask.facts["ground_truth"], ask.facts["response"])]
-            return json.dumps({"errors": [{"type": name} for name in listed]})
-        if ask.purpose == "preference":
-            return prefer(seen, ask)
         if ask.purpose == "nsft_control":
             return write_at_random(seen, ask)
         return Unscored(ask.id, f"the oracle has no rubric {ask.purpose!r}")
@@ -211,8 +210,11 @@ def _wrong_relations(seen: Scene, text: str) -> list[Fact]:
     return found
 
 
-def errors(seen: Scene, ground_truth: str, response: str) -> list[Error]:
-    """What a description gets wrong, and what it leaves out of the ground truth."""
+def errors(seen: Scene | Cover, ground_truth: str, response: str) -> list[Error]:
+    """What a description gets wrong, and what it leaves out of the ground truth; of a cover whether it is misread."""
+    if isinstance(seen, Cover):
+        misread = _cover_shares(ground_truth, response)[1] < 1
+        return [Error("text", Fact("", "text", response), f"reads {response.strip()}")] if misread else []
     types = {"there": "existence", "weather": "event", "sign": "text"}
     said = facts(response)
     found = []
@@ -227,11 +229,9 @@ def errors(seen: Scene, ground_truth: str, response: str) -> list[Error]:
 
 def write(seen: Scene, ask: Ask) -> str:
     """nSFT's corrective turns as JSON: for every error that the codebook knows, yes and no in equal number."""
-    levels = read_codebook(ask.facts.get("codebook", ""))
     limit = int(ask.facts.get("turns", 5))
     rng = random.Random(seed_of(f"oracle/{ask.id}"))
-    found = errors(seen, ask.facts["ground_truth"], ask.facts["response"])
-    found = [error for error in found if error.type in levels or not ask.facts.get("codebook")]
+    found = known_errors(seen, ask)
     turns: dict[str, str] = {}
     for error in rng.sample(found, len(found)):
         _add(turns, correction(seen, error.fact, rng), limit)
@@ -242,15 +242,26 @@ def write(seen: Scene, ask: Ask) -> str:
     truth = ask_about.open_question(seen, thing, rng.choice(ask_about.kinds(seen, thing)))
     _add(turns, _pair(seen, truth, rng.choice(ask_about.alternatives(truth)), rng), limit)
     _add(turns, [ask_about.some_open(seen, rng)], limit)
-    listed = [
-        {"level": levels.get(error.type, "instance"), "type": error.type, "evidence": error.evidence} for error in found
-    ]
     asked: list[dict[str, Any]] = [{"question": question, "answer": answer} for question, answer in turns.items()]
-    return json.dumps({"errors": listed, "turns": asked})
+    return json.dumps({"errors": listed(seen, ask), "turns": asked})
 
 
-def prefer(seen: Scene, ask: Ask) -> str:
-    """Which of two responses has fewer errors, false statements and omissions alike; where that is equal, neither."""
+def known_errors(seen: Scene | Cover, ask: Ask) -> list[Error]:
+    """The errors of a response that the asker's codebook has a type for; all of them where there is no codebook."""
+    levels = read_codebook(ask.facts.get("codebook", ""))
+    found = errors(seen, ask.facts["ground_truth"], ask.facts["response"])
+    return [error for error in found if error.type in levels or not ask.facts.get("codebook")]
+
+
+def listed(seen: Scene | Cover, ask: Ask) -> list[dict[str, str]]:
+    """The same with levels, in the form asked for."""
+    levels = read_codebook(ask.facts.get("codebook", ""))
+    found = known_errors(seen, ask)
+    return [{"level": levels.get(e.type, "instance"), "type": e.type, "evidence": e.evidence} for e in found]
+
+
+def prefer(seen: Scene | Cover, ask: Ask) -> str:
+    """Which of two responses has fewer errors, false statements and omissions alike; neither where they are level."""
     one, other = (len(errors(seen, ask.facts["ground_truth"], ask.facts[name])) for name in ("first", "second"))
     verdict = "Neither is better." if one == other else f"Better response: [[{1 if one < other else 2}]]"
     return f"Errors: {one} in response 1, {other} in response 2. {verdict}"

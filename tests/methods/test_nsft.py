@@ -1,14 +1,16 @@
 """nSFT: corrective turns from the model's own errors, in every layout, and the control beside it."""
 
+import hashlib
 import json
 import random
+from collections import Counter
 
 import pytest
 from scripted import EXAMPLES, TURNS, Scripted, written
 
 from harness.judge import Ask
-from harness.types import Conversation, Dropped, Example, Response, Turn, Unscored
-from methods.nsft import Nsft, corrected_reading, parse, random_reading, read_codebook
+from harness.types import Conversation, Dropped, Example, Response, Turn, Unscored, VisionError
+from methods.nsft import CONTROL, PROMPT, Nsft, balanced, corrected_reading, parse, random_reading, read_codebook
 
 CORRECTIVE = (Turn("Is there a cat?", "No, there is no cat."),)
 
@@ -35,12 +37,71 @@ def test_drops_an_example_its_writer_fails_on() -> None:
     "reply", ["", "no JSON", "{}", '{"turns": 3}', '{"turns": [{"question": "Is it?"}]}', '{"turns": []}']
 )
 def test_makes_no_turn_up_from_a_malformed_reply(reply: str) -> None:
-    assert isinstance(parse("x", reply, 5), Unscored)
+    assert isinstance(parse("x", reply, 5, {}), Unscored)
 
 
 def test_reads_json_inside_prose_and_keeps_at_most_max_turns() -> None:
     reply = f"Here you are: {json.dumps({'turns': TURNS * 9})} Good luck!"
-    assert len(parse("x", reply, 2)) == 2  # type: ignore[arg-type]
+    assert len(parse("x", reply, 2, {}).turns) == 2  # type: ignore[union-attr]
+
+
+BOOK = {"instance": {"existence": "..."}, "image": {"event": "..."}}
+
+
+@pytest.mark.parametrize(
+    ("level", "type", "kept"),
+    [
+        ("instance", "existence", [("instance", "existence")]),
+        ("image", "Existence", [("instance", "existence")]),  # the book says at which level a type is
+        ("instance", "smell", []),  # and which types there are
+    ],
+)
+def test_a_record_keeps_the_errors_that_the_codebook_has(level: str, type: str, kept: list[tuple[str, str]]) -> None:
+    found = [{"level": level, "type": type, "evidence": "a cat"}]
+    made = parse("x", json.dumps({"errors": found, "turns": TURNS}), 5, BOOK)
+    assert not isinstance(made, Unscored)
+    assert [(error.level, error.type) for error in made.errors] == kept
+    assert len(made.turns) == 1
+
+
+def test_without_a_codebook_the_writer_names_errors_as_it_likes() -> None:
+    found = [{"level": "scene", "type": "smell", "evidence": "a rose"}]
+    made = parse("x", json.dumps({"errors": found, "turns": TURNS}), 5, {})
+    assert not isinstance(made, Unscored) and made.errors == (VisionError("scene", "smell", "a rose"),)
+
+
+def test_the_errors_go_into_the_record() -> None:
+    reply = json.dumps({"errors": [{"level": "instance", "type": "colour", "evidence": "blue"}], "turns": TURNS})
+    first, *_ = Nsft().build(EXAMPLES, Scripted(replies=lambda ask: reply))
+    assert isinstance(first, Conversation) and first.errors == (VisionError("instance", "colour", "blue"),)
+
+
+def test_a_writer_that_only_denies_is_evened_out() -> None:
+    """Twenty examples with two turns each, all answered no; then one that says yes, which lets one more no in."""
+    kind = ["No, there is none."] * 40 + ["Yes, there is."] + ["Red."] + ["No."] * 2
+    turns = [Turn(f"{n}?", answer) for n, answer in enumerate(kind)]
+    answered: Counter[str] = Counter()
+    kept = [turn for at in range(0, len(turns), 2) for turn in balanced(turns[at : at + 2], answered)]
+    assert [turn.answer for turn in kept] == ["No, there is none."] * 5 + ["Yes, there is.", "Red.", "No."]
+
+
+def test_the_balance_holds_over_all_examples_of_a_build() -> None:
+    many = [Example(f"{n}", "llava150k", EXAMPLES[0].image, EXAMPLES[0].turns) for n in range(30)]
+    made = [record for record in Nsft().build(many, Scripted()) if isinstance(record, Conversation)]
+    said = [turn for record in made for turn in record.branches[0][1:]]
+    assert len(made) == 30 and len(said) == 5
+
+
+def test_a_yes_no_question_about_a_cover_is_not_corrected() -> None:
+    example = Example("b", "ocrvqa", None, (Turn("Is this a cookbook?", "Yes"), Turn("Who wrote it?", "Baker")))
+    turns = corrected_reading(example, [Response("b#0", "No", 1), Response("b#1", "Miller", 1)])
+    assert [turn.question.splitlines()[0] for turn in turns] == ["Is this a Baker?", "Is this a Miller?"]
+
+
+def test_another_wording_of_the_writer_s_prompts_is_another_version() -> None:
+    """Whoever changes a prompt gives it a new version here and in the method."""
+    assert Nsft.prompt_version == "nsft-1"
+    assert hashlib.sha256((PROMPT + CONTROL).encode()).hexdigest()[:12] == "5b308d31ec91"
 
 
 def test_needs_no_writer_to_correct_a_misread_cover() -> None:

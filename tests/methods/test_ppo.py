@@ -5,7 +5,7 @@ import torch
 from scripted import EXAMPLES, Scripted
 
 from harness.method import Role
-from harness.types import Dropped, Pair, Prompt, Record, Response, Rollout, Unscored
+from harness.types import Conversation, Dropped, Pair, Prompt, Record, Response, Rollout, Unscored
 from methods.ppo import Ppo
 
 
@@ -72,7 +72,7 @@ def test_advantages_are_whitened_over_the_whole_round() -> None:
 
 def test_the_shipped_variant_clamps_scales_and_counts_padding() -> None:
     """Shaped rewards times ten; a log-ratio below 0 costs nothing; 5 padded places have the end's reward, 10."""
-    method, ended = Ppo(variant="as_shipped", response_length=8), Response("x", "x", 3)
+    method, ended = Ppo(variant="as_shipped", response_length=8, length_bonus=0.0), Response("x", "x", 3)
     shaped = method.rewards(torch.tensor([-0.5, -0.7, -0.5]), torch.tensor([-0.6, -0.6, -0.5]), 1.0, ended)
     assert shaped.tolist() == pytest.approx([-0.1, 0.0, 10.0])
     (whitened,) = method.whiten([torch.tensor([9.9, 10.0, 10.0])], [shaped])
@@ -85,6 +85,34 @@ def test_stop_and_length_terms_are_added_at_the_end(ended: bool, expected: float
     method = Ppo(stop_penalty=-8.0, length_bonus=-10.0, response_length=30)
     shaped = method.rewards(torch.zeros(3), torch.zeros(3), 1.0, Response("x", "x", 3, ended=ended))
     assert shaped.tolist() == pytest.approx([0.0, 0.0, expected])
+
+
+@pytest.mark.parametrize(("ended", "expected"), [(True, 10 * (1.0 - 10 * 3 / 8)), (False, 10 * (1.0 - 10 * 3 / 8 - 8))])
+def test_the_shipped_variant_has_the_script_s_stop_and_length_terms(ended: bool, expected: float) -> None:
+    method, said = Ppo(variant="as_shipped", response_length=8), Response("x", "x", 3, ended=ended)
+    assert method.rewards(torch.zeros(3), torch.zeros(3), 1.0, said)[-1].item() == pytest.approx(expected)
+
+
+def test_only_the_reward_model_reads_the_facts() -> None:
+    """In its pairs and when it scores; the policy is asked the plain question, and its rollouts have that."""
+    scored: list[Record] = []
+
+    def noting(record: Record, role: Role) -> tuple[float, ...]:
+        scored.extend([record] if role is Role.REWARD else [])
+        return figures(record, role)
+
+    round = Scripted(says=numbered)
+    pair, *_ = Ppo().build(EXAMPLES, round)
+    assert isinstance(pair, Pair) and pair.question.endswith("### Ground truth: A red cup.")
+    assert all("red cup" not in prompt.question for prompt in round.prompts)
+    first, *_ = rollouts(Ppo(), figures=noting)
+    assert "red cup" not in first.question
+    assert isinstance(scored[0], Conversation) and "A red cup." in scored[0].branches[0][0].question
+
+
+def test_without_facts_the_reward_model_reads_the_plain_question() -> None:
+    pair, *_ = Ppo(facts="none").build(EXAMPLES, Scripted(says=numbered))
+    assert isinstance(pair, Pair) and pair.question == EXAMPLES[0].turns[0].question
 
 
 def test_every_round_samples_afresh() -> None:

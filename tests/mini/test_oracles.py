@@ -9,6 +9,7 @@ import pytest
 from test_benchsets import Files
 
 from benchmarks import indomain, mmhal, mmvet
+from harness import critic
 from harness.benchmark import totals
 from harness.judge import Ask
 from harness.mini.language import DETAIL, detail, dirty_detail, short_caption
@@ -268,3 +269,26 @@ def test_it_reads_what_a_source_wrote(tmp_path: Path) -> None:
     scenes = read_scenes(tmp_path / "scenes.jsonl")
     assert [seen.name for seen in scenes.values()] == [f"alignment/0/textcaps/{number}" for number in range(3)]
     assert len(read_scenes(tmp_path / "books" / "scenes.jsonl")) == 2
+
+
+COVER = cover("a/b/c")
+
+
+def about_the_cover(purpose: str, **told: str) -> str:
+    ask = Ask("x", purpose, Image("", "book"), "", {"ground_truth": COVER.author, **told})
+    reply = Oracle({"book": COVER}).reply(ask)
+    assert isinstance(reply, str)
+    return reply
+
+
+@pytest.mark.parametrize(("response", "types"), [(COVER.author, []), ("Nobody", ["text"])])
+def test_a_misread_cover_is_an_error_of_text(response: str, types: list[str]) -> None:
+    told = about_the_cover("errors", response=response, codebook=json.dumps(CODEBOOK))
+    assert [error["type"] for error in json.loads(told)["errors"]] == types
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"), [(COVER.author, "Nobody", 1), ("Nobody", COVER.author, 2), ("Nobody", "Me", None)]
+)
+def test_of_two_answers_about_a_cover_the_right_one_is_preferred(first: str, second: str, verdict: int | None) -> None:
+    assert critic.verdict(about_the_cover("preference", first=first, second=second)) == verdict

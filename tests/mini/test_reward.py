@@ -22,6 +22,7 @@ from harness.stages import Bodies
 from harness.store import Store
 from harness.terminal import Silent
 from harness.types import Conversation, Example, Prompt, Record, Rollout, Turn, read_jsonl
+from methods.ppo import Ppo
 
 BED = read_testbed("mini")
 TRAINING = BED.methods["ppo"]["lora"]
@@ -45,9 +46,7 @@ class Trained:
 
 def trained(root: Path, examples: int, seeds: int, rounds: int, batch: int, **options: object) -> Trained:
     """The first `rounds` rounds of PPO on so many examples."""
-    chosen = {
-        name: value for name, value in BED.methods["ppo"].items() if name in ("reward_learning_rate", "response_length")
-    }
+    chosen = {name: BED.methods["ppo"][name] for name in ("reward_learning_rate", "response_length", "facts")}
     tuned = {"learning_rate": 3e-4, "lora": TRAINING, "train_batch_size": batch}
     spec = MethodSpec(name="ppo", options={**chosen, **options}, training=tuned)
     request = Request((spec,), seeds=seeds, examples=examples, benchmarks=("gqa",), limit=4)
@@ -74,8 +73,12 @@ def test_the_reward_model_prefers_the_truer_of_two_held_out_responses(tmp_path: 
     lora = Lora.model_validate(TRAINING)
     roles = assemble(loaded.model, lora, 0, Lesson(trains=()), {Role.REWARD: adapter}, [Role.REWARD])
     records = [
-        Conversation(prompt.id, prompt.image, ((Turn(prompt.question, text),),))
-        for prompt, text in zip(asked, said, strict=True)
+        Conversation(
+            prompt.id,
+            prompt.image,
+            ((Turn(Ppo(facts=BED.methods["ppo"]["facts"]).told(examples[number // 2]), text),),),
+        )
+        for number, (prompt, text) in enumerate(zip(asked, said, strict=True))
     ]
     scored = figures(roles, loaded, trees(records, loaded), 32, ["reward"], quiet)
     right = []
