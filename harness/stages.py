@@ -1,5 +1,6 @@
 """Runs a plan, one function per kind of stage. GPU work ends at `generate`; `score` and `report` are cheap."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,7 @@ from harness.rows import resolve as resolve_method
 from harness.split import EXAMPLES, LOCK, Load, check_lock, split, write_split
 from harness.store import Stage, Store
 from harness.types import (
+    Conversation,
     Dropped,
     Example,
     HarnessError,
@@ -148,6 +150,8 @@ class Worker:
         write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
         profile: dict[str, Any] = {"examples": len(examples), "parts": lesson.part[1]}
         profile["records"] = sum(not isinstance(record, Dropped) for record in made)
+        errors = Counter(e.type for record in made if isinstance(record, Conversation) for e in record.errors)
+        profile |= {"errors": errors} if errors else {}
         if isinstance(writer, Llm):
             profile |= {"writer": keep_replies(out, writer)}
         (out / "profile.json").write_text(dumps(profile | spent), encoding="utf-8")

@@ -85,6 +85,9 @@ def _card_notes(facts: Sequence[RowFacts]) -> Iterator[str]:
             shown = "; ".join(f"{count:,} {reason[:80]}" for reason, count in reasons.most_common(REASONS))
             rest = sum(count for _, count in reasons.most_common()[REASONS:])
             yield f"{label} left out, all seeds and rounds: {shown}{f'; {rest:,} for other reasons' if rest else ''}"
+        if errors := sum((stage.errors for row in members for stage in row.of("build")), Counter[str]()):
+            shown = ", ".join(f"{kind} {count:,}" for kind, count in errors.most_common())
+            yield f"{label}: errors of own responses by the codebook, all seeds: {shown}"
     yield "per seed, summed over rounds; tokens generated: own responses, asked for by several methods but made once"
     yield (
         "forward tokens: own responses and what a build scores (each prompt counted for itself), reference log-probs "
@@ -154,6 +157,8 @@ def _costs(members: Sequence[RowFacts], kind: str, energy: bool) -> Iterator[Ent
 
 def _rate(members: Sequence[RowFacts], kind: str, names: Sequence[str]) -> float:
     """Things per second of work over all stages of a kind; NaN where either is not known."""
+    if kind == "build" and names is TOKENS:
+        return math.nan  # what a build asked for may have been in the store already
     for name in names:
         done = [row.total((kind,), name) for row in members]
         took = [row.total((kind,), "wall_s") or row.total((kind,), "seconds") for row in members]

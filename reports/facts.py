@@ -55,6 +55,11 @@ class StageFacts:
         return Counter(str(line["reason"]) for line in self._lines("dropped.jsonl") if "reason" in line)
 
     @cached_property
+    def errors(self) -> Counter[str]:
+        """Type by the codebook -> how many errors of own responses a build's writer named."""
+        return Counter(_object(self.folder / "profile.json").get("errors", {}) if self.manifest else {})
+
+    @cached_property
     def judge_calls(self) -> float:
         """How many questions a score stage put to a judge, repeats counted; NaN where it is not there."""
         if not self.manifest:

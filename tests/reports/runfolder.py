@@ -61,6 +61,7 @@ class RunFolder:
     def policy(self, row: str, seed: int, split: Stage, trained: list[dict[str, Any]]) -> Stage:
         """Build and train; preference metrics for dpo."""
         built = {"examples": self.examples.get(row, 32), "records": 32, "writer_calls": 32 * (row == "nsft")}
+        built |= {"forward_tokens": 50, "errors": {"existence": 7, "colour": 9}} if row == "nsft" else {}
         who = {"method": row, "options": {}, "seed": seed}
         lost = "".join(dumps({"id": f"e{n}", "reason": why}) + "\n" for n, why in enumerate(self.dropped.get(row, ())))
         files = {"profile.json": json.dumps(built), "dropped.jsonl": lost}
@@ -102,6 +103,8 @@ class RunFolder:
         ]
         scored = {"benchmark": name, "judge": "oracle" if name == "mmhal" else ""}
         stored = {"units.json": dumps({"units": units, "unscored": {}, "items": len(units)})}
+        told = {"name": "oracle", "items": len(units), "runs": 3, "verdicts": len(units), "values": {}}
+        stored |= {"judge.json": dumps(told)} if name == "mmhal" else {}
         score = Stage("score", scored, {"items": items, "responses": answers})
         if (row, name) not in self.unfinished:
             score = self.stage("score", scored, {"items": items, "responses": answers}, stored)

@@ -48,7 +48,9 @@ def test_the_fairness_card_counts_what_each_method_was_given(opened_run: Callabl
     card = cards.fairness(row_facts(opened_run(RunFolder(seeds=(0, 1)))))
     assert number(card, "nSFT", "examples") == number(card, "GT-DPO", "examples") == 32
     assert (number(card, "nSFT", "writer calls"), number(card, "GT-DPO", "writer calls")) == (32, 0)
-    assert number(card, "GT-DPO", "judged responses") == number(card, "baseline", "judged responses") == 4
+    assert number(card, "GT-DPO", "judge calls") == number(card, "baseline", "judge calls") == 12  # 4 items, 3 runs
+    assert number(card, "nSFT", "forward tokens") == 250  # what its build read, and what it trained on
+    assert "nSFT: errors of own responses by the codebook, all seeds: colour 18, existence 14" in card.notes
     assert number(card, "GT-DPO", "trainable parameters") == 1000
     assert math.isnan(number(card, "nSFT", "tokens generated"))  # not measured: a dash, not a zero
     assert card.notes[0].startswith("every method consumed the same examples: seed 0: 32 of split.lock 000000000000")
