@@ -4,8 +4,10 @@ The rule: the rate whose three totals (the paper's rule) have the largest sum, a
 no scene with what a comparison trains on or scores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import yaml
 
 from harness.compare import prepare
 from harness.config import Runtime, Testbed
@@ -17,6 +19,7 @@ from reports.outcomes import measure, read_units
 from reports.totals import RULE, total
 
 FIRST_SEED = 1000
+Values = dict[tuple[str, int, str], float]  # (row, seed, benchmark) -> its first metric
 
 
 @dataclass(frozen=True)
@@ -40,31 +43,36 @@ def choose(
     planned = prepare(tuning, testbed, runtime)
     todo = pending([planned.report], store, planned.steps)
     execute(todo, Bodies(str(store.root), testbed, tuning, runtime), runtime.workers, watcher)
-    value: dict[tuple[str, int, str], float] = {}
+    value: Values = {}
     for cell in planned.cells:
         benchmark = benchmark_of(cell.score.stage.identity)
         units, _ = read_units(store.path(cell.score.stage) / "units.json")
         value[cell.row, cell.seed, cell.benchmark] = measure(benchmark, units)[benchmark.metrics[0].id]
-    seeds = sorted({seed for _, seed, _ in value})
-
-    def gain(row: str) -> dict[str, float]:
-        """Each group's total over the baseline, mean over seeds."""
-        sums: dict[str, float] = dict.fromkeys(RULE, 0.0)
-        for seed in seeds:
-            for group in RULE:
-                names = list(RULE[group])
-                deltas = {name: value[row, seed, name] - value["baseline", seed, name] for name in names}
-                sums[group] += total(group, deltas) / len(seeds)
-        return sums
-
+    seeds = sorted({cell.seed for cell in planned.cells})
     lines = [f"# tuning split, seeds {seeds}, {testbed.name}{' (synthetic)' if testbed.synthetic else ''}"]
     rated: dict[str, float] = {}
     for spec in request.methods:
-        gains = {rate: gain(f"{spec.stem}@{rate:g}") for rate in rates}
-        rated[spec.stem] = max(rates, key=lambda rate: sum(gains[rate].values()))
+        gains = {rate: gain(value, f"{spec.stem}@{rate:g}") for rate in rates}
+        rated[spec.stem] = best(gains)
         for rate in rates:
             shown = ", ".join(f"{group} {change:+.2f}" for group, change in gains[rate].items())
             mark = "  <- chosen" if rate == rated[spec.stem] else ""
             lines.append(f"# {spec.stem} {rate:g}: {shown}, sum {sum(gains[rate].values()):+.2f}{mark}")
-    lines += ["methods:", *(f"  {name}: {{learning_rate: {rate:g}}}" for name, rate in rated.items())]
+    lines.append(yaml.safe_dump({"methods": {name: {"learning_rate": rate} for name, rate in rated.items()}}).rstrip())
     return Chosen(rated, "\n".join(lines))
+
+
+def gain(value: Values, row: str) -> dict[str, float]:
+    """Each group's total of a row over the baseline of the same seed, mean over seeds."""
+    seeds = sorted({seed for _, seed, _ in value})
+    sums: dict[str, float] = dict.fromkeys(RULE, 0.0)
+    for seed in seeds:
+        for group, names in RULE.items():
+            deltas = {name: value[row, seed, name] - value["baseline", seed, name] for name in names}
+            sums[group] += total(group, deltas) / len(seeds)
+    return sums
+
+
+def best(gains: Mapping[float, Mapping[str, float]]) -> float:
+    """The rate whose totals have the largest sum; of equal ones the first."""
+    return max(gains, key=lambda rate: sum(gains[rate].values()))

@@ -1,0 +1,44 @@
+"""How a sweep chooses: gains by hand, the same rule for every method, and one small sweep as a user runs it."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from harness.config import MethodSpec, Runtime, read_testbed
+from harness.plan import Request
+from harness.store import Store
+from harness.sweep import FIRST_SEED, best, choose, gain
+from harness.terminal import Silent
+from reports.totals import RULE
+
+NAMES = [name for names in RULE.values() for name in names]
+SMALL = Path(__file__).parent / "e2e" / "small.yaml"
+
+
+def test_a_gain_is_over_the_baseline_of_its_own_seed() -> None:
+    """GQA goes up by 4 and by 2; POPE down by 1 in one seed of two."""
+    value = {(row, seed, name): 50.0 + 10 * seed for row in ("baseline", "sft@1") for seed in (0, 1) for name in NAMES}
+    value["sft@1", 0, "gqa"] += 4
+    value["sft@1", 1, "gqa"] += 2
+    value["sft@1", 1, "pope"] -= 1
+    assert sorted(gain(value, "sft@1").values()) == [-0.5, 0.0, 3.0]
+
+
+def test_the_largest_sum_of_totals_wins_and_the_first_of_equal_ones() -> None:
+    assert (
+        best({1e-5: {"vqa": 1.0, "hal": 0.0}, 3e-5: {"vqa": 4.0, "hal": -2.0}, 1e-4: {"vqa": 2.0, "hal": 0.0}}) == 3e-5
+    )
+
+
+def test_a_sweep_trains_every_rate_on_the_tuning_split_and_names_one_per_method(tmp_path: Path) -> None:
+    bed, store = read_testbed(str(SMALL)), Store(tmp_path)
+    request = Request((MethodSpec(name="sft"),), examples=4, limit=4, benchmarks=tuple(NAMES))
+    chosen = choose(request, bed.model_copy(update={"crosscheck": False}), Runtime(), store, (1e-5, 1e-3), Silent())
+    told = yaml.safe_load(chosen.text)
+    assert told == {"methods": {"sft": {"learning_rate": chosen.rates["sft"]}}}
+    assert "(synthetic)" in chosen.text and chosen.text.count("<- chosen") == 1
+    assert len(list(tmp_path.glob("train/*"))) == 2
+    data = [json.loads(file.read_text())["identity"] for file in tmp_path.glob("data/*/manifest.json")]
+    assert {(what["split"], what["seed"]) for what in data if "source" in what} == {("tuning", FIRST_SEED)}
+    assert {what["split"] for what in data if "benchmark" in what} == {"tuning-benchmark"}
