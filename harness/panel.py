@@ -45,6 +45,18 @@ def _mean(scores: Sequence[Score | Unscored]) -> Score | Unscored:
     return Score(scores[0].id, {name: statistics.fmean(parts.get(name, 0.0) for parts in given) for name in names})
 
 
+def per_run(benchmark: Benchmark, items: Sequence[Item], runs: Sequence[Scores]) -> dict[str, list[float]]:
+    """Every metric in each run, over the items with a verdict in all of them; without those that are not defined."""
+    complete = {score.id for score in combined(runs) if isinstance(score, Score)}
+    by_id = {item.id: item for item in items}
+    values: dict[str, list[float]] = {}
+    for run in runs if complete else ():
+        mine = [(by_id[s.id], s) for s in run if isinstance(s, Score) and s.id in complete]
+        for name, value in benchmark.compute(totals(benchmark.units(mine))).items():
+            values.setdefault(name, []).append(float(value))
+    return {name: found for name, found in values.items() if not any(map(math.isnan, found))}
+
+
 def keep_verdicts(
     out: Path, benchmark: Benchmark, items: Sequence[Item], judge: Judge, runs: Sequence[Scores], scores: Scores
 ) -> None:
@@ -52,15 +64,9 @@ def keep_verdicts(
 
     Of an LLM also `replies.jsonl`, the raw replies. HarnessError where an LLM answered nothing at all.
     """
-    complete = {score.id for score in scores if isinstance(score, Score)}
-    by_id = {item.id: item for item in items}
-    values: dict[str, list[float]] = {}
-    for run in runs if complete else ():
-        mine = [(by_id[s.id], s) for s in run if isinstance(s, Score) and s.id in complete]
-        for name, value in benchmark.compute(totals(benchmark.units(mine))).items():
-            values.setdefault(name, []).append(float(value))
-    defined = {name: found for name, found in values.items() if not any(map(math.isnan, found))}
-    told = {"name": judge.name, "runs": len(runs), "items": len(items), "verdicts": len(complete), "values": defined}
+    verdicts = sum(isinstance(score, Score) for score in scores)
+    values = per_run(benchmark, items, runs)
+    told = {"name": judge.name, "runs": len(runs), "items": len(items), "verdicts": verdicts, "values": values}
     if isinstance(judge, Llm):
         told |= keep_replies(out, judge)
         if items and not judge.used:

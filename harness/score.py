@@ -5,6 +5,7 @@ A benchmark says what its files hold (`published`); pairing, counting and printi
 
 import json
 import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -62,10 +63,15 @@ def rescore(
     published = benchmark.published(files)
     pairs, notes = paired(published, allow_partial, benchmark.missing_is_wrong)
     if judge and not published.judge:
-        from harness.panel import combined, score_runs  # asks side by side; slow to import
+        from harness.panel import combined, per_run, score_runs  # asks side by side; slow to import
 
-        said = {item.id: response for item, response in pairs}
-        verdicts = combined(score_runs(benchmark, [item for item, _ in pairs], said, judge))
+        said, items = {item.id: response for item, response in pairs}, [item for item, _ in pairs]
+        runs = score_runs(benchmark, items, said, judge)
+        verdicts = combined(runs)
+        if len(runs) > 1:
+            apart = {name: statistics.stdev(found) for name, found in per_run(benchmark, items, runs).items()}
+            told = ", ".join(f"{name} {sd:.4g}" for name, sd in apart.items())
+            notes += (f"mean of {len(runs)} runs of the judge; standard deviation between them: {told}",)
     else:
         verdicts = [benchmark.score(item, response, published.judge) for item, response in pairs]
     scored = [(item, got) for (item, _), got in zip(pairs, verdicts, strict=True) if isinstance(got, Score)]

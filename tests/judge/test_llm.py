@@ -1,6 +1,7 @@
 """Over real HTTP, against a server that fails in every way: no failure is a score, and nothing is paid twice."""
 
 import itertools
+import json
 import math
 import random
 import signal
@@ -17,6 +18,7 @@ from fake import HANG, QUICK, asked, completion, llm, refusal, serving, wait_for
 from benchmarks._judging import ask
 from harness.config import Runtime
 from harness.judge import Ask, Judge, answered
+from harness.score import judge_of, rescore
 from harness.types import HarnessError, Image, Item, Unscored, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -259,3 +261,15 @@ def test_the_same_reply_gives_the_same_mean_whatever_else_is_asked(tmp_path: Pat
         few = answered(llm(tmp_path), lambda judge: grades(judge, 10))
         many = answered(llm(tmp_path / "other"), lambda judge: grades(judge, 30))
     assert many[:10] == few and statistics.fmean(s for s in few if not isinstance(s, Unscored)) > 0
+
+
+def test_published_answers_judged_twice_have_a_mean_and_a_deviation(tmp_path: Path) -> None:
+    """Ratings of 2 and 4 in turn: each of two items has a mean of 3, and the runs lie sqrt(2) apart."""
+    rows = [{"image_id": f"i{n}", "question": f"What is {n}?", "gt_answer": str(n)} for n in range(2)]
+    (tmp_path / "said.json").write_text(json.dumps([row | {"model_answer": "It is red."} for row in rows]))
+    (tmp_path / "template.json").write_text(json.dumps(rows))
+    files = [str(tmp_path / "said.json")], [str(tmp_path / "template.json")]
+    with serving(lambda body, times: f"Rating: {2 * times}"):
+        done = rescore("mmhal", *files, [], judge=judge_of("openai:gpt-4-0613", 2, None, tmp_path))
+    assert done.metrics["mmhal/rating"] == 3.0
+    assert any("mean of 2 runs" in note and "mmhal/rating 1.414" in note for note in done.notes)
