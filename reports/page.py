@@ -81,6 +81,8 @@ def side_page(run: Run, seed: int, count: int) -> str:
         "the first images by a hash of their ids, not chosen by outcome; marked: objects that are not in the picture",
     ]
     notes += [] if shown else ["no benchmark of this run whose wrong words can be marked has its responses at hand"]
+    pictures = any(item.image for item in shown)
+    notes += ["the pictures are not at hand: a bundle carries none"] if shown and not pictures else []
     return page("sidebyside.html", title="Figure 5: side by side", notes=notes, shown=shown)
 
 
