@@ -1,6 +1,7 @@
 """How well a text fits an image, by CLIP (Radford et al. 2021): the image-text reward of CSR."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,44 +13,67 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def similarity(folder: Path, pairs: Sequence[tuple[Image, str]], batch_size: int, tick: Tick) -> list[float]:
+def similarity(
+    folder: Path, pairs: Sequence[tuple[Image, str]], batch_size: int, tick: Tick, shelf: Path | None = None
+) -> list[float]:
     """Cosine of each image and text, in [-1, 1], by the CLIP model in a Hugging Face folder.
 
-    Equal images and texts are embedded once. Of a text too long for the model (77 tokens for CLIP-L) its start counts.
+    Equal images and texts are embedded once; images are kept on the `shelf` (`harness.features`). Of a text too long
+    for the model (77 tokens for CLIP-L) its start counts.
     """
     import torch
-    from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
     torch.set_num_threads(1)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, dtype=torch.float32)
-    model = model.eval().to(device)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-    images = list(dict.fromkeys(image.sha256 for image, _ in pairs))
+    clip = Clip.kept(folder)
+    clip.shelf.folder = shelf
     texts = sorted(dict.fromkeys(text for _, text in pairs), key=lambda text: (len(text), text))
-    where = {image.sha256: Path(image.path) for image, _ in pairs}
-    total = len(images) + len(texts)
-
-    def seen(digests: Sequence[str]) -> Any:
-        pictures = [read_image(where[digest], digest) for digest in digests]
-        return model.get_image_features(**processor(images=pictures, return_tensors="pt").to(device))
-
-    def said(words: Sequence[str]) -> Any:
-        limit = model.config.text_config.max_position_embeddings
-        tokens = tokenizer(list(words), padding=True, truncation=True, max_length=limit, return_tensors="pt")
-        return model.get_text_features(**{name: tokens[name].to(device) for name in ("input_ids", "attention_mask")})
-
-    def embedded(things: Sequence[str], embed: Any, done: int) -> "dict[str, Tensor]":
-        found: dict[str, Tensor] = {}
-        for at in range(0, len(things), batch_size):
-            part = things[at : at + batch_size]
-            out = embed(part)
-            rows = (out if isinstance(out, torch.Tensor) else out.pooler_output).float().cpu()
-            found |= dict(zip(part, torch.nn.functional.normalize(rows, dim=-1), strict=True))
-            tick(done + len(found), total)
-        return found
-
+    words: dict[str, Tensor] = {}
     with torch.inference_mode():
-        pictures, words = embedded(images, seen, 0), embedded(texts, said, len(images))
-        return [float(pictures[image.sha256] @ words[text]) for image, text in pairs]
+        for at in range(0, len(texts), batch_size):
+            part = texts[at : at + batch_size]
+            words |= dict(zip(part, clip.said(part), strict=True))
+            tick(len(words), len(texts))
+        return [float(clip.shelf(image) @ words[text]) for image, text in pairs]
+
+
+class Clip:
+    """A CLIP model ready to compare; its embeddings have length 1."""
+
+    def __init__(self, folder: Path) -> None:
+        import torch
+        from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+
+        from harness.features import Shelf
+
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, dtype=torch.float32)
+        self.model = model.eval().to(self.device)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        self.shelf = Shelf(self.seen, "clip")
+
+    @staticmethod
+    @lru_cache(maxsize=1)
+    def kept(folder: Path) -> "Clip":
+        """The model of a folder, loaded once per process: CSR asks at every level of its trees."""
+        return Clip(folder)
+
+    def seen(self, image: Image) -> "Tensor":
+        """(width,) embedding of one picture, float32."""
+        picture = read_image(Path(image.path), image.sha256)
+        pixels = self.processor(images=[picture], return_tensors="pt").to(self.device)
+        return _normal(self.model.get_image_features(**pixels))[0]
+
+    def said(self, texts: Sequence[str]) -> "Tensor":
+        """(texts, width) embeddings, float32."""
+        limit = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        given = {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask")}
+        return _normal(self.model.get_text_features(**given))
+
+
+def _normal(output: Any) -> "Tensor":
+    import torch
+
+    rows: Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
+    return torch.nn.functional.normalize(rows.float().cpu(), dim=-1)

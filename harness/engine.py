@@ -35,7 +35,8 @@ SAID = "harness: "
 class Job(Fixed):
     """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `reference` (log-probs) and `adapters` (a
     folder per role that goes on from one) are read; `out` gets `checkpoint/` (the policy, where it is trained),
-    `adapters/ROLE/`, `log.jsonl`, `summary.json`; `work` keeps resumable state and is the caller's to delete.
+    `adapters/ROLE/`, `log.jsonl`, `summary.json`; `work` keeps resumable state and is the caller's to delete; `shelf`
+    keeps images' features (by default in `work`).
     """
 
     method: str
@@ -50,6 +51,7 @@ class Job(Fixed):
     seed: int
     out: str
     work: str
+    shelf: str | None = None
 
     def identity(self) -> str:
         """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""
@@ -119,6 +121,7 @@ class Run:
         training = job.training
         self.plan = batches.steps(list(self.trees), job.seed, training.num_train_epochs, training.train_batch_size)
         self.flops = forward_flops(self.loaded.model.config)
+        self.see()
         self.lesson = method.lesson(job.round)
         folders = {role: Path(folder) for role, folder in job.adapters.items()}
         self.roles = assemble(self.loaded.model, training.lora, job.seed, self.lesson, folders)
@@ -132,6 +135,16 @@ class Run:
         self.states = checkpoint.Checkpoints(Path(job.work), job.identity(), rank, torch.distributed.barrier)
         self.log = Path(job.out) / "log.jsonl"
         self.seen_tokens = 0
+
+    def see(self) -> None:
+        """All images' features onto the shelf: once weights are sharded, no rank can run the tower alone."""
+        self.loaded.features.folder = Path(self.job.shelf or Path(self.job.work) / "features")
+        images = {tree.image.sha256: tree.image for tree in self.trees.values() if tree.image}
+        for image in list(images.values())[self.rank :: self.world]:
+            self.loaded.features(image)
+        made = torch.tensor(self.loaded.features.made, device=reference.device())
+        torch.distributed.all_reduce(made)
+        self.seen_images = int(made)
 
     def resume(self) -> int:
         """Load the newest state that verifies; returns the steps it had done, 0 where there is none."""
@@ -190,7 +203,7 @@ class Run:
 
     def logps(self, trees: Sequence[Tree]) -> LogProbs:
         """Everything the lesson's loss reads of one micro-batch."""
-        batch = pack(trees, self.loaded.pixels, self.loaded.tokenizer.pad_token_id).to(self.engine.device)
+        batch = pack(trees, self.loaded.features, self.loaded.tokenizer.pad_token_id).to(self.engine.device)
         other = self.reference_states(batch) if self.realised in ("adapter_off", "copy") else None
         found: dict[str, Tensor] = self.engine(batch, self.lesson.columns, other)
         known = self.reference(trees, batch, other) if self.lesson.reference else {}
@@ -265,7 +278,7 @@ class Run:
             steps=len(self.plan),
             supervised_tokens=epochs * sum(tree.supervised for tree in trees),
             forward_tokens=epochs * (passes + online) * sum(tree.tokens for tree in trees),
-            flops=epochs * sum(costs),
+            flops=epochs * sum(costs) + self.seen_images * self.flops.tower,
             trainable_parameters=self.trainable,
             roles={str(role): how for role, how in had.items()},
             resumed_from_step=resumed,
@@ -293,9 +306,10 @@ def reference_logps(
     tick: Tick = quiet,
     dtype: Dtype = "float32",
     columns: Sequence[str] = ("policy",),
+    shelf: Path | None = None,
 ) -> dict[str, float]:
     """Write the per-token log-probs that a later training reads as its reference; returns what it took."""
-    return reference.write(model, records, runtime.per_device_train_batch_size, out, tick, dtype, columns)
+    return reference.write(model, records, runtime.per_device_train_batch_size, out, tick, dtype, columns, shelf)
 
 
 def launch(job: Job, tick: Tick = quiet) -> TrainResult:

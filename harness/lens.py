@@ -40,7 +40,9 @@ def probes(examples: Sequence[Example], own: Sequence[str]) -> list[Pair]:
     ]
 
 
-def sequences(model: Path, pairs: Sequence[Pair], batch_size: int, tick: Tick) -> list[tuple[float, float]]:
+def sequences(
+    model: Path, pairs: Sequence[Pair], batch_size: int, tick: Tick, shelf: Path
+) -> list[tuple[float, float]]:
     """Summed log-probs of each pair's chosen and rejected response under the model in a folder."""
     import torch
 
@@ -50,6 +52,7 @@ def sequences(model: Path, pairs: Sequence[Pair], batch_size: int, tick: Tick) -
 
     torch.set_num_threads(1)
     loaded = load(model, "bfloat16" if torch.cuda.is_available() else "float32", reference.device())
+    loaded.features.folder = shelf
     forest = reference.trees(pairs, loaded)
     found = reference.figures(Roles(loaded.model, {}, False), loaded, forest, batch_size, ["policy"], tick)
     sides = [torch.split(found[t.id]["policy"], [sum(branch.supervised) for branch in t.branches]) for t in forest]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from harness.features import embeds
 from harness.tree import Batch
 
 CHUNK = 4096  # tokens whose logits exist at once: 0.5 GiB in float32 at LLaVA-1.5's 32,000 words
@@ -87,12 +88,12 @@ class Policy(nn.Module):
 
 
 def _inputs(llava: Any, batch: Batch) -> dict[str, Tensor]:
-    """Words and pixels; where a batch has no image, the projector's part of the graph is kept with a weight of zero.
+    """Words and images; where a batch has no image, the projector's part of the graph is kept with a weight of zero.
 
     Ranks exchange gradients in the order in which the backward pass yields them, so that order may not depend on data.
     """
-    if batch.pixel_values is not None:
-        return {"input_ids": batch.input_ids, "pixel_values": batch.pixel_values.to(llava.dtype)}
+    if batch.features is not None:
+        return {"inputs_embeds": embeds(llava, batch.input_ids, batch.features)}
     words = llava.get_input_embeddings()(batch.input_ids)
     projector = llava.model.multi_modal_projector
     return {"inputs_embeds": words + projector(words.new_zeros(1, projector.linear_1.in_features)).sum() * 0}

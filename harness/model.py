@@ -17,6 +17,7 @@ from harness.config import Lora
 from harness.types import UsageError
 
 if TYPE_CHECKING:
+    from harness.features import Shelf
     from harness.pixels import Pixels
 
 Dtype = Literal["float32", "bfloat16", "float64"]
@@ -24,12 +25,16 @@ HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
 
 
 class Loaded(NamedTuple):
-    """A model ready for use. `image_tokens`: how many places of a sequence one image takes."""
+    """A model ready for use. `image_tokens`: how many places of a sequence one image takes.
+
+    `pixels` turns pictures into (3, H, W) tensors, `features` into what the vision tower sees, (image_tokens, width).
+    """
 
     model: Any
     tokenizer: Any
     image_tokens: int
     pixels: "Pixels"
+    features: "Shelf"
 
 
 _kept: dict[str, Loaded] = {}
@@ -81,10 +86,11 @@ def _source(folder: str | Path) -> tuple[str, dict[str, Any]]:
 
 
 def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu") -> Loaded:
-    """A LLaVA model, its tokenizer, the image's size in tokens, and its pixels; the vision tower frozen."""
+    """A LLaVA model, its tokenizer, how images become pixels and features; the vision tower frozen."""
     import torch
     from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, LlavaForConditionalGeneration
 
+    from harness.features import Shelf, seen
     from harness.pixels import Pixels
 
     _quiet()
@@ -100,7 +106,9 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu") -> L
     )
     model.requires_grad_(True)
     model.model.vision_tower.requires_grad_(False)
-    return Loaded(model.to(device), tokenizer, image_tokens(config), Pixels(processor))
+    model, pixels = model.to(device), Pixels(processor)
+    features = Shelf(lambda image: seen(model, pixels(image)), dtype)
+    return Loaded(model, tokenizer, image_tokens(config), pixels, features)
 
 
 def kept(folder: str | Path) -> Loaded:

@@ -4,7 +4,6 @@ Source: haotian-liu/LLaVA `mm_utils.py`, `expand2square`, which all v1.5 scripts
 """
 
 import math
-from collections import OrderedDict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,26 +49,20 @@ def diffuse(pixels: Tensor, step: int, seed: int) -> Tensor:
 
 
 class Pixels:
-    """(3, H, W) float32 tensors of images, kept by the digest of the file's bytes up to `max_bytes`."""
+    """(3, H, W) float32 tensors of pictures."""
 
-    def __init__(self, processor: Any, max_bytes: int = 1 << 29) -> None:
+    def __init__(self, processor: Any) -> None:
         """`processor` is a `CLIPImageProcessorPil`: the variant that needs no torchvision."""
         self.processor = processor
         self._colour = tuple(int(part * 255) for part in processor.image_mean)
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
 
     def __call__(self, image: Image) -> Tensor:
-        """The image's pixels; the least recently used ones make room."""
-        if image.sha256 in self._kept:
-            self._kept.move_to_end(image.sha256)
-            return self._kept[image.sha256]
+        """The picture's pixels; HarnessError where its file cannot be read or is another by now."""
         try:
             picture = read_image(Path(image.path), image.sha256)
         except ValueError as error:
             raise HarnessError(f"image {image.path}: {error}.") from None
-        return self._keep(image.sha256, self._tensor(square(picture, self._colour)))
+        return self._tensor(square(picture, self._colour))
 
     def blank(self) -> Tensor:
         """A picture of nothing, in the processor's mean colour: what a blind model would see."""
@@ -79,10 +72,3 @@ class Pixels:
     def _tensor(self, picture: PIL.Image.Image) -> Tensor:
         pixels: Tensor = self.processor(images=picture, return_tensors="pt")["pixel_values"][0]
         return pixels.to(torch.float32)
-
-    def _keep(self, key: str, pixels: Tensor) -> Tensor:
-        self._kept[key] = pixels
-        self._bytes += pixels.nbytes
-        while self._bytes > self._max_bytes and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return pixels

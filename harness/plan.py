@@ -24,7 +24,7 @@ from harness.store import Stage, source_digest
 HERE = Path(__file__).parent
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
 HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
-MODEL_CODE = ("model.py", "pixels.py", "template.py", "images.py")
+MODEL_CODE = ("model.py", "features.py", "pixels.py", "template.py", "images.py")
 TREE_CODE = ("tree.py", "logps.py", "roles.py", "reference.py", "batches.py", *MODEL_CODE)
 WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
 SECOND = "../benchmarks/_lmms.py"
@@ -34,6 +34,7 @@ CODE = {
     "split": ("split.py", "images.py", "data/*.py"),
     "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*", "data/*.py"),
     "build": ("sampler.py", "kvcache.py", "rounds.py", "clip.py", "codebook.py", *TREE_CODE),
+    "features": ("features.py", "clip.py", "pixels.py", "images.py"),
     "reference": TREE_CODE,
     "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
     "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),

@@ -21,13 +21,15 @@ class Flops:
     """Forward FLOPs of a LLaVA model (a multiply-add is two); norms, activations and softmax are left out.
 
     token: linear layers of the language model, per position. pair: attention, per kept (query, key) pair.
-    scored: the head, per scored position. image: tower and projector, per image.
+    scored: the head, per scored position. image: the projector, per image; tower: the vision tower, per image that no
+    shelf of features has.
     """
 
     token: int
     pair: int
     scored: int
     image: int
+    tower: int
 
     def forward(self, tree: Tree) -> int:
         """One forward pass over a tree, counting only the pairs its mask keeps."""
@@ -46,10 +48,10 @@ class Flops:
     def train(self, tree: Tree, full: bool) -> int:
         """Forward and backward. In units of a forward: 3 where all weights learn, 2 where only adapters do.
 
-        The frozen tower is computed forwards only; adapters' own weights (under 5 % at r = 128) are not counted.
+        Adapters' own weights (under 5 % at r = 128) are not counted.
         """
-        image = self.image if tree.image is not None else 0
-        return (3 if full else 2) * (self.forward(tree) - image) + image
+        image = self.image if tree.image is not None else 0  # nothing before the projector learns
+        return (3 if full else 2) * (self.forward(tree) - image) + (2 if full else 1) * image
 
 
 def forward_flops(config: Any) -> Flops:
@@ -68,7 +70,8 @@ def forward_flops(config: Any) -> Flops:
         token=2 * depth * (attention + 3 * width * text.intermediate_size),
         pair=4 * depth * head * text.num_attention_heads,
         scored=2 * width * text.vocab_size,
-        image=tower + 2 * kept * (seen * width + width**2),
+        image=2 * kept * (seen * width + width**2),
+        tower=tower,
     )
 
 

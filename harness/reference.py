@@ -50,7 +50,7 @@ def figures(
     found: dict[str, dict[str, Tensor]] = {tree.id: {} for tree in forest}
     done = 0
     for (batch_trees,) in micro_batches(forest, batch_size, 1) if forest else []:
-        batch = pack(batch_trees, loaded.pixels, loaded.tokenizer.pad_token_id).to(loaded.model.device)
+        batch = pack(batch_trees, loaded.features, loaded.tokenizer.pad_token_id).to(loaded.model.device)
         for name, values in roles(batch, columns).items():
             sizes = [len(tree.branches) if name == "reward" else tree.supervised for tree in batch_trees]
             for one, part in zip(batch_trees, values.float().cpu().split(sizes), strict=True):
@@ -68,10 +68,12 @@ def write(
     tick: Tick,
     dtype: Dtype,
     columns: Sequence[str] = ("policy",),
+    shelf: Path | None = None,
 ) -> dict[str, float]:
     """Write what `model` gives every supervised token of `records`; returns tokens, FLOPs and memory."""
     torch.set_num_threads(1)
     loaded = load(model, dtype, device())
+    loaded.features.folder = shelf
     forest = trees(records, loaded)
     with measure() as used:
         found = figures(Roles(loaded.model, {}, shared_trunk=False), loaded, forest, batch_size, columns, tick)
@@ -81,7 +83,8 @@ def write(
     save_file({**values, "offsets": offsets}, out, metadata={"ids": json.dumps(ids)})
     cost = forward_flops(loaded.model.config)
     tokens = sum(tree.tokens for tree in forest)
-    return used() | {"forward_tokens": tokens, "flops": sum(cost.forward(tree) for tree in forest)}
+    flops = sum(cost.forward(tree) for tree in forest) + loaded.features.made * cost.tower
+    return used() | {"forward_tokens": tokens, "flops": flops}
 
 
 class Reference:

@@ -13,6 +13,7 @@ from typing import Any
 from harness.config import Lora, Runtime, Testbed
 from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
+from harness.model import revision
 from harness.plan import Step, code
 from harness.profile import Tick
 from harness.split import MALFORMED_LIMIT
@@ -32,7 +33,17 @@ from harness.types import (
 )
 
 SPENT = ("writer_calls", "generated_tokens", "forward_tokens")
+SHELVES = ".features"  # in the store's folder
 PREFIX = 250  # what is generated is kept by so many prompts, so that a longer split finds that of its prefix
+
+
+def shelf(store: Store, model: str) -> Path:
+    """Where the features are kept that a model's tower makes, by the model's revision.
+
+    Every policy trained from a base has the base's tower.
+    """
+    key = hashlib.sha256(dumps([model, code("features")]).encode()).hexdigest()
+    return store.root / SHELVES / key[:20]
 
 
 class NoWriter:
@@ -49,7 +60,8 @@ class NoWriter:
 class OwnRound:
     """`harness.method.Round` of one build step.
 
-    `policy` is the folder of the model that responds and `policy_key` its identity; `base` is the base model's folder.
+    `policy` is the folder of the model that responds and `policy_key` its identity; `base` is the base model's folder,
+    `shelf` that of its images' features.
     """
 
     number: int
@@ -63,6 +75,7 @@ class OwnRound:
     policy: Path
     policy_key: str
     base: Path
+    shelf: Path
     tick: Tick
     spent: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPENT, 0))
 
@@ -105,7 +118,7 @@ class OwnRound:
             "responses",
             prompts,
             sampling.model_dump(),
-            lambda part: respond(self.policy, part, sampling, size, self.tick, keep_ids=True),
+            lambda part: respond(self.policy, part, sampling, size, self.tick, keep_ids=True, shelf=self.shelf),
         )
 
     def candidates(
@@ -118,7 +131,7 @@ class OwnRound:
         size = self.runtime.generate_batch_size
 
         def made(part: Sequence[Prompt]) -> list[Response]:
-            found = candidates(self.policy, part, search, size, self.tick)
+            found = candidates(self.policy, part, search, size, self.tick, self.shelf)
             return [response for each in found for response in each]
 
         flat = self.kept("candidates", prompts, search.model_dump(), made)
@@ -148,7 +161,9 @@ class OwnRound:
         """Cosine of each image and text under the testbed's CLIP."""
         from harness.clip import similarity
 
-        return similarity(Path(self.testbed.clip), pairs, self.runtime.generate_batch_size, self.tick)
+        folder = Path(self.testbed.clip)
+        kept = shelf(self.store, revision(folder))
+        return similarity(folder, pairs, self.runtime.generate_batch_size, self.tick, kept)
 
     def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...]]:
         """A role's figures for each record, without a gradient."""
@@ -161,6 +176,7 @@ class OwnRound:
         headed = role in HEADED
         base = self.policy if role is Role.POLICY else self.base if headed or self.lesson.continues else self.policy
         loaded = load(base, "bfloat16" if torch.cuda.is_available() else "float32", reference.device())
+        loaded.features.folder = self.shelf
         made = {r: self.step.reads[r] for r in (Role.POLICY, Role.CRITIC, Role.REWARD) if r in self.step.reads}
         lora = (
             next((Lora.model_validate(s.identity["training"]["lora"]) for s in made.values()), None) if headed else None

@@ -59,15 +59,18 @@ def respond(
     tick: Tick,
     blank: bool = False,
     keep_ids: bool = False,
+    shelf: Path | None = None,
 ) -> list[Response]:
     """One response per prompt, in order. `blank` shows a picture of nothing instead of each image.
 
-    Equal prompts (image and text) are answered once at temperature 0. `keep_ids` fills `Response.ids`.
+    Equal prompts (image and text) are answered once at temperature 0. `keep_ids` fills `Response.ids`. `shelf` is the
+    folder where the images' features are kept.
     """
     import torch
 
     torch.set_num_threads(1)  # on the CPU a sum's order, and so a close call, depends on the number of threads
     loaded = kept(folder)
+    loaded.features.folder = shelf
     greedy = sampling.temperature == 0
     asked: dict[object, Row] = {}
     same: list[object] = []
@@ -95,13 +98,19 @@ def respond(
 
 
 def candidates(
-    folder: str | Path, prompts: Sequence[Prompt], search: Search, batch_size: int, tick: Tick
+    folder: str | Path,
+    prompts: Sequence[Prompt],
+    search: Search,
+    batch_size: int,
+    tick: Tick,
+    shelf: Path | None = None,
 ) -> list[list[Response]]:
     """`search.count` continuations of each prompt, the first one greedy; `Response.logp` is without the penalty."""
     import torch
 
     torch.set_num_threads(1)
     loaded = kept(folder)
+    loaded.features.folder = shelf
     stop, end = loaded.tokenizer.convert_tokens_to_ids(search.stop), loaded.tokenizer.eos_token_id
     if stop is None or stop == loaded.tokenizer.unk_token_id:
         raise HarnessError(f"the stop {search.stop!r} is no token of {folder}; name one that is.")
@@ -128,15 +137,21 @@ def _text(loaded: Loaded, new: Sequence[int]) -> str:
 
 
 def _eyes(loaded: Loaded, sampling: Sampling | None, blank: bool) -> Callable[[Image], "Tensor"]:
-    """What the model sees of an image, (3, H, W): itself, nothing, or itself under noise of its own."""
+    """What the model sees of an image, (tokens, width): itself, nothing, or itself under noise of its own."""
+    from harness.features import seen
     from harness.pixels import diffuse
 
     if blank:
-        return lambda image: loaded.pixels.blank()
+        nothing = seen(loaded.model, loaded.pixels.blank())
+        return lambda image: nothing
     if sampling is None or not sampling.noise_step:
-        return loaded.pixels
+        return loaded.features
     step, seed = sampling.noise_step, sampling.seed
-    return lambda image: diffuse(loaded.pixels(image), step, _seed(f"{seed}\0{image.sha256}"))
+
+    def noised(image: Image) -> "Tensor":
+        return seen(loaded.model, diffuse(loaded.pixels(image), step, _seed(f"{seed}\0{image.sha256}")))
+
+    return noised
 
 
 def _seed(name: str) -> int:
@@ -208,6 +223,7 @@ def _prefix(loaded: Loaded, rows: Sequence[Row], eyes: Callable[[Image], "Tensor
     import torch
 
     from harness import kvcache
+    from harness.features import embeds
 
     cache = kvcache.empty(loaded.model.config.text_config.num_hidden_layers)
     images = [prompt.image for _, prompt in rows if prompt.image is not None]
@@ -216,10 +232,10 @@ def _prefix(loaded: Loaded, rows: Sequence[Row], eyes: Callable[[Image], "Tensor
     ids = rows[0][0]
     cut = len(ids) - ids[::-1].index(loaded.model.config.image_token_id)
     seen = {image.sha256: image for image in images}
-    pixels = torch.stack([eyes(image) for image in seen.values()])
+    features = torch.stack([eyes(image) for image in seen.values()])
+    rows_ids = torch.tensor([ids[:cut]] * len(seen), device=loaded.model.device)
     loaded.model(
-        input_ids=torch.tensor([ids[:cut]] * len(seen), device=loaded.model.device),
-        pixel_values=pixels.to(loaded.model.device, loaded.model.dtype),
+        inputs_embeds=embeds(loaded.model, rows_ids, features),
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,

@@ -17,7 +17,7 @@ from harness.method import Lesson, Method, Role
 from harness.panel import combined, insist, keep_replies, keep_verdicts, score_runs
 from harness.plan import Request, Step, spec_of
 from harness.profile import Tick
-from harness.rounds import NoWriter, OwnRound, refuse_malformed, trainable
+from harness.rounds import NoWriter, OwnRound, refuse_malformed, shelf, trainable
 from harness.rows import resolve as resolve_method
 from harness.split import EXAMPLES, LOCK, Load, check_lock, split, write_split
 from harness.store import Stage, Store
@@ -84,6 +84,10 @@ class Worker:
 
         wanted = step.stage.identity["model"]
         return next(Path(folder) for folder in self.testbed.models if revision(Path(folder)) == wanted)
+
+    def shelf(self, step: Step) -> Path:
+        """Where images' features by the step's base model are kept."""
+        return shelf(self.store, step.stage.identity["model"])
 
     def data(self, step: Step, out: Path, tick: Tick) -> None:
         """The embedded world's files for one source or benchmark, in the official layout."""
@@ -170,6 +174,7 @@ class Worker:
             policy=self.model(step),
             policy_key=step.reads["policy"].key if "policy" in step.reads else step.stage.identity["model"],
             base=self.base(step),
+            shelf=self.shelf(step),
             tick=tick,
         )
 
@@ -179,7 +184,9 @@ class Worker:
 
         records = list(read_jsonl(Record, self.folder(step, "build") / "records.jsonl"))
         file, what = out / "logps.safetensors", step.stage.identity
-        profile = reference_logps(self.model(step), records, self.runtime, file, tick, what["dtype"], what["columns"])
+        profile = reference_logps(
+            self.model(step), records, self.runtime, file, tick, what["dtype"], what["columns"], self.shelf(step)
+        )
         (out / "profile.json").write_text(dumps(profile), encoding="utf-8")
 
     def train(self, step: Step, out: Path, tick: Tick) -> None:
@@ -203,6 +210,7 @@ class Worker:
             seed=what["seed"],
             out=str(out),
             work=str(self.store.work(step.stage)),
+            shelf=str(self.shelf(step)),
         )
         launch(job, tick)
 
@@ -218,7 +226,7 @@ class Worker:
         before, after = ([response.text.strip() for response in one.respond(prompts)] for one in (base, trained))
         found: dict[str, float] = {"examples": len(examples)}
         if pairs := lens.probes(examples, before):
-            found |= lens.ratios(*(lens.sequences(one.policy, pairs, size, tick) for one in (base, trained)))
+            found |= lens.ratios(*(lens.sequences(one.policy, pairs, size, tick, one.shelf) for one in (base, trained)))
         if self.testbed.writer != "oracle" or "data" in step.reads["split"].inputs:
             writer = self.asked("writer", step.reads["split"], tick)
             found |= answered(writer, lambda who: lens.corrected(examples, before, after, who, what["codebook"]))
@@ -238,15 +246,20 @@ class Worker:
         sampling = Sampling.model_validate(what["sampling"])
         size = what.get("batch_size", self.runtime.generate_batch_size)
         with measure() as used:
-            responses = respond(self.model(step), prompts, sampling, size, tick, blank=what["blank"])
+            loaded = kept(self.model(step))
+            before = loaded.features.made
+            kept_at = self.shelf(step)
+            responses = respond(self.model(step), prompts, sampling, size, tick, what["blank"], shelf=kept_at)
         write_jsonl(out / "responses.jsonl", responses)
-        cost = forward_flops(kept(self.model(step)).model.config)
+        cost = forward_flops(loaded.model.config)
+        towers = 1 if what["blank"] else loaded.features.made - before
         profile = used() | {
             "items": len(items),
             "batch_size": size,
             "generated_tokens": sum(response.tokens for response in responses),
             "forward_tokens": sum(response.prompt_tokens + response.tokens for response in responses),
-            "flops": sum(
+            "flops": towers * cost.tower
+            + sum(
                 cost.respond(response.prompt_tokens, response.tokens, item.image is not None)
                 for item, response in zip(items, responses, strict=True)
             ),

@@ -124,8 +124,8 @@ class Batch:
     """Trees as tensors: B rows padded on the right to L, N supervised tokens in row, branch and token order.
 
     input_ids, position_ids: (B, L) int64. attention_mask: (B, 1, L, L) bool, True where a query (dim 2) sees a key.
-    pixel_values: (images, 3, H, W) float32, in row order, or None. source: (N,) int64, index into the B*L hidden states
-    of the one that predicts a token. labels: (N,) int64, that token. branch: (N,) int64, its branch.
+    features: (images, tokens, width) of the vision tower, in row order, or None. source: (N,) int64, index into the B*L
+    hidden states of the one that predicts a token. labels: (N,) int64, that token. branch: (N,) int64, its branch.
     branch_tree: (branches,) int64, the row of each branch. last: (branches,) int64, index into the B*L hidden states of
     a branch's last place. ids: the records' ids, one per row. columns: the trees' own, each (N,) float32.
     """
@@ -134,7 +134,7 @@ class Batch:
     input_ids: "Tensor"
     position_ids: "Tensor"
     attention_mask: "Tensor"
-    pixel_values: "Tensor | None"
+    features: "Tensor | None"
     source: "Tensor"
     labels: "Tensor"
     branch: "Tensor"
@@ -172,8 +172,8 @@ def _mask(segment: "Tensor") -> "Tensor":
     return (((key == 0) | (key == query)) & causal)[:, None]
 
 
-def pack(trees: Sequence[Tree], pixels: Callable[[Image], "Tensor"], pad_id: int) -> Batch:
-    """One row per tree; `pixels` gives an image's (3, H, W) tensor."""
+def pack(trees: Sequence[Tree], features: Callable[[Image], "Tensor"], pad_id: int) -> Batch:
+    """One row per tree; `features` gives an image's (tokens, width) tensor (`harness.features`)."""
     import torch
 
     rows = [_row(tree) for tree in trees]
@@ -198,13 +198,13 @@ def pack(trees: Sequence[Tree], pixels: Callable[[Image], "Tensor"], pad_id: int
     def padded(column: int, fill: int) -> "Tensor":
         return torch.tensor([row[column] + [fill] * (length - len(row[column])) for row in rows])
 
-    images = [pixels(tree.image) for tree in trees if tree.image is not None]
+    images = [features(tree.image) for tree in trees if tree.image is not None]
     return Batch(
         ids=tuple(tree.id for tree in trees),
         input_ids=padded(0, pad_id),
         position_ids=padded(1, 0),
         attention_mask=_mask(padded(2, -1)),
-        pixel_values=torch.stack(images) if images else None,
+        features=torch.stack(images) if images else None,
         source=torch.tensor(source),
         labels=torch.tensor(labels),
         branch=torch.tensor(owner),

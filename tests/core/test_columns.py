@@ -23,12 +23,12 @@ def policy(folder: object, double: None) -> Loaded:
 
 @pytest.fixture
 def reference(folder: object, double: None) -> Loaded:
-    """The same model with other weights, its head's among them."""
+    """The same model with other weights, its head's among them; not the tower's, which never learns."""
     made = load(str(folder), "float64")
     torch.manual_seed(1)
     with torch.no_grad():
-        for weight in made.model.parameters():
-            weight += 0.05 * torch.randn_like(weight)
+        for name, weight in made.model.named_parameters():
+            weight += 0.05 * torch.randn_like(weight) * ("vision_tower" not in name)
     return made
 
 
@@ -42,7 +42,7 @@ def trees(policy: Loaded, pictures: list[Image]) -> list[Tree]:
 
 def measured(policy: Loaded, reference: Loaded, trees: Sequence[Tree]) -> dict[str, Tensor]:
     """All columns, by the code under test."""
-    batch = pack(trees, policy.pixels, 0)
+    batch = pack(trees, policy.features, 0)
     return Policy(policy.model).measure(Policy(policy.model).hidden(batch), batch, OF_LOGITS, seen(reference, batch))
 
 
@@ -68,7 +68,7 @@ def full(made: Loaded, trees: Sequence[Tree]) -> Tensor:
 def test_columns_are_what_they_say(policy: Loaded, reference: Loaded, trees: list[Tree]) -> None:
     """The competitor is the first of the ranking, or the second where the first is the label."""
     found = measured(policy, reference, trees)
-    p, q, labels = full(policy, trees), full(reference, trees), pack(trees, policy.pixels, 0).labels
+    p, q, labels = full(policy, trees), full(reference, trees), pack(trees, policy.features, 0).labels
     first, second = p.topk(2).indices.unbind(-1)
     rival = torch.where(first == labels, second, first)
     expected = {
@@ -86,7 +86,7 @@ def test_columns_are_what_they_say(policy: Loaded, reference: Loaded, trees: lis
 @torch.no_grad()
 def test_the_competitor_of_a_likeliest_label_is_the_second(policy: Loaded, trees: list[Tree]) -> None:
     """A label that is the likeliest token must not be its own competitor."""
-    p, batch = full(policy, trees), pack(trees, policy.pixels, 0)
+    p, batch = full(policy, trees), pack(trees, policy.features, 0)
     top = replace(batch, labels=p.argmax(-1))
     hidden = Policy(policy.model).hidden(batch)
     found = Policy(policy.model).measure(hidden, top, ("policy", "competitor"))

@@ -22,8 +22,10 @@ import harness.logps
 from harness import plugins
 from harness.config import Lora
 from harness.engine import Job, Run, reference_logps, train
+from harness.features import seen
 from harness.logps import LogProbs
 from harness.method import Lesson, Loss, Method, Role, realised
+from harness.model import Loaded
 from harness.tree import Batch, Tree, pack
 from harness.types import Conversation, Image, Record, Turn, write_jsonl
 from harness.zero import distributed
@@ -103,13 +105,13 @@ def begun(task):  # type: ignore[no-untyped-def]
     return make
 
 
-def perturbed(image_pixels: Callable[[Image], Tensor]) -> Callable[[Image], Tensor]:
-    """A brighter corner."""
+def perturbed(loaded: Loaded) -> Any:
+    """Features of images with a brighter corner."""
 
     def view(image: Image) -> Tensor:
-        pixels = image_pixels(image).clone()
+        pixels = loaded.pixels(image)
         pixels[:, :4, :4] += 1
-        return pixels
+        return seen(loaded.model, pixels)
 
     return view
 
@@ -121,7 +123,7 @@ def moved(run: Run) -> dict[str, dict[str, bool]]:
     for tree in run.trees.values():
         run.loaded = plain
         before = run.logps([tree]).columns
-        run.loaded = plain._replace(pixels=perturbed(plain.pixels))
+        run.loaded = plain._replace(features=perturbed(plain))
         after = run.logps([tree]).columns
         found[tree.id] = {name: bool((before[name] != after[name]).all()) for name in run.lesson.columns}
     run.loaded = plain
@@ -136,7 +138,7 @@ def test_what_a_loss_reads_depends_on_the_image(  # type: ignore[no-untyped-def]
     for id, columns in moved(run).items():
         assert set(columns.values()) == {run.trees[id].image is not None}, (id, columns)
     words_alone = harness.logps._inputs
-    monkeypatch.setattr(harness.logps, "_inputs", lambda llava, b: words_alone(llava, replace(b, pixel_values=None)))
+    monkeypatch.setattr(harness.logps, "_inputs", lambda llava, b: words_alone(llava, replace(b, features=None)))
     assert not any(any(columns.values()) for columns in moved(run).values())
 
 
@@ -155,9 +157,9 @@ def test_a_preference_starts_at_log_2(task, name: str, options: dict[str, Any], 
     assert line["rewards/margins"] == pytest.approx(0, abs=1e-5)
 
 
-def apart(trees: Sequence[Tree], pixels: Callable[[Image], Tensor], pad_id: int) -> Batch:
+def apart(trees: Sequence[Tree], features: Callable[[Image], Tensor], pad_id: int) -> Batch:
     """Every branch as a sequence of its own, with its own image: no tree."""
-    alone = pack([replace(tree, branches=(branch,)) for tree in trees for branch in tree.branches], pixels, pad_id)
+    alone = pack([replace(tree, branches=(branch,)) for tree in trees for branch in tree.branches], features, pad_id)
     owners = [number for number, tree in enumerate(trees) for _ in tree.branches]
     return replace(alone, branch_tree=torch.tensor(owners))
 

@@ -81,7 +81,7 @@ def forest(pictures: list[Image], seed: int = 0) -> list[Tree]:
 
 def test_trees_equal_separate_sequences(exact: Loaded, pictures: list[Image]) -> None:
     trees = forest(pictures)
-    together = Policy(exact.model)(pack(trees, exact.pixels, 0))
+    together = Policy(exact.model)(pack(trees, exact.features, 0))
     grown = gradients(exact.model, together)
     apart = naive(exact, trees)
     assert together.dtype == torch.float64
@@ -91,7 +91,7 @@ def test_trees_equal_separate_sequences(exact: Loaded, pictures: list[Image]) ->
 
 def test_a_plain_causal_mask_would_be_noticed(exact: Loaded, pictures: list[Image]) -> None:
     trees = forest(pictures)
-    batch = pack(trees, exact.pixels, 0)
+    batch = pack(trees, exact.features, 0)
     length = batch.input_ids.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool).tril().expand_as(batch.attention_mask)
     mutant = Policy(exact.model)(replace(batch, attention_mask=causal))
@@ -118,7 +118,7 @@ def test_any_shape(exact: Loaded, pictures: list[Image], shapes: list[tuple[str,
         for n, (at, prefix, branches) in enumerate(shapes)
     ]
     with torch.no_grad():
-        together, apart = Policy(exact.model)(pack(trees, exact.pixels, 0)), naive(exact, trees)
+        together, apart = Policy(exact.model)(pack(trees, exact.features, 0)), naive(exact, trees)
     assert (together - apart).abs().max() < 1e-12
 
 
@@ -130,7 +130,7 @@ def change(batch: Batch, at: int) -> Batch:
 
 def test_nothing_leaks_between_branches(loaded: Loaded, pictures: list[Image]) -> None:
     tree = replace(forest(pictures)[0], branches=(Branch((9, 8, 7), (True,) * 3), Branch((6, 5, 11), (True,) * 3)))
-    batch = pack([tree], loaded.pixels, 0)
+    batch = pack([tree], loaded.features, 0)
     start = len(tree.prefix)
     with torch.no_grad():
         policy = Policy(loaded.model)
@@ -147,19 +147,19 @@ def test_padding_and_order_do_not_matter(exact: Loaded, pictures: list[Image]) -
     trees = forest(pictures)
     policy = Policy(exact.model)
     with torch.no_grad():
-        alone = torch.cat([policy(pack([tree], exact.pixels, 0)) for tree in trees])
-        padded = policy(pack(trees, exact.pixels, 0))
-        turned = policy(pack([replace(tree, branches=tree.branches[::-1]) for tree in trees[::-1]], exact.pixels, 3))
-    batch = pack(trees, exact.pixels, 0)
+        alone = torch.cat([policy(pack([tree], exact.features, 0)) for tree in trees])
+        padded = policy(pack(trees, exact.features, 0))
+        turned = policy(pack([replace(tree, branches=tree.branches[::-1]) for tree in trees[::-1]], exact.features, 3))
+    batch = pack(trees, exact.features, 0)
     logps = LogProbs(padded, None, batch.branch, batch.branch_tree)
-    back = pack([replace(tree, branches=tree.branches[::-1]) for tree in trees[::-1]], exact.pixels, 3)
+    back = pack([replace(tree, branches=tree.branches[::-1]) for tree in trees[::-1]], exact.features, 3)
     reverse = LogProbs(turned, None, back.branch, back.branch_tree)
     assert (alone - padded).abs().max() < 1e-12
     assert (logps.sequence(padded) - reverse.sequence(turned).flip(0)).abs().max() < 1e-12
 
 
 def test_chunks_change_nothing(exact: Loaded, pictures: list[Image], monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = pack(forest(pictures), exact.pixels, 0)
+    batch = pack(forest(pictures), exact.features, 0)
     policy = Policy(exact.model)
     whole = policy(batch)
     grown = gradients(exact.model, whole)
@@ -173,8 +173,8 @@ def test_float32_is_close_to_float64(folder: str, double: None, pictures: list[I
     trees = forest(pictures)
     single, twice = load(folder, "float32"), load(folder, "float64")
     with torch.no_grad():
-        one = Policy(single.model)(pack(trees, single.pixels, 0))
-        two = Policy(twice.model)(pack(trees, twice.pixels, 0))
+        one = Policy(single.model)(pack(trees, single.features, 0))
+        two = Policy(twice.model)(pack(trees, twice.features, 0))
     assert one.dtype == torch.float32
     assert (one - two).abs().max() < 1e-5
 
@@ -185,6 +185,6 @@ def test_sequence_sums_by_branch() -> None:
 
 
 def test_only_the_projector_and_language_model_learn(exact: Loaded, pictures: list[Image]) -> None:
-    grown = gradients(exact.model, Policy(exact.model)(pack(forest(pictures), exact.pixels, 0)))
+    grown = gradients(exact.model, Policy(exact.model)(pack(forest(pictures), exact.features, 0)))
     assert not [name for name in grown if "vision_tower" in name]
     assert [name for name in grown if "multi_modal_projector" in name]

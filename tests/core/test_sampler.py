@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import harness.kvcache
+import harness.model
 import harness.sampler
 from harness.model import Loaded, kept, load
 from harness.sampler import Sampling, Search, candidates, respond
@@ -67,15 +68,32 @@ def test_equal_prompts_are_answered_once(folder: Path, pictures: list[Image], mo
     assert sum(rows) == 10
 
 
-def test_questions_on_one_image_see_it_once(folder: Path, pictures: list[Image]) -> None:
+def test_an_image_is_seen_once_and_by_itself_however_often_it_is_asked_about(
+    folder: Path, pictures: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness.model, "_kept", {})
     tower, images = kept(folder).model.model.vision_tower, []
     hook = tower.register_forward_hook(lambda module, args, out: images.append(len(args[0])))
     asked = [Prompt(f"q{n}", pictures[n % 2], "what is there" + " near" * n) for n in range(10)]
     together = respond(folder, asked, GREEDY, 64, quiet)
-    assert images == [2]
+    assert images == [1, 1]
     assert respond(folder, asked, GREEDY, 1, quiet) == together
-    assert images == [2] + [1] * 10
+    assert images == [1, 1]
     hook.remove()
+
+
+def test_noised_and_blank_images_are_no_image_s_features(
+    folder: Path, pictures: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are seen anew, and leave nothing where the clean images' features are kept."""
+    monkeypatch.setattr(harness.model, "_kept", {})
+    asked = prompts(pictures)
+    clean = respond(folder, asked, GREEDY, 64, quiet)
+    made = kept(folder).features.made
+    assert respond(folder, asked, GREEDY.model_copy(update={"noise_step": 900}), 64, quiet) != clean
+    assert respond(folder, asked, GREEDY, 64, quiet, blank=True) != clean
+    assert respond(folder, asked, GREEDY, 64, quiet) == clean
+    assert kept(folder).features.made == made
 
 
 def test_responses_outgrow_the_cache_s_room(

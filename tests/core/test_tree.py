@@ -70,7 +70,7 @@ def test_pack_by_hand() -> None:
     """Prefix 7 8, branches 1 2 and 3, then a padded row: every tensor written out."""
     one = Tree("one", None, (7, 8), (Branch((1, 2), (True, True)), Branch((3,), (True,))))
     two = Tree("two", None, (9,), (Branch((4, 5), (False, True)),))
-    batch = pack([one, two], lambda image: torch.zeros(3, 1, 1), pad_id=0)
+    batch = pack([one, two], lambda image: torch.zeros(4, 8), pad_id=0)
     assert batch.input_ids.tolist() == [[7, 8, 1, 2, 3], [9, 4, 5, 0, 0]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 2], [0, 1, 2, 0, 0]]
     assert batch.source.tolist() == [1, 2, 1, 6]
@@ -85,4 +85,4 @@ def test_pack_by_hand() -> None:
         [1, 1, 0, 0, 1],
     ]
     assert batch.attention_mask[1, 0, 2:].int().tolist() == [[1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [1, 0, 0, 1, 1]]
-    assert batch.pixel_values is None
+    assert batch.features is None

@@ -60,14 +60,15 @@ class Course(NamedTuple):
 def ours(job: Job) -> Course:
     """Our engine's course; the rows are taken where it packs its trees."""
     seen: list[list[Row]] = []
+    pixels = load(job.model).pixels
 
-    def watched(trees: Sequence[Tree], pixels: Callable[[Image], torch.Tensor], pad: int) -> Any:
+    def watched(trees: Sequence[Tree], features: Callable[[Image], torch.Tensor], pad: int) -> Any:
         seen.append([
             (tree.prefix + branch.ids, (False,) * len(tree.prefix) + branch.supervised,
              digest(pixels(tree.image)) if tree.image else "")
             for tree in trees for branch in tree.branches
         ])  # fmt: skip
-        return pack(trees, pixels, pad)
+        return pack(trees, features, pad)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(harness.engine, "pack", watched)

@@ -1,0 +1,92 @@
+"""What a frozen vision tower makes of a picture: computed once per picture and tower, whoever asks, and kept.
+
+The tower is frozen in every method, so its output is shared by all rows, rounds and stages of a comparison; the
+projector behind it learns, and is computed each time. A picture is seen by itself, so that its features do not depend
+on which others were asked for, nor on who asked first.
+"""
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from harness.types import Image
+
+
+class Shelf:
+    """Tensors made of pictures, by the digest of a picture's bytes: in memory up to `max_bytes`, and in `folder`.
+
+    `kind` tells tensors of one picture apart (the dtype); `made` counts how many had to be made. A file carries its own
+    digest: one that is damaged or half written is made anew.
+    """
+
+    def __init__(self, make: Callable[[Image], Tensor], kind: str, max_bytes: int = 1 << 29) -> None:
+        self.make, self.kind, self.max_bytes = make, kind, max_bytes
+        self.folder: Path | None = None
+        self.made = 0
+        self._bytes = 0
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+
+    def __call__(self, image: Image) -> Tensor:
+        """The picture's tensor, on the CPU."""
+        if image.sha256 in self._kept:
+            self._kept.move_to_end(image.sha256)
+            return self._kept[image.sha256]
+        found = self._read(image.sha256)
+        if found is None:
+            found = self.make(image)
+            self.made += 1
+            self._write(image.sha256, found)
+        self._kept[image.sha256] = found
+        self._bytes += found.nbytes
+        while self._bytes > self.max_bytes and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return found
+
+    def _read(self, name: str) -> Tensor | None:
+        if self.folder is None:
+            return None
+        try:
+            data = (self.folder / f"{name}.{self.kind}").read_bytes()
+            told, body = data[:32], data[32:]
+            return load(body)["features"] if hashlib.sha256(body).digest() == told else None
+        except (FileNotFoundError, SafetensorError, KeyError):
+            return None
+
+    def _write(self, name: str, found: Tensor) -> None:
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        body = save({"features": found.contiguous()})
+        part = self.folder / f"{name}.{self.kind}.{os.getpid()}"
+        part.write_bytes(hashlib.sha256(body).digest() + body)
+        part.replace(self.folder / f"{name}.{self.kind}")
+
+
+def seen(llava: Any, pixels: Tensor) -> Tensor:
+    """(3, H, W) pixels to the (tokens, width) features that the projector reads, in the tower's dtype, on the CPU.
+
+    As transformers' `LlavaModel.get_image_features` has them: the configured hidden layers, with the class token unless
+    the strategy is "default".
+    """
+    tower, config = llava.model.vision_tower, llava.config
+    with torch.inference_mode(False), torch.no_grad():
+        states = tower(pixels[None].to(tower.device, tower.dtype), output_hidden_states=True).hidden_states
+    layers = config.vision_feature_layer
+    first = 1 if config.vision_feature_select_strategy == "default" else 0
+    chosen = [states[at][0, first:] for at in ([layers] if isinstance(layers, int) else layers)]
+    return torch.cat(chosen, -1).cpu()
+
+
+def embeds(llava: Any, ids: Tensor, features: Tensor) -> Tensor:
+    """(B, L) token ids and (images, tokens, width) features in row order to (B, L, width) input embeddings."""
+    words: Tensor = llava.get_input_embeddings()(ids)
+    projected = llava.model.multi_modal_projector(features.to(words.device, words.dtype))
+    return words.masked_scatter((ids == llava.config.image_token_id)[..., None], projected.to(words.dtype))

@@ -1,0 +1,105 @@
+"""Images' features: the same from memory and from file, by themselves, and made once in a whole comparison."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import harness.features
+import harness.stages
+from harness.config import MethodSpec, Runtime, read_testbed
+from harness.features import Shelf
+from harness.model import Loaded, load
+from harness.plan import Request, plan
+from harness.stages import Worker
+from harness.store import Store
+from harness.types import Image, Item, read_jsonl
+
+SMALL = Path(__file__).parents[1] / "e2e" / "small.yaml"
+
+
+def quiet(done: int, total: int) -> None:
+    """Nobody listens."""
+
+
+def named(image: Image) -> Tensor:
+    """A tensor that tells its image."""
+    return torch.full((2, 3), float(int(image.sha256[:6], 16)))
+
+
+def test_a_file_gives_back_the_bits_that_were_made(
+    loaded: Loaded, folder: Path, pictures: list[Image], tmp_path: Path
+) -> None:
+    made = [loaded.features(picture) for picture in pictures]
+    loaded.features.folder = tmp_path
+    other = load(folder)
+    other.features.folder = tmp_path
+    for picture in pictures:
+        other.features(picture)
+    third = load(folder)
+    third.features.folder = tmp_path
+    assert all(torch.equal(third.features(picture), one) for picture, one in zip(pictures, made, strict=True))
+    assert (other.features.made, third.features.made) == (len(pictures), 0)
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: data[:40] + b"x" + data[41:], lambda data: b""])
+def test_a_damaged_file_is_made_anew(pictures: list[Image], tmp_path: Path, spoil: Any) -> None:
+    first, second = Shelf(named, "k"), Shelf(named, "k")
+    first.folder = second.folder = tmp_path
+    right = first(pictures[0])
+    [file] = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(spoil(whole))
+    assert torch.equal(second(pictures[0]), right) and second.made == 1
+    assert file.read_bytes() == whole
+
+
+def test_bfloat16_comes_back_as_it_went(pictures: list[Image], tmp_path: Path) -> None:
+    for made in (1, 0):
+        shelf = Shelf(lambda image: named(image).bfloat16() / 3, "bfloat16")
+        shelf.folder = tmp_path
+        assert torch.equal(shelf(pictures[0]), named(pictures[0]).bfloat16() / 3) and shelf.made == made
+
+
+def test_two_kinds_of_one_image_do_not_meet(pictures: list[Image], tmp_path: Path) -> None:
+    one, two = Shelf(named, "float32"), Shelf(lambda image: named(image).double(), "float64")
+    one.folder = two.folder = tmp_path
+    assert (one(pictures[0]).dtype, two(pictures[0]).dtype) == (torch.float32, torch.float64)
+
+
+def test_memory_is_bounded_and_the_last_used_stay(pictures: list[Image]) -> None:
+    shelf = Shelf(named, "k", max_bytes=2 * named(pictures[0]).nbytes)
+    for number in (0, 1, 0, 2, 0):
+        shelf(pictures[number])
+    assert shelf.made == 3
+    shelf(pictures[1])
+    assert shelf.made == 4
+
+
+def seen_in_a_comparison(store: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """How often a tower ran in a small comparison of two methods, and on how many different images it was."""
+    calls, tower = [], harness.features.seen
+    monkeypatch.setattr(harness.features, "seen", lambda llava, pixels: calls.append(1) or tower(llava, pixels))
+    bed = read_testbed(str(SMALL)).model_copy(update={"crosscheck": False, "lens": 3})
+    request = Request((MethodSpec(name="sft"), MethodSpec(name="dpo")), examples=6, limit=3, benchmarks=("pope", "gqa"))
+    planned = plan(request, bed)
+    worker = Worker(Store(store), bed, request, Runtime())
+    for step in planned.steps:
+        worker.run(step, quiet)
+    examples = worker.examples(next(step for step in planned.steps if step.stage.kind == "build"))
+    items = [item for file in store.glob("items/*/items.jsonl") for item in read_jsonl(Item, file)]
+    return len(calls), len({thing.image.sha256 for thing in (*examples, *items) if thing.image})
+
+
+def test_a_comparison_sees_every_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build, reference log-probs, two trainings, the lens, and three rows' responses to two benchmarks."""
+    calls, images = seen_in_a_comparison(tmp_path, monkeypatch)
+    assert calls == images > 6
+
+
+def test_the_mutant_without_a_shelf_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shelf, "_read", lambda self, name: None)
+    calls, images = seen_in_a_comparison(tmp_path, monkeypatch)
+    assert calls > 2 * images
