@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -142,23 +143,36 @@ def show_plan(planned: Plan, store: Store, testbed: Testbed, as_json: bool = Fal
 
 
 def show_methods(name: str) -> None:
-    """Print the list of methods, or what one is and each of its options."""
-    if name:
-        made: Method = plugins.make("methods", name, Method, {})
-        typer.echo(
-            f"{plugins.stem(name)}: {made.label}\n\n{(sys.modules[type(made).__module__].__doc__ or '').strip()}\n"
-        )
-        typer.echo(f"roles: {', '.join(made.roles)}; rounds: {made.rounds}; loss normalised by {made.unit}s")
-        for option in dataclasses.fields(made):
-            says, source = option.metadata.get("help", ""), option.metadata.get("source", "")
-            typer.echo(f"--set {plugins.stem(name)}.{option.name}={getattr(made, option.name)}\n    {says} ({source})")
+    """Print the list of methods with their options, or what one is and each of its options."""
+    if not name:
+        for method in plugins.names("methods"):
+            made: Method = plugins.make("methods", method, Method, {})
+            typer.echo(f"{method}: {made.label}; {needs(made)}")
+            grid = Grid(*(Column(head, overflow="fold") for head in ("  option", "default", "source")), box=None)
+            for option in dataclasses.fields(made):
+                grid.add_row(f"  {option.name}", default(made, option.name), option.metadata.get("source", ""))
+            Console().print(grid, highlight=False)
         return
-    grid = Grid("method", "label", "roles", "rounds", "options", box=None)
-    for method in plugins.names("methods"):
-        made = plugins.make("methods", method, Method, {})
-        options = " ".join(option.name for option in dataclasses.fields(made))
-        grid.add_row(method, made.label, " ".join(made.roles), str(made.rounds), options)
-    Console().print(grid)
+    made = plugins.make("methods", name, Method, {})
+    typer.echo(f"{plugins.stem(name)}: {made.label}\n\n{(sys.modules[type(made).__module__].__doc__ or '').strip()}\n")
+    typer.echo(f"{needs(made)}; loss normalised by {made.unit}s")
+    if made.prompt_version:
+        typer.echo(f"prompts: {made.prompt_version}")
+    for option in dataclasses.fields(made):
+        says, source = option.metadata.get("help", ""), option.metadata.get("source", "")
+        typer.echo(f"--set {plugins.stem(name)}.{option.name}={default(made, option.name)}\n    {says} ({source})")
+
+
+def needs(method: Method) -> str:
+    """Roles and rounds of a method in a few words."""
+    return f"roles: {', '.join(method.roles)}; rounds: {method.rounds}"
+
+
+def default(method: Method, option: str) -> str:
+    """An option's default; of a file of ours its name."""
+    value = getattr(method, option)
+    ours = isinstance(value, str) and Path(value).is_relative_to(Path(__file__).parent)
+    return Path(value).name if ours else str(value)
 
 
 def show_benchmarks(name: str) -> None:
@@ -166,7 +180,8 @@ def show_benchmarks(name: str) -> None:
     if name:
         explain(plugins.stem(name), plugins.make("benchmarks", name, Benchmark, {}))
         return
-    grid = Grid("benchmark", "label", "metric", "better", "n", "chance", "protocol", "judge", box=None)
+    heads = ("benchmark", "label", "metric", "better", "n", "chance", "protocol", "judge")
+    grid = Grid(*(Column(head, overflow="fold") for head in heads), box=None)
     for benchmark in plugins.names("benchmarks"):
         made: Benchmark = plugins.make("benchmarks", benchmark, Benchmark, {})
         metric = made.metrics[0]

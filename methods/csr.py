@@ -1,14 +1,18 @@
 """CSR: iterated DPO on responses the model searches itself, rewarded by likelihood and CLIP (Zhou et al. 2024,
 arXiv 2405.14622).
 
-Each round grows a tree of sentences per prompt: diverse beam search continues every kept node by one sentence, a few
-nodes go on, and every leaf is a response. The leaf with the best calibrated reward is chosen, the worst rejected. The
-next round starts from the trained policy, which is its reference.
+Sigmoid DPO on summed log-probs. Data: each round grows a tree of sentences per prompt: diverse beam search continues
+every kept node by one sentence, a few nodes go on, and every leaf is a response. The leaf with the best calibrated
+reward is chosen, the worst rejected. The next round starts from the trained policy, which is its reference.
 
 `reward=score` is the paper's: a sentence earns lambda * max(100 cos, 0) by CLIP and (1 - lambda) * its probability;
-nodes go on by the sum over their path, which is also a leaf's reward. `reward=rank` is what was
-shipped: siblings are ranked by both, a path costs the mean of its nodes' mixed ranks (root included, at 0), and nodes
-go on by likelihood alone. Other than the official code, candidates of all prompts are searched side by side.
+nodes go on by the sum over their path, which is also a leaf's reward. `reward=rank` is what was shipped: siblings are
+ranked by both, a path costs the mean of its nodes' mixed ranks (root included, at 0), and nodes go on by likelihood
+alone.
+
+Other than in the official code, candidates of all prompts are searched side by side, `max_characters` does not count
+the prompt, sentences go to CLIP as they are (there cut out by offsets into the prompt's text) and are shortened to its
+77 tokens, depth has a limit, and prompts are the split's (there paraphrases of "describe this image").
 """
 
 import math

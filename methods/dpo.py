@@ -1,7 +1,11 @@
 """GT-DPO: ground truth preferred to the model's own response (nSFT paper, Sec. 3.1 and Eq. 6).
 
-The official SIMA repository, which the paper follows for this row, has no GT-DPO script; whether the rejected response
-was greedy or sampled is not stated. Only an example's first turn makes a pair: later turns have no own response.
+Data: chosen is the ground truth of an example's first turn, rejected the model's own response to it; later turns have
+no own response.
+
+There is no official code: the paper follows the SIMA repository, which has no script for this row. So loss and
+numbers are SIMA's (sigmoid on summed log-probs, no smoothing, no SFT term); whether the rejected response was greedy
+or sampled is not stated. Equal and empty responses are dropped here.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,9 +1,13 @@
 """SeVa: what the model says without noise preferred to what it says with it (Zhu et al. 2024, arXiv 2404.10501).
 
-chosen = greedy response to the clean image, rejected = greedy response to the image after DDPM's forward process on
-the padded, normalised pixels (official `image_tools`: T = 1000, sigmoid schedule). Both sides are learnt on the clean
-image. Deviations from the official code, none of which is part of the method: one pass instead of the data listed
-twice, the reference as cached log-probs instead of a second model, and noise drawn per image by the comparison's seed.
+Sigmoid DPO on summed log-probs. Data: chosen is the greedy response to the clean image, rejected the greedy response to
+the image after DDPM's forward process on the padded, normalised pixels (official `image_tools`: T = 1000, sigmoid
+schedule). Both sides are learnt on the clean image; equal ones are dropped.
+
+Other than in the official code, the reference is cached log-probs instead of a second model, noise is drawn per image
+by the comparison's seed, and passes are the testbed's (two in those of LLaVA, because there the data are listed twice).
+There the projector learns beside adapters, OCR-VQA's questions lose their request for a short answer, and the pairs of
+step 800 are cut to the number of those of step 500; here neither, because all rows get the same prompts.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,12 @@
 """Continual SFT: token cross-entropy on the ground truth (nSFT paper, Eq. 2).
 
-Every assistant turn is learnt. The mean is over the tokens of the optimiser step; LLaVA's trainer, like others of its
-time, averages means over micro-batches, which makes a loss depend on how the step was cut. With `kl`, a divergence
-from the reference is added per token (the paper's Table 7, which gives neither direction, weight nor reduction).
+Data: every assistant turn of the split's own conversations. With `kl`, a divergence from the reference is added per
+token (the paper's Table 7, which gives neither direction, weight nor reduction).
+
+Other than in LLaVA's trainer, the mean is over the tokens of the optimiser step; there it is a mean of means over
+micro-batches and devices. That is no option here: a result would depend on how the work is laid on the machine, which
+is in no key. Examples come in an order by seed, not grouped by length and modality, and nothing is cut to 2,048 tokens.
+Full tuning or adapters, and their rate, are the testbed's; the paper says neither.
 """
 
 from collections.abc import Iterable, Iterator

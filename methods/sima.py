@@ -1,10 +1,14 @@
 """SIMA: two own responses ranked by the model itself (Wang et al. 2024, arXiv 2405.15973).
 
-A greedy and a sampled response go back to the same model with the image, the question, the ground truth and three
-visual metrics (`harness.critic`); the better one is chosen. The ground truth is part of the critic's prompt, as in the
-official code. The official loss (`tool/dpo_trainer.py`) is not DPO: its rejected term sums the log-probs of the
-strongest *competitor* of each rejected token, which one step raises log p(rejected) instead of lowering it; that is
-`rejected_term=competitor`. Whether the published checkpoints were trained so is not known.
+Sigmoid DPO on summed log-probs. Data: a greedy and a sampled response go back to the same model with the image, the
+question, the ground truth and three visual metrics (`harness.critic`); the better one is chosen.
+
+The official loss (`tool/dpo_trainer.py`) is not DPO: its rejected term sums the log-probs of the strongest *competitor*
+of each rejected token, which one step raises log p(rejected) instead of lowering it; that is
+`rejected_term=competitor`. Whether the published checkpoints were trained so is not known. The official critic always
+reads the sampled response first (`order=as_shipped`). Other than there, equal responses are dropped, the critic's words
+are ours and its reply ends at the testbed's `response_tokens` (there 4,096), and the reference is cached log-probs. The
+projector stays as it is with adapters, as in effect there, where its learning rate never reaches the optimiser.
 """
 
 import random
@@ -27,6 +31,7 @@ class Sima(Method):
     label: ClassVar[str] = "SIMA"
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
     unit: ClassVar[Unit] = "record"
+    prompt_version: ClassVar[str] = critic.VERSION
 
     beta: float = field(default=0.1, metadata={"help": "strength of the implicit KL", "source": "official trainer"})
     rejected_term: Literal["label", "competitor"] = field(
