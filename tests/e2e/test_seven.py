@@ -1,9 +1,16 @@
 """All seven methods in one comparison, small, with a row of other options and the lens."""
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
+from harness.config import Runtime
+from harness.engine import reference_logps
+from harness.types import Record, read_jsonl
 from tests.e2e.conftest import ROOT, SMALL_BED, Done, Ran, harness
 
 METHODS = ("sft", "nsft", "nsft:turns=random:layout=separate", "dpo", "seva", "sima:order=swap", "csr", "ppo")
@@ -58,3 +65,45 @@ def test_the_lens_and_the_fairness_card_know_every_method(seven: Done) -> None:
     assert "every method consumed the same examples: seed 0: 12 of" in page and "NOT COMPARABLE" not in page
     for label in ("Cont. SFT", "nSFT", "GT-DPO", "SeVa", "CSR", "PPO", "sima:order=swap"):
         assert label in page
+
+
+def test_the_card_counts_what_every_method_took(seven: Done) -> None:
+    """No dash where a method trained; writer calls where there is a writer, more passes where there are more models."""
+    lines = (seven.out / "cards.md").read_text().split("**Profile**")[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    heads, _, _, *rows = cells
+    card = {row[0]: dict(zip(heads, row, strict=True)) for row in rows}
+    assert len(card) == len(METHODS)
+    figures = [{name: float(row[name].replace(",", "")) for name in heads[1:]} for row in card.values()]
+    assert all(row["examples"] == 12 and row["judge calls"] == 0 for row in figures)
+    counted = ("records", "supervised tokens", "optimiser steps", "forward tokens", "trainable parameters")
+    assert all(row[name] > 0 for row in figures for name in counted)
+    by_label = dict(zip(card, figures, strict=True))
+    assert {label for label, row in by_label.items() if row["writer calls"]} >= {"nSFT", "PPO"}
+    assert by_label["Cont. SFT"]["tokens generated"] == 0
+    assert by_label["CSR"]["tokens generated"] > by_label["GT-DPO"]["tokens generated"] > 0
+    assert by_label["PPO"]["trainable parameters"] < by_label["Cont. SFT"]["trainable parameters"]
+
+
+def test_every_method_s_training_is_drawn(seven: Done) -> None:
+    drawn = (seven.out / "curves.svg").read_text()
+    assert (seven.out / "curves.png").stat().st_size > 10_000
+    for label in ("Cont. SFT", "nSFT", "GT-DPO", "SeVa", "CSR", "PPO", "sima:order=swap"):
+        assert f">{label}<" in drawn
+
+
+def test_csr_s_second_reference_is_the_first_round_s_policy(seven: Done, tmp_path: Path) -> None:
+    """Its log-probs are those of the checkpoint that round 1 trained, and not the base's."""
+    stages = {
+        file.parent: json.loads(file.read_text())["inputs"] for file in seven.store.glob("reference/*/manifest.json")
+    }
+    [(folder, reads)] = [(folder, reads) for folder, reads in stages.items() if "policy" in reads]
+    records = list(read_jsonl(Record, seven.store / reads["build"] / "records.jsonl"))
+    stored = load_file(folder / "logps.safetensors")["policy"]
+
+    def by(model: Path) -> Tensor:
+        reference_logps(model, records, Runtime(), tmp_path / "logps")
+        return load_file(tmp_path / "logps")["policy"]
+
+    assert torch.equal(by(seven.store / reads["policy"] / "checkpoint"), stored)
+    assert not torch.allclose(by(ROOT / "harness/mini/bases/0"), stored, atol=1e-3)

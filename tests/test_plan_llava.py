@@ -1,0 +1,100 @@
+"""All seven methods are planned for a real LLaVA by its testbed alone: no method knows which model it trains."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import harness.config
+from harness.checks import check
+from harness.config import Testbed, read_testbed
+from harness.model import revision
+from harness.plan import ALL_BENCHMARKS, Plan, Step, plan
+from harness.request import request
+from harness.types import UsageError
+
+METHODS = ("sft", "nsft", "dpo", "seva", "sima", "csr", "ppo")
+SAID = yaml.safe_load((Path(harness.config.__file__).parent / "testbeds" / "llava-1.5-7b.yaml").read_text())
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Testbed:
+    """The folders that the testbed names, with a stub in each: a plan reads no weights and no pictures."""
+    for model in ("llava-1.5-7b-hf", "clip-vit-large-patch14-336"):
+        folder = tmp_path / "models" / model
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(model.encode())
+    for name in (*(f"benchmarks/{name}" for name in ALL_BENCHMARKS), "sources/llava150k"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "stub.json").write_text("[]")
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    return read_testbed("llava-1.5-7b")
+
+
+def steps(planned: Plan, method: str, kind: str) -> list[Step]:
+    return [step for step in planned.trained[method, 0] if step.stage.kind == kind]
+
+
+def planned(*words: str) -> Plan:
+    """The plan of a command line."""
+    bed, asked, _ = request(",".join(METHODS), "llava150k", "", "llava-1.5-7b", 1, "", None, None, [*words], 1)
+    check(asked, bed)
+    return plan(asked, bed)
+
+
+def test_every_method_builds_and_trains_from_one_split_of_ten_thousand(bed: Testbed) -> None:
+    made = planned()
+    [split] = made.splits
+    assert split.stage.identity["n"] == 10_000
+    for method in METHODS:
+        builds, trains = steps(made, method, "build"), steps(made, method, "train")
+        assert len(builds) == len(trains) == {"csr": 3, "ppo": 9}.get(method, 1)
+        assert {step.reads["split"].key for step in builds} == {split.key}
+        assert {step.stage.identity["model"] for step in trains} == {revision(bed.models[0])}
+    assert len(made.cells) == (1 + len(METHODS)) * len(ALL_BENCHMARKS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_testbed_s_training_arguments_reach_every_step(bed: Testbed, method: str) -> None:
+    """Its own where it names them for the method, else the common ones; PPO's reward model has a rate of its own."""
+    wanted = SAID["training"] | SAID["methods"].get(method, {})
+    for step in steps(planned(), method, "train"):
+        got: dict[str, Any] = step.stage.identity["training"]
+        if (method, step.stage.identity["round"]) == ("ppo", 0):
+            assert got["learning_rate"] == 2e-5
+        else:
+            assert got["learning_rate"] == wanted["learning_rate"]
+        assert got["lora"].items() >= wanted["lora"].items()
+        assert (got["train_batch_size"], got["dtype"]) == (wanted["train_batch_size"], "bfloat16")
+
+
+def test_a_preference_s_reference_is_cached_and_csr_s_moves_each_round(bed: Testbed) -> None:
+    made = planned()
+    assert {method for method in METHODS if steps(made, method, "reference")} == {"dpo", "seva", "sima", "csr"}
+    trains = steps(made, "csr", "train")
+    for kind in ("build", "reference", "train"):
+        first, *later = steps(made, "csr", kind)
+        assert "policy" not in first.reads
+        assert [step.reads["policy"].key for step in later] == [step.key for step in trains[:-1]]
+
+
+def test_ppo_s_roles_go_on_from_round_to_round(bed: Testbed) -> None:
+    reward, first, *later = steps(planned(), "ppo", "train")
+    assert set(first.reads) == {"build", "reward"}
+    assert all(set(step.reads) == {"build", "reward", "policy", "critic"} for step in later)
+    assert {step.reads["reward"].key for step in (first, *later)} == {reward.key}
+
+
+def test_csr_knows_its_clip_and_writers_are_known_where_they_write(bed: Testbed) -> None:
+    made = planned()
+    assert {step.stage.identity["clip"] for step in steps(made, "csr", "build")} == {revision(bed.clip)}
+    wrote = {method for method in METHODS for step in steps(made, method, "build") if step.stage.identity["writer"]}
+    assert wrote == {"nsft", "ppo"}
+
+
+def test_without_adapters_ppo_is_refused_with_the_cure(bed: Testbed) -> None:
+    with pytest.raises(UsageError, match="keeps its roles as adapters"):
+        planned("training.lora=null", "ppo.lora=null")
