@@ -2,9 +2,8 @@
 
 import importlib.util
 import platform
-from collections.abc import Mapping
 from importlib import metadata
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import cast
 
@@ -18,8 +17,10 @@ from harness.checks import check
 from harness.compare import PACKAGES
 from harness.config import Runtime, Testbed
 from harness.mini import bars as mini
+from harness.mini.measure import measure_critic
 from harness.mini.oracles import read_scenes
 from harness.mini.world import Scene
+from harness.model import load
 from harness.plan import Plan, Request, plan
 from harness.schedule import execute, pending
 from harness.stages import Bodies, benchmark_of
@@ -28,6 +29,7 @@ from harness.terminal import watching
 from harness.types import Item, Response, read_jsonl
 from reports.outcomes import read_units
 
+CRITIC_SCENES = 100
 OURS = ("harness", "methods", "benchmarks", "reports")
 
 
@@ -67,6 +69,8 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
         execute(todo, Bodies(str(store.root), testbed, asked, runtime), runtime.workers, watcher)
     values = measured(planned, store)
     seeds = range(len(testbed.models))
+    for seed in seeds:
+        values["baseline", seed]["critic"], values["blank", seed]["critic"] = verdicts(testbed.models[seed]), nan
     grid = Grid("bar", "between", "over blank by", *(f"base {seed} (blank)" for seed in seeds), box=None)
     failures = 0
     for bar in mini.BARS:
@@ -84,7 +88,13 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     return failures == 0
 
 
-def measured(planned: Plan, store: Store) -> Mapping[tuple[str, int], Mapping[str, float]]:
+def verdicts(folder: str) -> float:
+    """Percent of a base's verdicts on pairs of its own responses that agree with the scene graph."""
+    loaded = load(folder)
+    return measure_critic(loaded.model.eval(), loaded.tokenizer, CRITIC_SCENES)["critic"]
+
+
+def measured(planned: Plan, store: Store) -> dict[tuple[str, int], dict[str, float]]:
     """(row, seed) -> metric id -> value, with every sub-score the benchmarks have."""
     found: dict[tuple[str, int], dict[str, float]] = {}
     for cell in planned.cells:

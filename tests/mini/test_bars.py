@@ -38,3 +38,9 @@ def test_objects_invented_at_random_are_not() -> None:
 
 def test_captions_without_an_error_have_nothing_plausible() -> None:
     assert plausible(SCENES, [detail(seen) for seen in SCENES]) == 0
+
+
+def test_a_critic_that_tosses_a_coin_fails_the_bar() -> None:
+    bar = BARS[-1]
+    assert bar.holds(68.0, math.nan)
+    assert not bar.holds(50.0, math.nan)
