@@ -44,7 +44,7 @@ def test_sizes_share_data_and_the_baselines_cells_and_nothing_that_depends_on_th
 def test_own_responses_of_a_prefix_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def respond(folder: Path, prompts: list[Prompt], *how: Any, keep_ids: bool) -> list[Response]:
+    def respond(folder: Path, prompts: list[Prompt], *how: Any, **more: Any) -> list[Response]:
         asked.extend(prompt.id for prompt in prompts)
         return [Response(prompt.id, prompt.question, 1) for prompt in prompts]
 
@@ -64,6 +64,7 @@ def test_own_responses_of_a_prefix_are_found_again(tmp_path: Path, monkeypatch: 
         policy=Path("base"),
         policy_key="m",
         base=Path("base"),
+        shelf=tmp_path / "features",
         tick=quiet,
     )
     prompts = [Prompt(str(n), None, f"question {n}") for n in range(7)]
