@@ -97,7 +97,7 @@ def train(job: Job, tick: Tick = quiet) -> TrainResult:
     method = plugins.make("methods", job.method, Method, job.options)
     rank, world = zero.distributed()
     with zero.local_rank(), measure() as usage:
-        run = Run(job, method, rank, world)
+        run = Run(job, method, rank, world, tick)
         resumed = run.resume()
         run.steps(resumed, tick)
         run.save()
@@ -111,7 +111,7 @@ def train(job: Job, tick: Tick = quiet) -> TrainResult:
 class Run:
     """One training under way in one process."""
 
-    def __init__(self, job: Job, method: Method, rank: int, world: int) -> None:
+    def __init__(self, job: Job, method: Method, rank: int, world: int, tick: Tick = quiet) -> None:
         self.job, self.method, self.rank, self.world = job, method, rank, world
         self.loaded = load(job.model, job.training.dtype, reference.device())
         records = list(read_jsonl(Record, Path(job.records)))
@@ -121,7 +121,7 @@ class Run:
         training = job.training
         self.plan = batches.steps(list(self.trees), job.seed, training.num_train_epochs, training.train_batch_size)
         self.flops = forward_flops(self.loaded.model.config)
-        self.see()
+        self.see(tick)
         self.lesson = method.lesson(job.round)
         folders = {role: Path(folder) for role, folder in job.adapters.items()}
         self.roles = assemble(self.loaded.model, training.lora, job.seed, self.lesson, folders)
@@ -136,12 +136,14 @@ class Run:
         self.log = Path(job.out) / "log.jsonl"
         self.seen_tokens = 0
 
-    def see(self) -> None:
+    def see(self, tick: Tick) -> None:
         """All images' features onto the shelf: once weights are sharded, no rank can run the tower alone."""
         self.loaded.features.folder = Path(self.job.shelf or Path(self.job.work) / "features")
         images = {tree.image.sha256: tree.image for tree in self.trees.values() if tree.image}
-        for image in list(images.values())[self.rank :: self.world]:
+        mine = list(images.values())[self.rank :: self.world]
+        for number, image in enumerate(mine, 1):
             self.loaded.features(image)
+            tick(number, len(mine))
         made = torch.tensor(self.loaded.features.made, device=reference.device())
         torch.distributed.all_reduce(made)
         self.seen_images = int(made)

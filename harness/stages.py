@@ -247,9 +247,8 @@ class Worker:
         size = what.get("batch_size", self.runtime.generate_batch_size)
         with measure() as used:
             loaded = kept(self.model(step))
-            before = loaded.features.made
-            kept_at = self.shelf(step)
-            responses = respond(self.model(step), prompts, sampling, size, tick, what["blank"], shelf=kept_at)
+            before, folder = loaded.features.made, self.shelf(step)
+            responses = respond(self.model(step), prompts, sampling, size, tick, what["blank"], shelf=folder)
         write_jsonl(out / "responses.jsonl", responses)
         cost = forward_flops(loaded.model.config)
         towers = 1 if what["blank"] else loaded.features.made - before
