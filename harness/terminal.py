@@ -150,12 +150,13 @@ def show_methods(name: str) -> None:
             typer.echo(f"{method}: {made.label}; {needs(made)}")
             grid = Grid(*(Column(head, overflow="fold") for head in ("  option", "default", "source")), box=None)
             for option in dataclasses.fields(made):
-                grid.add_row(f"  {option.name}", default(made, option.name), option.metadata.get("source", ""))
+                row = (f"  {option.name}", default(made, option.name), option.metadata.get("source", ""))
+                grid.add_row(*map(Text, row))  # as text: a source in brackets is no markup
             Console().print(grid, highlight=False)
         return
     made = plugins.make("methods", name, Method, {})
     typer.echo(f"{plugins.stem(name)}: {made.label}\n\n{(sys.modules[type(made).__module__].__doc__ or '').strip()}\n")
-    typer.echo(f"{needs(made)}; loss normalised by {made.unit}s")
+    typer.echo(needs(made))
     if made.prompt_version:
         typer.echo(f"prompts: {made.prompt_version}")
     for option in dataclasses.fields(made):
@@ -164,8 +165,8 @@ def show_methods(name: str) -> None:
 
 
 def needs(method: Method) -> str:
-    """Roles and rounds of a method in a few words."""
-    return f"roles: {', '.join(method.roles)}; rounds: {method.rounds}"
+    """Roles and rounds of a method, and what its loss is a mean over."""
+    return f"roles: {', '.join(method.roles)}; rounds: {method.rounds}; loss normalised by {method.unit}s"
 
 
 def default(method: Method, option: str) -> str:

@@ -9,12 +9,13 @@ from typer.testing import CliRunner
 from harness import plugins
 from harness.cli import app
 from harness.method import Method
+from harness.types import UsageError
 
 METHODS = plugins.names("methods")
 
 
-def told(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
-    monkeypatch.setenv("COLUMNS", "80")
+def told(monkeypatch: pytest.MonkeyPatch, *words: str, columns: int = 80) -> str:
+    monkeypatch.setenv("COLUMNS", str(columns))
     return CliRunner().invoke(app, ["methods", *words]).stdout
 
 
@@ -28,16 +29,19 @@ def sections(listing: str) -> dict[str, str]:
     return {name: " ".join(listed[starts[name] : ends[name]].split()) for name in METHODS}
 
 
+@pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("name", METHODS)
-def test_the_list_has_every_option_with_default_and_source(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_the_list_has_every_option_with_default_and_source(
+    monkeypatch: pytest.MonkeyPatch, name: str, columns: int
+) -> None:
     made: Method = plugins.make("methods", name, Method, {})
-    mine = sections(told(monkeypatch))[name]
-    assert f"{name}: {made.label}; roles: {', '.join(made.roles)}; rounds: {made.rounds}" in mine
+    mine = sections(told(monkeypatch, columns=columns))[name]
+    assert f"{name}: {made.label}; roles: {', '.join(made.roles)}; rounds: {made.rounds}; loss" in mine
+    assert f"normalised by {made.unit}s" in mine
     assert "…" not in mine
     for option in dataclasses.fields(made):
         value = str(getattr(made, option.name)).rpartition("/")[2]
-        first = option.metadata["source"].partition(" ")[0]
-        assert f" {option.name} {value} {first}" in mine
+        assert f" {option.name} {value} {option.metadata['source']} " in f"{mine} "
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -59,7 +63,8 @@ def test_a_method_that_asks_somebody_names_its_prompts_version(
 
 def test_an_unknown_method_is_one_sentence_with_the_nearest_name() -> None:
     done = CliRunner().invoke(app, ["methods", "nsftt"])
-    assert "nsft" in str(done.exception) and done.exit_code != 0
+    assert isinstance(done.exception, UsageError) and done.exception.exit_status == 2
+    assert str(done.exception).startswith('no method "nsftt"; did you mean "nsft"? Known: csr, dpo, ')
 
 
 def test_benchmarks_are_listed_without_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
