@@ -12,7 +12,10 @@ alone.
 
 Other than in the official code, candidates of all prompts are searched side by side, `max_characters` does not count
 the prompt, sentences go to CLIP as they are (there cut out by offsets into the prompt's text) and are shortened to its
-77 tokens, depth has a limit, and prompts are the split's (there paraphrases of "describe this image").
+77 tokens, depth has a limit, and prompts are the split's (there paraphrases of "describe this image"). A tree with one
+leaf is dropped (there both sides are then the same), and no record is cut to 1,024 tokens. Here a sentence's likelihood
+is without the diversity penalty, equal siblings are one node, and a path that may end before its next sentence is a
+leaf too. Adapters are merged after each round, as there; the reference is cached log-probs of that checkpoint.
 """
 
 import math

@@ -1,11 +1,11 @@
 """GT-DPO: ground truth preferred to the model's own response (nSFT paper, Sec. 3.1 and Eq. 6).
 
-Data: chosen is the ground truth of an example's first turn, rejected the model's own response to it; later turns have
-no own response.
+Sigmoid DPO on summed log-probs, no smoothing, no SFT term. Data: chosen is the ground truth of an example's first turn,
+rejected the model's own response to it; later turns have no own response. Equal and empty responses are dropped.
 
-There is no official code: the paper follows the SIMA repository, which has no script for this row. So loss and
-numbers are SIMA's (sigmoid on summed log-probs, no smoothing, no SFT term); whether the rejected response was greedy
-or sampled is not stated. Equal and empty responses are dropped here.
+There is no official code: the paper follows the SIMA repository, which has no script for this row. So beta, and in the
+testbeds of LLaVA rate, passes and batch, are SIMA's (its adapters' dropout is not); whether the rejected response was
+greedy or sampled is not stated. The reference is cached log-probs.
 """
 
 from collections.abc import Iterable, Iterator

@@ -6,7 +6,8 @@ token (the paper's Table 7, which gives neither direction, weight nor reduction)
 Other than in LLaVA's trainer, the mean is over the tokens of the optimiser step; there it is a mean of means over
 micro-batches and devices. That is no option here: a result would depend on how the work is laid on the machine, which
 is in no key. Examples come in an order by seed, not grouped by length and modality, and nothing is cut to 2,048 tokens.
-Full tuning or adapters, and their rate, are the testbed's; the paper says neither.
+LLaVA's script tunes language model and projector in full; adapters (as in the testbeds of LLaVA, which leave the
+projector as it is) or full tuning, and the rate, are the testbed's here, because the paper says neither.
 """
 
 from collections.abc import Iterable, Iterator

@@ -7,7 +7,8 @@ The official loss (`tool/dpo_trainer.py`) is not DPO: its rejected term sums the
 of each rejected token, which one step raises log p(rejected) instead of lowering it; that is
 `rejected_term=competitor`. Whether the published checkpoints were trained so is not known. The official critic always
 reads the sampled response first (`order=as_shipped`). Other than there, equal responses are dropped, the critic's words
-are ours and its reply ends at the testbed's `response_tokens` (there 4,096), and the reference is cached log-probs. The
+are ours, its reply and the responses end at the testbed's `response_tokens` (there 4,096 and 1,024), no record is cut
+to 2,048 tokens, and the reference is cached log-probs. Dropout of .05 in adapters is in the testbeds of LLaVA. The
 projector stays as it is with adapters, as in effect there, where its learning rate never reaches the optimiser.
 """
 
