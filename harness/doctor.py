@@ -17,7 +17,6 @@ from harness.checks import check
 from harness.compare import PACKAGES
 from harness.config import Runtime, Testbed
 from harness.mini import bars as mini
-from harness.mini.measure import measure_critic
 from harness.mini.oracles import read_scenes
 from harness.mini.world import Scene
 from harness.model import load
@@ -90,6 +89,8 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
 
 def verdicts(folder: str) -> float:
     """Percent of a base's verdicts on pairs of its own responses that agree with the scene graph."""
+    from harness.mini.measure import measure_critic  # here, so that checking the installation does not import torch
+
     loaded = load(folder)
     return measure_critic(loaded.model.eval(), loaded.tokenizer, CRITIC_SCENES)["critic"]
 
