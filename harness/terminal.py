@@ -161,7 +161,7 @@ def show_methods(name: str) -> None:
         typer.echo(f"prompts: {made.prompt_version}")
     for option in dataclasses.fields(made):
         says, source = option.metadata.get("help", ""), option.metadata.get("source", "")
-        typer.echo(f"--set {plugins.stem(name)}.{option.name}={default(made, option.name)}\n    {says} ({source})")
+        typer.echo(f"--set {plugins.stem(name)}.{option.name}={getattr(made, option.name)}\n    {says} ({source})")
 
 
 def needs(method: Method) -> str:

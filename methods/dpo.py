@@ -4,8 +4,8 @@ Sigmoid DPO on summed log-probs, no smoothing, no SFT term. Data: chosen is the 
 rejected the model's own response to it; later turns have no own response. Equal and empty responses are dropped.
 
 There is no official code: the paper follows the SIMA repository, which has no script for this row. So beta, and in the
-testbeds of LLaVA rate, passes and batch, are SIMA's (its adapters' dropout is not); whether the rejected response was
-greedy or sampled is not stated. The reference is cached log-probs.
+testbeds of LLaVA rate, passes, batch and adapters, are SIMA's; whether the rejected response was greedy or sampled is
+not stated. The reference is cached log-probs.
 """
 
 from collections.abc import Iterable, Iterator
