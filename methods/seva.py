@@ -6,7 +6,7 @@ schedule). Both sides are learnt on the clean image; equal ones are dropped.
 
 Other than in the official code, the reference is cached log-probs instead of a second model, noise is drawn per image
 by the comparison's seed, and passes are the testbed's (two in those of LLaVA, because there the data are listed twice).
-There the projector learns beside the adapters (of rank 1024 and without dropout, as in those testbeds); responses end at
+There the projector learns beside the adapters (of rank 1024 and without dropout, as in the testbeds); responses end at
 512 tokens and lose their line breaks, records end at 2,048 tokens, OCR-VQA's questions (up to two per cover) lose their
 request for a short answer, and the pairs of step 800 are cut to the number of those of step 500. Here none of this: all
 rows get the same prompts, an example's first question, up to the testbed's `response_tokens`.
