@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from harness.store import failpoint
 from harness.types import Image
 
 
@@ -67,6 +68,7 @@ class Shelf:
         body = save({"features": found.contiguous()})
         part = self.folder / f"{name}.{self.kind}.{os.getpid()}"
         part.write_bytes(hashlib.sha256(body).digest() + body)
+        failpoint("features.written")
         part.replace(self.folder / f"{name}.{self.kind}")
 
 

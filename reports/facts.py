@@ -57,7 +57,9 @@ class StageFacts:
     @cached_property
     def errors(self) -> Counter[str]:
         """Type by the codebook -> how many errors of own responses a build's writer named."""
-        return Counter(_object(self.folder / "profile.json").get("errors", {}) if self.manifest else {})
+        found = _object(self.folder / "profile.json").get("errors") if self.manifest else None
+        counts = found.items() if isinstance(found, dict) else ()
+        return Counter({kind: count for kind, count in counts if type(count) is int})
 
     @cached_property
     def judge_calls(self) -> float:

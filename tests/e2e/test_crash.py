@@ -118,10 +118,10 @@ def test_killed_once_at_every_failpoint_it_publishes_the_same(
         if start(folder, "--workers", "1", HARNESS_FAILPOINT=f"{name}:1").wait(timeout=300) == 137:
             fired.add(name)
 
-    # each start goes on from where the last one died: what comes early in a run first, reading base64 images last
+    # each start goes on from where the last one died: what comes early in a run first, what models see of images last
     for name in sorted(
         FAILPOINTS - {"store.discarded"},
-        key=lambda name: ["split", "store", "engine", "images"].index(name.split(".")[0]),
+        key=lambda name: ["split", "store", "engine", "images", "features"].index(name.split(".")[0]),
     ):
         kill_at(name)
     finish(folder)
