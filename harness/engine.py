@@ -22,8 +22,8 @@ from harness import batches, checkpoint, plugins, reference, zero
 from harness.config import Fixed, Runtime, Training
 from harness.logps import LogProbs, Policy
 from harness.method import Method, Role, realised
-from harness.model import Dtype, load, revision, save
-from harness.profile import Tick, forward_flops, measure
+from harness.model import load, revision, save
+from harness.profile import Tick, forward_flops, measure, quiet
 from harness.roles import assemble
 from harness.store import failpoint, file_digest
 from harness.tree import Batch, Tree, pack
@@ -85,10 +85,6 @@ class TrainResult(Fixed):
     wall_s: float
     resumed_from_step: int
     rejected_checkpoints: tuple[str, ...]
-
-
-def quiet(done: int, total: int) -> None:
-    """A tick that tells nobody."""
 
 
 def train(job: Job, tick: Tick = quiet) -> TrainResult:
@@ -298,20 +294,6 @@ def _reference(job: Job) -> reference.Reference:
 
 def _seed(*parts: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
-
-
-def reference_logps(
-    model: str | Path,
-    records: Sequence[Record],
-    runtime: Runtime,
-    out: Path,
-    tick: Tick = quiet,
-    dtype: Dtype = "float32",
-    columns: Sequence[str] = ("policy",),
-    shelf: Path | None = None,
-) -> dict[str, float]:
-    """Write the per-token log-probs that a later training reads as its reference; returns what it took."""
-    return reference.write(model, records, runtime.per_device_train_batch_size, out, tick, dtype, columns, shelf)
 
 
 def launch(job: Job, tick: Tick = quiet) -> TrainResult:

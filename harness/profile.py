@@ -16,6 +16,10 @@ GIB = 1 << 30
 Tick = Callable[[int, int], None]  # (done, total) of work under way
 
 
+def quiet(done: int, total: int) -> None:
+    """A tick that tells nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Flops:
     """Forward FLOPs of a LLaVA model (a multiply-add is two); norms, activations and softmax are left out.

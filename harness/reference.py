@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.batches import micro_batches
+from harness.config import Runtime
 from harness.model import Dtype, Loaded, load
-from harness.profile import Tick, forward_flops, measure
+from harness.profile import Tick, forward_flops, measure, quiet
 from harness.roles import Roles
 from harness.tree import Tree, pack, tree
 from harness.types import HarnessError, Record
@@ -60,23 +61,24 @@ def figures(
     return found
 
 
-def write(
+def reference_logps(
     model: str | Path,
     records: Sequence[Record],
-    batch_size: int,
+    runtime: Runtime,
     out: Path,
-    tick: Tick,
-    dtype: Dtype,
+    tick: Tick = quiet,
+    dtype: Dtype = "float32",
     columns: Sequence[str] = ("policy",),
     shelf: Path | None = None,
 ) -> dict[str, float]:
-    """Write what `model` gives every supervised token of `records`; returns tokens, FLOPs and memory."""
+    """Write the per-token log-probs that a later training reads as its reference; returns tokens, FLOPs and memory."""
     torch.set_num_threads(1)
     loaded = load(model, dtype, device())
     loaded.features.folder = shelf
     forest = trees(records, loaded)
+    size = runtime.per_device_train_batch_size
     with measure() as used:
-        found = figures(Roles(loaded.model, {}, shared_trunk=False), loaded, forest, batch_size, columns, tick)
+        found = figures(Roles(loaded.model, {}, shared_trunk=False), loaded, forest, size, columns, tick)
     ids = [tree.id for tree in forest]
     offsets = torch.tensor([0, *accumulate(tree.supervised for tree in forest)])
     values = {name: torch.cat([found[id][name] for id in ids]) if ids else torch.zeros(0) for name in columns}
@@ -88,7 +90,7 @@ def write(
 
 
 class Reference:
-    """Reads what `write` wrote."""
+    """Reads what `reference_logps` wrote."""
 
     def __init__(self, path: str | Path) -> None:
         """Holds every value in memory: 4 bytes per supervised token and column."""

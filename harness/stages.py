@@ -180,7 +180,7 @@ class Worker:
 
     def reference(self, step: Step, out: Path, tick: Tick) -> None:
         """The reference's per-token log-probs of every record, once."""
-        from harness.engine import reference_logps
+        from harness.reference import reference_logps
 
         records = list(read_jsonl(Record, self.folder(step, "build") / "records.jsonl"))
         file, what = out / "logps.safetensors", step.stage.identity

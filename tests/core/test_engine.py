@@ -13,9 +13,10 @@ from training import lines, losses, pairs, weights
 
 import harness.engine
 from harness.config import Lora, Runtime
-from harness.engine import Job, TrainResult, launch, reference_logps, train
+from harness.engine import Job, TrainResult, launch, train
 from harness.logps import Policy
 from harness.model import load
+from harness.reference import reference_logps
 from harness.tree import pack, tree
 from harness.types import (
     Conversation,

@@ -21,11 +21,12 @@ import harness.engine
 import harness.logps
 from harness import plugins
 from harness.config import Lora
-from harness.engine import Job, Run, reference_logps, train
+from harness.engine import Job, Run, train
 from harness.features import seen
 from harness.logps import LogProbs
 from harness.method import Lesson, Loss, Method, Role, realised
 from harness.model import Loaded
+from harness.reference import reference_logps
 from harness.tree import Batch, Tree, pack
 from harness.types import Conversation, Image, Record, Turn, write_jsonl
 from harness.zero import distributed

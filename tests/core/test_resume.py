@@ -9,7 +9,8 @@ import pytest
 from training import Killed, kill_at, lines, pairs, same
 
 from harness.config import Lora
-from harness.engine import reference_logps, train
+from harness.engine import train
+from harness.reference import reference_logps
 from harness.types import Image
 
 

@@ -26,9 +26,10 @@ from training import lines
 import harness.engine
 from harness.batches import steps
 from harness.config import Runtime
-from harness.engine import Job, reference_logps, train
+from harness.engine import Job, train
 from harness.logps import LogProbs
 from harness.model import load
+from harness.reference import reference_logps
 from harness.template import segments
 from harness.tree import Tree, pack
 from harness.types import Conversation, Image, Pair, Record, Turn, read_jsonl, write_jsonl

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.config import Runtime
-from harness.engine import reference_logps
+from harness.reference import reference_logps
 from harness.types import Record, read_jsonl
 from tests.e2e.conftest import ROOT, SMALL_BED, Done, Ran, harness
 
