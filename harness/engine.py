@@ -109,7 +109,8 @@ class Run:
 
     def __init__(self, job: Job, method: Method, rank: int, world: int, tick: Tick = quiet) -> None:
         self.job, self.method, self.rank, self.world = job, method, rank, world
-        self.loaded = load(job.model, job.training.dtype, reference.device())
+        shelf = Path(job.shelf or Path(job.work) / "features")
+        self.loaded = load(job.model, job.training.dtype, reference.device(), shelf)
         records = list(read_jsonl(Record, Path(job.records)))
         self.trees = {tree.id: tree for tree in reference.trees(records, self.loaded)}
         if not self.trees:
@@ -134,7 +135,6 @@ class Run:
 
     def see(self, tick: Tick) -> None:
         """All images' features onto the shelf: once weights are sharded, no rank can run the tower alone."""
-        self.loaded.features.folder = Path(self.job.shelf or Path(self.job.work) / "features")
         images = {tree.image.sha256: tree.image for tree in self.trees.values() if tree.image}
         mine = list(images.values())[self.rank :: self.world]
         for number, image in enumerate(mine, 1):

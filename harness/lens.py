@@ -47,12 +47,10 @@ def sequences(
     import torch
 
     from harness import reference
-    from harness.model import load
     from harness.roles import Roles
 
     torch.set_num_threads(1)
-    loaded = load(model, "bfloat16" if torch.cuda.is_available() else "float32", reference.device())
-    loaded.features.folder = shelf
+    loaded = reference.ready(model, shelf)
     forest = reference.trees(pairs, loaded)
     found = reference.figures(Roles(loaded.model, {}, False), loaded, forest, batch_size, ["policy"], tick)
     sides = [torch.split(found[t.id]["policy"], [sum(branch.supervised) for branch in t.branches]) for t in forest]

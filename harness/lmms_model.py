@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._lmms import Model, model_manifest
+from harness.profile import quiet
 from harness.sampler import Sampling, respond
 from harness.types import Image, Prompt, UsageError
 
@@ -45,7 +46,7 @@ class HarnessModel(Model):  # type: ignore[misc]
         with tempfile.TemporaryDirectory() as folder:
             for sampling, numbers in groups.items():
                 prompts = [self._prompt(requests[number], Path(folder)) for number in numbers]
-                responses = respond(self.checkpoint, prompts, sampling, self.batch_size, lambda done, total: None)
+                responses = respond(self.checkpoint, prompts, sampling, self.batch_size, quiet)
                 texts = (response.text for response in responses)
                 said |= {n: _until(text, requests[n].args[1]) for n, text in zip(numbers, texts, strict=True)}
         return [said[number] for number in range(len(requests))]

@@ -85,8 +85,11 @@ def _source(folder: str | Path) -> tuple[str, dict[str, Any]]:
     return str(folder), {**common, "local_files_only": True}
 
 
-def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu") -> Loaded:
-    """A LLaVA model, its tokenizer, how images become pixels and features; the vision tower frozen."""
+def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shelf: Path | None = None) -> Loaded:
+    """A LLaVA model, its tokenizer, how images become pixels and features; the vision tower frozen.
+
+    `shelf` is the folder where features are kept (`harness.features.Shelf`).
+    """
     import torch
     from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, LlavaForConditionalGeneration
 
@@ -108,6 +111,7 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu") -> L
     model.model.vision_tower.requires_grad_(False)
     model, pixels = model.to(device), Pixels(processor)
     features = Shelf(lambda image: seen(model, pixels(image)), dtype)
+    features.folder = shelf
     return Loaded(model, tokenizer, image_tokens(config), pixels, features)
 
 

@@ -29,6 +29,11 @@ def device() -> str:
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
+def ready(model: str | Path, shelf: Path | None) -> Loaded:
+    """The model for figures without a gradient: float32 on the CPU, bfloat16 on an accelerator."""
+    return load(model, "bfloat16" if torch.cuda.is_available() else "float32", device(), shelf)
+
+
 def trees(records: Sequence[Record], loaded: Loaded) -> list[Tree]:
     """The records as trees; a record that `build` should have dropped, or an id used twice, is an error."""
     if len({record.id for record in records}) != len(records):
@@ -73,8 +78,7 @@ def reference_logps(
 ) -> dict[str, float]:
     """Write the per-token log-probs that a later training reads as its reference; returns tokens, FLOPs and memory."""
     torch.set_num_threads(1)
-    loaded = load(model, dtype, device())
-    loaded.features.folder = shelf
+    loaded = load(model, dtype, device(), shelf)
     forest = trees(records, loaded)
     size = runtime.per_device_train_batch_size
     with measure() as used:

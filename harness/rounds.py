@@ -167,16 +167,12 @@ class OwnRound:
 
     def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...]]:
         """A role's figures for each record, without a gradient."""
-        import torch
-
         from harness import reference
-        from harness.model import load
         from harness.roles import HEADED, assemble
 
         headed = role in HEADED
         base = self.policy if role is Role.POLICY else self.base if headed or self.lesson.continues else self.policy
-        loaded = load(base, "bfloat16" if torch.cuda.is_available() else "float32", reference.device())
-        loaded.features.folder = self.shelf
+        loaded = reference.ready(base, self.shelf)
         made = {r: self.step.reads[r] for r in (Role.POLICY, Role.CRITIC, Role.REWARD) if r in self.step.reads}
         lora = (
             next((Lora.model_validate(s.identity["training"]["lora"]) for s in made.values()), None) if headed else None

@@ -124,11 +124,12 @@ class Nsft(Method):
         said = iter(round.respond([prompt for e in examples for prompt in asked[e.id]], temperature=heat))
         own = {e.id: [next(said) for _ in asked[e.id]] for e in examples}
         answered: Counter[str] = Counter()
+        book = {} if self.codebook == NONE else read_codebook(self.codebook)
         for example in examples:
             if example.source == "ocrvqa":
                 made: Written | Unscored = self.reading(example, own[example.id], examples, round.seed)
             else:
-                made = self.written(example, own[example.id][0].text, round)
+                made = self.written(example, own[example.id][0].text, book, round)
             turns = () if isinstance(made, Unscored) else balanced(made.turns, answered)
             if isinstance(made, Unscored):
                 yield Dropped(example.id, f"writer: {made.reason}")
@@ -143,9 +144,8 @@ class Nsft(Method):
             return (made,)
         return (chosen, made) if self.layout == "separate" and made else ((*chosen, *made),)
 
-    def written(self, example: Example, response: str, round: Round) -> Written | Unscored:
+    def written(self, example: Example, response: str, book: Codebook, round: Round) -> Written | Unscored:
         """The writer's turns for one example; as the control, as many that are not aimed at the errors."""
-        book = {} if self.codebook == NONE else read_codebook(self.codebook)
         facts = {
             "question": example.turns[0].question,
             "ground_truth": example.turns[0].answer,
@@ -168,9 +168,9 @@ class Nsft(Method):
     ) -> Written:
         """OCR-VQA's turns, made without a writer."""
         made = corrected_reading(example, responses)
-        if self.turns == "corrective":
-            return Written(tuple(made))
-        return Written(tuple(random_reading(example, len(made) // 2, examples, random.Random(f"{seed}/{example.id}"))))
+        if self.turns == "random":
+            made = random_reading(example, len(made) // 2, examples, random.Random(f"{seed}/{example.id}"))
+        return Written(tuple(made))
 
     def loss(self, logps: "LogProbs") -> Loss:
         """Eq. 15: one token mean over the ground truth and the constructed turns, and the weighted divergence."""

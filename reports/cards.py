@@ -71,7 +71,6 @@ def fairness(facts: Sequence[RowFacts]) -> Grid:
     for label, members in by_row(facts):
         counts = [mean_of(members, kinds, name) for kinds, name in CARD.values()]
         counts[0] = mean([math.nan if row.consumed is None else row.consumed for row in members])
-        counts[5] = mean([sum(stage.judge_calls for stage in row.of("score")) for row in members])
         sizes = [size for facts in members if (size := facts.peak(("train",), "trainable_parameters")) is not None]
         lines.append(Line((label,), tuple(Entry(value, 0) for value in (*counts, mean(sizes)))))
     return Grid("Fairness card", ("Method",), heads, tuple(lines), tuple(_card_notes(facts)))

@@ -47,6 +47,8 @@ class StageFacts:
         found: dict[str, Any] = {name: self.manifest[name] for name in ("seconds",) if name in self.manifest}
         for name in MEASURED:
             found |= _object(self.folder / name) if self.manifest else {}
+        if self.manifest and self.kind == "score":
+            found["judge_calls"] = self._judge_calls
         return {name: value for name, value in found.items() if type(value) in (int, float)}
 
     @cached_property
@@ -61,11 +63,9 @@ class StageFacts:
         counts = found.items() if isinstance(found, dict) else ()
         return Counter({kind: count for kind, count in counts if type(count) is int})
 
-    @cached_property
-    def judge_calls(self) -> float:
-        """How many questions a score stage put to a judge, repeats counted; NaN where it is not there."""
-        if not self.manifest:
-            return math.nan
+    @property
+    def _judge_calls(self) -> float:
+        """How many questions a score stage put to a judge, repeats counted."""
         if not self.manifest.get("identity", {}).get("judge"):
             return 0.0
         told = _object(self.folder / "judge.json")

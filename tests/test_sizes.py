@@ -12,7 +12,7 @@ from harness.data import llava150k
 from harness.method import Lesson
 from harness.mini.sources import write_source
 from harness.plan import Plan, Step, plan
-from harness.profile import Tick
+from harness.profile import quiet
 from harness.request import request
 from harness.sizes import parsed
 from harness.split import split
@@ -51,7 +51,6 @@ def test_own_responses_of_a_prefix_are_found_again(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(sampler, "respond", respond)
     monkeypatch.setattr(rounds, "PREFIX", 2)
     bed, _, runtime = request("dpo", "llava150k", "", "mini", 1, "gqa", 4, 20, None, 1)
-    quiet: Tick = lambda done, total: None  # noqa: E731
     round = rounds.OwnRound(
         number=0,
         seed=0,

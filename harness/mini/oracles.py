@@ -115,7 +115,7 @@ class Oracle:
         if seen and ask.purpose == "indomain":
             return two_grades(seen, ask.facts["question"], ask.facts["reference"], ask.facts["response"])
         if seen and ask.purpose == "errors":
-            return json.dumps({"errors": listed(seen, ask)})
+            return json.dumps({"errors": listed(known_errors(seen, ask), ask)})
         if seen and ask.purpose == "preference":
             return prefer(seen, ask)
         if not isinstance(seen, Scene):
@@ -243,7 +243,7 @@ def write(seen: Scene, ask: Ask) -> str:
     _add(turns, _pair(seen, truth, rng.choice(ask_about.alternatives(truth)), rng), limit)
     _add(turns, [ask_about.some_open(seen, rng)], limit)
     asked: list[dict[str, Any]] = [{"question": question, "answer": answer} for question, answer in turns.items()]
-    return json.dumps({"errors": listed(seen, ask), "turns": asked})
+    return json.dumps({"errors": listed(found, ask), "turns": asked})
 
 
 def known_errors(seen: Scene | Cover, ask: Ask) -> list[Error]:
@@ -253,10 +253,9 @@ def known_errors(seen: Scene | Cover, ask: Ask) -> list[Error]:
     return [error for error in found if error.type in levels or not ask.facts.get("codebook")]
 
 
-def listed(seen: Scene | Cover, ask: Ask) -> list[dict[str, str]]:
-    """The same with levels, in the form asked for."""
+def listed(found: Sequence[Error], ask: Ask) -> list[dict[str, str]]:
+    """Errors with their levels in the asker's codebook, in the form asked for."""
     levels = read_codebook(ask.facts.get("codebook", ""))
-    found = known_errors(seen, ask)
     return [{"level": levels.get(e.type, "instance"), "type": e.type, "evidence": e.evidence} for e in found]
 
 

@@ -13,15 +13,12 @@ from harness.config import MethodSpec, Runtime, read_testbed
 from harness.features import Shelf
 from harness.model import Loaded, load
 from harness.plan import Request, plan
+from harness.profile import quiet
 from harness.stages import Worker
 from harness.store import Store
 from harness.types import Image, Item, read_jsonl
 
 SMALL = Path(__file__).parents[1] / "e2e" / "small.yaml"
-
-
-def quiet(done: int, total: int) -> None:
-    """Nobody listens."""
 
 
 def named(image: Image) -> Tensor:

@@ -10,15 +10,12 @@ import harness.kvcache
 import harness.model
 import harness.sampler
 from harness.model import Loaded, kept, load
+from harness.profile import quiet
 from harness.sampler import Sampling, Search, candidates, respond
 from harness.template import encode, prompt_text
 from harness.types import HarnessError, Image, Prompt, Turn
 
 GREEDY = Sampling(max_new_tokens=8)
-
-
-def quiet(done: int, total: int) -> None:
-    """Nobody listens."""
 
 
 def prompts(pictures: list[Image]) -> list[Prompt]:

@@ -14,6 +14,7 @@ from harness.mini.sources import write_source
 from harness.mini.world import Scene
 from harness.model import load
 from harness.plan import Plan, Request, Step, plan
+from harness.profile import quiet
 from harness.reference import figures, trees
 from harness.roles import assemble
 from harness.sampler import Sampling, respond
@@ -27,10 +28,6 @@ from methods.ppo import Ppo
 BED = read_testbed("mini")
 TRAINING = BED.methods["ppo"]["lora"]
 WARM = Sampling(max_new_tokens=160, temperature=1.0)
-
-
-def quiet(done: int, total: int) -> None:
-    """Nobody listens."""
 
 
 @dataclass(frozen=True)
