@@ -5,7 +5,7 @@ PYTHON ?= python3
 # Without what it requires: that brings a torchvision which breaks transformers' LLaVA. The extra `lmms` has what it needs.
 LMMS := lmms-eval==0.7.3
 
-.PHONY: install compare test lint clean
+.PHONY: install compare test test-all lint clean
 
 install: $(VENV)/.installed
 
@@ -26,6 +26,10 @@ lint: install
 
 test: lint
 	$(BIN)/pytest
+
+# What takes minutes as well: every kill, every dtype, several processes.
+test-all: lint
+	$(BIN)/pytest -m "heavy or not heavy"
 
 clean:
 	rm -rf runs
