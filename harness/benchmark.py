@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from harness import plugins
 from harness.judge import Judge
 from harness.types import Image, Item, Response, Score, Unscored, UsageError
 
@@ -153,3 +154,9 @@ def ratio(numerator: Any, denominator: Any, scale: float = 100.0) -> Any:
     over = np.asarray(denominator, dtype=float)
     value = scale * np.divide(numerator, over, out=np.full_like(over + numerator, np.nan), where=over != 0)
     return float(value) if np.ndim(value) == 0 else value
+
+
+def benchmark_of(what: Mapping[str, Any]) -> Benchmark:
+    """The benchmark a stage's identity names."""
+    made: Benchmark = plugins.make("benchmarks", what["benchmark"], Benchmark, what["options"])
+    return made

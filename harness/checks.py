@@ -7,8 +7,8 @@ from harness import plugins
 from harness.benchmark import Benchmark
 from harness.config import Testbed
 from harness.llm import unusable
-from harness.plan import Request
 from harness.rows import resolve, training
+from harness.steps import Request
 from harness.types import UsageError
 
 

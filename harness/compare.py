@@ -18,10 +18,11 @@ from harness.checks import check
 from harness.config import Runtime, Testbed
 from harness.costs import check_budget
 from harness.panel import unanswered
-from harness.plan import Plan, Request, Step, plan
+from harness.plan import plan
 from harness.reporting import publish
 from harness.schedule import Watcher, execute, pending
-from harness.stages import Bodies
+from harness.stages.worker import Bodies
+from harness.steps import Plan, Request, Step
 from harness.store import MANIFEST, Store
 from harness.types import Dropped, dumps, read_jsonl
 

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark import Benchmark
+from harness.benchmark import Benchmark, benchmark_of
 from harness.config import Runtime
 from harness.judge import Ask
 from harness.llm import Llm, hire, unpriced
 from harness.method import Role
-from harness.plan import Plan, Step, spec_of
-from harness.rows import resolve
-from harness.stages import benchmark_of
+from harness.rows import resolve, spec_of
+from harness.steps import Plan, Step
 from harness.store import Store
 from harness.types import (
     Example,

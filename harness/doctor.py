@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from harness import plugins
-from harness.benchmark import totals
+from harness.benchmark import benchmark_of, totals
 from harness.checks import check
 from harness.compare import PACKAGES
 from harness.config import Runtime, Testbed
@@ -20,9 +20,10 @@ from harness.mini import bars as mini
 from harness.mini.oracles import read_scenes
 from harness.mini.world import Scene
 from harness.model import load
-from harness.plan import Plan, Request, plan
+from harness.plan import plan
 from harness.schedule import execute, pending
-from harness.stages import Bodies, benchmark_of
+from harness.stages.worker import Bodies
+from harness.steps import Plan, Request
 from harness.store import Store
 from harness.terminal import watching
 from harness.types import Item, Response, read_jsonl

@@ -6,128 +6,22 @@ a batch size or a worker count. So equal work has one key, and a change runs wha
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness import plugins
 from harness.benchmark import Benchmark
+from harness.closure import code
 from harness.codebook import common
 from harness.config import MethodSpec, Testbed
 from harness.llm import identified
 from harness.method import Baseline, Role, realised
 from harness.model import revision
 from harness.rows import pathless, resolve, training
+from harness.steps import Cell, Plan, Request, Step
 from harness.store import Stage, source_digest
 
-HERE = Path(__file__).parent
-ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
 HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
-MODEL_CODE = ("model.py", "features.py", "pixels.py", "template.py", "images.py")
-TREE_CODE = ("tree.py", "logps.py", "roles.py", "reference.py", "batches.py", *MODEL_CODE)
-WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
-SECOND = "../benchmarks/_lmms.py"
-# Which source files decide what a kind of stage holds, beside the plugin's own; relative to this file.
-CODE = {
-    "data": (*WORLD_CODE, "mini/glyphs.py", "mini/draw.py", "mini/sources.py", "mini/benchsets.py", "mini/opensets.py"),
-    "split": ("split.py", "images.py", "data/*.py"),
-    "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*", "data/*.py"),
-    "build": ("sampler.py", "kvcache.py", "rounds.py", "clip.py", "codebook.py", *TREE_CODE),
-    "features": ("features.py", "clip.py", "pixels.py", "images.py"),
-    "reference": TREE_CODE,
-    "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
-    "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
-    "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*"),
-    "report": ("../reports/*.py", "../reports/pages/*", "benchmark.py"),
-    "crosscheck": (SECOND, "../benchmarks/_coco_objects.py", "../benchmarks/chair_data/*"),
-    "llm": ("asking.py", "llm.py", "panel.py"),
-    "lens": ("lens.py", "codebook.py", *TREE_CODE),
-    "oracle": (*WORLD_CODE, "mini/oracles.py"),
-}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for. `images` goes with a file in `data`; `limit` is a number of benchmark scenes."""
-
-    methods: tuple[MethodSpec, ...]
-    data: str = "llava150k"
-    images: str = ""
-    seeds: int = 1
-    first_seed: int = 0
-    benchmarks: tuple[str, ...] = ALL_BENCHMARKS
-    examples: int | None = None
-    limit: int | None = None
-    tuning: bool = False
-    blank: bool = False
-    """Also generate the baseline's responses to blank images: what a model can guess without seeing."""
-    pool: int | None = None
-    """Examples the embedded world draws for all sizes of one comparison, so that the smaller splits are prefixes."""
-    noise_batch: int = 0
-    """Also generate the baseline's responses in batches of this size: what is no method's doing. 0: do not."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One stage and when it can run.
-
-    `derived` are stages it reads too but that follow from its inputs, so that they are not in its key (a cache of
-    reference log-probs); `after` are keys it lets go first when they run at all.
-    """
-
-    title: str
-    stage: Stage
-    derived: dict[str, Stage] = field(default_factory=dict)
-    after: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """The stage's key."""
-        return self.stage.key
-
-    @property
-    def reads(self) -> dict[str, Stage]:
-        """Every stage that must be finished first, by what it is to this one."""
-        return {**self.stage.inputs, **self.derived}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the table: whose responses to which benchmark, and the step that scores them."""
-
-    row: str
-    label: str
-    seed: int
-    benchmark: str
-    score: Step
-    crosscheck: Step | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Steps in an order that respects inputs, the cells of the table, and its report."""
-
-    request: Request
-    testbed: Testbed
-    steps: tuple[Step, ...]
-    cells: tuple[Cell, ...]
-    splits: tuple[Step, ...]
-    trained: "dict[tuple[str, int], tuple[Step, ...]]"  # (row, seed) -> every step that made its policy
-    lenses: "dict[tuple[str, int], Step]"  # (row, seed) -> what its training did to chosen and rejected
-    report: Step
-
-    @property
-    def goals(self) -> tuple[Step, ...]:
-        """What a finished comparison has."""
-        return (*self.lenses.values(), self.report)
-
-
-@cache
-def code(kind: str) -> str:
-    """Digest of the source files that make a kind of stage."""
-    files = [file for pattern in CODE[kind] for file in sorted(HERE.glob(pattern))]
-    return source_digest(*(file for file in files if kind == "crosscheck" or file.name != Path(SECOND).name))
 
 
 def listing(folder: Path) -> str:
@@ -301,12 +195,6 @@ def own_source(testbed: Testbed, request: Request) -> Testbed:
     heldout = [name for name in request.benchmarks if plugins.plugin("benchmarks", name, Benchmark).heldout]
     options = {name: {"source": request.data, **testbed.benchmarks.get(name, {})} for name in heldout}
     return testbed.model_copy(update={"benchmarks": testbed.benchmarks | options})
-
-
-def spec_of(step: Step, request: Request) -> MethodSpec:
-    """The row whose method a build or train step is made by; the stage itself knows no paths."""
-    wanted = (step.stage.identity["method"], step.stage.identity["options"])
-    return next(spec for spec in request.methods if (spec.stem, pathless(spec)) == wanted)
 
 
 def plan(request: Request, testbed: Testbed, reference: str = "cached") -> Plan:

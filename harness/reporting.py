@@ -17,7 +17,7 @@ from rich.console import Console, RenderableType
 
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.plan import code
+from harness.closure import code
 from harness.store import MANIFEST, Stage, Store, file_digest
 from harness.types import UsageError
 from reports import cards, figures, gridtext, plots, render

@@ -9,8 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed
-from harness.plan import ALL_BENCHMARKS, Request
 from harness.plugins import stem, unknown
+from harness.steps import ALL_BENCHMARKS, Request
 from harness.types import UsageError
 
 Model = TypeVar("Model", bound=Fixed)

@@ -10,13 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.closure import code
 from harness.config import Lora, Runtime, Testbed
 from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
 from harness.model import revision
-from harness.plan import Step, code
 from harness.profile import Tick
+from harness.shelves import shelf
 from harness.split import MALFORMED_LIMIT
+from harness.steps import Step
 from harness.store import Stage, Store
 from harness.types import (
     Dropped,
@@ -33,17 +35,7 @@ from harness.types import (
 )
 
 SPENT = ("writer_calls", "generated_tokens", "forward_tokens")
-SHELVES = ".features"  # in the store's folder
 PREFIX = 250  # what is generated is kept by so many prompts, so that a longer split finds that of its prefix
-
-
-def shelf(store: Store, model: str) -> Path:
-    """Where the features are kept that a model's tower makes, by the model's revision.
-
-    Every policy trained from a base has the base's tower.
-    """
-    key = hashlib.sha256(dumps([model, code("features")]).encode()).hexdigest()
-    return store.root / SHELVES / key[:20]
 
 
 class NoWriter:

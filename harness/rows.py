@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from harness import plugins
 from harness.config import MethodSpec, Testbed, Training, first_error
 from harness.method import Baseline, Lesson, Method, Role
+from harness.steps import Request, Step
 from harness.types import UsageError
 
 
@@ -33,3 +34,9 @@ def pathless(spec: MethodSpec) -> dict[str, Any]:
     """A row's options without those that name a file its method reads: the file's content counts, not its place."""
     files = {str(path) for path in resolve(spec).sources}
     return {name: value for name, value in spec.options.items() if value not in files}
+
+
+def spec_of(step: Step, request: Request) -> MethodSpec:
+    """The row whose method a build or train step is made by; the stage itself knows no paths."""
+    wanted = (step.stage.identity["method"], step.stage.identity["options"])
+    return next(spec for spec in request.methods if (spec.stem, pathless(spec)) == wanted)

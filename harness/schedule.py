@@ -13,8 +13,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
-from harness.plan import Step
 from harness.profile import Tick
+from harness.steps import Step
 from harness.store import Store
 from harness.types import HarnessError
 

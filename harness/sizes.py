@@ -11,9 +11,9 @@ from pathlib import Path
 
 from harness.compare import Finished, compare
 from harness.config import Runtime, Testbed
-from harness.plan import Request
 from harness.reporting import figure, scaling_table, show
 from harness.schedule import Watcher
+from harness.steps import Request
 from harness.store import Store
 from harness.types import UsageError
 

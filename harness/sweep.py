@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 
 import yaml
 
+from harness.benchmark import benchmark_of
 from harness.compare import prepare
 from harness.config import Runtime, Testbed
-from harness.plan import Request
 from harness.schedule import Watcher, execute, pending
-from harness.stages import Bodies, benchmark_of
+from harness.stages.worker import Bodies
+from harness.steps import Request
 from harness.store import Store
 from reports.outcomes import measure, read_units
 from reports.totals import RULE, total

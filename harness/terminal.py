@@ -18,8 +18,8 @@ from harness import plugins
 from harness.benchmark import Benchmark
 from harness.config import Testbed
 from harness.method import Method
-from harness.plan import Plan, Step
 from harness.schedule import Watcher
+from harness.steps import Plan, Step
 from harness.store import Store
 from harness.types import dumps
 

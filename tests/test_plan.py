@@ -8,7 +8,8 @@ import pytest
 from harness.checks import check
 from harness.codebook import SHIPPED, read_codebook
 from harness.config import MethodSpec, Runtime, read_testbed
-from harness.plan import ALL_BENCHMARKS, Plan, Request, plan
+from harness.plan import plan
+from harness.steps import ALL_BENCHMARKS, Plan, Request
 from harness.types import UsageError
 
 BED = read_testbed("mini")

@@ -11,9 +11,10 @@ import harness.config
 from harness.checks import check
 from harness.config import MethodSpec, Testbed, read_testbed
 from harness.model import revision
-from harness.plan import ALL_BENCHMARKS, Plan, Step, plan
+from harness.plan import plan
 from harness.request import request
 from harness.rows import resolve
+from harness.steps import ALL_BENCHMARKS, Plan, Step
 from harness.types import UsageError
 
 METHODS = ("sft", "nsft", "dpo", "seva", "sima", "csr", "ppo")

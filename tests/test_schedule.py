@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.plan import Step
 from harness.profile import Tick
 from harness.schedule import execute, pending
+from harness.steps import Step
 from harness.store import Stage, Store
 from harness.terminal import Silent
 from harness.types import HarnessError

@@ -11,11 +11,12 @@ from harness import rounds, sampler
 from harness.data import llava150k
 from harness.method import Lesson
 from harness.mini.sources import write_source
-from harness.plan import Plan, Step, plan
+from harness.plan import plan
 from harness.profile import quiet
 from harness.request import request
 from harness.sizes import parsed
 from harness.split import split
+from harness.steps import Plan, Step
 from harness.store import Stage, Store
 from harness.types import Prompt, Response, UsageError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from harness.config import MethodSpec, Runtime, read_testbed
-from harness.plan import Request
+from harness.steps import Request
 from harness.store import Store
 from harness.sweep import FIRST_SEED, best, choose, gain
 from harness.terminal import Silent

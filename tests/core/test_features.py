@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 import harness.features
-import harness.stages
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.features import Shelf
 from harness.model import Loaded, load
-from harness.plan import Request, plan
+from harness.plan import plan
 from harness.profile import quiet
-from harness.stages import Worker
+from harness.stages.examples import locked_examples
+from harness.stages.worker import Worker
+from harness.steps import Request
 from harness.store import Store
 from harness.types import Image, Item, read_jsonl
 
@@ -85,7 +86,8 @@ def seen_in_a_comparison(store: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
     worker = Worker(Store(store), bed, request, Runtime())
     for step in planned.steps:
         worker.run(step, quiet)
-    examples = worker.examples(next(step for step in planned.steps if step.stage.kind == "build"))
+    build = next(step for step in planned.steps if step.stage.kind == "build")
+    examples = locked_examples(worker.work(build, store, quiet))
     items = [item for file in store.glob("items/*/items.jsonl") for item in read_jsonl(Item, file)]
     return len(calls), len({thing.image.sha256 for thing in (*examples, *items) if thing.image})
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from harness import closure, plugins
 from harness import plan as planning
-from harness import plugins
 from harness.config import MethodSpec, read_testbed
-from harness.plan import Plan, Request, plan
+from harness.plan import plan
+from harness.steps import Plan, Request
 
 BED = read_testbed("mini")
 REQUEST = Request((MethodSpec(name="dpo"),))
@@ -21,9 +22,9 @@ def keys(planned: Plan) -> dict[str, str]:
 
 @pytest.fixture
 def uncached() -> Iterator[None]:
-    planning.code.cache_clear()
+    closure.code.cache_clear()
     yield
-    planning.code.cache_clear()
+    closure.code.cache_clear()
 
 
 def test_every_cell_has_a_second_figure_that_the_report_reads() -> None:
@@ -59,12 +60,12 @@ def test_a_package_that_lmms_eval_needs_is_missing(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_change_to_the_adapter_rescores_nothing(monkeypatch: pytest.MonkeyPatch, uncached: None) -> None:
-    monkeypatch.setattr(planning, "source_digest", lambda *files: " ".join(file.name for file in files))
-    assert planning.code("crosscheck").startswith("_lmms.py ")
+    monkeypatch.setattr(closure, "source_digest", lambda *files: " ".join(file.name for file in files))
+    assert closure.code("crosscheck").startswith("_lmms.py ")
     for kind in ("items", "score", "report"):
-        planning.code.cache_clear()
-        assert "_lmms.py" not in planning.code(kind)
-    assert "_parquet.py" in planning.code("items")
+        closure.code.cache_clear()
+        assert "_lmms.py" not in closure.code(kind)
+    assert "_parquet.py" in closure.code("items")
 
 
 def test_parquet_is_part_of_what_identifies_data(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from harness.benchmark import Benchmark, totals
 from harness.mini.benchsets import MME, PER_THOUSAND, write_benchmark
 from harness.mini.oracles import Oracle, read_scenes
 from harness.mini.world import Scene, scene
-from harness.plan import ALL_BENCHMARKS
+from harness.steps import ALL_BENCHMARKS
 from harness.types import Image, Item, Response, Score, UsageError
 
 SCENES = 30

@@ -13,13 +13,14 @@ from harness.mini.oracles import errors, read_scenes
 from harness.mini.sources import write_source
 from harness.mini.world import Scene
 from harness.model import load
-from harness.plan import Plan, Request, Step, plan
+from harness.plan import plan
 from harness.profile import quiet
 from harness.reference import figures, trees
 from harness.roles import assemble
 from harness.sampler import Sampling, respond
 from harness.schedule import execute, pending
-from harness.stages import Bodies
+from harness.stages.worker import Bodies
+from harness.steps import Plan, Request, Step
 from harness.store import Store
 from harness.terminal import Silent
 from harness.types import Conversation, Example, Prompt, Record, Rollout, Turn, read_jsonl

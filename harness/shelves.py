@@ -1,0 +1,19 @@
+"""Where in a store a vision tower's features are kept."""
+
+import hashlib
+from pathlib import Path
+
+from harness.closure import code
+from harness.store import Store
+from harness.types import dumps
+
+SHELVES = ".features"  # in the store's folder
+
+
+def shelf(store: Store, model: str) -> Path:
+    """Where the features are kept that a model's tower makes, by the model's revision.
+
+    Every policy trained from a base has the base's tower.
+    """
+    key = hashlib.sha256(dumps([model, code("features")]).encode()).hexdigest()
+    return store.root / SHELVES / key[:20]

@@ -1,0 +1,15 @@
+"""The examples that a method builds from."""
+
+from dataclasses import replace
+
+from harness.images import resolve
+from harness.split import EXAMPLES, LOCK, check_lock
+from harness.stages.work import Work
+from harness.types import Example, read_jsonl
+
+
+def locked_examples(work: Work) -> list[Example]:
+    """The split's examples, as locked, their images where they lie now."""
+    locked = list(read_jsonl(Example, work.folder("split") / EXAMPLES))
+    check_lock(work.folder("split") / LOCK, locked)
+    return [replace(e, image=resolve(e.image, work.store.root) if e.image else None) for e in locked]

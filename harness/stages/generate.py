@@ -1,0 +1,37 @@
+"""A policy's responses to a benchmark."""
+
+from harness.images import resolve
+from harness.model import kept
+from harness.profile import forward_flops, measure
+from harness.sampler import Sampling, respond
+from harness.stages.policy import base_shelf, policy
+from harness.stages.work import Work
+from harness.types import Item, Prompt, dumps, read_jsonl, write_jsonl
+
+
+def generate(work: Work) -> None:
+    """The policy's responses to a benchmark's items."""
+    what, out, root = work.what, work.out, work.store.root
+    items = list(read_jsonl(Item, work.folder("items") / "items.jsonl"))
+    prompts = [Prompt(item.id, resolve(item.image, root) if item.image else None, item.prompt) for item in items]
+    sampling = Sampling.model_validate(what["sampling"])
+    size = what.get("batch_size", work.runtime.generate_batch_size)
+    with measure() as used:
+        loaded = kept(policy(work))
+        before, folder = loaded.features.made, base_shelf(work)
+        responses = respond(policy(work), prompts, sampling, size, work.tick, what["blank"], shelf=folder)
+    write_jsonl(out / "responses.jsonl", responses)
+    cost = forward_flops(loaded.model.config)
+    towers = 1 if what["blank"] else loaded.features.made - before
+    profile = used() | {
+        "items": len(items),
+        "batch_size": size,
+        "generated_tokens": sum(response.tokens for response in responses),
+        "forward_tokens": sum(response.prompt_tokens + response.tokens for response in responses),
+        "flops": towers * cost.tower
+        + sum(
+            cost.respond(response.prompt_tokens, response.tokens, item.image is not None)
+            for item, response in zip(items, responses, strict=True)
+        ),
+    }
+    (out / "profile.json").write_text(dumps(profile), encoding="utf-8")

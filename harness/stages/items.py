@@ -1,0 +1,19 @@
+"""A benchmark's items."""
+
+from pathlib import Path
+
+from harness.benchmark import benchmark_of
+from harness.images import StoreImages
+from harness.stages.work import Work
+from harness.types import write_jsonl
+
+
+def items(work: Work) -> None:
+    """A benchmark's items with their images' identities."""
+    what = work.what
+    generated = work.testbed.data == "generated"
+    home = work.folder("data") if generated else Path(work.testbed.data) / "benchmarks" / what["benchmark"]
+    images = StoreImages(work.store.root, work.out, work.store.path(work.step.stage))
+    found = list(benchmark_of(what).items(home, images))
+    limit = what.get("limit")
+    write_jsonl(work.out / "items.jsonl", found[:limit] if limit else found)

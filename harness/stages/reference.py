@@ -1,0 +1,16 @@
+"""The reference's log-probs."""
+
+from harness.reference import reference_logps
+from harness.stages.policy import base_shelf, policy
+from harness.stages.work import Work
+from harness.types import Record, dumps, read_jsonl
+
+
+def reference(work: Work) -> None:
+    """The reference's per-token log-probs of every record, once."""
+    records = list(read_jsonl(Record, work.folder("build") / "records.jsonl"))
+    file, what = work.out / "logps.safetensors", work.what
+    profile = reference_logps(
+        policy(work), records, work.runtime, file, work.tick, what["dtype"], what["columns"], base_shelf(work)
+    )
+    (work.out / "profile.json").write_text(dumps(profile), encoding="utf-8")

@@ -1,0 +1,37 @@
+"""Scores of responses, and the units that tables are made of."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.benchmark import Benchmark, benchmark_of
+from harness.panel import combined, keep_verdicts, score_runs
+from harness.stages.asked import asked
+from harness.stages.work import Work
+from harness.types import Item, Response, Score, Unscored, dumps, read_jsonl, write_jsonl
+
+
+def score(work: Work) -> None:
+    """A score or the reason for none per item, and the units that tables are made of."""
+    out, benchmark = work.out, benchmark_of(work.what)
+    items = list(read_jsonl(Item, work.folder("items") / "items.jsonl"))
+    answers = read_jsonl(Response, work.folder("responses") / "responses.jsonl")
+    responses = {response.id: response for response in answers}
+    judge = asked(work, "judge", work.step.reads["items"]) if benchmark.judged else None
+    runs = score_runs(benchmark, items, responses, judge)
+    scores = combined(runs)
+    write_jsonl(out / "scores.jsonl", scores)
+    write_units(out / "units.json", benchmark, items, scores)
+    if judge:
+        keep_verdicts(out, benchmark, items, judge, runs, scores)
+
+
+def write_units(path: Path, benchmark: Benchmark, items: Sequence[Item], scores: Sequence[Score | Unscored]) -> None:
+    """The units of what was scored, and how many items were not, with reasons."""
+    by_id = {item.id: item for item in items}
+    failed = {score.id: score.reason for score in scores if isinstance(score, Unscored)}
+    spoilt = {by_id[name].unit for name in failed}
+    scored = [
+        (by_id[score.id], score) for score in scores if isinstance(score, Score) and by_id[score.id].unit not in spoilt
+    ]
+    units = [{"id": unit.id, "cluster": unit.cluster, "parts": unit.parts} for unit in benchmark.units(scored)]
+    path.write_text(dumps({"units": units, "unscored": failed, "items": len(items)}), encoding="utf-8")

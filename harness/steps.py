@@ -1,0 +1,84 @@
+"""What a comparison asks for and the steps it takes, as plain data: what planning makes and everybody else reads."""
+
+from dataclasses import dataclass, field
+
+from harness.config import MethodSpec, Testbed
+from harness.store import Stage
+
+ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. `images` goes with a file in `data`; `limit` is a number of benchmark scenes."""
+
+    methods: tuple[MethodSpec, ...]
+    data: str = "llava150k"
+    images: str = ""
+    seeds: int = 1
+    first_seed: int = 0
+    benchmarks: tuple[str, ...] = ALL_BENCHMARKS
+    examples: int | None = None
+    limit: int | None = None
+    tuning: bool = False
+    blank: bool = False
+    """Also generate the baseline's responses to blank images: what a model can guess without seeing."""
+    pool: int | None = None
+    """Examples the embedded world draws for all sizes of one comparison, so that the smaller splits are prefixes."""
+    noise_batch: int = 0
+    """Also generate the baseline's responses in batches of this size: what is no method's doing. 0: do not."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage and when it can run.
+
+    `derived` are stages it reads too but that follow from its inputs, so that they are not in its key (a cache of
+    reference log-probs); `after` are keys it lets go first when they run at all.
+    """
+
+    title: str
+    stage: Stage
+    derived: dict[str, Stage] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The stage's key."""
+        return self.stage.key
+
+    @property
+    def reads(self) -> dict[str, Stage]:
+        """Every stage that must be finished first, by what it is to this one."""
+        return {**self.stage.inputs, **self.derived}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table: whose responses to which benchmark, and the step that scores them."""
+
+    row: str
+    label: str
+    seed: int
+    benchmark: str
+    score: Step
+    crosscheck: Step | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in an order that respects inputs, the cells of the table, and its report."""
+
+    request: Request
+    testbed: Testbed
+    steps: tuple[Step, ...]
+    cells: tuple[Cell, ...]
+    splits: tuple[Step, ...]
+    trained: "dict[tuple[str, int], tuple[Step, ...]]"  # (row, seed) -> every step that made its policy
+    lenses: "dict[tuple[str, int], Step]"  # (row, seed) -> what its training did to chosen and rejected
+    report: Step
+
+    @property
+    def goals(self) -> tuple[Step, ...]:
+        """What a finished comparison has."""
+        return (*self.lenses.values(), self.report)
