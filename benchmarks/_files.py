@@ -1,16 +1,15 @@
 """Reading the official files: a missing or broken one is an error that names it and says what belongs there."""
 
 import csv
-import gzip
 import io
-import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import archives, untrusted
 from harness.types import Response, UsageError
 
+MOST_LINES, MOST_CELLS = 2_000_000, 20_000_000  # of a table
 ENDINGS = (".jpg", ".png", ".jpeg")
 
 
@@ -29,25 +28,12 @@ def read_json(folder: Path, name: str, layout: str) -> Any:
 
 def text_of(path: Path) -> str:
     """The text of a file, unpacked where it ends in .gz, without a byte order mark; every line ends in \\n."""
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return untrusted.text(path).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parsed(path: Path, hint: str = "") -> Any:
     """The JSON value in a file, or the list of them where it has one per line."""
-    text = text_of(path)
-    try:
-        return json.loads(text)
-    except ValueError:
-        pass
-    try:
-        return [json.loads(line) for line in text.split("\n") if line.strip()]  # not splitlines: U+2028 ends no line
-    except ValueError as error:
-        raise UsageError(f"{path} is not JSON ({error}). {hint}".rstrip()) from None
+    return untrusted.json_or_lines(path, hint=hint)
 
 
 def records(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
@@ -76,24 +62,44 @@ def table(path: Path) -> list[dict[str, str]]:
     """The rows of a .csv or .tsv file as text, exactly as it stands there."""
     delimiter = "\t" if ".tsv" in path.suffixes else ","
     csv.field_size_limit(1 << 30)  # images are cells
-    return list(csv.DictReader(io.StringIO(text_of(path), newline=""), delimiter=delimiter))
+    try:
+        return list(csv.DictReader(_lines(path), delimiter=delimiter))
+    except csv.Error as error:
+        raise UsageError(f"{path} cannot be read as a table: {error}.") from None
 
 
 def spreadsheet(path: Path) -> list[dict[str, str]]:
-    """The rows of a .xlsx, .tsv or .csv file as text; what pandas takes for a missing value is empty."""
+    """The rows of a .xlsx, .tsv or .csv file as text, exactly as it stands there; an empty cell is empty text."""
+    if path.suffix == ".xlsx":
+        heads, *rows = archives.workbook(path) or [[]]
+        return [dict(zip(map(_cell, heads), [*map(_cell, row), *[""] * len(heads)], strict=False)) for row in rows]
+    if not {".csv", ".tsv"} & set(path.suffixes):
+        raise UsageError(f"{path} is no .xlsx, .tsv or .csv file.")
     import pandas as pd  # slow to import, and listing benchmarks needs none of it
 
+    separator = "\t" if ".tsv" in path.suffixes else ","
     try:
-        if path.suffix == ".xlsx":
-            frame = pd.read_excel(path, dtype=str)
-        elif {".csv", ".tsv"} & set(path.suffixes):
-            separator = "\t" if ".tsv" in path.suffixes else ","
-            frame = pd.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig")
-        else:
-            raise UsageError(f"{path} is no .xlsx, .tsv or .csv file.")
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        frame = pd.read_csv(_lines(path), sep=separator, dtype=str, na_filter=False)
+    except ValueError as error:
         raise UsageError(f"{path} cannot be read as a table: {error}.") from None
     return [{str(name): str(cell) for name, cell in row.items()} for row in frame.fillna("").to_dict("records")]
+
+
+def _lines(path: Path) -> io.StringIO:
+    """The text of a table, which as cells takes many times its size."""
+    text = text_of(path)
+    if text.count("\n") > MOST_LINES or text.count(",") + text.count("\t") > MOST_CELLS:
+        raise UsageError(
+            f"{path} has more than {MOST_LINES:,} lines or {MOST_CELLS:,} cells; no such file is so large."
+        )
+    return io.StringIO(text, newline="")
+
+
+def _cell(value: object) -> str:
+    """The text of a workbook's cell; 3.0 is 3, as it is shown."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def responses(path: Path, fields: Sequence[str] = ("text",), prefix: str = "") -> Iterator[Response]:

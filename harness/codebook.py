@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.types import UsageError, VisionError
+from harness.yamls import yaml_file
 
 SHIPPED = Path(__file__).with_name("codebook.yaml")
 NONE = "none"
@@ -20,10 +19,7 @@ Codebook = dict[str, dict[str, str]]  # level -> error type -> definition
 
 def read_codebook(path: str | Path) -> Codebook:
     """The codebook in a YAML file; raises UsageError where it is none, or has one type twice."""
-    try:
-        book: Any = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"codebook: cannot read {path} ({error}); give a YAML file of error types.") from None
+    book = yaml_file(Path(path).expanduser(), "codebook")
     if not isinstance(book, dict) or not all(isinstance(types, dict) and types for types in book.values()):
         raise UsageError(f"codebook: {path} must map a level to error types with definitions, as {SHIPPED} does.")
     found: Codebook = {str(level): {str(k): str(says) for k, says in types.items()} for level, types in book.items()}

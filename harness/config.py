@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.plugins import stem, unknown
 from harness.types import UsageError
+from harness.yamls import yaml_file
 
 
 class Fixed(BaseModel):
@@ -147,11 +147,8 @@ def read_testbed(name: str) -> Testbed:
     if not name.endswith((".yaml", ".yml")) and name not in known:
         raise unknown("testbed", name, known)
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-        bed = Testbed.model_validate(fields)
-    except OSError as error:
-        raise UsageError(f"testbed {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, ValidationError) as error:
+        bed = Testbed.model_validate(yaml_file(path, "testbed"))
+    except ValidationError as error:
         raise UsageError(f"testbed {path} is not valid: {first_error(error)}") from None
     home = path.parent
     located: dict[str, Any] = {"models": tuple(str(locate(model, home)) for model in bed.models)}

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from harness.config import first_error
 from harness.plugins import unknown
 from harness.types import HarnessError, UsageError
+from harness.yamls import yaml_file
 from reports.bundle import write_bundle
 from reports.gate import Budget, Policy, gate
 from reports.gate_text import junit, summary
@@ -50,9 +50,7 @@ def _one(runs: Sequence[Run], given: Path) -> Run:
 def read_policy(file: Path) -> Policy:
     """A policy's YAML; UsageError for an unknown key (with the nearest), a wrong value, or a file that is not one."""
     try:
-        return Policy.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UsageError(f"policy {file} cannot be read: {error.strerror}.") from None
+        return Policy.model_validate(yaml_file(file, "policy"))
     except ValidationError as error:
         for wrong in error.errors():
             if wrong["type"] == "extra_forbidden":
@@ -60,5 +58,3 @@ def read_policy(file: Path) -> Policy:
                 model: type[BaseModel] = Budget if inside else Policy
                 raise unknown(f"key of {'.'.join([str(file), *inside])}", name, list(model.model_fields)) from None
         raise UsageError(f"policy {file}: {first_error(error)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"policy {file} is not YAML: {error}") from None

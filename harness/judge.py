@@ -4,13 +4,13 @@ Both answer through one interface with text in the form the prompt asks for, so 
 LLM go through the same parser. Whoever cannot answer says so with `Unscored`; nobody makes a number up.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from harness.types import Image, Unscored, UsageError
+from harness.types import Image, Unscored
+from harness.untrusted import DATA, json_object
 
 Result = TypeVar("Result")
 
@@ -122,10 +122,7 @@ class Script:
 
     def __init__(self, path: Path) -> None:
         self.name = f"script:{path.name}"
-        try:
-            self.replies: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path} cannot be read ({error}); write a JSON object from ask ids to replies.") from None
+        self.replies: dict[str, str] = json_object(path, "script of replies", DATA)
 
     def reply(self, ask: Ask) -> str | Unscored:
         """The reply in the file, whatever the run."""

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed
 from harness.plugins import stem, unknown
 from harness.steps import ALL_BENCHMARKS, Request
 from harness.types import UsageError
+from harness.yamls import parse_yaml
 
 Model = TypeVar("Model", bound=Fixed)
 Number = TypeVar("Number", int, float)
@@ -56,7 +56,7 @@ def settings(sets: list[str], known: list[str]) -> dict[str, dict[str, Any]]:
             raise UsageError(f'--set {text}: write NAME.FIELD=VALUE, e.g. "dpo.beta=0.5".')
         if name not in known:
             raise unknown("method, benchmark or part of this comparison", name, known)
-        parsed = yaml.safe_load(value)
+        parsed = parse_yaml(value, f"--set {text}")
         found.setdefault(name, {})[field] = float(parsed) if _is_number(parsed) else parsed
     return found
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness import plugins
 from harness.benchmark import Benchmark, Files, Published, totals
 from harness.judge import Judge, Script
 from harness.types import HarnessError, Item, Response, Score, Unscored, UsageError
+from harness.yamls import parse_yaml
 from reports.outcomes import thin
 
 SHOWN = 3  # how many ids a report names
@@ -116,7 +115,7 @@ def configured(name: str, options: Sequence[str]) -> tuple[Benchmark, dict[str, 
         if key in cls.extras:
             extras[key] = existing(value, f"--option {key}")
         elif key in known:
-            chosen[key] = yaml.safe_load(value)
+            chosen[key] = parse_yaml(value, f"--option {option}")
         else:
             raise plugins.unknown(f"option of {name}", key, [*known, *cls.extras] or ["(it has none)"])
     return plugins.make("benchmarks", name, Benchmark, chosen), extras

@@ -16,6 +16,7 @@ from harness.images import read_image
 from harness.store import file_digest
 from harness.template import IMAGE
 from harness.types import Dropped, Example, Image, Turn, UsageError
+from harness.untrusted import json_or_lines
 
 RESERVED = (IMAGE, "<s>", "</s>", "<unk>", "<pad>", "<im_start>", "<im_end>", "<im_patch>")
 
@@ -82,15 +83,7 @@ def _examples(source: str, named: list[tuple[str, Any]], images: Path) -> Iterat
 
 
 def _records(file: Path) -> list[Any]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        if file.suffix == ".jsonl":
-            return [json.loads(line) for line in text.split("\n") if line.strip()]
-        records = json.loads(text)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file} is not JSON ({error}); download it again or mend it.") from None
+    records = json_or_lines(file, hint="Download it again or mend it.", finite=False)  # NaN says "no image" for some
     if not isinstance(records, list):
         raise UsageError(f"{file} is not a list of records; see the README for LLaVA's conversation format.")
     return records
