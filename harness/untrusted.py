@@ -100,13 +100,13 @@ def text(path: Path, what: str = "", limit: int = DATA) -> str:
         head = file.read(SNIFF)
     packed = path.suffix == ".gz"
     if not packed and b"\0" in head:  # before a gigabyte of it is read
-        raise UsageError(f"{name} is not UTF-8 text; save it as UTF-8.")
+        raise UsageError(f"{name} cannot be read: it is not UTF-8 text; save it as UTF-8.")
     data = content(path, what, limit)
     try:
         return (gunzipped(data, name, limit) if packed else data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{name} is not UTF-8 text (byte {error.start:,}: {error.reason}); save it as UTF-8."
+            f"{name} cannot be read: it is not UTF-8 text (byte {error.start:,}: {error.reason}); save it as UTF-8."
         ) from None
 
 

@@ -148,7 +148,7 @@ def test_a_policy_that_names_what_is_not_there_is_refused(tmp_path: Path) -> Non
         ("margins: {sqa: 1}\nbudgets: {train: {second: 3}}", 'did you mean "seconds"'),
         ("margins: {sqa: much}", "margins.sqa: .* valid number"),
         ("margins: {sqa: -1}", "margins.sqa: .* greater than or equal to 0"),
-        ("margins: {sqa: .nan}", "margins.sqa: .* finite"),
+        ("margins: {sqa: .nan}", "line 1 has .nan, which is not a finite number"),
         ("coverage: 99", "margins: Field required"),
         ("margins: {}\ninconclusive: maybe", "'pass' or 'fail'"),
         ("[1, 2]", "valid dictionary"),
