@@ -84,8 +84,8 @@ def _examples(source: str, named: list[tuple[str, Any]], images: Path) -> Iterat
 
 def _records(file: Path) -> list[Any]:
     records = json_or_lines(file, hint="Download it again or mend it.", finite=False)  # NaN says "no image" for some
-    if not isinstance(records, list) or not records:
-        raise UsageError(f"{file} is not a list of records, or an empty one; the README has the format.")
+    if not isinstance(records, list):
+        raise UsageError(f"{file} is not a list of records; the README has the format.")
     return records
 
 

@@ -78,7 +78,7 @@ def test_a_missing_file_says_where_to_get_it(load: Any, tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "{}", "3", "\xff"])
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "{}", "3", "\xff"])
 def test_a_file_that_is_no_list(text: str, tmp_path: Path) -> None:
     (tmp_path / "llava150k.json").write_text(text, encoding="latin-1")
     with pytest.raises(UsageError, match=r"is not JSON|is not a list|too deeply|not UTF-8"):
