@@ -55,7 +55,7 @@ COLUMNS = {
         Column("total_hal", "total", "total", total="hallucination"),
         Column("SEED_I", "SEED^I", "seed"),
         Column("SHR", "SHR", "shr", lower=True, judged=True),
-        Column("IF", "IF score", "indomain", "indomain/if", digits=2, judged=True),
+        Column("IF", "IF score", "indomain", "indomain/following", digits=2, judged=True),
         Column("ACC", "Accuracy", "indomain", "indomain/accuracy", digits=2, judged=True),
         Column("ACC_b10", "ACC^b10", "indomain", "indomain/accuracy_best10", digits=2, judged=True),
         Column("ACC_w10", "ACC^w10", "indomain", "indomain/accuracy_worst10", digits=2, judged=True),

@@ -118,7 +118,7 @@ def _sub_score(part: Part, row: str, column: Column) -> Entry:
     if not mine:
         return Entry(digits=column.digits)
     benchmark = part.benchmarks[column.benchmark]
-    values = [measure(benchmark, outcome.units).get(column.metric, math.nan) for outcome in mine]
+    values = [measure(benchmark, outcome.units)[column.metric] for outcome in mine]
     return Entry(mean(values), column.digits, withheld(benchmark, mine))
 
 

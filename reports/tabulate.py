@@ -17,7 +17,7 @@ from reports.table import GROUPS, Cell, Column, Row, Setting, Table
 from reports.totals import RULE, RULE_IN_WORDS, total, what_changes
 
 # CHAIR falls when a model says less, so what shows it stands beside it, always: prefixes of metric ids and headings.
-BESIDE = {"chair": {"chair/recall": "recall", "chair/length": "length", "chair/words": "words"}}
+BESIDE = {"chair": {"chair/recall": "recall", "chair/words": "words"}}
 
 
 def build(

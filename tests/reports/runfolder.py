@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image as Pillow
+from scored import parts
 
 from harness.store import Stage, Store
 from harness.types import Image, Item, Response, dumps
@@ -98,9 +99,7 @@ class RunFolder:
         what = {"row": row, "seed": seed, "said": self.said.get(row, "")}
         answers = self.stage("generate", what, {"items": items, **policy}, {"responses.jsonl": lines_of(said)})
         right = 1 + (row != "baseline")
-        units = [
-            {"id": id, "cluster": id, "parts": {"all/sum": float(n < right), "all/n": 1.0}} for n, id in enumerate(ids)
-        ]
+        units = [{"id": id, "cluster": id, "parts": parts(name, n < right, best=1)} for n, id in enumerate(ids)]
         scored = {"benchmark": name, "judge": "oracle" if name == "mmhal" else ""}
         stored = {"units.json": dumps({"units": units, "unscored": {}, "items": len(units)})}
         told = {"name": "oracle", "items": len(units), "runs": 3, "verdicts": len(units), "values": {}}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scored import parts
 
 from harness.store import Stage, Store
 from harness.types import dumps
@@ -67,9 +68,8 @@ class Comparison:
         """Four questions per image; the same luck for every row, so that rows are paired."""
         rng = np.random.default_rng(seed)
         right = rng.random((self.images, 4)) < np.clip(skill + 0.2 * rng.standard_normal((self.images, 1)), 0, 1)
-        part, top = ("img", 1.0) if benchmark == "sqa" else ("all", 6.0)
         units = [
-            {"id": f"{i}/{q}", "cluster": f"image {i}", "parts": {f"{part}/sum": top * float(said), f"{part}/n": 1.0}}
+            {"id": f"{i}/{q}", "cluster": f"image {i}", "parts": parts(benchmark, bool(said))}
             for i, image in enumerate(right)
             for q, said in enumerate(image)
         ]

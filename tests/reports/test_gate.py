@@ -44,7 +44,7 @@ def test_an_interval_against_a_margin_of_one(low: float, high: float, expected: 
     found = Estimate(50.0, low, high, 1800, p=0.01, deltas={0: (low + high) / 2})
     assert verdict("dpo", Accuracy().metrics[0], 51.0, found, 1.0).verdict == expected
     turned = replace(found, low=-high, high=-low)
-    told = verdict("dpo", Chair().metrics[0], 49.0, turned, 1.0)
+    told = verdict("dpo", Chair("chair", variant="listed").metrics[0], 49.0, turned, 1.0)
     assert told.verdict == expected
     assert (told.said == "not resolved at n = 1,800") == (expected == Verdict.INCONCLUSIVE)
 
