@@ -123,13 +123,14 @@ class Textvqa(Benchmark):
             tokens = {row["image_id"]: row["ocr_tokens"] for row in read}
         pictures = required(folder, "train_images", self.layout)
         for row in read_json(folder, "TextVQA_0.5.1_val.json", self.layout)["data"]:
-            yield _item(row, tokens.get(row["image_id"], []), images.at(picture(pictures, row["image_id"])))
+            read_off = tokens.get(row["image_id"], []) if self.ocr else None
+            yield _item(row, read_off, images.at(picture(pictures, row["image_id"])))
 
     def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
         """The same questions from lmms-lab/textvqa, whose rows have the tokens too."""
         for row in table:
             image = images.of(_parquet.picture(row["image"], str(row["question_id"])))
-            yield _item(row, row["ocr_tokens"] if self.ocr else [], image)
+            yield _item(row, row["ocr_tokens"] if self.ocr else None, image)
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """The VQA accuracy of one response."""
@@ -162,10 +163,14 @@ class Textvqa(Benchmark):
         return _with_accuracy(items, responses)
 
 
-def _item(row: Mapping[str, Any], tokens: Sequence[str], image: Image) -> Item:
-    """One question, with a line of tokens where there are any."""
-    id, prompt = str(row["question_id"]), row["question"][:1].upper() + row["question"][1:]
-    prompt += f"\nReference OCR token: {', '.join(tokens)}" if tokens else ""
+def _item(row: Mapping[str, Any], tokens: Sequence[str] | None, image: Image) -> Item:
+    """One question, with a line of tokens unless they are None.
+
+    As LLaVA's question file (`llava_textvqa_val_v051_ocr.jsonl`) has it: the line is there where a picture has no
+    tokens as well, empty; and a question has one capital letter, its first ("Is this denny's?").
+    """
+    id, prompt = str(row["question_id"]), row["question"].capitalize()
+    prompt += f"\nReference OCR token: {', '.join(tokens)}" if tokens is not None else ""
     return Item(id, image, prompt + SHORT_ANSWER, id, {"answers": row["answers"]})
 
 

@@ -60,7 +60,7 @@ class Clip:
 
     def seen(self, image: Image) -> "Tensor":
         """(width,) embedding of one picture, float32."""
-        picture = read_image(Path(image.path), image.sha256)
+        picture = read_image(Path(image.path), image.sha256, image.upright)
         pixels = self.processor(images=[picture], return_tensors="pt").to(self.device)
         return _normal(self.model.get_image_features(**pixels))[0]
 

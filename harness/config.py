@@ -79,6 +79,17 @@ class Chat(Fixed):
     parameters: dict[str, Any] = {}
 
 
+class Reading(Fixed):
+    """How records and pictures are read (docs/protocol.md).
+
+    `images`: "llava" as LLaVA opens them, "upright" turned as their EXIF orientation says and with the tones of 16-bit
+    grey. `texts`: "llava" as they are written, but for the turn that shows the image, "stripped" without blanks around.
+    """
+
+    images: Literal["llava", "upright"] = "llava"
+    texts: Literal["llava", "stripped"] = "llava"
+
+
 class Judging(Chat):
     """How the judge is asked: each question in `runs` repeats, of which the report gives mean and spread."""
 
@@ -129,6 +140,7 @@ class Testbed(Fixed):
     crosscheck: bool = True
     writing: Chat = Chat()
     judging: Judging = Judging()
+    reading: Reading = Reading()
     prices: dict[str, tuple[float, float]] = {}
     protocol: Literal["llava"] = "llava"
     examples: int = Field(10_000, gt=0)

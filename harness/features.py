@@ -22,7 +22,7 @@ from harness.types import Image
 
 
 class Shelf:
-    """Tensors made of pictures, by the digest of a picture's bytes: in memory up to `max_bytes`, and in `folder`.
+    """Tensors made of pictures, by a picture's key: in memory up to `max_bytes`, and in `folder`.
 
     `kind` tells tensors of one picture apart (the dtype); `made` counts how many had to be made. A file carries its own
     digest: one that is damaged or half written is made anew.
@@ -37,15 +37,15 @@ class Shelf:
 
     def __call__(self, image: Image) -> Tensor:
         """The picture's tensor, on the CPU."""
-        if image.sha256 in self._kept:
-            self._kept.move_to_end(image.sha256)
-            return self._kept[image.sha256]
-        found = self._read(image.sha256)
+        if image.key in self._kept:
+            self._kept.move_to_end(image.key)
+            return self._kept[image.key]
+        found = self._read(image.key)
         if found is None:
             found = self.make(image)
             self.made += 1
-            self._write(image.sha256, found)
-        self._kept[image.sha256] = found
+            self._write(image.key, found)
+        self._kept[image.key] = found
         self._bytes += found.nbytes
         while self._bytes > self.max_bytes and len(self._kept) > 1:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes

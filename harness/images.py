@@ -22,11 +22,8 @@ MAX_PIXELS = 40_000_000
 MAX_SIDE = 12_000  # LLaVA pads a picture to a square of its longer side
 
 
-def read_image(path: Path, sha256: str | None = None) -> Pillow.Image:
-    """The picture in a file as RGB, turned upright; of an animation the first frame.
-
-    With `sha256`, the file must still be the one that had this digest.
-    """
+def read_image(path: Path, sha256: str | None = None, upright: bool = False) -> Pillow.Image:
+    """The picture in a file, as `decode` gives it. With `sha256`, the file must still be the one of this digest."""
     try:
         if not path.is_file():
             raise ValueError("no such file")
@@ -36,11 +33,17 @@ def read_image(path: Path, sha256: str | None = None) -> Pillow.Image:
         raise ValueError(f"cannot be read ({error.strerror})") from None
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError("has changed since its digest was taken")
-    return decode(data)
+    return decode(data, upright)
 
 
-def decode(data: bytes) -> Pillow.Image:
-    """The picture in the bytes of a file, as `read_image` gives it."""
+def decode(data: bytes, upright: bool = False) -> Pillow.Image:
+    """The picture in the bytes of a file as RGB; of an animation the first frame.
+
+    As LLaVA has it, in training and evaluation: `Image.open(file).convert("RGB")` and no more (`train.py`,
+    `LazySupervisedDataset`; `model_vqa_loader.py`). So a photo that the camera marked as turned stays as its rows lie,
+    16-bit grey is cut off at 255 and transparency is dropped. With `upright`, a photo is turned as its EXIF
+    orientation says and 16-bit grey keeps its tones.
+    """
     if not data:
         raise ValueError("empty file")
     if len(data) > MAX_BYTES:
@@ -48,7 +51,7 @@ def decode(data: bytes) -> Pillow.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-            return _decode(data)
+            return _decode(data, upright)
     except UnidentifiedImageError:
         raise ValueError("not a JPEG, PNG, WebP, BMP or GIF") from None
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
@@ -57,16 +60,17 @@ def decode(data: bytes) -> Pillow.Image:
         raise ValueError(f"cannot be decoded ({type(error).__name__}: {error})") from None
 
 
-def _decode(data: bytes) -> Pillow.Image:
+def _decode(data: bytes, upright: bool) -> Pillow.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # libraries switch it on for the whole process, and half a picture is read
     with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
             raise Pillow.DecompressionBombError
         image.verify()  # leaves the image unusable, hence the second opening
     with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it to white
-            return image.point(lambda value: value / 256).convert("L").convert("RGB")
+        if upright:
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith("I"):  # 16-bit grey, which convert() cuts off at 255: white
+                return image.point(lambda value: value / 256).convert("L").convert("RGB")
         return image.convert("RGB")
 
 
@@ -85,19 +89,21 @@ def relative(image: Image, root: Path) -> Image:
 class StoreImages:
     """Pictures for a stage under way (`harness.benchmark.Images`), with paths as they are once it is done.
 
-    `staging` is the folder being filled and `final` the stage's folder, both under the store's `root`.
+    `staging` is the folder being filled and `final` the stage's folder, both under the store's `root`; `upright` is how
+    its pictures are to be read.
     """
 
     root: Path
     staging: Path
     final: Path
+    upright: bool = False
 
     def at(self, path: Path) -> Image:
         """The picture in a file; its path is relative to the store where it lies in it."""
         path = path.absolute()
         if not path.is_file():
             raise UsageError(f"no image {path}; get it, or take out the record that names it.")
-        image = Image(str(path), file_digest(path))
+        image = Image(str(path), file_digest(path), self.upright)
         if path.is_relative_to(self.staging):
             image = replace(image, path=str(self.final / path.relative_to(self.staging)))
         return relative(image, self.root)
@@ -110,4 +116,4 @@ class StoreImages:
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
             failpoint("images.written")
-        return relative(Image(str(self.final / "images" / name), name), self.root)
+        return relative(Image(str(self.final / "images" / name), name, self.upright), self.root)

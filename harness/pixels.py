@@ -59,7 +59,7 @@ class Pixels:
     def __call__(self, image: Image) -> Tensor:
         """The picture's pixels; HarnessError where its file cannot be read or is another by now."""
         try:
-            picture = read_image(Path(image.path), image.sha256)
+            picture = read_image(Path(image.path), image.sha256, image.upright)
         except ValueError as error:
             raise HarnessError(f"image {image.path}: {error}.") from None
         return self._tensor(square(picture, self._colour))

@@ -70,6 +70,7 @@ class Planner:
         count = request.examples or (None if local else self.testbed.examples)
         where = "tuning" if request.tuning else "alignment"
         identity: dict[str, Any] = {"source": request.data, "n": count, "seed": seed}
+        identity["reading"] = self.testbed.reading.model_dump()
         inputs: dict[str, Step] = {}
         if local:
             file, images = Path(request.data).expanduser().resolve(), Path(request.images).expanduser().resolve()
@@ -89,6 +90,7 @@ class Planner:
             "benchmark": name,
             "options": self.testbed.benchmarks.get(name, {}),
             "source": source_digest(plugins.source("benchmarks", name)),
+            "images": self.testbed.reading.images,
         }
         inputs: dict[str, Step] = {}
         if self.testbed.data == "generated":

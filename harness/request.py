@@ -34,7 +34,7 @@ def request(
     names = [row.partition(":")[0] for row in rows]
     columns = tuple(name.strip() for name in benchmarks.split(",") if name.strip()) or ALL_BENCHMARKS
     bed = read_testbed(testbed_name)
-    parts = ("training", "judging", "writing")
+    parts = ("training", "judging", "writing", "reading")
     chosen = settings(sets or [], [*names, *columns, *parts, "runtime"])
     specs = tuple(method_spec(row, bed, chosen) for row in rows)
     options = bed.benchmarks | {name: bed.benchmarks.get(name, {}) | chosen[name] for name in columns if name in chosen}

@@ -140,7 +140,7 @@ class OwnRound:
         found: list[Response] = []
         for start in range(0, len(prompts), PREFIX):
             part = prompts[start : start + PREFIX]
-            asked = [dumps(replace(p, image=Image("", p.image.sha256) if p.image else None)) for p in part]
+            asked = [dumps(replace(p, image=replace(p.image, path="") if p.image else None)) for p in part]
             digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
             what = {"policy": self.policy_key, "prompts": digest, "sampling": how, "code": code("generate")}
             folder = self.store.run(Stage(kind, what), partial(_write, make=make, prompts=part))

@@ -1,22 +1,32 @@
 """LLaVA-1.5's conversation template (`vicuna_v1`): the only place where turns become text and tokens.
 
 Source: haotian-liu/LLaVA `conversation.py`, template v1, as all v1.5 scripts use it. The first question follows
-`<image>` and a newline; answers follow `ASSISTANT:` and a blank and end with the end token.
+`<image>` and a newline; answers follow `ASSISTANT:` and a blank and end with the end token. Token ids and what is
+supervised are those of `train.py`, `preprocess_v1`, and `mm_utils.py`, `tokenizer_image_token`.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from harness.types import Turn
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 IMAGE = "<image>"
+ANSWER = " ASSISTANT:"
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
 OPTION_LETTER = "\nAnswer with the option's letter from the given choices directly."
+# Steps of a normalizer in `tokenizer.json`, by which SentencePiece's blanks are made.
+PREPEND = {"type": "Prepend", "prepend": "\u2581"}
+REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,7 @@ def segments(turns: Sequence[Turn], has_image: bool, end: str) -> list[tuple[str
     pieces: list[tuple[str, bool]] = [(SYSTEM, False)]
     for number, turn in enumerate(turns):
         lead = f" USER: {IMAGE}\n" if has_image and number == 0 else " USER: " if number == 0 else "USER: "
-        pieces.append((f"{lead}{turn.question} ASSISTANT:", False))
+        pieces.append((f"{lead}{turn.question}{ANSWER}", False))
         pieces.append((f" {turn.answer}{end}", True))
     return pieces
 
@@ -46,11 +56,12 @@ def prompt_text(question: str, history: Sequence[Turn], has_image: bool, end: st
 def encode(tokenizer: Any, pieces: Sequence[tuple[str, bool]], image_tokens: int) -> Tokens:
     """Tokens of `pieces`; each `<image>` becomes `image_tokens` copies of the image token.
 
-    The joined text is tokenized once, so that no seam changes a token; a token is supervised where it *ends*
-    inside a supervised piece (tokenizers differ in who owns a leading blank, not in where a token ends).
+    As `tokenizer_image_token` does, the text before an image and the text behind it are texts of their own (the one
+    behind begins with a blank of its own), and each is tokenized whole, so that no seam changes a token. A token is
+    supervised where it *ends* inside a supervised piece (tokenizers differ in who owns a leading blank, not in where a
+    token ends); that is what the lengths in `preprocess_v1` come to.
     """
     text = "".join(piece for piece, _ in pieces)
-    encoded = tokenizer(text, return_offsets_mapping=True)
     image_id = tokenizer.convert_tokens_to_ids(IMAGE)
     bounds: list[tuple[int, bool]] = []
     length = 0
@@ -59,11 +70,60 @@ def encode(tokenizer: Any, pieces: Sequence[tuple[str, bool]], image_tokens: int
         bounds.append((length, supervised))
     ids: list[int] = []
     marks: list[bool] = []
-    at = 0
-    for token, (start, stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        while at < len(bounds) - 1 and stop > bounds[at][0]:
-            at += 1
-        copies = image_tokens if token == image_id else 1
-        ids += [token] * copies
-        marks += [bounds[at][1] and stop > start] * copies
+    at = begin = 0
+    for number, chunk in enumerate(text.split(IMAGE)):
+        if number:
+            ids += [image_id] * image_tokens
+            marks += [False] * image_tokens
+        for token, start, stop in _tokens(tokenizer, chunk, first=number == 0):
+            while at < len(bounds) - 1 and begin + stop > bounds[at][0]:
+                at += 1
+            ids.append(token)
+            marks.append(bounds[at][1] and stop > start)
+        begin += len(chunk) + len(IMAGE)
     return Tokens(tuple(ids), tuple(marks))
+
+
+def _tokens(tokenizer: Any, chunk: str, first: bool) -> Iterator[tuple[int, int, int]]:
+    """(id, start, stop) of each token of a text between images; the begin token goes before the first one only."""
+    backend, blank = _backend(tokenizer)
+    encoded = backend.encode(blank + chunk if chunk else chunk)
+    for place, (token, (start, stop)) in enumerate(zip(encoded.ids, encoded.offsets, strict=True)):
+        if first or place or token != tokenizer.bos_token_id:
+            yield token, max(start - len(blank), 0), max(stop - len(blank), 0)
+
+
+@lru_cache(maxsize=4)
+def _backend(tokenizer: Any) -> "tuple[Tokenizer, str]":
+    """The tokenizer as it treats blanks under its `legacy` setting, and the blank to set before a text.
+
+    SentencePiece sets a blank before a text. Under `legacy: true` it does so behind every control token too, so that
+    `</s>USER:` begins with the token of " US"; under `legacy: false` (Vicuna-1.5, LLaVA-1.5) at the begin alone. A
+    `tokenizer.json` does the one or the other whatever the setting says, and what transformers makes of a
+    `tokenizer.model` does neither, so that a conversation would have other tokens than LLaVA's training gave it.
+    """
+    from tokenizers import Tokenizer
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
+    legacy = tokenizer.init_kwargs.get("legacy")
+    if legacy is None or not _is_sentencepiece(state):
+        return Tokenizer.from_str(json.dumps(state)), ""
+    rest = [step for step in _steps(state, "normalizer", "normalizers") if step not in (PREPEND, REPLACE)]
+    steps = [*rest, PREPEND, REPLACE] if legacy else [*rest, REPLACE]
+    before = [step for step in _steps(state, "pre_tokenizer", "pretokenizers") if step["type"] != "Metaspace"]
+    state["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": before} if before else None
+    blank = "" if legacy or tokenizer.init_kwargs.get("add_prefix_space") is False else " "
+    return Tokenizer.from_str(json.dumps(state)), blank
+
+
+def _is_sentencepiece(state: dict[str, Any]) -> bool:
+    """Whether a tokenizer's JSON spells blanks as SentencePiece does."""
+    metaspace = any(step["type"] == "Metaspace" for step in _steps(state, "pre_tokenizer", "pretokenizers"))
+    return metaspace or REPLACE in _steps(state, "normalizer", "normalizers")
+
+
+def _steps(state: dict[str, Any], name: str, inner: str) -> list[dict[str, Any]]:
+    """The steps of a tokenizer's normalizer or pre-tokenizer, as its JSON has them."""
+    step = state.get(name)
+    return [] if step is None else step[inner] if step["type"] == "Sequence" else [step]

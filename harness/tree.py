@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from harness.template import IMAGE, Tokens, encode, prompt_text, segments
+from harness.template import ANSWER, IMAGE, Tokens, encode, prompt_text, segments
 from harness.types import Conversation, Image, Pair, Record, Rollout, Turn
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ def tree(record: Record, tokenizer: Any, image_tokens: int) -> Tree:
 
     Each branch is tokenized whole and the prefix is what the token rows share, so no seam changes a token.
     """
-    refuse_reserved([text for turn in _turns(record) for text in (turn.question, turn.answer)], tokenizer)
+    texts = [text for turn in _turns(record) for text in (turn.question, turn.answer)]
+    refuse_reserved(texts, tokenizer)
+    if any(ANSWER in text for text in texts):  # `preprocess_v1` masks the whole of such a record
+        raise ValueError(f"a text contains{ANSWER}, by which LLaVA's template tells questions from answers")
     if isinstance(record, Rollout):
         return _sampled(record, tokenizer, image_tokens)
     rows = [encode(tokenizer, pieces, image_tokens) for pieces in _branches(record, tokenizer.eos_token)]

@@ -29,10 +29,20 @@ class UsageError(HarnessError):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture on disk. `sha256` of the file's bytes is its identity; `path` is only where it lies today."""
+    """A picture on disk. `sha256` of the file's bytes is its identity; `path` is only where it lies today.
+
+    `upright`: whether it is turned as its EXIF orientation says and keeps the tones of 16-bit grey
+    (`harness.images.decode`); LLaVA does neither.
+    """
 
     path: str
     sha256: str
+    upright: bool = False
+
+    @property
+    def key(self) -> str:
+        """What tells apart what can be made of pictures: the file, and how it is read."""
+        return f"{self.sha256}.upright" if self.upright else self.sha256
 
 
 @dataclass(frozen=True, slots=True)

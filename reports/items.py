@@ -146,7 +146,7 @@ def picture(image: Image | None, store: Path) -> str:
         return ""
     at = resolve(image, store)
     try:
-        small = read_image(Path(at.path), at.sha256)
+        small = read_image(Path(at.path), at.sha256, at.upright)
     except (OSError, ValueError):
         return ""
     small.thumbnail((SIDE, SIDE))

@@ -7,7 +7,7 @@ import pytest
 
 from harness.checks import check
 from harness.codebook import SHIPPED, read_codebook
-from harness.config import MethodSpec, Runtime, read_testbed
+from harness.config import MethodSpec, Reading, Runtime, read_testbed
 from harness.plan import plan
 from harness.steps import ALL_BENCHMARKS, Plan, Request
 from harness.types import UsageError
@@ -209,3 +209,13 @@ def test_a_broken_codebook_is_refused_before_anything_runs(tmp_path: Path, text:
     spec = MethodSpec(name="nsft", options={"codebook": str(tmp_path / "my.yaml")})
     with pytest.raises(UsageError, match=said):
         plan(replace(REQUEST, methods=(spec,)), BED)
+
+
+def test_how_pictures_and_texts_are_read_is_in_the_keys_of_split_and_items() -> None:
+    upright = plan(REQUEST, BED.model_copy(update={"reading": Reading(images="upright")}))
+    stripped = plan(REQUEST, BED.model_copy(update={"reading": Reading(texts="stripped")}))
+    for kind in ("split", "items"):
+        assert keys(BEFORE, kind).isdisjoint(keys(upright, kind)), kind
+    assert keys(BEFORE, "split").isdisjoint(keys(stripped, "split"))
+    assert keys(BEFORE, "items") == keys(stripped, "items")
+    assert keys(BEFORE, "data") == keys(upright, "data") == keys(stripped, "data")

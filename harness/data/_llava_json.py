@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from harness.config import Reading
 from harness.images import read_image
 from harness.store import file_digest
 from harness.template import IMAGE
@@ -21,6 +22,7 @@ from harness.untrusted import json_or_lines
 RESERVED = (IMAGE, "<s>", "</s>", "<unk>", "<pad>", "<im_start>", "<im_end>", "<im_patch>")
 
 Order = Callable[[str], str]
+AS_LLAVA = Reading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,14 @@ class Source:
     images: tuple[str, ...]
     layout: str
 
-    def load(self, folder: Path, order: Order | None = None) -> Iterator[Example | Dropped]:
+    def load(
+        self, folder: Path, order: Order | None = None, reading: Reading = AS_LLAVA
+    ) -> Iterator[Example | Dropped]:
         """The examples in `folder`; as `read` gives them."""
         for name, prefix in self.files:
             if (folder / name).is_file():
                 found = (folder / images for images in self.images if (folder / images).is_dir())
-                return read(self.name, folder / name, next(found, folder), order, prefix)
+                return read(self.name, folder / name, next(found, folder), order, prefix, reading=reading)
         names = " or ".join(name for name, _ in self.files)
         raise UsageError(f"source {self.name} needs {names} in {folder}. {self.layout}")
 
@@ -53,6 +57,7 @@ def read(
     order: Order | None = None,
     prefix: str = "",
     adapt: Callable[[Any], Any] = lambda record: record,
+    reading: Reading = AS_LLAVA,
 ) -> Iterator[Example | Dropped]:
     """The file's examples, in its order or sorted by `order(id)`; a picture is read when its example is asked for.
 
@@ -71,13 +76,13 @@ def read(
     ]
     if order is not None:
         named.sort(key=lambda pair: order(pair[0]))
-    return _examples(source, named, images)
+    return _examples(source, named, images, reading)
 
 
-def _examples(source: str, named: list[tuple[str, Any]], images: Path) -> Iterator[Example | Dropped]:
+def _examples(source: str, named: list[tuple[str, Any]], images: Path, reading: Reading) -> Iterator[Example | Dropped]:
     for id, record in named:
         try:
-            yield example(source, id, record, images)
+            yield example(source, id, record, images, reading)
         except ValueError as error:
             yield Dropped(id, str(error))
 
@@ -105,16 +110,16 @@ def _digest(record: Any) -> str:
     return sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def example(source: str, id: str, record: Any, images: Path) -> Example:
+def example(source: str, id: str, record: Any, images: Path, reading: Reading = AS_LLAVA) -> Example:
     """The example in a record; raises ValueError with the reason where there is none."""
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     image = record.get("image")
-    turns = _turns(record.get("conversations"), has_image=image is not None)
-    return Example(id, source, None if image is None else _image(image, images), turns)
+    turns = _turns(record.get("conversations"), image is not None, reading)
+    return Example(id, source, None if image is None else _image(image, images, reading.images == "upright"), turns)
 
 
-def _turns(spoken: Any, has_image: bool) -> tuple[Turn, ...]:
+def _turns(spoken: Any, has_image: bool, reading: Reading) -> tuple[Turn, ...]:
     if not isinstance(spoken, list) or not spoken:
         raise ValueError("no conversations")
     if len(spoken) % 2 or not all(isinstance(said, dict) for said in spoken):
@@ -125,14 +130,15 @@ def _turns(spoken: Any, has_image: bool) -> tuple[Turn, ...]:
     if not all(isinstance(value, str) for value in values):
         raise ValueError("a turn has no text")
     if has_image and values[0].count(IMAGE) == 1:  # before or after the question, as the source has it
-        values[0] = values[0].replace(IMAGE, "")
+        values[0] = values[0].replace(IMAGE, "").strip()  # as `train.py`, `preprocess_multimodal`; other turns stay
+    if reading.texts == "stripped":
+        values = [value.strip() for value in values]
     texts = [_text(value) for value in values]
     return tuple(Turn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True))
 
 
-def _text(value: str) -> str:
-    text = value.strip()
-    if not text:
+def _text(text: str) -> str:
+    if not text.strip():
         raise ValueError("an empty question or answer")
     for token in RESERVED:
         if token in text:
@@ -142,7 +148,7 @@ def _text(value: str) -> str:
     return text
 
 
-def _image(name: Any, images: Path) -> Image:
+def _image(name: Any, images: Path, upright: bool) -> Image:
     if not isinstance(name, str) or not name:
         raise ValueError("image: not a path")
     if "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -152,7 +158,7 @@ def _image(name: Any, images: Path) -> Image:
         if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
             raise ValueError("a link that leads out of its folder")
         read_image(path)
-        return Image(str(path), file_digest(path))
+        return Image(str(path), file_digest(path), upright)
     except ValueError as error:
         raise ValueError(f"image: {error}") from None
     except (OSError, RuntimeError) as error:  # a name too long, a circle of links

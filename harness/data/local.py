@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.data._llava_json import Order, read
+from harness.config import Reading
+from harness.data._llava_json import AS_LLAVA, Order, read
 from harness.types import Dropped, Example, UsageError
 
 
-def load(file: Path, images: Path, order: Order | None = None) -> Iterator[Example | Dropped]:
+def load(
+    file: Path, images: Path, order: Order | None = None, reading: Reading = AS_LLAVA
+) -> Iterator[Example | Dropped]:
     """The file's examples, in its order or sorted by `order(id)`; image paths are relative to `images`."""
     if not file.is_file():
         raise UsageError(f"no data file {file}; give a JSON list of LLaVA conversations.")
     if not images.is_dir():
         raise UsageError(f"no image folder {images}; give the folder that the records' image paths start from.")
-    return read("local", file, images, order, adapt=_conversation)
+    return read("local", file, images, order, adapt=_conversation, reading=reading)
 
 
 def _conversation(row: Any) -> Any:

@@ -6,7 +6,8 @@ Mishra et al., OCR-VQA (ICDAR 2019). In LLaVA's mix these are the records whose 
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.data._llava_json import Order, Source
+from harness.config import Reading
+from harness.data._llava_json import AS_LLAVA, Order, Source
 from harness.types import Dropped, Example
 
 SOURCE = Source(
@@ -19,6 +20,6 @@ SOURCE = Source(
 )
 
 
-def load(folder: Path, order: Order | None = None) -> Iterator[Example | Dropped]:
+def load(folder: Path, order: Order | None = None, reading: Reading = AS_LLAVA) -> Iterator[Example | Dropped]:
     """The source's examples, in file order or sorted by `order(id)`."""
-    return SOURCE.load(folder, order)
+    return SOURCE.load(folder, order, reading)

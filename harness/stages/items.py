@@ -13,7 +13,7 @@ def items(work: Work) -> None:
     what = work.what
     generated = work.testbed.data == "generated"
     home = work.folder("data") if generated else Path(work.testbed.data) / "benchmarks" / what["benchmark"]
-    images = StoreImages(work.store.root, work.out, work.store.path(work.step.stage))
+    images = StoreImages(work.store.root, work.out, work.store.path(work.step.stage), what["images"] == "upright")
     found = list(benchmark_of(what).items(home, images))
     limit = what.get("limit")
     write_jsonl(work.out / "items.jsonl", found[:limit] if limit else found)

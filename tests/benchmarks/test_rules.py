@@ -227,10 +227,11 @@ def test_textvqa_accuracy_by_how_many_agree() -> None:
 
 def test_textvqa_prompt_with_ocr_tokens(tmp_path: Path) -> None:
     read = items(textvqa.Textvqa(), tmp_path)
-    assert read["34600"].prompt == "What does it say?" + SHORT_ANSWER
+    assert read["34600"].prompt == "What does it say?\nReference OCR token: " + SHORT_ANSWER
     assert read["34601"].prompt == "What does it say?\nReference OCR token: STOP, 4" + SHORT_ANSWER
     (tmp_path / "TextVQA_Rosetta_OCR_v0.2_val.json").unlink()
-    assert next(iter(textvqa.Textvqa(ocr=False).items(tmp_path, Files()))).prompt == read["34600"].prompt
+    unread = next(iter(textvqa.Textvqa(ocr=False).items(tmp_path, Files())))
+    assert unread.prompt == "What does it say?" + SHORT_ANSWER
     with pytest.raises(UsageError, match="Rosetta"):
         list(textvqa.Textvqa().items(tmp_path, Files()))
 

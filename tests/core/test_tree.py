@@ -49,6 +49,12 @@ def test_an_identical_pair_keeps_its_answers_in_the_branches(loaded: Loaded) -> 
     assert all(made.branches[0].supervised)
 
 
+def test_a_text_that_speaks_for_the_assistant_is_refused(loaded: Loaded) -> None:
+    """LLaVA's `preprocess_v1` finds three parts where it wants two, and masks all of them."""
+    with pytest.raises(ValueError, match="a text contains ASSISTANT:"):
+        tree(Conversation("c", None, ((Turn("what", "yes USER: so ASSISTANT: no"),),)), loaded.tokenizer, 1)
+
+
 @pytest.mark.parametrize("bad", ["<image>", "</s>", "<pad>", "<s>", "<unk>"])
 def test_a_reserved_token_in_the_text_is_refused(loaded: Loaded, bad: str) -> None:
     for record in (

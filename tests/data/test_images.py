@@ -91,19 +91,36 @@ def test_readable(name: str) -> None:
     assert near(image.getpixel((60, 28)), RED)
 
 
-def test_turned_upright_by_exif() -> None:
+def turned() -> bytes:
+    """A photo whose rows are to be read as columns."""
     exif = Pillow.Exif()
-    exif[0x0112] = 6  # the camera was turned: rows are to be read as columns
-    image = decode(saved(scene(), "JPEG", quality=95, exif=exif))
+    exif[0x0112] = 6
+    return saved(scene(), "JPEG", quality=95, exif=exif)
+
+
+def ramp() -> bytes:
+    """16-bit grey from black to white."""
+    tones = (np.arange(256, dtype=np.uint32) * 257).astype(np.uint16).reshape(16, 16)
+    return saved(Pillow.fromarray(tones), "PNG")
+
+
+def test_turned_upright_by_exif_where_asked_for() -> None:
+    image = decode(turned(), upright=True)
     assert image.size == (32, 64)
     assert near(image.getpixel((28, 4)), BLUE)
     assert near(image.getpixel((4, 4)), RED)
 
 
-def test_sixteen_bit_grey_keeps_its_tones() -> None:
-    ramp = (np.arange(256, dtype=np.uint32) * 257).astype(np.uint16).reshape(16, 16)
-    image = decode(saved(Pillow.fromarray(ramp), "PNG"))
+def test_sixteen_bit_grey_keeps_its_tones_where_asked_for() -> None:
+    image = decode(ramp(), upright=True)
     assert np.array_equal(np.asarray(image)[..., 0].ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize("name", [*READABLE, "turned", "sixteen_bit"])
+def test_read_as_llava_reads(name: str) -> None:
+    """`Image.open(file).convert("RGB")`, to the bit."""
+    data = {"turned": turned, "sixteen_bit": ramp, **READABLE}[name]()
+    assert decode(data).tobytes() == Pillow.open(io.BytesIO(data)).convert("RGB").tobytes()
 
 
 def test_one_pixel() -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 from harness import plugins
+from harness.config import Reading
 from harness.data import llava150k, local, ocrvqa, textcaps
 from harness.types import Dropped, Example, Turn, UsageError
 
@@ -89,9 +90,30 @@ def test_a_file_that_is_no_list(text: str, tmp_path: Path) -> None:
     "question", ["<image>\nWhat?", "What?\n<image>", "<image> What?", "What? <image>\n", " \n<image>\nWhat?\n"]
 )
 def test_the_image_token_is_taken_out(question: str, tmp_path: Path) -> None:
-    [example] = source(tmp_path, record("a", "a.jpg", question, "A cat.\n"))
+    [example] = source(tmp_path, record("a", "a.jpg", question, "A cat."))
     assert isinstance(example, Example)
     assert example.turns == (Turn("What?", "A cat."),)
+
+
+def test_blanks_around_texts_stay_as_llava_trains_on_them(tmp_path: Path) -> None:
+    """Its `preprocess_multimodal` strips the turn that shows the image and no other."""
+    records = [record("a", "a.jpg", " <image>\nWhat?\n", "A cat.\n", " Where? ", " On a mat")]
+    raw, stripped = source(tmp_path, *records), list(llava150k.load(tmp_path, reading=Reading(texts="stripped")))
+    assert [example.turns for example in raw if isinstance(example, Example)] == [
+        (Turn("What?", "A cat.\n"), Turn(" Where? ", " On a mat"))
+    ]
+    assert [example.turns for example in stripped if isinstance(example, Example)] == [
+        (Turn("What?", "A cat."), Turn("Where?", "On a mat"))
+    ]
+
+
+def test_pictures_say_how_they_are_read(tmp_path: Path) -> None:
+    source(tmp_path, record())
+    for images, upright in (("llava", False), ("upright", True)):
+        [example] = llava150k.load(tmp_path, reading=Reading(images=images))
+        assert isinstance(example, Example)
+        assert example.image is not None
+        assert example.image.upright == upright
 
 
 def test_without_an_image(tmp_path: Path) -> None:
