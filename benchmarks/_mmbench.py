@@ -134,6 +134,10 @@ class Mmbench(Benchmark):
         facts |= {name: row[name] for name in CATEGORIES if row.get(name)}
         return Item(str(index), image, "\n".join(lines) + self.request, str(index % PASS), facts)
 
+    def stratum(self, item: Item) -> str:
+        """Its category."""
+        return str(item.facts.get("category", ""))
+
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 where the one clear choice is the answer; with `matcher="judge"` a judge chooses where there is none."""
         choices, answer = item.facts["choices"], item.facts["answer"]

@@ -71,6 +71,10 @@ class Gqa(Benchmark):
             if row.get("isBalanced", True):
                 yield _item(row["id"], row, seen[row["imageId"]])
 
+    def stratum(self, item: Item) -> str:
+        """The type of its structure (verify, query, choose, ...)."""
+        return str(item.facts["types"].get("structural", ""))
+
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 where the parsed response is the answer."""
         types = item.facts["types"]

@@ -105,6 +105,10 @@ class Mme(Benchmark):
         for _, pair in sorted(found.items()):
             yield from pair
 
+    def stratum(self, item: Item) -> str:
+        """Its subtask."""
+        return str(item.facts["subtask"])
+
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 where the response says the answer; what is neither yes nor no is wrong."""
         subtask, answer = item.facts["subtask"], item.facts["answer"]

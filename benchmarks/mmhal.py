@@ -114,6 +114,10 @@ class Mmhal(Benchmark):
             path = original if original.is_file() else picture(pictures, row["image_id"])
             yield _item(number, row, images.at(path))
 
+    def stratum(self, item: Item) -> str:
+        """Its type of question."""
+        return str(item.facts["type"])
+
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """The judge's rating, or the one in the review that was published for the response."""
         form = 'one line "Rating: <number from 0 to 6>"'

@@ -98,6 +98,10 @@ class Mmvet(Benchmark):
             facts = {"answer": row["answer"], "capability": row["capability"].split(",")}
             yield Item(id, image, row["question"], id, facts)
 
+    def stratum(self, item: Item) -> str:
+        """The capabilities it asks for."""
+        return "+".join(sorted(item.facts["capability"]))
+
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """The judge's grade, or the mean of the grades that were published for the response."""
         if "grades" in item.facts:

@@ -104,6 +104,10 @@ class Pope(Benchmark):
                 "published figures are on the 2,910 of POPE's commit e3e39262, today's file has 3,000."
             )
 
+    def stratum(self, item: Item) -> str:
+        """One of the three splits."""
+        return str(item.facts["split"])
+
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """One of tp, fp, tn and fn, by the official parse and by the robust one."""
         split, label, robust = item.facts["split"], item.facts["label"], yes_or_no(response.text)

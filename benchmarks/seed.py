@@ -72,6 +72,10 @@ class Seed(Benchmark):
                 image = images.of(_parquet.picture(row["image"][0], str(row["question_id"])))
                 yield _item(row, {}, image)
 
+    def stratum(self, item: Item) -> str:
+        """Its type of question."""
+        return str(item.facts.get("type", ""))
+
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 where the response is the letter."""
         text, answer = response.text, item.facts["answer"]

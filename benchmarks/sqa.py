@@ -83,6 +83,10 @@ class Sqa(Benchmark):
             if seen or not self.images_only:
                 yield _item(id, row, images.of(_parquet.picture(seen, id)) if seen else None)
 
+    def stratum(self, item: Item) -> str:
+        """Its subject, and whether it has an image."""
+        return f"{item.facts['where']}/{item.facts.get('subject')}"
+
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 for the right letter; a letter beyond the choices is as wrong as none."""
         right = LETTERS[item.facts["answer"]]

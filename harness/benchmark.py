@@ -117,6 +117,10 @@ class Benchmark:
         """The items in `folder`, in the official order; raises UsageError that names a missing file."""
         raise NotImplementedError
 
+    def stratum(self, item: Item) -> str:
+        """The group of which a part of the items keeps its share (`--limit`); by default all are of one."""
+        return ""
+
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """The official score of one response, as additive parts; no exception for any text."""
         raise NotImplementedError

@@ -26,7 +26,10 @@ TestbedName = Annotated[str, typer.Option("--testbed", help="A built-in testbed 
 Seeds = Annotated[int, typer.Option(min=1, help="Repetitions; each takes another base model (if there are) and split.")]
 Benchmarks = Annotated[str, typer.Option(help="Comma-separated benchmark names; empty: the paper's nine.")]
 Examples = Annotated[int | None, typer.Option(min=1, help="Training examples; default: the testbed's.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Benchmark scenes (mini) or items; default: all.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Benchmark scenes (mini) or items, drawn in proportion from its groups; default: all."),
+]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="NAME.FIELD=VALUE, e.g. dpo.beta=0.5, dpo.learning_rate=1e-4.")
 ]

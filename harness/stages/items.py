@@ -4,6 +4,7 @@ from pathlib import Path
 
 from harness.benchmark import benchmark_of
 from harness.images import StoreImages
+from harness.limit import stratified
 from harness.stages.work import Work
 from harness.types import write_jsonl
 
@@ -14,6 +15,7 @@ def items(work: Work) -> None:
     generated = work.testbed.data == "generated"
     home = work.folder("data") if generated else Path(work.testbed.data) / "benchmarks" / what["benchmark"]
     images = StoreImages(work.store.root, work.out, work.store.path(work.step.stage), what["images"] == "upright")
-    found = list(benchmark_of(what).items(home, images))
+    benchmark = benchmark_of(what)
+    found = list(benchmark.items(home, images))
     limit = what.get("limit")
-    write_jsonl(work.out / "items.jsonl", found[:limit] if limit else found)
+    write_jsonl(work.out / "items.jsonl", stratified(found, limit, benchmark.stratum) if limit else found)

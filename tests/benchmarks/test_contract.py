@@ -55,6 +55,15 @@ def test_says_what_it_is(made: tuple[str, Benchmark, list[Item]]) -> None:
     assert all(re.fullmatch(rf"{name}/[\w@+-]+", metric.id) for metric in benchmark.metrics)
 
 
+def test_a_unit_is_of_one_stratum(made: tuple[str, Benchmark, list[Item]]) -> None:
+    """So that `--limit` can draw whole units."""
+    _, benchmark, items = made
+    strata: dict[str, set[str]] = {}
+    for item in items:
+        strata.setdefault(item.unit, set()).add(benchmark.stratum(item))
+    assert all(len(labels) == 1 for labels in strata.values())
+
+
 def test_items_are_stable_and_plain(made: tuple[str, Benchmark, list[Item]], tmp_path: Path) -> None:
     _, benchmark, items = made
     assert len({item.id for item in items}) == len(items) > 0
