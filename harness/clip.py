@@ -43,14 +43,14 @@ class Clip:
         import torch
         from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
-        from harness.features import Shelf
+        from harness.features import Shelf, tower_kind
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, dtype=torch.float32)
         self.model = model.eval().to(self.device)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        self.shelf = Shelf(self.seen, "clip")
+        self.shelf = Shelf(self.seen, f"clip-{tower_kind(model)}")
 
     @staticmethod
     @lru_cache(maxsize=1)

@@ -15,17 +15,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.store import failpoint
-from harness.types import Image
+from harness.types import HarnessError, Image
 
 
 class Shelf:
     """Tensors made of pictures, by a picture's key: in memory up to `max_bytes`, and in `folder`.
 
-    `kind` tells tensors of one picture apart (the dtype); `made` counts how many had to be made. A file carries its own
-    digest: one that is damaged or half written is made anew.
+    `kind` tells tensors of one picture apart (`tower_kind`); `made` counts how many had to be made. A file carries its
+    own digest: one that is damaged or half written is made anew.
     """
 
     def __init__(self, make: Callable[[Image], Tensor], kind: str, max_bytes: int = 1 << 29) -> None:
@@ -72,6 +72,19 @@ class Shelf:
         part.replace(self.folder / f"{name}.{self.kind}")
 
 
+def tower_kind(model: nn.Module) -> str:
+    """Names what a picture becomes by a tower: its dtype and a digest of its weights as they lie in memory.
+
+    A policy saved in bfloat16 has its base's tower rounded; loaded in float32 again it sees pictures otherwise.
+    """
+    total = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        total.update(f"{name}\0{tuple(weight.shape)}\0{weight.dtype}\n".encode())
+        total.update(weight.reshape(-1).contiguous().cpu().view(torch.uint8).numpy().data)
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    return f"{dtype}-{total.hexdigest()[:16]}"
+
+
 def seen(llava: Any, pixels: Tensor) -> Tensor:
     """(3, H, W) pixels to the (tokens, width) features that the projector reads, in the tower's dtype, on the CPU.
 
@@ -88,7 +101,17 @@ def seen(llava: Any, pixels: Tensor) -> Tensor:
 
 
 def embeds(llava: Any, ids: Tensor, features: Tensor) -> Tensor:
-    """(B, L) token ids and (images, tokens, width) features in row order to (B, L, width) input embeddings."""
+    """(B, L) token ids and (images, tokens, width) features in row order to (B, L, width) input embeddings.
+
+    HarnessError where the features are not as many as the image places of `ids`: some would be left out in silence.
+    """
     words: Tensor = llava.get_input_embeddings()(ids)
+    places = ids == llava.config.image_token_id
+    wanted, given = int(places.sum()), features.shape[0] * features.shape[1]
+    if wanted != given:
+        raise HarnessError(
+            f"a batch has {wanted} places for images and {given} features; the model's image_seq_length, its tower and "
+            "its processor do not belong together. Fetch the whole model folder again."
+        )
     projected = llava.model.multi_modal_projector(features.to(words.device, words.dtype))
-    return words.masked_scatter((ids == llava.config.image_token_id)[..., None], projected.to(words.dtype))
+    return words.masked_scatter(places[..., None], projected.to(words.dtype))

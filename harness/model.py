@@ -93,7 +93,7 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
     import torch
     from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, LlavaForConditionalGeneration
 
-    from harness.features import Shelf, seen
+    from harness.features import Shelf, seen, tower_kind
     from harness.pixels import Pixels
 
     _quiet()
@@ -110,7 +110,7 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
     model.requires_grad_(True)
     model.model.vision_tower.requires_grad_(False)
     model, pixels = model.to(device), Pixels(processor)
-    features = Shelf(lambda image: seen(model, pixels(image)), dtype)
+    features = Shelf(lambda image: seen(model, pixels(image)), tower_kind(model.model.vision_tower))
     features.folder = shelf
     return Loaded(model, tokenizer, image_tokens(config), pixels, features)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from harness.config import Lora
 from harness.logps import OF_LOGITS, Policy
@@ -25,8 +26,19 @@ HEADED = (Role.REWARD, Role.CRITIC)
 WEIGHTS, HEAD = "adapter_model.safetensors", "head.safetensors"
 
 
+class Head(nn.Linear):
+    """(n, width) states to (n,) scalars, in float32 whatever the weights are kept in.
+
+    DeepSpeed keeps all weights in the training's dtype; a score of 8 bits could not tell two responses apart.
+    """
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(n,) float32."""
+        return linear(states.float(), self.weight.float(), self.bias.float()).squeeze(-1)
+
+
 class Roles(nn.Module):
-    """What is resident for one lesson. `heads` map a (width,) state to a scalar, in float32."""
+    """What is resident for one lesson. `heads` (`Head`) make a role's states its scores."""
 
     def __init__(self, model: Any, heads: Mapping[Role, nn.Module], shared_trunk: bool) -> None:
         super().__init__()
@@ -45,10 +57,10 @@ class Roles(nn.Module):
             found |= self.policy.measure(hidden, batch, text, reference) if text else {}
         if "value" in columns:
             hidden = hidden if self.shared_trunk else self.seen_by(Role.CRITIC, batch)
-            found["value"] = self.heads["critic"](hidden[batch.source].float()).squeeze(-1)
+            found["value"] = self.heads["critic"](hidden[batch.source])
         if "reward" in columns:
             hidden = self.seen_by(Role.REWARD, batch)
-            found["reward"] = self.heads["reward"](hidden[batch.last].float()).squeeze(-1)
+            found["reward"] = self.heads["reward"](hidden[batch.last])
         return found
 
     def seen_by(self, role: Role, batch: Batch) -> Tensor:
@@ -118,8 +130,8 @@ def assemble(
     return roles
 
 
-def _head(role: Role, width: int) -> nn.Linear:
-    head = nn.Linear(width, 1)
+def _head(role: Role, width: int) -> Head:
+    head = Head(width, 1)
     nn.init.zeros_(head.bias)
     if role is Role.CRITIC:
         nn.init.zeros_(head.weight)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.closure import code
-from harness.config import Lora, Runtime, Testbed
+from harness.config import Runtime, Testbed, Training
 from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
 from harness.model import revision
@@ -158,17 +158,20 @@ class OwnRound:
         return similarity(folder, pairs, self.runtime.generate_batch_size, self.tick, kept)
 
     def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...]]:
-        """A role's figures for each record, without a gradient."""
+        """A role's figures for each record, without a gradient.
+
+        Made in the dtype that the roles were trained in, so that a training that goes on from them begins with ratios
+        of 1.
+        """
         from harness import reference
         from harness.roles import HEADED, assemble
 
         headed = role in HEADED
         base = self.policy if role is Role.POLICY else self.base if headed or self.lesson.continues else self.policy
-        loaded = reference.ready(base, self.shelf)
         made = {r: self.step.reads[r] for r in (Role.POLICY, Role.CRITIC, Role.REWARD) if r in self.step.reads}
-        lora = (
-            next((Lora.model_validate(s.identity["training"]["lora"]) for s in made.values()), None) if headed else None
-        )
+        trained = next((Training.model_validate(stage.identity["training"]) for stage in made.values()), None)
+        loaded = reference.ready(base, self.shelf, trained.dtype if trained else None)
+        lora = trained.lora if trained and headed else None
         trunk = [Role.POLICY] if role is Role.CRITIC and self.lesson.shared_trunk else []
         folders = {r: self.store.path(stage) / "adapters" / r for r, stage in made.items()}
         lesson = replace(self.lesson, trains=(), shared_trunk=bool(trunk))

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from training import Killed, conversations, kill_at, lines, pairs, rollouts
 
@@ -25,10 +26,12 @@ from harness.engine import Job, Run, train
 from harness.features import seen
 from harness.logps import LogProbs
 from harness.method import Lesson, Loss, Method, Role, realised
-from harness.model import Loaded
+from harness.model import Loaded, load
+from harness.profile import quiet
 from harness.reference import reference_logps
+from harness.sampler import Sampling, respond
 from harness.tree import Batch, Tree, pack
-from harness.types import Conversation, Image, Record, Turn, write_jsonl
+from harness.types import Conversation, Image, Prompt, Record, Turn, write_jsonl
 from harness.zero import distributed
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -75,15 +78,19 @@ def records(lesson: Lesson, options: dict[str, Any], pictures: list[Image]) -> l
 def task(job, pictures: list[Image]):  # type: ignore[no-untyped-def]
     """Makes a job of one round of a method, with the reference's log-probs where the lesson reads them."""
 
-    def make(name: str, options: dict[str, Any], number: int, home: str = "a", dropout: float = 0.0) -> Job:
+    def make(
+        name: str, options: dict[str, Any], number: int, home: str = "a", dropout: float = 0.0, **fields: Any
+    ) -> Job:
         lesson = plugins.make("methods", name, Method, options).lesson(number)
         lora = None if lesson.trains == (Role.POLICY,) else Lora(r=4, lora_alpha=8, lora_dropout=dropout)
-        made: Job = job(home, name, lora=lora)
+        made: Job = job(home, name, **{"lora": lora, **fields})
+        lora = made.training.lora
         chosen, update = records(lesson, options, pictures), {"options": options, "round": number}
         write_jsonl(Path(made.records), chosen)
         if realised(lesson, "cached", lora is not None) == "cached":
             logps = Path(made.out).parent / "logps.safetensors"
-            reference_logps(made.model, chosen, made.runtime, logps, columns=lesson.columns)
+            dtype, columns = made.training.dtype, lesson.columns
+            reference_logps(made.model, chosen, made.runtime, logps, dtype=dtype, columns=columns)
             update |= {"reference": str(logps)}
         return made.model_copy(update=update)
 
@@ -244,6 +251,43 @@ def test_the_same_bits_again_and_after_a_kill(  # type: ignore[no-untyped-def]
     assert written(again) == written(clean) == written(broken)
     assert lines(again) == lines(clean) == lines(broken)
     assert len({line["loss"] for line in lines(clean)}) > 3
+
+
+def trained_in_bfloat16(task, name: str, options: dict[str, Any], number: int, **fields: Any) -> None:  # type: ignore[no-untyped-def]
+    """Every weight that was written is finite and has moved; a policy is loaded again and answers."""
+    made: Job = task(name, options, number, dtype="bfloat16", **fields)
+    train(made)
+    assert all(math.isfinite(value) for line in lines(made) for value in line.values())
+    roles, out = plugins.make("methods", name, Method, options).lesson(number).trains, Path(made.out)
+    for file in out.glob("adapters/*/*.safetensors"):
+        weights = [weight for weight in load_file(file).values() if weight.ndim > 1]
+        assert all(weight.dtype == torch.bfloat16 and weight.isfinite().all() and weight.any() for weight in weights)
+    assert (out / "checkpoint").is_dir() == (Role.POLICY in roles)
+    if Role.POLICY in roles:
+        before, after = (load(folder, "bfloat16").model.state_dict() for folder in (made.model, out / "checkpoint"))
+        assert any(not torch.equal(before[weight], after[weight]) for weight in before)
+        [said] = respond(out / "checkpoint", [Prompt("q", None, "what is there")], Sampling(max_new_tokens=4), 1, quiet)
+        assert said.tokens
+
+
+def adapters_or_all(name: str) -> list[Lora | None]:
+    """How a method can be trained: as adapters, and in full where it needs no roles of its own."""
+    lora = Lora(r=4, lora_alpha=8, lora_dropout=0.1)
+    return [lora] if name == "ppo" else [None, lora]
+
+
+@pytest.mark.parametrize("round", [0, 1])
+def test_ppo_trains_in_bfloat16(task, round: int) -> None:  # type: ignore[no-untyped-def]
+    """Its heads score in float32 although DeepSpeed keeps their weights in bfloat16."""
+    trained_in_bfloat16(task, "ppo", {}, round, zero_stage=2)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("stage", [0, 2, 3])
+@every_method
+def test_every_method_trains_in_bfloat16(task, name: str, options: dict[str, Any], number: int, stage: int) -> None:  # type: ignore[no-untyped-def]
+    for lora in adapters_or_all(name):
+        trained_in_bfloat16(task, name, options, number, home=f"{lora is None}", zero_stage=stage, lora=lora)
 
 
 def test_a_resume_without_the_optimiser_is_noticed(task, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import harness.features
 from harness.config import MethodSpec, Runtime, read_testbed
-from harness.features import Shelf
+from harness.features import Shelf, embeds, seen, tower_kind
 from harness.model import Loaded, load
 from harness.plan import plan
 from harness.profile import quiet
@@ -17,7 +17,7 @@ from harness.stages.examples import locked_examples
 from harness.stages.worker import Worker
 from harness.steps import Request
 from harness.store import Store
-from harness.types import Image, Item, read_jsonl
+from harness.types import HarnessError, Image, Item, read_jsonl
 
 SMALL = Path(__file__).parents[1] / "e2e" / "small.yaml"
 
@@ -65,6 +65,28 @@ def test_two_kinds_of_one_image_do_not_meet(pictures: list[Image], tmp_path: Pat
     one, two = Shelf(named, "float32"), Shelf(lambda image: named(image).double(), "float64")
     one.folder = two.folder = tmp_path
     assert (one(pictures[0]).dtype, two(pictures[0]).dtype) == (torch.float32, torch.float64)
+
+
+def test_a_rounded_tower_has_a_shelf_place_of_its_own(folder: Path, pictures: list[Image], tmp_path: Path) -> None:
+    """A policy trained in bfloat16 has its base's tower rounded: whoever came first, each sees by its own."""
+    base, rounded = load(folder), load(folder)
+    rounded.model.model.vision_tower.bfloat16().float()
+    for tower in (base, rounded):
+        tower.features.kind = tower_kind(tower.model.model.vision_tower)
+        tower.features.folder = tmp_path
+        tower.features(pictures[0])
+    alone = seen(rounded.model, rounded.pixels(pictures[0]))
+    assert rounded.features.made == 1 and torch.equal(rounded.features(pictures[0]), alone)
+    assert not torch.equal(alone, base.features(pictures[0]))
+
+
+@pytest.mark.parametrize("images", [0, 1, 3])
+def test_as_many_features_as_places_or_a_sentence(loaded: Loaded, images: int) -> None:
+    ids = torch.tensor([[7, 4, 4, 4, 4, 8], [7, 4, 4, 4, 4, 8]])
+    features = torch.zeros(images, 4, 32)
+    with pytest.raises(HarnessError, match=f"8 places for images and {4 * images} features"):
+        embeds(loaded.model, ids, features)
+    assert embeds(loaded.model, ids, torch.zeros(2, 4, 32)).shape == (2, 6, 32)
 
 
 def test_memory_is_bounded_and_the_last_used_stay(pictures: list[Image]) -> None:
