@@ -11,7 +11,9 @@ from typing import Any
 
 from harness.model import HUB
 from harness.types import UsageError
+from harness.untrusted import FREE, RATIO, plain
 
+MOST_ROWS = 5_000_000  # of a file
 BATCH = 64  # rows in memory at once; a row holds its picture
 
 
@@ -49,15 +51,26 @@ def picture(cell: Any, where: str) -> bytes:
 
 def _from_files(files: list[Path]) -> Iterator[Row]:
     try:
-        from pyarrow import ArrowInvalid, parquet  # slow to import, and official files need none of it
+        from pyarrow import ArrowException, parquet  # slow to import, and official files need none of it
     except ImportError:
         raise UsageError(f"{files[0]} needs pyarrow; pip install 'vlm-alignment-harness[lmms]'.") from None
     for file in files:
         try:
-            for batch in parquet.ParquetFile(file).iter_batches(BATCH):
+            opened = parquet.ParquetFile(plain(file))
+            _modest(file, opened.metadata)
+            for batch in opened.iter_batches(BATCH):
                 yield from map(Row, batch.to_pylist())
-        except ArrowInvalid as error:
+        except (ArrowException, OSError, ValueError) as error:
             raise UsageError(f"{file} is not a parquet file: {error}") from None
+
+
+def _modest(file: Path, about: Any) -> None:
+    """UsageError where a file declares far more than it holds."""
+    groups = (about.row_group(number).total_byte_size for number in range(about.num_row_groups))
+    if about.num_rows > MOST_ROWS or sum(groups) > max(FREE, RATIO * file.stat().st_size):
+        raise UsageError(
+            f"{file} declares {about.num_rows:,} rows, or far more bytes than it holds; is it the right file?"
+        )
 
 
 def _from_hub(hub: str, split: str, config: str) -> Iterator[Row]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from benchmarks import _parquet
 from benchmarks._coco_objects import annotated, mentions
-from benchmarks._files import picture, read_json, records, required
+from benchmarks._files import picture, read_json, records, required, text_of
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
 from harness.types import Item, Response, Score, Unscored, UsageError
@@ -109,7 +109,7 @@ class Chair(Benchmark):
         for id, objects in gold.items():
             coco = pictures / f"COCO_val2014_{id:0>12}.jpg"
             image = images.at(coco if coco.is_file() else picture(pictures, id))
-            facts = {"objects": objects} | ({"synonyms": own.read_text(encoding="utf-8")} if own.is_file() else {})
+            facts = {"objects": objects} | ({"synonyms": text_of(own)} if own.is_file() else {})
             yield Item(id, image, self.question, id, facts)
 
     def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:

@@ -83,7 +83,7 @@ class Mme(Benchmark):
                 )
             for file in files:
                 image = images.at(picture(pictures, file.stem))
-                lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+                lines = [line for line in text_of(file).split("\n") if line.strip()]
                 for number, line in enumerate(lines):
                     question, tab, answer = line.rpartition("\t")
                     if not tab:

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 from harness.types import UsageError
 from harness.untrusted import FREE, MIB, RATIO, opened
 
-ENDS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)  # what reading one may raise
 RECORD, LOCATOR = b"PK\5\6", b"PK\6\7"  # the end of an archive; the sign of zip64, which nothing small needs
 ENTRY = 400  # bytes of an archive's list for one entry, at most
 CELLS, ROWS = 4_000_000, 400_000  # of a workbook
@@ -31,17 +30,12 @@ def archive(path: Path, most_files: int, most_bytes: int, what: str = "") -> Ite
             with zipfile.ZipFile(file) as packed:
                 declared, there = sum(entry.file_size for entry in packed.infolist()), file.seek(0, 2)
                 if len(packed.infolist()) > most_files or declared > most_bytes:
-                    raise too_much(name, most_files, most_bytes)
+                    raise UsageError(f"{name} holds more than {most_files:,} files or {most_bytes // MIB:,} MiB.")
                 if declared > max(FREE, RATIO * there):
                     raise UsageError(f"{name} unpacks to {declared // MIB:,} MiB, more than {RATIO} times itself.")
                 yield packed
-        except ENDS as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error) as error:
             raise UsageError(f"{name} is damaged: {error}; fetch it again.") from None
-
-
-def too_much(name: str, most_files: int, most_bytes: int) -> UsageError:
-    """The error for more files or bytes than an archive of its kind can have."""
-    return UsageError(f"{name} holds more than {most_files:,} files or {most_bytes // MIB:,} MiB; nothing is unpacked.")
 
 
 def is_archive(path: Path) -> bool:

@@ -5,7 +5,6 @@ key on `revision`.
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -15,12 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.config import Lora
 from harness.types import UsageError
+from harness.untrusted import json_object, plain
 
 if TYPE_CHECKING:
     from harness.features import Shelf
     from harness.pixels import Pixels
 
 Dtype = Literal["float32", "bfloat16", "float64"]
+SMALL = (
+    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
+)
 HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
 
 
@@ -65,11 +69,16 @@ def _files(folder: Path) -> list[Path]:
         raise UsageError(f"no model folder {folder}; a hub model is given as owner/name@<40-hex commit>.")
     files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json"))
     names = {path.name for path in files}
+    for path in files:
+        plain(path)
+        if path.name in SMALL:  # transformers reads them without a bound
+            json_object(path)
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise UsageError(f"{folder} is no model folder: it needs config.json and *.safetensors; pickles are refused.")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        outside = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) - names)
+        shards = json_object(index).get("weight_map")
+        outside = sorted(set(map(str, shards.values() if isinstance(shards, dict) else ["no weight_map"])) - names)
         if outside:
             raise UsageError(f"{index} names {outside[0]!r}, which is not a file of its folder.")
     return files

@@ -1,6 +1,5 @@
 """Scoring with a judge that may be asked several times, and what a stage keeps of its judge or writer."""
 
-import json
 import math
 import statistics
 from collections import Counter
@@ -12,6 +11,7 @@ from harness.benchmark import Benchmark, totals
 from harness.judge import Judge, Repeat, answered
 from harness.llm import Llm
 from harness.types import HarnessError, Item, Response, Score, Unscored, dumps, write_jsonl
+from harness.untrusted import DATA, json_object
 
 Scores = list[Score | Unscored]
 REPLIES, JUDGE = "replies.jsonl", "judge.json"
@@ -99,4 +99,4 @@ def insist(writer: Judge) -> None:
 def unanswered(folder: Path) -> list[str]:
     """Why questions of a finished score stage have no reply, one reason each; none where asking again is no use."""
     file = folder / JUDGE
-    return json.loads(file.read_text(encoding="utf-8")).get("unanswered", []) if file.is_file() else []
+    return json_object(file, limit=DATA).get("unanswered", []) if file.is_file() else []

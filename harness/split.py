@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.images import relative
 from harness.store import failpoint
 from harness.types import Dropped, Example, HarnessError, UsageError, dumps, write_jsonl
+from harness.untrusted import DATA, json_object
 
 EXAMPLES, DROPPED, LOCK = "examples.jsonl", "dropped.jsonl", "split.lock"
 MALFORMED_LIMIT = 0.01
@@ -84,10 +85,10 @@ def _digest(entries: object) -> str:
 def check_lock(path: Path, examples: Sequence[Example]) -> None:
     """Raises HarnessError unless `examples` are those of the lock file, all of them, in its order."""
     try:
-        lock = json.loads(path.read_text(encoding="utf-8"))
+        lock = json_object(path, limit=DATA)
         locked = dict(lock["examples"])
         intact = lock["digest"] == _digest(lock["examples"]) and len(locked) == len(lock["examples"])
-    except (ValueError, KeyError, TypeError):
+    except (UsageError, ValueError, KeyError, TypeError):
         intact = False
     if not intact:
         raise HarnessError(f"{path} is damaged; delete its folder and give the same command again.")

@@ -26,8 +26,10 @@ from filelock import FileLock
 
 from harness import __version__
 from harness.types import HarnessError, UsageError, dumps
+from harness.untrusted import MIB, content
 
 MANIFEST = "manifest.json"
+LARGEST = 256 * MIB  # of a manifest: it lists every file
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _reached: Counter[str] = Counter()
@@ -298,11 +300,11 @@ def _render(fields: dict[str, Any]) -> str:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     """A manifest's fields; HarnessError where a byte is not as it was written."""
-    data = (folder / MANIFEST).read_bytes()
+    data = content(folder / MANIFEST, limit=LARGEST)
     try:
         fields = json.loads(data)
         intact = isinstance(fields, dict) and fields.pop("seal", None) and _render(fields).encode() == data
-    except ValueError:
+    except (ValueError, RecursionError):
         intact = False
     if not intact:
         raise HarnessError(f"{folder / MANIFEST} is damaged; delete {folder} and give the same command again.")

@@ -3,7 +3,6 @@
 Whatever a stage did not measure, or a store does not have, is not there: a dash in a table, never a zero.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness import untrusted
 from harness.store import MANIFEST, Store
-from harness.types import HarnessError
+from harness.types import HarnessError, UsageError
 from reports.outcomes import BASELINE
 from reports.runs import Run
 
@@ -89,7 +89,7 @@ class StageFacts:
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
         file = self.folder / name
-        lines = file.read_text(encoding="utf-8").splitlines() if self.manifest and file.is_file() else []
+        lines = untrusted.text(file).split("\n") if self.manifest and file.is_file() else []
         return [line for text in lines if isinstance(line := _parsed(text), dict)]
 
 
@@ -174,12 +174,12 @@ def _of_one(run: Run) -> Iterator[RowFacts]:
 
 
 def _object(file: Path) -> dict[str, Any]:
-    found = _parsed(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found = _parsed(untrusted.text(file, limit=untrusted.SETTINGS)) if file.is_file() else {}
     return found if isinstance(found, dict) else {}
 
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return untrusted.parse_json(text, "a stage's file")
+    except UsageError:
         return None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from harness.benchmark import Benchmark, Unit
 from harness.images import read_image, resolve
-from harness.types import Image, Item, Response, Score, read_jsonl
+from harness.types import Image, Item, Response, Score, UsageError, read_jsonl
 from reports.outcomes import BASELINE
 from reports.runs import Run, StoredCell
 
@@ -69,7 +69,7 @@ class Asked:
                     items = {item.id: item for item in read_jsonl(Item, cell.store / cell.items / "items.jsonl")}
                 answers = read_jsonl(Response, cell.store / cell.responses / "responses.jsonl")
                 said[cell.label] = {answer.id: answer.text for answer in answers}
-            except (OSError, ValueError):
+            except (UsageError, ValueError):
                 continue
         return cls(benchmark, items, said, cells[0].store)
 

@@ -1,6 +1,5 @@
 """One scored cell of a comparison, as the report sees it, and its metrics."""
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.benchmark import Benchmark, Unit, ratio, totals
+from harness.untrusted import DATA, json_lines, json_object
 
 BASELINE = "baseline"
 NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
@@ -47,19 +47,18 @@ class Outcome:
 
 def read_units(path: Path) -> tuple[list[Unit], int]:
     """A score stage's `units.json`: the units, and the number of unscored items."""
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = json_object(path, limit=DATA)
     return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
 
 
 def read_runs(path: Path) -> dict[str, list[float]]:
     """A score stage's `judge.json`: every metric's values in the judge's runs; empty where no judge was asked."""
-    return json.loads(path.read_text(encoding="utf-8"))["values"] if path.is_file() else {}
+    return json_object(path, limit=DATA)["values"] if path.is_file() else {}
 
 
 def read_second(path: Path) -> dict[str, dict[str, Any]]:
     """A crosscheck stage's `crosscheck.jsonl`: another scorer's rows by the metric of ours that they are about."""
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return {row.pop("metric"): row for row in rows}
+    return {row.pop("metric"): row for row in json_lines(path)}
 
 
 def measure(benchmark: Benchmark, units: Sequence[Unit]) -> dict[str, float]:

@@ -4,7 +4,6 @@ A run is its manifest and, in a store, the stages that the manifest names. What 
 never an error; what is there is read only if its digest is the one that its stage's manifest has.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from harness import plugins
 from harness.benchmark import Benchmark
 from harness.store import MANIFEST, Store, file_digest
 from harness.types import HarnessError, UsageError, dumps
+from harness.untrusted import json_object
 from reports.archive import is_bundle, unpack
 from reports.outcomes import BASELINE, Outcome, read_runs, read_second, read_units
 from reports.table import Setting
@@ -97,7 +97,7 @@ class Run:
     def profile(self) -> dict[str, Any]:
         """What its stages took; without stages where the run did not finish."""
         file = self.folder / "profile.json"
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"stages": []}
+        found: dict[str, Any] = json_object(file) if file.is_file() else {"stages": []}
         return found
 
     def outcomes(self) -> list[Outcome]:
@@ -137,7 +137,7 @@ def _load(folder: Path, name: str, store: Path | None) -> Run:
     """A run's folder; UsageError where its manifest is missing or not one."""
     file = folder / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json_object(file)
         root = store or folder / manifest["store"]
         cells = tuple(StoredCell(**cell, store=root) for cell in manifest["cells"])
         stages = [*manifest["stages"], *(name for c in cells for name in (c.score, c.responses, c.items))]

@@ -97,7 +97,10 @@ def test_changed_scores_are_not_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"store": "s", "stages": ["../../etc"], "cells": []}'])
 def test_what_is_no_manifest_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(UsageError, match="run the comparison again"), opened([tmp_path]):
+    with (
+        pytest.raises(UsageError, match=r"run the comparison again|is not JSON|should hold one JSON object"),
+        opened([tmp_path]),
+    ):
         pass
 
 
