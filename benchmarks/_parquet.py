@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.model import HUB
+from harness.config import HUB
 from harness.types import UsageError
 from harness.untrusted import FREE, RATIO, plain
 

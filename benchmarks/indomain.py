@@ -76,7 +76,6 @@ class Indomain(Benchmark):
     official_n: ClassVar[int] = 0  # the paper does not say
     protocol: ClassVar[str] = "as in the source"
     judged: ClassVar[bool] = True
-    prompt_version: ClassVar[str] = "indomain-1"
     heldout: ClassVar[bool] = True
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:

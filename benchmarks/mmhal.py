@@ -103,7 +103,6 @@ class Mmhal(Benchmark):
     official_n: ClassVar[int] = 96
     protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
-    prompt_version: ClassVar[str] = "mmhal-1"
     extras: ClassVar[Mapping[str, str]] = {"reviews": "the judge's saved replies, a list in the questions' order"}
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:

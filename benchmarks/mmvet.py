@@ -78,7 +78,6 @@ class Mmvet(Benchmark):
     official_n: ClassVar[int] = 218
     protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
-    prompt_version: ClassVar[str] = "mmvet-1"
     extras: ClassVar[Mapping[str, str]] = {"grades": "the official evaluator's ..-grade-<n>runs.json"}
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:

@@ -96,7 +96,6 @@ class Shr(Benchmark):
     official_n: ClassVar[int] = 200
     protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
-    prompt_version: ClassVar[str] = "shr-1"
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """One description per image, in the order of val_images_final.json."""

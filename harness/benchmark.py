@@ -108,7 +108,6 @@ class Benchmark:
     official_n: ClassVar[int]
     protocol: ClassVar[str]
     judged: ClassVar[bool] = False
-    prompt_version: ClassVar[str] = ""  # of the judge's prompt: another wording is another version
     extras: ClassVar[Mapping[str, str]] = {}  # name -> what the file holds
     heldout: ClassVar[bool] = False  # items are held-out examples of the comparison's source, the option `source`
     missing_is_wrong: ClassVar[bool] = False  # whether the official scorer counts an item without a response

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.store import failpoint, file_digest, sync
+from harness.digest import file_digest
+from harness.store import failpoint, sync
 
 KEPT = 2
 STATE = "state"

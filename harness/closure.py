@@ -1,36 +1,213 @@
-"""Which source files make a kind of stage: their digest is in its key."""
+"""Which source files decide what a stage holds: those its body imports. Their digest is in the stage's key.
 
+Imports are read from the syntax trees, those inside functions too, and followed through our own modules; a parent
+package's `__init__` counts as imported. What only type checkers import does not. Other packages count by the first two
+parts of their version, so that another transformers makes its stages anew and a patch of it does not.
+"""
+
+import ast
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
 from functools import cache
+from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from harness.store import source_digest
+from harness.digest import source
 
-HERE = Path(__file__).parent
-MODEL_CODE = ("model.py", "features.py", "pixels.py", "template.py", "images.py")
-TREE_CODE = ("tree.py", "logps.py", "roles.py", "reference.py", "batches.py", *MODEL_CODE)
-WORLD_CODE = ("mini/world.py", "mini/language.py", "mini/questions.py")
-SECOND = "../benchmarks/_lmms.py"
-# Which source files decide what a kind of stage holds, beside the plugin's own; relative to this file.
-CODE = {
-    "data": (*WORLD_CODE, "mini/glyphs.py", "mini/draw.py", "mini/sources.py", "mini/benchsets.py", "mini/opensets.py"),
-    "split": ("split.py", "images.py", "data/*.py"),
-    "items": ("images.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*", "data/*.py"),
-    "build": ("sampler.py", "kvcache.py", "rounds.py", "clip.py", "codebook.py", *TREE_CODE),
-    "features": ("features.py", "clip.py", "pixels.py", "images.py"),
-    "reference": TREE_CODE,
-    "train": ("engine.py", "zero.py", "losses.py", "method.py", *TREE_CODE),
-    "generate": ("sampler.py", "kvcache.py", "tree.py", *MODEL_CODE),
-    "score": ("benchmark.py", "../benchmarks/_*.py", "../benchmarks/chair_data/*"),
-    "report": ("../reports/*.py", "../reports/pages/*", "benchmark.py"),
-    "crosscheck": (SECOND, "../benchmarks/_coco_objects.py", "../benchmarks/chair_data/*"),
-    "llm": ("asking.py", "llm.py", "panel.py"),
-    "lens": ("lens.py", "codebook.py", *TREE_CODE),
-    "oracle": (*WORLD_CODE, "mini/oracles.py"),
+OURS = ("harness", "methods", "benchmarks", "reports")
+
+# Modules that cannot change a result, and why; what only they import cannot either.
+NEUTRAL = {
+    "harness": "holds the version of the package and nothing else",
+    "harness.closure": "makes keys; no result sees them",
+    "harness.store": "moves and seals what a body has written, and reads none of it",
+    "harness.journal": "keeps replies as they came; what was asked is their key",
+    "harness.profile": "measures time, memory and FLOPs beside a result",
+    "harness.energy": "measures joules beside a result",
 }
+
+# Modules that a body reaches only if its stage asks them; that stage's identity then has their code (`Planner.asked`).
+ASKED = frozenset({"harness.llm", "harness.mini.oracles"})
+
+# Files that modules read, beside themselves.
+DATA = {
+    "harness.codebook": ("harness/codebook.yaml",),
+    "benchmarks._coco_objects": ("benchmarks/chair_data/*",),
+    "reports.page": ("reports/pages/*",),
+    "reports.layouts": ("reports/paper_tables.json",),
+}
+
+# Packages whose version can change a number or a text: import name -> distribution.
+DECIDING = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "tokenizers": "tokenizers",
+    "peft": "peft",
+    "deepspeed": "deepspeed",
+    "PIL": "pillow",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "pandas": "pandas",
+    "pyarrow": "pyarrow",
+    "datasets": "datasets",
+    "openpyxl": "openpyxl",
+    "nltk": "nltk",
+    "lmms_eval": "lmms-eval",
+}
+BROUGHT = {"transformers": ("tokenizers",)}  # what comes with a package under another name
+
+
+Module = tuple[str, Path, tuple[Path, ...]]  # name, file, and the folders that its own imports may lie in
+
+
+class Sources:
+    """The source files under one root, read once each. `root` is the folder that holds the packages."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._reads: dict[tuple[Path, int], tuple[str, tuple[str, ...]]] = {}
+        self._found: dict[str, list[Module]] = {}
+        self._codes: dict[tuple[str | Path, ...], dict[str, Any]] = {}
+
+    def files(self, *entries: str | Path) -> dict[str, Path]:
+        """Every file in the closure of modules, or of a plugin's file outside our packages, by a name without place."""
+        reached: dict[str, Path] = {}
+        for name, path, _ in self._closure(entries):
+            reached[name] = path
+            for pattern in DATA.get(name, ()):
+                reached |= {str(p.relative_to(self.root)): p for p in self.root.glob(pattern) if p.is_file()}
+        return dict(sorted(reached.items()))
+
+    def digest(self, *entries: str | Path) -> str:
+        """sha256 of the closure: of Python files the syntax trees count, of others the bytes."""
+        lines = [f"{name} {self._read(path)[0]}" for name, path in self.files(*entries).items()]
+        return sha256("\n".join(lines).encode()).hexdigest()
+
+    def packages(self, *entries: str | Path) -> dict[str, str]:
+        """Other people's packages that the closure imports and that can change a result: name -> major.minor.
+
+        Of those that a user's own file imports, all that are installed.
+        """
+        names: set[str] = set()
+        for path in self.files(*entries).values():
+            for top in {imported.partition(".")[0] for imported in self._read(path)[1]}:
+                if top in DECIDING:
+                    names |= {DECIDING[top], *BROUGHT.get(top, ())}
+                elif not self._is_ours(path):
+                    names.add(top)
+        return {name: short for name in sorted(names) if (short := _version(name))}
+
+    def code(self, *entries: str | Path) -> dict[str, Any]:
+        """`code`: the digest of the closure; `packages`: the versions of other people's packages in it."""
+        if entries not in self._codes:
+            made = {"code": self.digest(*entries), "packages": self.packages(*entries)}
+            if any(isinstance(entry, Path) and not self._is_ours(entry) for entry in entries):
+                return made  # a user's files may change while we run
+            self._codes[entries] = made
+        return self._codes[entries]
+
+    def _closure(self, entries: Iterable[str | Path]) -> Iterator[Module]:
+        cut = (NEUTRAL.keys() | ASKED) - {*entries, "harness"}
+        todo: list[Module] = []
+        for entry in entries:
+            todo += [self._file(entry)] if isinstance(entry, Path) else self._places(entry, ())
+        reached = {"harness"}
+        while todo:
+            name, path, homes = todo.pop()
+            if name in reached or name in cut:
+                continue
+            reached.add(name)
+            yield name, path, homes
+            package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+            for imported in self._read(path)[1]:
+                bare = imported.lstrip(".")
+                up = len(imported) - len(bare)
+                whole = ".".join([*package[: len(package) - up + 1], bare]).strip(".") if up else imported
+                places = self._places(whole, homes)
+                todo += places if not any(place[0] in cut for place in places) else []
+
+    def _file(self, path: Path) -> Module:
+        """A plugin given by its file: one of ours, or a user's, who may import what lies beside it."""
+        if self._is_ours(path):
+            return ".".join(path.relative_to(self.root).with_suffix("").parts), path, ()
+        return path.name, path, (path.parent, *_importable())
+
+    def _is_ours(self, path: Path) -> bool:
+        return path.is_relative_to(self.root) and path.relative_to(self.root).parts[0] in OURS
+
+    def _places(self, name: str, homes: tuple[Path, ...]) -> list[Module]:
+        """The module and its parents, as far as they are files of ours or lie in one of a user's folders."""
+        if name.partition(".")[0] in OURS:
+            if name not in self._found:
+                self._found[name] = _files_of(name, self.root, ())
+            return self._found[name]
+        return next((places for home in homes if (places := _files_of(name, home, homes))), [])
+
+    def _read(self, path: Path) -> tuple[str, tuple[str, ...]]:
+        """(digest, names imported) of a file; what is no Python imports nothing."""
+        name = path, 0 if self._is_ours(path) else path.stat().st_mtime_ns
+        if name not in self._reads:
+            digest, tree = source(path)
+            self._reads[name] = digest, tuple(sorted(set(_imported(tree)))) if tree else ()
+        return self._reads[name]
+
+
+def _files_of(name: str, home: Path, homes: tuple[Path, ...]) -> list[Module]:
+    parts, places = name.split("."), list[Module]()
+    for end in range(1, len(parts) + 1):
+        stem = home.joinpath(*parts[:end])
+        file = next((file for file in (Path(f"{stem}.py"), stem / "__init__.py") if file.is_file()), None)
+        if file:
+            places.append((".".join(parts[:end]), file, homes))
+    return places
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """What a syntax tree imports, relative imports with their dots; of `from a import b` both a and a.b."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and _for_types(node.test):
+            for other in node.orelse:
+                yield from _imported(ast.Module([other], []))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            dots, module = "." * node.level, node.module or ""
+            yield dots + module
+            yield from (f"{dots}{module}{'.' * bool(module)}{alias.name}" for alias in node.names)
+        else:
+            yield from _imported(node)
+
+
+def _for_types(test: ast.expr) -> bool:
+    return "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
+
+
+def _importable() -> list[Path]:
+    """Folders that Python imports from and that hold nobody's installed packages."""
+    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders = [Path(entry or ".").resolve() for entry in sys.path]
+    return [folder for folder in folders if folder.is_dir() and not any(map(folder.is_relative_to, installed))]
 
 
 @cache
-def code(kind: str) -> str:
-    """Digest of the source files that make a kind of stage."""
-    files = [file for pattern in CODE[kind] for file in sorted(HERE.glob(pattern))]
-    return source_digest(*(file for file in files if kind == "crosscheck" or file.name != Path(SECOND).name))
+def _version(name: str) -> str:
+    """Major.minor of a package, by its name or by what it is imported as; "" where there is none."""
+    try:
+        full = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        if name in sys.stdlib_module_names or name in DECIDING.values():
+            return ""
+        known = metadata.packages_distributions().get(name, [])
+        full = metadata.version(known[0]) if known else ""
+    return ".".join(full.split(".")[:2])
+
+
+SOURCES = Sources(Path(__file__).resolve().parents[1])
+
+
+def code(*entries: str | Path) -> dict[str, Any]:
+    """What identifies the code of a stage whose body, plugin and judge are these modules or files (`Sources.code`)."""
+    return dict(SOURCES.code(*entries))

@@ -5,6 +5,7 @@ its fields is in the key of the stages that use it.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.plugins import stem, unknown
 from harness.types import UsageError
 from harness.yamls import yaml_file
+
+HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")  # a repository of the hub at a commit
 
 
 class Fixed(BaseModel):

@@ -7,7 +7,6 @@ scope: the model that answered is the one that judges.
 
 import re
 
-VERSION = "critic-1"
 INSTRUCTION = """Two responses to a question about the image are to be compared. Their ground truth is given.
 Prefer the response that agrees better with the image and with the ground truth on three visual metrics:
 1. Objects: are the objects that it describes there, and described as what they are?

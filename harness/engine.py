@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from harness import batches, checkpoint, plugins, reference, zero
 from harness.config import Fixed, Runtime, Training
+from harness.digest import file_digest
 from harness.logps import LogProbs, Policy
 from harness.method import Method, Role, realised
 from harness.model import load, revision, save
 from harness.profile import Tick, forward_flops, measure, quiet
 from harness.roles import assemble
-from harness.store import failpoint, file_digest
+from harness.store import failpoint
 from harness.tree import Batch, Tree, pack
 from harness.types import HarnessError, Record, UsageError, dumps, read_jsonl
 

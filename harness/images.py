@@ -13,7 +13,8 @@ from pathlib import Path
 from PIL import Image as Pillow
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
-from harness.store import failpoint, file_digest
+from harness.digest import file_digest
+from harness.store import failpoint
 from harness.types import Image, UsageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")

@@ -20,11 +20,11 @@ from PIL import Image as Pillow
 
 from harness.asking import SERVER, UNREACHED, Answer, call, client, no_access, redact
 from harness.config import Chat, Judging, Runtime, Testbed
+from harness.digest import file_digest
 from harness.images import FORMATS, read_image, resolve
 from harness.journal import Journal
 from harness.judge import Ask, Judge, Script
 from harness.profile import Tick
-from harness.store import file_digest
 from harness.types import HarnessError, Image, Unscored, UsageError, dumps
 
 if TYPE_CHECKING:

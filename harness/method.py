@@ -139,7 +139,6 @@ class Method:
     unit: ClassVar[Unit] = "token"
     needs_writer: ClassVar[bool] = False
     needs_clip: ClassVar[bool] = False
-    prompt_version: ClassVar[str] = ""  # of what a writer or critic is asked: another wording is another version
 
     @property
     def rounds(self) -> int:

@@ -14,13 +14,15 @@ from harness.benchmark import Benchmark
 from harness.closure import code
 from harness.codebook import common
 from harness.config import MethodSpec, Testbed
+from harness.digest import source_digest
 from harness.llm import identified
 from harness.method import Baseline, Role, realised
 from harness.model import revision
 from harness.rows import pathless, resolve, training
 from harness.steps import Cell, Plan, Request, Step
-from harness.store import Stage, source_digest
+from harness.store import Stage
 
+BODIES = {"train": ("harness.stages.train", "harness.stages.reference")}  # cached log-probs are in no key of their own
 HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
 
 
@@ -53,11 +55,16 @@ class Planner:
         inputs: dict[str, Step],
         derived: dict[str, Step] | None = None,
         after: tuple[str, ...] = (),
+        plugin: tuple[Path, ...] = (),
     ) -> Step:
-        """The step with this identity; planned once however often it is asked for."""
+        """The step with this identity; planned once however often it is asked for.
+
+        `plugin` are the files of what its body loads by name: their code is in the key as the body's is.
+        """
         stages = {name: step.stage for name, step in inputs.items()}
         aside = {name: step.stage for name, step in (derived or {}).items()}
-        made = Step(title, Stage(kind, {**identity, "code": code(kind)}, stages), aside, after)
+        identity = {**identity, **code(*BODIES.get(kind, (f"harness.stages.{kind}",)), *plugin)}
+        made = Step(title, Stage(kind, identity, stages), aside, after)
         return self.steps.setdefault(made.key, made)
 
     def model(self, seed: int) -> str:
@@ -81,35 +88,34 @@ class Planner:
             inputs["data"] = self.step("data", f"data {request.data} seed {seed}", made, {})
         else:
             identity["content"] = listing(Path(self.testbed.data) / "sources" / request.data)
-        return self.step("split", f"split {request.data} seed {seed}", identity, inputs)
+        plugin = (plugins.source("harness.data", identity["source"]),)
+        return self.step("split", f"split {request.data} seed {seed}", identity, inputs, plugin=plugin)
 
     def items(self, name: str) -> Step:
         """A benchmark's items: the same for every model and seed."""
         where = "tuning-benchmark" if self.request.tuning else "benchmark"
-        identity: dict[str, Any] = {
-            "benchmark": name,
-            "options": self.testbed.benchmarks.get(name, {}),
-            "source": source_digest(plugins.source("benchmarks", name)),
-            "images": self.testbed.reading.images,
-        }
+        benchmark, options = self.benchmark(name), self.testbed.benchmarks.get(name, {})
+        identity: dict[str, Any] = {"benchmark": name, "options": options, "images": self.testbed.reading.images}
+        source = (plugins.source("harness.data", options["source"]),) if benchmark.heldout else ()
+        plugin = (plugins.source("benchmarks", name), *source)
         inputs: dict[str, Step] = {}
         if self.testbed.data == "generated":
             scenes = self.request.limit or self.testbed.scenes
             made: dict[str, Any] = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
-            if self.benchmark(name).heldout:
+            if benchmark.heldout:
                 where = "tuning-heldout" if self.request.tuning else "heldout"
                 made = {"source": self.request.data, "split": where, "seed": 0, "n": max(1, scenes // HELDOUT_SHARE)}
             inputs["data"] = self.step("data", f"data {name}", made, {})
         else:
             identity["content"] = listing(Path(self.testbed.data) / "benchmarks" / name)
             identity["limit"] = self.request.limit
-        return self.step("items", f"items {name}", identity, inputs)
+        return self.step("items", f"items {name}", identity, inputs, plugin=plugin)
 
     def policy(self, spec: MethodSpec, seed: int, after: tuple[str, ...]) -> tuple[Step, ...]:
         """Every step that makes a row's policy: (build, reference?, train) per round; none for zero rounds."""
         method = resolve(spec)
-        source = source_digest(plugins.source("methods", spec.name), *method.sources) if method.rounds else ""
-        who = {"method": spec.stem, "options": pathless(spec), "source": source, "seed": seed}
+        plugin = (plugins.source("methods", spec.name),) if method.rounds else ()
+        who = {"method": spec.stem, "options": pathless(spec), "files": source_digest(*method.sources), "seed": seed}
         base: dict[str, Any] = {"model": self.models[self.model(seed)]}
         split, made = self.split(seed), list[Step]()
         roles: dict[str, Step] = {}  # role -> the step that trained it last
@@ -120,7 +126,7 @@ class Planner:
             built = {**who, **base, "round": number, "response_tokens": self.testbed.response_tokens}
             built["writer"] = self.asked("writer") if method.needs_writer else ""
             built["clip"] = revision(self.testbed.clip) if method.needs_clip else ""
-            build = self.step("build", f"build {tag}", built, {"split": split, **roles}, after=after)
+            build = self.step("build", f"build {tag}", built, {"split": split, **roles}, None, after, plugin)
             derived: dict[str, Step] = {}
             tuned = training(spec, self.testbed, lesson)
             if realised(lesson, self.reference, tuned.lora is not None) == "cached":
@@ -128,7 +134,7 @@ class Planner:
                 reads = {"build": build, **policy}
                 derived["reference"] = self.step("reference", f"reference log-probs {tag}", known, reads)
             identity = {**who, **base, "round": number, "training": tuned.model_dump()}
-            train = self.step("train", f"train {tag}", identity, {"build": build, **roles}, derived)
+            train = self.step("train", f"train {tag}", identity, {"build": build, **roles}, derived, (), plugin)
             made += [build, *derived.values(), train]
             roles |= {str(role): train for role in lesson.trains}
         return tuple(made)
@@ -157,23 +163,22 @@ class Planner:
         scored = {
             "benchmark": name,
             "options": self.testbed.benchmarks.get(name, {}),
-            "source": source_digest(plugins.source("benchmarks", name)),
             "judge": self.asked("judge") if benchmark.judged else "",
         }
-        score = self.step("score", f"score {row} {name} seed {seed}", scored, {"items": items, "responses": responses})
+        reads, plugin = {"items": items, "responses": responses}, (plugins.source("benchmarks", name),)
+        score = self.step("score", f"score {row} {name} seed {seed}", scored, reads, plugin=plugin)
         version = plugins.lmms_eval() if self.testbed.crosscheck else ""
         second = {"benchmark": name, "options": scored["options"], "lmms-eval": version}
-        reads = {"items": items, "responses": responses, "score": score}
         title = f"crosscheck {row} {name} seed {seed}"
-        check = self.step("crosscheck", title, second, reads) if version else None
+        check = self.step("crosscheck", title, second, reads | {"score": score}) if version else None
         return Cell(row, label, seed, name, score, check)
 
     def asked(self, role: str) -> Any:
         """What identifies the judge or writer: for the oracle its code, for others what they are and how asked."""
         name = getattr(self.testbed, role)
         if name == "oracle":
-            return f"{name}:{code('oracle')}"
-        return identified(role, self.testbed) | {"code": code("llm")}
+            return f"{name}:{code('harness.mini.oracles')['code']}"
+        return identified(role, self.testbed) | code("harness.llm")
 
     def benchmark(self, name: str) -> Benchmark:
         """The benchmark with the testbed's options."""

@@ -18,7 +18,8 @@ from rich.console import Console, RenderableType
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.closure import code
-from harness.store import MANIFEST, Stage, Store, file_digest
+from harness.digest import file_digest
+from harness.store import MANIFEST, Stage, Store
 from harness.types import UsageError
 from reports import cards, figures, gridtext, plots, render
 from reports.bundle import write_bundle
@@ -274,7 +275,7 @@ def publish(out: Path, store: Store) -> None:
     """`pages` of the comparison in `out`, made once for what its manifest and profile say, and kept in the store."""
     known = {name: file_digest(out / name) for name in (MANIFEST, "profile.json")}
     with opened([out], store.root) as (run,):
-        made = store.run(Stage("pages", {**known, "code": code("report")}), lambda folder: pages(run, folder))
+        made = store.run(Stage("pages", {**known, **code("harness.reporting")}), lambda folder: pages(run, folder))
     for file in made.iterdir():
         if file.name != MANIFEST:
             shutil.copyfile(file, out / file.name)

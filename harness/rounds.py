@@ -142,7 +142,7 @@ class OwnRound:
             part = prompts[start : start + PREFIX]
             asked = [dumps(replace(p, image=replace(p.image, path="") if p.image else None)) for p in part]
             digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
-            what = {"policy": self.policy_key, "prompts": digest, "sampling": how, "code": code("generate")}
+            what = {"policy": self.policy_key, "prompts": digest, "sampling": how, **code("harness.sampler")}
             folder = self.store.run(Stage(kind, what), partial(_write, make=make, prompts=part))
             found += read_jsonl(Response, folder / "responses.jsonl")
         self.spent["generated_tokens"] += sum(response.tokens for response in found)

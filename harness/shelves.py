@@ -8,6 +8,7 @@ from harness.store import Store
 from harness.types import dumps
 
 SHELVES = ".features"  # in the store's folder
+MAKERS = ("harness.features", "harness.clip", "harness.pixels")  # the modules that make features
 
 
 def shelf(store: Store, model: str) -> Path:
@@ -15,5 +16,5 @@ def shelf(store: Store, model: str) -> Path:
 
     Every policy trained from a base has the base's tower.
     """
-    key = hashlib.sha256(dumps([model, code("features")]).encode()).hexdigest()
+    key = hashlib.sha256(dumps([model, code(*MAKERS)]).encode()).hexdigest()
     return store.root / SHELVES / key[:20]

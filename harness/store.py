@@ -4,7 +4,6 @@ A stage is done when its manifest is there; it is written last, in a staging fol
 any instant leaves a stage either finished or not there at all.
 """
 
-import ast
 import errno
 import hashlib
 import json
@@ -25,6 +24,7 @@ from typing import Any, cast
 from filelock import FileLock
 
 from harness import __version__
+from harness.digest import file_digest
 from harness.types import HarnessError, UsageError, dumps
 from harness.untrusted import MIB, content
 
@@ -76,29 +76,6 @@ def _key(kind: str, identity: Mapping[str, Any], inputs: Mapping[str, str]) -> s
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def source_digest(*paths: Path) -> str:
-    """One digest of several files. Of Python files the syntax tree counts, not comments, layout or place.
-
-    Docstrings count, and so does the Python version that parses.
-    """
-    digests = []
-    for path in paths:
-        try:
-            data = path.read_bytes()
-            digests.append(_sha256(ast.dump(ast.parse(data)).encode() if path.suffix == ".py" else data))
-        except (SyntaxError, ValueError) as error:
-            raise UsageError(f"{path} is not valid Python: {error}.") from None
-        except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-    return _sha256("".join(digests).encode())
 
 
 class Store:

@@ -157,8 +157,6 @@ def show_methods(name: str) -> None:
     made = plugins.make("methods", name, Method, {})
     typer.echo(f"{plugins.stem(name)}: {made.label}\n\n{(sys.modules[type(made).__module__].__doc__ or '').strip()}\n")
     typer.echo(needs(made))
-    if made.prompt_version:
-        typer.echo(f"prompts: {made.prompt_version}")
     for option in dataclasses.fields(made):
         says, source = option.metadata.get("help", ""), option.metadata.get("source", "")
         typer.echo(f"--set {plugins.stem(name)}.{option.name}={getattr(made, option.name)}\n    {says} ({source})")
@@ -202,7 +200,7 @@ def explain(name: str, benchmark: Benchmark) -> None:
     """Print everything about one benchmark."""
     about = [(sys.modules[type(benchmark).__module__].__doc__ or "").strip(), inspect.getdoc(type(benchmark)) or ""]
     how = f"Protocol: {benchmark.protocol}, greedy, at most {benchmark.max_new_tokens} tokens. "
-    how += f"Scored by a judge (prompt {benchmark.prompt_version})." if benchmark.judged else "Scored without a judge."
+    how += "Scored by a judge." if benchmark.judged else "Scored without a judge."
     typer.echo("\n\n".join([*about, f"Items: {count(benchmark)}. {how}", f"Files: {benchmark.layout}", ""]))
     grid = Grid("metric", "label", "better", "scale", "chance", box=None)
     for metric in benchmark.metrics:

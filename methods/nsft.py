@@ -64,7 +64,6 @@ class Nsft(Method):
 
     label: ClassVar[str] = "nSFT"
     needs_writer: ClassVar[bool] = True
-    prompt_version: ClassVar[str] = "nsft-1"
 
     codebook: str = field(
         default=str(SHIPPED),

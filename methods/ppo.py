@@ -40,7 +40,6 @@ class Ppo(Method):
     label: ClassVar[str] = "PPO"
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE, Role.REWARD, Role.CRITIC)
     needs_writer: ClassVar[bool] = True
-    prompt_version: ClassVar[str] = critic.VERSION
 
     steps: int = field(
         default=8,

@@ -32,7 +32,6 @@ class Sima(Method):
     label: ClassVar[str] = "SIMA"
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
     unit: ClassVar[Unit] = "record"
-    prompt_version: ClassVar[str] = critic.VERSION
 
     beta: float = field(default=0.1, metadata={"help": "strength of the implicit KL", "source": "official trainer"})
     rejected_term: Literal["label", "competitor"] = field(

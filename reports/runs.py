@@ -14,7 +14,8 @@ from typing import Any
 
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.store import MANIFEST, Store, file_digest
+from harness.digest import file_digest
+from harness.store import MANIFEST, Store
 from harness.types import HarnessError, UsageError, dumps
 from harness.untrusted import json_object
 from reports.archive import is_bundle, unpack

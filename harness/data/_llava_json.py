@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.config import Reading
+from harness.digest import file_digest
 from harness.images import read_image
-from harness.store import file_digest
 from harness.template import IMAGE
 from harness.types import Dropped, Example, Image, Turn, UsageError
 from harness.untrusted import json_or_lines

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image as Pillow
 
 import harness
+from harness.digest import file_digest
 from harness.images import MAX_BYTES, StoreImages, decode, read_image, relative, resolve
-from harness.store import Stage, Store, file_digest
+from harness.store import Stage, Store
 from harness.types import Image, UsageError
 
 RED, BLUE = (200, 30, 40), (20, 60, 220)

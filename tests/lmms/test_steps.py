@@ -1,12 +1,12 @@
 """A comparison makes a second figure of every cell where lmms-eval is installed, and nothing else depends on it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness import closure, plugins
 from harness import plan as planning
+from harness import plugins
+from harness.closure import SOURCES
 from harness.config import MethodSpec, read_testbed
 from harness.plan import plan
 from harness.steps import Plan, Request
@@ -18,13 +18,6 @@ REQUEST = Request((MethodSpec(name="dpo"),))
 def keys(planned: Plan) -> dict[str, str]:
     """Title -> key of everything but the report and the second figures."""
     return {step.title: step.key for step in planned.steps if step.stage.kind not in ("crosscheck", "report")}
-
-
-@pytest.fixture
-def uncached() -> Iterator[None]:
-    closure.code.cache_clear()
-    yield
-    closure.code.cache_clear()
 
 
 def test_every_cell_has_a_second_figure_that_the_report_reads() -> None:
@@ -59,13 +52,13 @@ def test_a_package_that_lmms_eval_needs_is_missing(monkeypatch: pytest.MonkeyPat
     assert plugins.lmms_eval() == ""
 
 
-def test_a_change_to_the_adapter_rescores_nothing(monkeypatch: pytest.MonkeyPatch, uncached: None) -> None:
-    monkeypatch.setattr(closure, "source_digest", lambda *files: " ".join(file.name for file in files))
-    assert closure.code("crosscheck").startswith("_lmms.py ")
-    for kind in ("items", "score", "report"):
-        closure.code.cache_clear()
-        assert "_lmms.py" not in closure.code(kind)
-    assert "_parquet.py" in closure.code("items")
+def test_a_change_to_the_adapter_rescores_nothing() -> None:
+    """Which files are in whose key; `tests/test_closure.py` tries every one."""
+    adapter = "benchmarks._lmms"
+    assert adapter in SOURCES.files("harness.stages.crosscheck")
+    plugin = SOURCES.files(*(f"benchmarks.{name}" for name in plugins.names("benchmarks")))
+    assert adapter not in plugin and "benchmarks._parquet" in plugin
+    assert not any(adapter in SOURCES.files(f"harness.stages.{kind}") for kind in ("items", "score", "report"))
 
 
 def test_parquet_is_part_of_what_identifies_data(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """nSFT: corrective turns from the model's own errors, in every layout, and the control beside it."""
 
-import hashlib
 import json
 import random
 from collections import Counter
@@ -10,7 +9,7 @@ from scripted import EXAMPLES, TURNS, Scripted, written
 
 from harness.judge import Ask
 from harness.types import Conversation, Dropped, Example, Response, Turn, Unscored, VisionError
-from methods.nsft import CONTROL, PROMPT, Nsft, balanced, corrected_reading, parse, random_reading, read_codebook
+from methods.nsft import Nsft, balanced, corrected_reading, parse, random_reading, read_codebook
 
 CORRECTIVE = (Turn("Is there a cat?", "No, there is no cat."),)
 
@@ -96,12 +95,6 @@ def test_a_yes_no_question_about_a_cover_is_not_corrected() -> None:
     example = Example("b", "ocrvqa", None, (Turn("Is this a cookbook?", "Yes"), Turn("Who wrote it?", "Baker")))
     turns = corrected_reading(example, [Response("b#0", "No", 1), Response("b#1", "Miller", 1)])
     assert [turn.question.splitlines()[0] for turn in turns] == ["Is this a Baker?", "Is this a Miller?"]
-
-
-def test_another_wording_of_the_writer_s_prompts_is_another_version() -> None:
-    """Whoever changes a prompt gives it a new version here and in the method."""
-    assert Nsft.prompt_version == "nsft-1"
-    assert hashlib.sha256((PROMPT + CONTROL).encode()).hexdigest()[:12] == "5b308d31ec91"
 
 
 def test_needs_no_writer_to_correct_a_misread_cover() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import toy
 
-from harness.store import MANIFEST, Stage, Store, failpoint, file_digest, source_digest
+from harness.digest import file_digest, source_digest
+from harness.store import MANIFEST, Stage, Store, failpoint
 from harness.types import HarnessError, UsageError
 
 IDENTITY = {"method": "dpo", "beta": 0.1, "training": {"learning_rate": 2e-6, "epochs": 1}, "prompts": ["a", "b"]}

@@ -1,0 +1,37 @@
+"""What identifies files: digests of bytes, and of Python files what they say."""
+
+import ast
+import hashlib
+from pathlib import Path
+
+from harness.types import UsageError
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source(path: Path) -> tuple[str, ast.Module | None]:
+    """Digest of a source file, and its syntax tree where it is Python.
+
+    Of Python the tree counts, not comments or layout; docstrings do, and so does the Python version that parses.
+    """
+    try:
+        data = path.read_bytes()
+        tree = ast.parse(data) if path.suffix == ".py" else None
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"{path} is not valid Python: {error}.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    return _sha256(ast.dump(tree).encode() if tree else data), tree
+
+
+def source_digest(*paths: Path) -> str:
+    """One digest of several files, each by `source`."""
+    return _sha256("".join(source(path)[0] for path in paths).encode())
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
