@@ -54,13 +54,6 @@ def test_a_method_explains_itself_and_its_options(monkeypatch: pytest.MonkeyPatc
         assert f"{option.metadata['help']} ({option.metadata['source']})" in shown
 
 
-@pytest.mark.parametrize(("name", "version"), [("nsft", "nsft-1"), ("sima", "critic-1"), ("ppo", "critic-1")])
-def test_a_method_that_asks_somebody_names_its_prompts_version(
-    monkeypatch: pytest.MonkeyPatch, name: str, version: str
-) -> None:
-    assert f"prompts: {version}" in told(monkeypatch, name)
-
-
 def test_an_unknown_method_is_one_sentence_with_the_nearest_name() -> None:
     done = CliRunner().invoke(app, ["methods", "nsftt"])
     assert isinstance(done.exception, UsageError) and done.exception.exit_status == 2
