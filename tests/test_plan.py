@@ -202,7 +202,7 @@ def test_the_lens_asks_by_the_codebook_that_a_row_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("- a", "must map a level"), ("a: {x: '', y: ''}\nb: {x: ''}", "under two levels"), ("a: [", "cannot read")],
+    [("- a", "must map a level"), ("a: {x: '', y: ''}\nb: {x: ''}", "under two levels"), ("a: [", "is not YAML")],
 )
 def test_a_broken_codebook_is_refused_before_anything_runs(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "my.yaml").write_text(text)
