@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from harness import archives, untrusted
 from harness.types import Response, UsageError
 
 MOST_LINES, MOST_CELLS = 2_000_000, 20_000_000  # of a table
+WHOLE = 1e15  # from here on floats are not exact to the unit
 ENDINGS = (".jpg", ".png", ".jpeg")
 
 
@@ -59,30 +61,47 @@ def checked(path: Path, rows: list[dict[str, Any]], needed: Sequence[str]) -> li
 
 
 def table(path: Path) -> list[dict[str, str]]:
-    """The rows of a .csv or .tsv file as text, exactly as it stands there."""
-    delimiter = "\t" if ".tsv" in path.suffixes else ","
+    """The rows of a .csv or .tsv file as text, exactly as it stands there: "None", "NA" and "007" are themselves.
+
+    UsageError for a row that is cut or too long, and for a quotation mark that is never closed.
+    """
     csv.field_size_limit(1 << 30)  # images are cells
+    reader = csv.reader(_lines(path), delimiter="\t" if ".tsv" in path.suffixes else ",", strict=True)
     try:
-        return list(csv.DictReader(_lines(path), delimiter=delimiter))
+        rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
-        raise UsageError(f"{path} cannot be read as a table: {error}.") from None
+        raise UsageError(f"line {reader.line_num} of {path} cannot be read as a table: {error}.") from None
+    heads = _heads(path, rows[0][1] if rows else [])
+    for line, row in rows:
+        if len(row) != len(heads):
+            raise UsageError(f"the row that ends in line {line} of {path} has {len(row)} cells, not {len(heads)}.")
+    return [dict(zip(heads, row, strict=True)) for _, row in rows[1:]]
 
 
 def spreadsheet(path: Path) -> list[dict[str, str]]:
     """The rows of a .xlsx, .tsv or .csv file as text, exactly as it stands there; an empty cell is empty text."""
-    if path.suffix == ".xlsx":
-        heads, *rows = archives.workbook(path) or [[]]
-        return [dict(zip(map(_cell, heads), [*map(_cell, row), *[""] * len(heads)], strict=False)) for row in rows]
-    if not {".csv", ".tsv"} & set(path.suffixes):
-        raise UsageError(f"{path} is no .xlsx, .tsv or .csv file.")
-    import pandas as pd  # slow to import, and listing benchmarks needs none of it
+    if path.suffix != ".xlsx":
+        if not {".csv", ".tsv"} & set(path.suffixes):
+            raise UsageError(f"{path} is no .xlsx, .tsv or .csv file.")
+        return table(path)
+    first, *rows = archives.workbook(path) or [[]]
+    heads = _heads(path, [_cell(path, 1, cell) for cell in first])
+    found = []
+    for number, row in enumerate(rows, 2):
+        if len(row) > len(heads):
+            raise UsageError(f"row {number} of {path} has {len(row)} cells under {len(heads)} headings.")
+        cells = [_cell(path, number, cell) for cell in row]
+        if any(cells):
+            found.append(dict(zip(heads, [*cells, *[""] * (len(heads) - len(cells))], strict=True)))
+    return found
 
-    separator = "\t" if ".tsv" in path.suffixes else ","
-    try:
-        frame = pd.read_csv(_lines(path), sep=separator, dtype=str, na_filter=False)
-    except ValueError as error:
-        raise UsageError(f"{path} cannot be read as a table: {error}.") from None
-    return [{str(name): str(cell) for name, cell in row.items()} for row in frame.fillna("").to_dict("records")]
+
+def _heads(path: Path, names: list[str]) -> list[str]:
+    """The names of the columns; UsageError where one stands there twice, for then one column would hide the other."""
+    twice = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
+    if twice:
+        raise UsageError(f"{path} has two columns {twice[0]!r}; take one of them out.")
+    return names
 
 
 def _lines(path: Path) -> io.StringIO:
@@ -95,17 +114,38 @@ def _lines(path: Path) -> io.StringIO:
     return io.StringIO(text, newline="")
 
 
-def _cell(value: object) -> str:
-    """The text of a workbook's cell; 3.0 is 3, as it is shown."""
+def _cell(path: Path, row: int, value: object) -> str:
+    """The text of a workbook's cell. The number 3.0 is 3, as it is shown; the text "3.0" stays."""
     if value is None:
         return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, date | time | timedelta):
+        raise UsageError(
+            f"row {row} of {path} holds the date {value}, so what was written there is lost; format the column as text."
+        )
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < WHOLE
+    return str(int(value)) if isinstance(value, float) and whole else str(value)
+
+
+def name_of(path: Path, number: int, value: object) -> str:
+    """The id in a record; 3.0 is 3, as a JSON writer may have it. UsageError where there is none."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if value is None or value == "" or isinstance(value, bool | dict | list):
+        raise UsageError(f"record {number} of {path} has no id: {value!r}.")
+    return str(value)
+
+
+def text_in(where: str, value: object) -> str:
+    """A text that must be there: a right answer, a label. A number is its digits; null or a list is an UsageError."""
+    if value is None or isinstance(value, dict | list) or value != value:
+        raise UsageError(f"{where} should be a text and is {value!r}.")
+    return str(value)
 
 
 def responses(path: Path, fields: Sequence[str] = ("text",), prefix: str = "") -> Iterator[Response]:
     """The responses in an answer file by "<prefix><question_id>"; the text is in the first of `fields` there is."""
     for number, row in enumerate(records(path, ["question_id"]), 1):
-        yield Response(f"{prefix}{row['question_id']}", said(path, number, row, fields), 0)
+        yield Response(f"{prefix}{name_of(path, number, row['question_id'])}", said(path, number, row, fields), 0)
 
 
 def said(path: Path, number: int, row: Mapping[str, Any], fields: Sequence[str]) -> str:
@@ -113,7 +153,7 @@ def said(path: Path, number: int, row: Mapping[str, Any], fields: Sequence[str])
     field = next((name for name in fields if name in row), None)
     if field is None:
         raise UsageError(f"record {number} of {path} has no {' and no '.join(fields)}.")
-    return "" if row[field] is None else str(row[field])
+    return "" if row[field] is None else text_in(f'"{field}" of record {number} of {path}', row[field])
 
 
 def picture(folder: Path, stem: str) -> Path:

@@ -21,6 +21,7 @@ from harness.types import Image, Item, Response, Score, Unscored, UsageError
 LETTERS = "ABCD"
 PASS = 10**6  # row `index` of pass k of a question is its own index + k * PASS
 CATEGORIES = ("category", "l2-category")
+NO_HINT = ("", "nan", "none")  # what LLaVA's `is_none` leaves out of the prompt
 # What may stand around a letter that is a word of its own, in the order in which it is tried.
 AROUND = (
     ("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."),
@@ -89,7 +90,7 @@ class Mmbench(Benchmark):
         if table := _parquet.rows(folder, self.hub, "dev", self.config):
             yield from self._from_rows(table, images)
             return
-        rows = [_without_none(row) for row in _filled(spreadsheet(required(folder, self.file, self.layout)))]
+        rows = _filled(spreadsheet(required(folder, self.file, self.layout)))
         pictures = {row["index"]: row.get("image", "") for row in rows}
         passes = {number: len(steps) for number, steps in _by_question(rows).items()}
         circular = any(int(row["index"]) >= PASS for row in rows)
@@ -115,8 +116,8 @@ class Mmbench(Benchmark):
         shown, texts = list[Image](), list[dict[str, str]]()
         for cells in table:
             shown.append(images.of(_parquet.picture(cells["image"], f"row {cells['index']}")))
-            texts.append({name: str(cell) for name, cell in cells.items() if name != "image"})
-        rows = [_without_none(row) for row in _filled(texts)]
+            texts.append({name: _text(cell) for name, cell in cells.items() if name != "image"})
+        rows = _without_nan(_filled(texts))
         passes = {number: len(steps) for number, steps in _by_question(rows).items()}
         for row, image in zip(rows, shown, strict=True):
             if row["answer"] not in _choices(row):
@@ -127,7 +128,7 @@ class Mmbench(Benchmark):
         """One pass of a question."""
         index = int(row["index"])
         choices = _choices(row)
-        hint = [row["hint"]] if row.get("hint") else []
+        hint = [row["hint"]] if row.get("hint", "").lower() not in NO_HINT else []
         lines = [*hint, row.get("question", ""), *(f"{letter}. {words}" for letter, words in choices.items())]
         facts: dict[str, Any] = {"answer": row["answer"], "choices": choices, "first": index < PASS, "passes": passes}
         facts |= {"question": row.get("question", "")} if self.matcher == "judge" else {}
@@ -182,9 +183,12 @@ class Mmbench(Benchmark):
             if rows and "prediction" not in rows[0]:
                 raise UsageError(f"{files.one('answers')} has no column prediction.")
             said = [Response(row["index"], row["prediction"] or "nan", 0) for row in rows]
-        bare = [row["index"] for row in rows if not row["answer"]]
+        bare = [row for row in rows if row["answer"] not in _choices(row)]
         if bare:
-            raise UsageError(f"row {bare[0]} has no answer to score by; only the dev split has answers.")
+            raise UsageError(
+                f"row {bare[0]['index']} has no answer to score by but {bare[0]['answer']!r}, which is none of its "
+                "options; only the dev split has answers."
+            )
         items: list[Item] = []
         for steps in _by_question(rows).values():
             first = next(iter(steps.values()))
@@ -225,17 +229,37 @@ def _filled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     for row in rows:
         named = {name if name in LETTERS else name.lower(): cell for name, cell in row.items()}
         lacking = [name for name in ("index", "answer", "A") if name not in named]
+        if len(named) < len(row):
+            raise UsageError(f"the table has two columns that differ in case alone: {', '.join(row)}.")
         if lacking:
             raise UsageError(f"the table has no column {lacking[0]}; MMBench has index, A to D and answer.")
-        if not named["index"].removesuffix(".0").isdigit():
+        index = named["index"].removesuffix(".0")
+        if not (index.isascii() and index.isdecimal()):
             raise UsageError(f"the table has a row whose index is no number: {named['index']!r}.")
-        found.append(named | {"index": str(int(float(named["index"])))})
+        found.append(named | {"index": str(int(index))})
     return found
 
 
-def _without_none(row: Mapping[str, str]) -> dict[str, str]:
-    """The row with those cells empty that LLaVA's `is_none` leaves out of the prompt."""
-    return {name: "" if cell.lower() in ("nan", "none") else cell for name, cell in row.items()}
+def _text(cell: Any) -> str:
+    """A cell of the parquet data; a missing one is empty."""
+    return "" if cell is None or cell != cell else str(cell)
+
+
+def _without_nan(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of lmms-lab/MMBench, where "nan" stands for an option that a question does not have.
+
+    An option that really reads "nan" takes part in the turning, so that other passes have it under another letter; or
+    it is the answer.
+    """
+    steps = _by_question(rows)
+    found = []
+    for row in rows:
+        passes = steps[int(row["index"]) % PASS].values()
+        empty = {letter for letter in LETTERS if all(step.get(letter) == "nan" for step in passes)}
+        if any(step["answer"] in empty for step in passes):
+            empty = set()
+        found.append({name: "" if name in empty else cell for name, cell in row.items()})
+    return found
 
 
 def _by_question(rows: Sequence[dict[str, str]]) -> dict[int, dict[int, dict[str, str]]]:

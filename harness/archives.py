@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -75,17 +76,29 @@ def workbook(path: Path) -> list[list[object]]:
                 raise UsageError(f"{path} has a part {entry.filename[:60]!r} of {entry.file_size // MIB:,} MiB.")
     with opened(path) as file:
         try:
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
-            if not book.worksheets:
+            values, written = (
+                openpyxl.load_workbook(file, read_only=True, data_only=only, keep_links=False) for only in (True, False)
+            )
+            if not values.worksheets:
                 raise UsageError(f"{path} has no sheet with cells.")
-            return list(_rows(book.worksheets[0], path))
+            if others := [sheet.title for sheet in values.worksheets[1:] if _rows(sheet, path)]:
+                raise UsageError(f"{path} has several sheets with cells, {others[0][:60]!r} too; keep the one to read.")
+            sheets = (_rows(book.worksheets[0], path) for book in (values, written))
+            return [_with_formulas(*pair) for pair in zip_longest(*sheets, fillvalue=[])]
         except UsageError:
             raise
         except Exception as error:  # openpyxl raises what it likes (KeyError, ParseError, TypeError)
             raise UsageError(f"{path} cannot be read as a workbook: {type(error).__name__}: {error}.") from None
 
 
-def _rows(sheet: Any, path: Path) -> Iterator[list[object]]:
+def _with_formulas(values: list[object], written: list[object]) -> list[object]:
+    """A row's values; a text like "=B", which writers take for a formula and nobody computes, as it was written."""
+    pairs = zip_longest(values, written)
+    return [text if value is None and isinstance(text, str) else value for value, text in pairs]
+
+
+def _rows(sheet: Any, path: Path) -> list[list[object]]:
+    found: list[list[object]] = []
     sheet.reset_dimensions()  # what it claims to be: up to 17 billion cells
     cells = 0
     for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
@@ -93,4 +106,7 @@ def _rows(sheet: Any, path: Path) -> Iterator[list[object]]:
         if cells > CELLS or number > ROWS:
             raise UsageError(f"{path} has more than {ROWS:,} rows or {CELLS:,} cells.")
         filled = [at for at, cell in enumerate(row, 1) if cell is not None]
-        yield list(row[: filled[-1] if filled else 0])
+        found.append(list(row[: filled[-1] if filled else 0]))
+    while found and not found[-1]:
+        found.pop()
+    return found
