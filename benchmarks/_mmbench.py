@@ -4,6 +4,7 @@
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ class Mmbench(Benchmark):
         if table := _parquet.rows(folder, self.hub, "dev", self.config):
             yield from self._from_rows(table, images)
             return
-        rows = _filled(spreadsheet(required(folder, self.file, self.layout)))
+        rows = _once(_filled(spreadsheet(required(folder, self.file, self.layout))))
         pictures = {row["index"]: row.get("image", "") for row in rows}
         passes = {number: len(steps) for number, steps in _by_question(rows).items()}
         circular = any(int(row["index"]) >= PASS for row in rows)
@@ -117,7 +118,7 @@ class Mmbench(Benchmark):
         for cells in table:
             shown.append(images.of(_parquet.picture(cells["image"], f"row {cells['index']}")))
             texts.append({name: _text(cell) for name, cell in cells.items() if name != "image"})
-        rows = _without_nan(_filled(texts))
+        rows = _without_nan(_once(_filled(texts)))
         passes = {number: len(steps) for number, steps in _by_question(rows).items()}
         for row, image in zip(rows, shown, strict=True):
             if row["answer"] not in _choices(row):
@@ -176,7 +177,7 @@ class Mmbench(Benchmark):
         An empty prediction is the text "nan", as the official script reads it.
         """
         if files.questions:
-            rows = _filled(spreadsheet(files.one("questions")))
+            rows = _once(_filled(spreadsheet(files.one("questions"))))
             said = list(responses(files.one("answers"), ("text", "prediction")))
         else:
             rows = _filled(spreadsheet(files.one("answers")))
@@ -238,6 +239,14 @@ def _filled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
             raise UsageError(f"the table has a row whose index is no number: {named['index']!r}.")
         found.append(named | {"index": str(int(index))})
     return found
+
+
+def _once(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows; UsageError where one hides another of its index."""
+    counts = Counter(row["index"] for row in rows)
+    if twice := [index for index, count in counts.items() if count > 1]:
+        raise UsageError(f"the table has the index {twice[0]} twice; take one of the rows out.")
+    return rows
 
 
 def _text(cell: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from benchmarks import _parquet
 from benchmarks._coco_objects import annotated, mentions
-from benchmarks._files import picture, read_json, records, required, text_of
+from benchmarks._files import picture, read_json, records, required, said, text_of
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
 from harness.types import Item, Response, Score, Unscored, UsageError
@@ -125,19 +125,19 @@ class Chair(Benchmark):
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """Mentions, made-up mentions, objects there and objects found, and words."""
         if self.variant == "listed":
-            said = [name for name, *_ in found(response.text, accepted(item.facts["synonyms"]))]
+            mentioned = [name for name, *_ in found(response.text, accepted(item.facts["synonyms"]))]
             length = len(response.text.split())
         else:
-            said, length = mentions(response.text, self.variant)
+            mentioned, length = mentions(response.text, self.variant)
         there = set(item.facts["objects"])
-        made_up = sum(name not in there for name in said)
+        made_up = sum(name not in there for name in mentioned)
         parts = {
-            "mentions": len(said),
+            "mentions": len(mentioned),
             "made_up": made_up,
             "captions": 1,
             "captions_with_made_up": int(made_up > 0),
             "objects": len(there),
-            "found": len(there & set(said)),
+            "found": len(there & set(mentioned)),
             "words": len(response.text.split()),
             "length": length,
         }
@@ -160,9 +160,11 @@ class Chair(Benchmark):
 
         Either knows more images than anybody describes, so the captions say which ones are asked about.
         """
-        rows = records(files.one("answers"), ["image_id", "caption"])
-        said = [Response(_id(row["image_id"]), str(row["caption"] or ""), 0) for row in rows]
-        asked, source = list(dict.fromkeys(response.id for response in said)), files.one("questions")
+        path, source = files.one("answers"), files.one("questions")
+        rows = records(path, ["image_id", "caption"])
+        texts = [said(path, number, row, ("caption",)) for number, row in enumerate(rows, 1)]
+        answers = [Response(_id(row["image_id"]), text, 0) for row, text in zip(rows, texts, strict=True)]
+        asked = list(dict.fromkeys(response.id for response in answers))
         if source.is_dir():
             gold = self._annotated(source, asked)
         else:
@@ -170,7 +172,7 @@ class Chair(Benchmark):
             if not isinstance(objects, dict) or not all(isinstance(named, list) for named in objects.values()):
                 raise UsageError(f"{source} should map image ids to lists of objects.")
             gold = {_id(id): named for id, named in objects.items()}
-        return Published([Item(id, None, "", id, {"objects": gold[id]}) for id in asked if id in gold], said)
+        return Published([Item(id, None, "", id, {"objects": gold[id]}) for id in asked if id in gold], answers)
 
     def official(self, totals: Mapping[str, float]) -> dict[str, float]:
         """The fractions that the script prints; its "Len" is the mean length in hundreds."""

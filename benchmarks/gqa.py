@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks import _parquet
-from benchmarks._files import parsed, picture, read_json, records, required, said
+from benchmarks._files import name_of, parsed, picture, read_json, records, required, said, text_in
 from benchmarks._groups import means, tally
 from benchmarks._parses import answers, is_phrase
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
@@ -99,7 +99,8 @@ class Gqa(Benchmark):
         given = files.one("answers")
         found = []
         for number, row in enumerate(records(given, []), 1):
-            id = said(given, number, row, ("question_id", "questionId"))
+            name = next((name for name in ("question_id", "questionId") if name in row), "")
+            id = name_of(given, number, row.get(name))
             found.append(Response(id, said(given, number, row, ("text", "prediction")), 0))
         return Published(items, found)
 
@@ -112,5 +113,5 @@ class Gqa(Benchmark):
 
 def _item(id: str, row: Mapping[str, Any], image: Image | None) -> Item:
     """One question."""
-    facts = {"answer": row["answer"], "types": row.get("types") or {}}
+    facts = {"answer": text_in(f"the answer of GQA question {id}", row["answer"]), "types": row.get("types") or {}}
     return Item(id, image, row.get("question", "") + SHORT_ANSWER, id, facts)

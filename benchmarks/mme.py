@@ -23,6 +23,7 @@ COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation
 QUESTIONS = dict(
     zip(PERCEPTION + COGNITION, (60, 60, 60, 60, 294, 340, 400, 400, 400, 40, 140, 40, 40, 40), strict=True)
 )
+PAIR = 2  # questions about an image
 SUFFIX = "Please answer yes or no."
 PARSES = ("", "@robust")
 
@@ -89,6 +90,8 @@ class Mme(Benchmark):
                     if not tab:
                         raise UsageError(f"{file} has a line without a tab: {line!r}. Expected: question, tab, answer.")
                     yield _item(f"{subtask}/{file.stem}", number, question, answer, image)
+                if len(lines) != PAIR:
+                    raise UsageError(f"{file} has {len(lines)} questions and should have {PAIR}: accuracy+ needs both.")
 
     def _from_rows(self, table: Iterator[_parquet.Row], images: Images) -> Iterator[Item]:
         """The same questions from lmms-lab/MME, in the release's order."""
@@ -102,7 +105,9 @@ class Mme(Benchmark):
         missing = [name for place, name in enumerate(self.subtasks) if not any(at == place for at, _ in found)]
         if missing:
             raise UsageError(f"the parquet data have no {missing[0]}; to do without it, leave it out of mme.subtasks.")
-        for _, pair in sorted(found.items()):
+        for (_, name), pair in sorted(found.items()):
+            if len(pair) != PAIR:
+                raise UsageError(f"{name} has {len(pair)} questions in the parquet data and should have {PAIR}.")
             yield from pair
 
     def stratum(self, item: Item) -> str:
@@ -192,7 +197,10 @@ def _lines(path: Path, columns: int) -> list[list[str]]:
 
 def _item(unit: str, number: int, question: str, answer: str, image: Image) -> Item:
     """One of an image's questions, with LLaVA's prompt."""
-    facts = {"subtask": unit.split("/")[0], "answer": answer.strip().lower()}
+    right = answer.strip().lower()
+    if right not in ("yes", "no"):
+        raise UsageError(f"MME question {unit}/{number} has the answer {answer!r}; it should be Yes or No.")
+    facts = {"subtask": unit.split("/")[0], "answer": right}
     return Item(f"{unit}/{number}", image, question.removesuffix(SUFFIX).rstrip() + SHORT_ANSWER, unit, facts)
 
 

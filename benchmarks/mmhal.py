@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks._files import parsed, picture, read_json, records, required
+from benchmarks._files import parsed, picture, read_json, records, required, said
 from benchmarks._groups import tally
 from benchmarks._judging import ask, fenced
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
@@ -153,11 +153,11 @@ class Mmhal(Benchmark):
         if "reviews" not in files.extras:
             if not answers:
                 raise UsageError("MMHal needs --answers to be judged, or --option reviews=PATH with a judge's replies.")
-            said = [
-                Response(place, str(row["model_answer"]), 0)
-                for place, row in zip(_places(rows, answers), answers, strict=True)
-            ]
-            return Published([_item(number, row, None) for number, row in enumerate(rows)], said)
+            path = files.one("answers")
+            texts = [said(path, number, row, ("model_answer",)) for number, row in enumerate(answers, 1)]
+            places = _places(rows, answers)
+            answered = [Response(place, text, 0) for place, text in zip(places, texts, strict=True)]
+            return Published([_item(number, row, None) for number, row in enumerate(rows)], answered)
         reviews = [_reply(row) for row in parsed(files.extras["reviews"])]
         items = [_item(number, row, None) for number, row in enumerate(rows or [{}] * len(reviews))]
         for item, review in zip(items, reviews, strict=False):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks import _parquet
-from benchmarks._files import parsed, read_json, required, responses
+from benchmarks._files import parsed, read_json, required, responses, said
 from benchmarks._groups import means, tally
 from benchmarks._judging import ask, fenced
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals
@@ -149,9 +149,9 @@ def _groups(capability: Sequence[str]) -> list[str]:
 def _answers(path: Path, rows: Any) -> list[Response]:
     """Answers as the official evaluator reads them (id -> text) or as LLaVA writes them (question_id without v1_)."""
     if isinstance(rows, dict):
-        return [Response(id, str(text), 0) for id, text in rows.items()]
-    said = responses(path)
-    return [replace(one, id=one.id if one.id.startswith("v1_") else f"v1_{one.id}") for one in said]
+        return [Response(id, said(path, number, {"text": rows[id]}, ("text",)), 0) for number, id in enumerate(rows, 1)]
+    answers = responses(path)
+    return [replace(one, id=one.id if one.id.startswith("v1_") else f"v1_{one.id}") for one in answers]
 
 
 def _official(needs: Mapping[str, Sequence[str]], grades: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from benchmarks import _parquet
-from benchmarks._files import read_json, records, required, said
+from benchmarks._files import name_of, read_json, records, required, said
 from benchmarks._parses import yes_or_no
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
@@ -91,6 +91,8 @@ class Pope(Benchmark):
         items: dict[str, list[Item]] = {split: [] for split in SPLITS}
         for row in table:
             split, image = row["category"], images.of(_parquet.picture(row["image"], row["question_id"]))
+            if split not in items:
+                raise UsageError(f"question {row['question_id']} has the category {split!r}, not {', '.join(SPLITS)}.")
             items[split].append(_item(split, row | {"text": row["question"], "label": row["answer"]}, image))
         self._check(len(items["random"]), "the parquet data")
         for split in SPLITS:
@@ -147,10 +149,6 @@ class Pope(Benchmark):
         answers: list[Response] = []
         for name, path in questions.items():
             rows = records(path, ["question_id", "text", "label"])
-            if odd := [row for row in rows if row["label"] not in ("yes", "no")]:
-                raise UsageError(
-                    f"{path}: question {odd[0]['question_id']} is labelled {odd[0]['label']!r}, not yes or no."
-                )
             items += [_item(name, row, None) for row in rows]
             answers += _responses(files.answers[name], rows, f"{name}/" if name else "")
         return Published(items, answers)
@@ -185,7 +183,7 @@ def _responses(path: Path, questions: list[dict[str, Any]], prefix: str) -> list
     their order. So do we where the ids differ, provided that every answer's prompt names the thing asked for.
     """
     rows = records(path, ["question_id"])
-    ids = [str(row["question_id"]) for row in rows]
+    ids = [name_of(path, number, row["question_id"]) for number, row in enumerate(rows, 1)]
     asked = [str(row["question_id"]) for row in questions]
     things = [_thing(row.get("prompt", "")) for row in rows]
     if {*ids} != {*asked} and things == [_thing(row["text"]) for row in questions] and None not in things:
@@ -201,6 +199,8 @@ def _thing(question: str) -> str | None:
 
 
 def _item(split: str, row: dict[str, Any], image: Image | None) -> Item:
-    """One question of a file."""
+    """One question of a file; UsageError for a label that is neither yes nor no, which would count as a yes."""
+    if row["label"] not in ("yes", "no"):
+        raise UsageError(f"POPE question {row['question_id']} is labelled {row['label']!r}, not yes or no.")
     id = f"{split}/{row['question_id']}" if split else str(row["question_id"])
     return Item(id, image, row["text"] + SHORT_ANSWER, id, {"split": split or UNNAMED, "label": row["label"]})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from benchmarks import _parquet
-from benchmarks._files import parsed, picture, read_json, records, required, said
+from benchmarks._files import name_of, parsed, picture, read_json, records, required, said
 from benchmarks._groups import means, tally
 from benchmarks._parses import letter
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
@@ -20,6 +20,7 @@ from harness.template import OPTION_LETTER
 from harness.types import Image, Item, Response, Score, Unscored, UsageError
 
 LETTERS = "ABCD"
+PARTS = ("image", "video", "all")
 ANSWER = ("answer", "gt_answer")
 
 
@@ -98,11 +99,19 @@ class Seed(Benchmark):
         path = files.one("questions") if files.questions else given
         rows = records(path, ["question_id"])
         types = _types(parsed(path)) if ".json" in path.suffixes else {}
-        parts = {str(row["question_id"]): row.get("data_type", self.part) for row in rows}
-        others = {id for id, part in parts.items() if self.part not in ("all", part)}
-        items = [_item(row, types, None, said(path, n, row, ANSWER)) for n, row in enumerate(rows, 1)]
+        parts = [str(row.get("data_type", self.part)) for row in rows]
+        if odd := [part for part in parts if part not in PARTS]:
+            raise UsageError(f"{path} has a question with the data_type {odd[0]!r}; there are {', '.join(PARTS)}.")
+        items = [
+            _item({**row, "question_id": name_of(path, n, row["question_id"])}, types, None, said(path, n, row, ANSWER))
+            for n, row in enumerate(rows, 1)
+        ]
+        others = {item.id for item, part in zip(items, parts, strict=True) if self.part not in ("all", part)}
         answers = rows if given == path else records(given, ["question_id"])
-        found = [Response(str(row["question_id"]), _letter(given, n, row), 0) for n, row in enumerate(answers, 1)]
+        found = [
+            Response(name_of(given, n, row["question_id"]), _letter(given, n, row), 0)
+            for n, row in enumerate(answers, 1)
+        ]
         return Published(
             [item for item in items if item.id not in others], [one for one in found if one.id not in others]
         )
@@ -126,9 +135,12 @@ def _letter(path: Path, number: int, row: Mapping[str, Any]) -> str:
 
 
 def _item(row: Mapping[str, Any], types: Mapping[str, str], image: Image | None, answer: str = "") -> Item:
-    """One question; a table of right letters has no text to ask."""
-    id = str(row["question_id"])
-    listed = [f"{mark}. {row[f'choice_{mark.lower()}']}" for mark in LETTERS if f"choice_{mark.lower()}" in row]
+    """One question; a table of right letters has no text to ask. UsageError where the right letter is none."""
+    id, right = str(row["question_id"]), answer or row["answer"]
+    if right not in LETTERS or len(right) != 1:
+        raise UsageError(f"SEED question {id} has the answer {right!r}, which is no letter from A to D.")
+    choices = {mark: str(row[f"choice_{mark.lower()}"]) for mark in LETTERS if f"choice_{mark.lower()}" in row}
+    listed = (f"{mark}. {words}" for mark, words in choices.items())
     prompt = "\n".join([str(row.get("question", "")), *listed]) + OPTION_LETTER
     type = types.get(str(row.get("question_type_id", "")), "")
-    return Item(id, image, prompt, id, {"answer": answer or row["answer"], "type": type})
+    return Item(id, image, prompt, id, {"answer": right, "type": type, "choices": choices})

@@ -186,7 +186,7 @@ def _judged(path: Path, content: Any) -> list[tuple[str, str, str]]:
         else:
             rows = content["items"] if isinstance(content, dict) else content
             listed = [(str(number), row["caption"], row) for number, row in enumerate(rows)]
-        return [(id, str(text), str(row["raw_judgement"])) for id, text, row in listed]
+        return [(id, "" if text is None else str(text), str(row["raw_judgement"])) for id, text, row in listed]
     except (KeyError, TypeError, AttributeError, StopIteration):
         raise UsageError(
             f"{path} should hold the official judgement.json, or a list of items with caption and raw_judgement."

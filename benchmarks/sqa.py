@@ -132,7 +132,12 @@ class Sqa(Benchmark):
 
 
 def _item(id: str, problem: Mapping[str, Any], image: Image | None) -> Item:
-    """One problem; `where` says whether the problem has an image."""
+    """One problem; `where` says whether the problem has an image. UsageError for a right answer that is no choice."""
+    choices, right = problem["choices"], problem["answer"]
+    if not isinstance(choices, list) or not 1 < len(choices) <= len(LETTERS):
+        raise UsageError(f"ScienceQA problem {id} should have two to {len(LETTERS)} choices, and has {choices!r}.")
+    if type(right) is not int or not 0 <= right < len(choices):
+        raise UsageError(f"ScienceQA problem {id} has the answer {right!r}, not the number of one of its choices.")
     facts = {name: problem.get(name) for name in ("answer", "choices", "subject", "grade")}
     return Item(id, image, prompt(problem), id, facts | {"where": "img" if problem.get("image") else "text"})
 

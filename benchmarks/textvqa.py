@@ -189,10 +189,16 @@ def numbered(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     seen: Counter[str] = Counter()
     found = []
     for row in rows:
-        id = str(row["question_id"])
+        id = _number(row)
         seen[id] += 1
         found.append(id if seen[id] == 1 else f"{id}#{seen[id]}")
     return found
+
+
+def _number(row: Mapping[str, Any]) -> str:
+    """A row's question_id; 3.0 is 3, as a JSON writer may have it."""
+    id = row["question_id"]
+    return str(int(id)) if isinstance(id, float) and id.is_integer() else str(id)
 
 
 def asked(prompt: str) -> str:
@@ -222,7 +228,7 @@ def _official_layout(
     used: Counter[tuple[str, str]] = Counter()
     responses = []
     for row, text in zip(answers, texts, strict=True):
-        id = str(row["question_id"])
+        id = _number(row)
         if id not in ids:
             key = (id, asked(str(row.get("prompt", ""))))
             same = by_text.get(key, [f"{id} {key[1]!r}"])
