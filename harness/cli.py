@@ -82,7 +82,7 @@ def compare(
     if dry_run:
         from harness.terminal import show_plan
 
-        show_plan(prepare(asked, bed, runtime), Store(store), bed, as_json)
+        show_plan(prepare(asked, bed, runtime, Store(store)), Store(store), bed, as_json)
         return
     from harness.terminal import show_table, watching
 

@@ -23,6 +23,7 @@ OURS = ("harness", "methods", "benchmarks", "reports")
 NEUTRAL = {
     "harness": "holds the version of the package and nothing else",
     "harness.closure": "makes keys; no result sees them",
+    "harness.contents": "remembers digests of files; makes keys",
     "harness.store": "moves and seals what a body has written, and reads none of it",
     "harness.journal": "keeps replies as they came; what was asked is their key",
     "harness.profile": "measures time, memory and FLOPs beside a result",
@@ -70,16 +71,21 @@ class Sources:
         self.root = root
         self._reads: dict[tuple[Path, int], tuple[str, tuple[str, ...]]] = {}
         self._found: dict[str, list[Module]] = {}
-        self._codes: dict[tuple[str | Path, ...], dict[str, Any]] = {}
+        self._closures: dict[tuple[str | Path, ...], dict[str, Path]] = {}
 
     def files(self, *entries: str | Path) -> dict[str, Path]:
         """Every file in the closure of modules, or of a plugin's file outside our packages, by a name without place."""
+        if entries in self._closures:
+            return self._closures[entries]
         reached: dict[str, Path] = {}
         for name, path, _ in self._closure(entries):
             reached[name] = path
             for pattern in DATA.get(name, ()):
                 reached |= {str(p.relative_to(self.root)): p for p in self.root.glob(pattern) if p.is_file()}
-        return dict(sorted(reached.items()))
+        made = dict(sorted(reached.items()))
+        if not any(isinstance(entry, Path) and not self._is_ours(entry) for entry in entries):
+            self._closures[entries] = made  # a user's files may change while we run, ours do not
+        return made
 
     def digest(self, *entries: str | Path) -> str:
         """sha256 of the closure: of Python files the syntax trees count, of others the bytes."""
@@ -102,12 +108,7 @@ class Sources:
 
     def code(self, *entries: str | Path) -> dict[str, Any]:
         """`code`: the digest of the closure; `packages`: the versions of other people's packages in it."""
-        if entries not in self._codes:
-            made = {"code": self.digest(*entries), "packages": self.packages(*entries)}
-            if any(isinstance(entry, Path) and not self._is_ours(entry) for entry in entries):
-                return made  # a user's files may change while we run
-            self._codes[entries] = made
-        return self._codes[entries]
+        return {"code": self.digest(*entries), "packages": self.packages(*entries)}
 
     def _closure(self, entries: Iterable[str | Path]) -> Iterator[Module]:
         cut = (NEUTRAL.keys() | ASKED) - {*entries, "harness"}
@@ -210,4 +211,4 @@ SOURCES = Sources(Path(__file__).resolve().parents[1])
 
 def code(*entries: str | Path) -> dict[str, Any]:
     """What identifies the code of a stage whose body, plugin and judge are these modules or files (`Sources.code`)."""
-    return dict(SOURCES.code(*entries))
+    return SOURCES.code(*entries)

@@ -16,6 +16,7 @@ from harness import __version__
 from harness.asking import redact
 from harness.checks import check
 from harness.config import Runtime, Testbed
+from harness.contents import CONTENTS
 from harness.costs import check_budget
 from harness.panel import unanswered
 from harness.plan import plan
@@ -40,8 +41,9 @@ class Finished:
     unanswered: tuple[str, ...] = ()
 
 
-def prepare(request: Request, testbed: Testbed, runtime: Runtime) -> Plan:
-    """The checked plan of a request."""
+def prepare(request: Request, testbed: Testbed, runtime: Runtime, store: Store) -> Plan:
+    """The checked plan of a request; digests of its files are remembered in the store."""
+    CONTENTS.keep(store.root)
     check(request, testbed)
     return plan(request, testbed, runtime.reference)
 
@@ -50,7 +52,7 @@ def compare(
     request: Request, testbed: Testbed, runtime: Runtime, store: Store, out: Path, watcher: Watcher, page: bool = True
 ) -> Finished:
     """Run what is not in the store yet and write the comparison's files to `out`; with `page` report.html as well."""
-    planned = prepare(request, testbed, runtime)
+    planned = prepare(request, testbed, runtime, store)
     reopen(planned, store)
     todo = pending(planned.goals, store, planned.steps)
     check_budget(planned, todo, store, runtime.budget)

@@ -7,12 +7,12 @@ key on `revision`.
 import hashlib
 import os
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.config import HUB, Lora
+from harness.contents import CONTENTS
 from harness.types import UsageError
 from harness.untrusted import json_object, plain
 
@@ -25,6 +25,8 @@ SMALL = (
     *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
 )
+
+UNREAD = {".md", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".png", ".jpg", ".gif", ".pdf"}
 
 
 class Loaded(NamedTuple):
@@ -44,22 +46,25 @@ _kept: dict[str, Loaded] = {}
 
 
 def revision(folder: str | Path) -> str:
-    """What identifies a model: sha256 over names and bytes of a folder's safetensors and JSON files, or `id@commit`."""
+    """What identifies a model: sha256 over names and bytes of every file that loading may read, or `id@commit`."""
     if HUB.fullmatch(str(folder)):
         return str(folder)
-    files = _files(Path(folder))
-    stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _digest(stamps)
+    _files(Path(folder))
+    names = sorted(path.relative_to(folder).as_posix() for path in _loadable(Path(folder)))
+    digests = CONTENTS.digests([Path(folder) / name for name in names])
+    lines = (f"{name}\0{digest}\n" for name, digest in zip(names, digests, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-@lru_cache(maxsize=64)
-def _digest(stamps: tuple[tuple[str, int, int], ...]) -> str:
-    """The digest of files; their size and time only say when to read them again in this process."""
-    total = hashlib.sha256()
-    for name, _, _ in stamps:
-        with Path(name).open("rb") as file:
-            total.update(f"{Path(name).name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
+def _loadable(folder: Path) -> Iterator[Path]:
+    """All files but those that say something to people, hidden ones, and weights in formats that are never loaded."""
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path.suffix in UNREAD:
+            continue
+        if path.is_dir():
+            yield from _loadable(path)
+        elif path.is_file():
+            yield path
 
 
 def _files(folder: Path) -> list[Path]:

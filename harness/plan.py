@@ -4,7 +4,6 @@ A step's key covers its own fields, the keys of what it reads, and the source of
 a batch size or a worker count. So equal work has one key, and a change runs what depends on it and nothing else.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from harness.benchmark import Benchmark
 from harness.closure import code
 from harness.codebook import common
 from harness.config import MethodSpec, Testbed
+from harness.contents import CONTENTS, listing
 from harness.digest import source_digest
 from harness.llm import identified
 from harness.method import Baseline, Role, realised
@@ -24,16 +24,6 @@ from harness.store import Stage
 
 BODIES = {"train": ("harness.stages.train", "harness.stages.reference")}  # cached log-probs are in no key of their own
 HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
-
-
-def listing(folder: Path) -> str:
-    """Digest of a folder's file names and sizes, and of the contents of its tables: identity of a user's data."""
-    lines = []
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        lines.append(f"{file.relative_to(folder)} {file.stat().st_size}")
-        if file.suffix in (".json", ".jsonl", ".tsv", ".txt", ".parquet"):
-            lines.append(hashlib.sha256(file.read_bytes()).hexdigest())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 class Planner:
@@ -81,7 +71,7 @@ class Planner:
         inputs: dict[str, Step] = {}
         if local:
             file, images = Path(request.data).expanduser().resolve(), Path(request.images).expanduser().resolve()
-            identity |= {"source": "local", "file": hashlib.sha256(file.read_bytes()).hexdigest()}
+            identity |= {"source": "local", "file": CONTENTS.digest(file)}
             identity |= {"images": listing(images)}
         elif self.testbed.data == "generated":
             made = {"source": request.data, "split": where, "seed": seed, "n": request.pool or count}

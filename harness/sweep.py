@@ -41,7 +41,7 @@ def choose(
         for rate in rates
     )
     tuning = replace(request, methods=specs, first_seed=FIRST_SEED, tuning=True)
-    planned = prepare(tuning, testbed, runtime)
+    planned = prepare(tuning, testbed, runtime, store)
     todo = pending([planned.report], store, planned.steps)
     execute(todo, Bodies(str(store.root), testbed, tuning, runtime), runtime.workers, watcher)
     value: Values = {}

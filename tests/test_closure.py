@@ -45,10 +45,8 @@ class Changed:
         sources, path = closure.SOURCES, ROOT / f"{module.replace('.', '/')}.py"
         kept = sources._reads[path, 0]
         sources._reads[path, 0] = ("changed", kept[1])
-        sources._codes.clear()
         after = titles_of(plan(REQUEST, BED))
         sources._reads[path, 0] = kept
-        sources._codes.clear()
         return {title for title, code in after.items() if code != self.before[title]}
 
 

@@ -1,5 +1,6 @@
 """Keys change with what changes a result and with nothing else."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,3 +220,16 @@ def test_how_pictures_and_texts_are_read_is_in_the_keys_of_split_and_items() -> 
     assert keys(BEFORE, "split").isdisjoint(keys(stripped, "split"))
     assert keys(BEFORE, "items") == keys(stripped, "items")
     assert keys(BEFORE, "data") == keys(upright, "data") == keys(stripped, "data")
+
+
+def test_another_picture_of_equal_size_is_another_split_and_all_that_is_made_of_it(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "What is it?\n<image>"}, {"from": "gpt", "value": "A cup."}]
+    (tmp_path / "my.json").write_text(json.dumps([{"id": "1", "image": "a.png", "conversations": turns}]))
+    request = Request((MethodSpec(name="sft"),), data=str(tmp_path / "my.json"), images=str(tmp_path))
+    made = []
+    for picture in (b"one", b"two"):
+        (tmp_path / "a.png").write_bytes(picture)
+        made.append({step.title: step.key for step in plan(replace(request, benchmarks=("pope",)), BED).steps})
+    moved = {title for title in made[0] if made[0][title] != made[1][title]}
+    assert {"split " + str(tmp_path / "my.json") + " seed 0", "build sft seed 0", "train sft seed 0"} <= moved
+    assert not any("baseline" in title for title in moved)

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from harness.config import Runtime, Testbed
+from harness.contents import CONTENTS
 from harness.profile import Tick
 from harness.stages.work import Work
 from harness.steps import Request, Step
@@ -29,6 +30,7 @@ class Bodies:
 
     def __call__(self) -> Callable[[Step, Tick], None]:
         """A body bound to an open store."""
+        CONTENTS.keep(Path(self.root))
         return Worker(Store(Path(self.root)), self.testbed, self.request, self.runtime).run
 
 

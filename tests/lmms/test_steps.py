@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import plan as planning
 from harness import plugins
 from harness.closure import SOURCES
 from harness.config import MethodSpec, read_testbed
+from harness.contents import listing
 from harness.plan import plan
 from harness.steps import Plan, Request
 
@@ -65,6 +65,6 @@ def test_parquet_is_part_of_what_identifies_data(tmp_path: Path) -> None:
     """Same name, same size, other bytes."""
     file = tmp_path / "test.parquet"
     file.write_bytes(b"one")
-    before = planning.listing(tmp_path)
+    before = listing(tmp_path)
     file.write_bytes(b"two")
-    assert planning.listing(tmp_path) != before
+    assert listing(tmp_path) != before

@@ -1,0 +1,174 @@
+"""What files hold, by digest: every byte counts, and is read once.
+
+A digest is remembered with the file's place, size, times and inode, in this process and in a file of the store, so that
+a folder of 100,000 pictures is hashed when it is first used and then only looked at. A file that was touched in the
+last two seconds is not remembered, since its next change might leave the times as they are (git's "racily clean" rule).
+What is remembered is never trusted half: a line that is torn or altered does not count, and the file is read again.
+"""
+
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.types import UsageError
+
+MEMO = ".contents"  # in the store's folder
+RACY_NS = 2 * 10**9
+THREADS = 8
+SPARE = 1000  # lines that no longer count, beyond as many as do: then the memo is written anew
+
+
+class Stamp(NamedTuple):
+    """What tells a file from what it was: size in bytes, times in ns, inode."""
+
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+
+
+class Contents:
+    """Digests of files. One object per process is enough; any number of processes share the memo of a store."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        """How many files were read so far."""
+        self._memo: Path | None = None
+        self._known: dict[str, tuple[Stamp, str]] = {}
+
+    def keep(self, root: Path) -> None:
+        """Remember in the store at `root` as well, and know what is remembered there."""
+        self._memo = root / MEMO
+        lines = 0
+        try:
+            for line in self._memo.read_bytes().splitlines():
+                lines += 1
+                if known := _unsealed(line):
+                    self._known[known[0]] = known[1:]
+        except OSError:
+            return
+        if lines > 2 * len(self._known) + SPARE:
+            self._rewrite()
+
+    def digest(self, path: Path) -> str:
+        """sha256 of a file's bytes, in hex; UsageError where it cannot be read."""
+        return self.digests([path])[0]
+
+    def digests(self, paths: Sequence[Path | str]) -> list[str]:
+        """sha256 of the bytes of each file, in hex, in order."""
+        places = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- 100,000 Path objects cost a second
+        digests = {place: digest for place in places if (digest := self._remembered(place))}
+        unknown = [place for place in dict.fromkeys(places) if place not in digests]
+        if unknown:
+            with ThreadPoolExecutor(min(THREADS, len(unknown))) as pool:  # hashing lets others run
+                read = list(pool.map(_read, unknown))
+            self.read += len(read)
+            fresh = {place: (stamp, digest) for place, (stamp, digest) in zip(unknown, read, strict=True) if stamp}
+            digests |= {place: digest for place, (_, digest) in zip(unknown, read, strict=True)}
+            self._known |= fresh
+            self._append(b"".join(_sealed(place, *known) for place, known in fresh.items()))
+        return [digests[place] for place in places]
+
+    def _remembered(self, place: str) -> str:
+        """The digest of a file that is as it was; empty where it is not known or not so."""
+        known = self._known.get(place)
+        try:
+            return known[1] if known and known[0] == _stamp(os.stat(place)) else ""  # noqa: PTH116
+        except OSError:
+            return ""
+
+    def _append(self, lines: bytes) -> None:
+        if not lines or self._memo is None or not self._memo.parent.is_dir():
+            return
+        try:
+            with self._memo.open("ab", buffering=0) as file:
+                file.write(b"\n" + lines)  # whatever was torn before, ends here
+        except OSError:
+            return  # a memo that cannot be written costs time, nothing else
+
+    def _rewrite(self) -> None:
+        assert self._memo is not None
+        part = self._memo.with_name(f"{MEMO}.{os.getpid()}.{time.time_ns()}")
+        try:
+            part.write_bytes(b"".join(_sealed(place, *known) for place, known in self._known.items()))
+            part.replace(self._memo)  # lines that another process appended meanwhile are read again another time
+        except OSError:
+            part.unlink(missing_ok=True)
+
+
+CONTENTS = Contents()
+
+
+def listing(folder: Path) -> str:
+    """Digest of a folder: every file's name and bytes, through links as well; identity of a user's data."""
+    names = sorted(_files(folder))
+    digests = CONTENTS.digests([f"{folder}/{name}" for name in names])
+    lines = (f"{json.dumps(name)} {digest}" for name, digest in zip(names, digests, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _read(place: str) -> tuple[Stamp | None, str]:
+    """Stamp and digest of a file; no stamp where the next change could leave it as it is."""
+    try:
+        with open(place, "rb") as file:  # noqa: PTH123 -- a string, as in `digests`
+            began, before = time.time_ns(), _stamp(os.fstat(file.fileno()))
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            after = _stamp(os.stat(place))  # noqa: PTH116
+    except OSError as error:
+        raise UsageError(f"{place} cannot be read: {error.strerror}.") from None
+    lasting = before == after and began - max(after.mtime, after.ctime) > RACY_NS
+    return after if lasting else None, digest
+
+
+def _files(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
+    """Names of the plain files, relative to the first folder; a link that leads back up is not followed."""
+    try:
+        status = folder.stat()
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return  # what is not there is told by who needs it
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read: {error.strerror}.") from None
+    me = (status.st_dev, status.st_ino)
+    if me in above:
+        return
+    for entry in entries:
+        try:
+            mode = entry.stat().st_mode
+        except OSError:
+            continue  # a link to nothing
+        if stat.S_ISDIR(mode):
+            yield from _files(folder / entry.name, f"{prefix}{entry.name}/", (*above, me))
+        elif stat.S_ISREG(mode):
+            yield prefix + entry.name
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _seal(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _sealed(place: str, stamp: Stamp, digest: str) -> bytes:
+    text = " ".join((digest, *map(str, stamp), json.dumps(place)))
+    return f"{_seal(text)} {text}\n".encode()
+
+
+def _unsealed(line: bytes) -> tuple[str, Stamp, str] | None:
+    """(place, stamp, digest) of a line; None where it is not as it was written."""
+    try:
+        seal, _, text = line.decode("ascii").partition(" ")
+        if seal != _seal(text):
+            return None
+        digest, size, mtime, ctime, inode, place = text.split(" ", 5)
+        return json.loads(place), Stamp(int(size), int(mtime), int(ctime), int(inode)), digest
+    except ValueError:
+        return None
