@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from harness.console import behind_doors, say_json, say_styled
 from harness.types import HarnessError, UsageError
 
 app = typer.Typer(
@@ -97,7 +98,7 @@ def compare(
         done = run(asked, bed, runtime, Store(store), folder, watcher, page)
     if as_json:
         rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
-        typer.echo(json.dumps({"out": str(folder), "stages_run": done.ran, "results": rows}))
+        say_json({"out": str(folder), "stages_run": done.ran, "results": rows})
     else:
         show_table(folder)
         for sentence in (*done.left_out, *done.unanswered):
@@ -130,7 +131,7 @@ def report(
     if crosscheck:
         typer.echo(reporting.second_figures(runs or [], store))
         return
-    typer.echo(reporting.report(runs or [], table, figure, paper, form, out, store))
+    say_styled(reporting.report(runs or [], table, figure, paper, form, out, store))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -282,6 +283,7 @@ def benchmarks(name: Annotated[str, typer.Argument(help="One benchmark, to expla
     show_benchmarks(name)
 
 
+@behind_doors
 def main() -> None:
     """The entry point: errors are sentences, Ctrl-C says how to go on."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import typer
-from rich.console import Console
 from rich.table import Table as Grid
 
 from harness import plugins
@@ -16,6 +15,7 @@ from harness.benchmark import benchmark_of, totals
 from harness.checks import check
 from harness.compare import PACKAGES
 from harness.config import Runtime, Testbed
+from harness.console import console
 from harness.mini import bars as mini
 from harness.mini.oracles import read_scenes
 from harness.mini.world import Scene
@@ -83,7 +83,7 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
             row.append(f"{value:.1f} ({seen}){'' if holds else ' FAILS'}")
         over = f"{bar.above_blank:g}" if bar.above_blank > 0 else ""
         grid.add_row(bar.name, f"{bar.low:g} to {bar.high:g}", over, *row)
-    Console(width=120).print(grid)
+    console().print(grid)
     typer.echo(f"testbed: {testbed.name} (synthetic), {request.limit or testbed.scenes} scenes; {failures} bars fail")
     return failures == 0
 

@@ -6,18 +6,18 @@ refused with the field that differs.
 
 import math
 import shutil
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.closure import code
+from harness.console import console
 from harness.digest import file_digest
 from harness.store import MANIFEST, Stage, Store
 from harness.types import UsageError
@@ -25,7 +25,7 @@ from reports import cards, figures, gridtext, plots, render
 from reports.bundle import write_bundle
 from reports.crosscheck import crosscheck
 from reports.facts import row_facts
-from reports.files import WIDTH, write_report
+from reports.files import write_report
 from reports.grid import Grid
 from reports.layouts import LAYOUTS
 from reports.outcomes import Outcome
@@ -180,10 +180,10 @@ def show(grid: Grid, form: str, out: Path | None) -> str:
 
 
 def printed(text: Callable[[int], RenderableType]) -> str:
-    """What a terminal shows of something made for its width; plain and of a fixed width elsewhere."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    with console.capture() as captured:
-        console.print(text(console.width))
+    """What a terminal shows of something made for its width; plain elsewhere."""
+    shown = console()
+    with shown.capture() as captured:
+        shown.print(text(shown.width))
     return captured.get()
 
 

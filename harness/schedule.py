@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
+from harness.console import install
 from harness.profile import Tick
 from harness.steps import Step
 from harness.store import Store
@@ -114,6 +115,7 @@ def _start(make_body: Callable[[], Body], ticks: Any, parent: int) -> None:
     """Set a worker up: it leaves Ctrl-C to its parent and goes when its parent is gone."""
     global _body, _ticks
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    install()
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     _body, _ticks = make_body(), ticks
 

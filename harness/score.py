@@ -41,7 +41,7 @@ class Rescored:
         """One JSON object, floats exact; a metric without a value (nothing to divide by) is null."""
         metrics = {name: None if math.isnan(value) else value for name, value in self.metrics.items()}
         shown = {"benchmark": self.benchmark, "metrics": metrics, "n": self.n, "unscored": self.unscored}
-        return json.dumps(shown, ensure_ascii=False, allow_nan=False)
+        return json.dumps(shown, allow_nan=False)
 
 
 def rescore(
@@ -180,13 +180,14 @@ def listed(ids: Sequence[str]) -> str:
 
 def show(done: Rescored) -> None:
     """Print the figures as a table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from harness.console import console
 
     grid = Table("metric", "value", box=None)
     for id, value in done.metrics.items():
         ours = id.startswith(f"{done.benchmark}/") and not id.endswith("@official")
         grid.add_row(id, done.withheld if done.withheld and ours else f"{value:.10g}")
-    console = Console()
-    console.print(grid)
-    console.print(f"{done.benchmark}: {done.n} items scored, {done.unscored} unscored", highlight=False)
+    shown = console()
+    shown.print(grid)
+    shown.print(f"{done.benchmark}: {done.n} items scored, {done.unscored} unscored", highlight=False)

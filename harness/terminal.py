@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.table import Table as Grid
@@ -17,11 +16,11 @@ from rich.text import Text
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.config import Testbed
+from harness.console import console, say_json
 from harness.method import Method
 from harness.schedule import Watcher
 from harness.steps import Plan, Step
 from harness.store import Store
-from harness.types import dumps
 
 
 class Silent:
@@ -92,8 +91,14 @@ def watching(quiet: bool) -> Iterator[Watcher]:
     elif not sys.stderr.isatty():
         yield Lines()
     else:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console(err=True)) as progress:
             yield Bars(progress)
 
 
@@ -131,7 +136,7 @@ def show_plan(planned: Plan, store: Store, testbed: Testbed, as_json: bool = Fal
     costs = [str(bill) for bill in bills(planned, [step for step in planned.steps if step.key in todo], store)]
     if as_json:
         known = {"testbed": testbed.name, "synthetic": testbed.synthetic, "to_run": len(todo)}
-        typer.echo(dumps({**known, "stages": lines, "costs": costs}))
+        say_json({**known, "stages": lines, "costs": costs})
         return
     for line in lines:
         about = f": {line['why']}" if line["why"] else f" ({line['stage']})"
@@ -152,7 +157,7 @@ def show_methods(name: str) -> None:
             for option in dataclasses.fields(made):
                 row = (f"  {option.name}", default(made, option.name), option.metadata.get("source", ""))
                 grid.add_row(*map(Text, row))  # as text: a source in brackets is no markup
-            Console().print(grid, highlight=False)
+            console().print(grid, highlight=False)
         return
     made = plugins.make("methods", name, Method, {})
     typer.echo(f"{plugins.stem(name)}: {made.label}\n\n{(sys.modules[type(made).__module__].__doc__ or '').strip()}\n")
@@ -188,7 +193,7 @@ def show_benchmarks(name: str) -> None:
         chance = "–" if metric.chance is None else f"{metric.chance:g}"
         judge = "yes" if made.judged else "no"
         grid.add_row(benchmark, made.label, metric.id, better, count(made), chance, made.protocol, judge)
-    Console().print(grid)
+    console().print(grid)
 
 
 def count(benchmark: Benchmark) -> str:
@@ -207,7 +212,7 @@ def explain(name: str, benchmark: Benchmark) -> None:
         scale = f"{min(metric.scale):g} to {max(metric.scale):g}"
         chance = "–" if metric.chance is None else f"{metric.chance:g}"
         grid.add_row(metric.id, metric.label, "higher" if metric.higher_is_better else "lower", scale, chance)
-    Console().print(grid)
+    console().print(grid)
     for option in dataclasses.fields(benchmark):
         typer.echo(f"option {name}.{option.name}={getattr(benchmark, option.name)}")
     for extra, says in benchmark.extras.items():

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.benchmark import Benchmark
+from harness.console import visible
 from reports.outcomes import Outcome, measure, withheld
-from reports.render import DASH, visible
+from reports.render import DASH
 
 EQUAL = 1e-9  # of a metric's unit: two orders of summation
 HEAD = ("metric", "method", "seed", "ours", "lmms-eval", "difference", "task", "why")

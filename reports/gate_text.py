@@ -3,10 +3,10 @@
 from collections import Counter
 from xml.etree import ElementTree as Xml
 
+from harness.console import visible
 from reports.gate import Check, Gate, Verdict
 from reports.grid import Entry, Grid, Head, Line
 from reports.gridtext import markdown
-from reports.render import visible
 
 _TITLES = {0: "passed", 1: "FAILED", 3: "incomplete"}
 _TAGS = {Verdict.INCOMPLETE: "error", Verdict.INCONCLUSIVE: "skipped"}

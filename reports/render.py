@@ -10,7 +10,6 @@ import hashlib
 import io
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -19,6 +18,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group as Stack
 from rich.text import Text
 
+from harness.console import visible
 from reports.table import GROUPS, Column, Row, Table
 
 DASH = "–"
@@ -28,7 +28,6 @@ CSV_FIELDS = (
 )
 _LABEL, _GAP = 16, 2
 NOTE = 1000  # the most of a note that is shown
-_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -36,11 +35,6 @@ _LATEX = {
     "[": "{[}", "]": "{]}", "*": "{*}", "-": "{-}", "–": "--", "Δ": r"$\Delta$", "↓": r"$\downarrow$",
     "✓": r"$\surd$", "✗": r"$\times$",
 }  # fmt: skip
-
-
-def visible(text: str) -> str:
-    """`text` on one line; what has no glyph of its own (ESC, NUL, bidi overrides, surrogates) reads <U+001B>."""
-    return "".join(f"<U+{ord(c):04X}>" if unicodedata.category(c) in _INVISIBLE else c for c in text)
 
 
 def terminal(table: Table, width: int = 110) -> Stack:

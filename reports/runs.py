@@ -4,6 +4,7 @@ A run is its manifest and, in a store, the stages that the manifest names. What 
 never an error; what is there is read only if its digest is the one that its stage's manifest has.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,7 +99,7 @@ class Run:
     def profile(self) -> dict[str, Any]:
         """What its stages took; without stages where the run did not finish."""
         file = self.folder / "profile.json"
-        found: dict[str, Any] = json_object(file) if file.is_file() else {"stages": []}
+        found: dict[str, Any] = json_object(file) if os.path.lexists(file) else {"stages": []}
         return found
 
     def outcomes(self) -> list[Outcome]:
