@@ -1,16 +1,18 @@
 """The command line. Heavy modules are imported inside the commands, so that `harness --help` is instant."""
 
 import json
+import os
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from harness.blame import DEBUG, explained
 from harness.console import behind_doors, say_json, say_styled
-from harness.types import HarnessError, UsageError
+from harness.types import UsageError
 
 app = typer.Typer(
     add_completion=False,
@@ -34,7 +36,7 @@ Limit = Annotated[
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="NAME.FIELD=VALUE, e.g. dpo.beta=0.5, dpo.learning_rate=1e-4.")
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder for the tables; default: runs/METHODS-DATA-TESTBED.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for the tables; default: runs/METHODS-DATA-TESTBED-SETTINGS.")]
 StoreRoot = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Where finished stages are kept.")]
 StoreOf = Annotated[
     Path | None, typer.Option("--store", help="The runs' store; default: the one their manifest names.")
@@ -47,6 +49,14 @@ Budget = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 STORE = Path("runs/store")
+NOBODY_READS = 141  # the status of a program whose output is cut off, as shells have it; 1 is gate's alone
+
+
+@app.callback()
+def everywhere(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error; also as HARNESS_DEBUG=1.")] = False,
+) -> None:
+    """What every command takes; `main` reads it, so that it may stand anywhere."""
 
 
 @app.command()
@@ -85,27 +95,32 @@ def compare(
 
         show_plan(prepare(asked, bed, runtime, Store(store)), Store(store), bed, as_json)
         return
+    from harness.run_folder import chosen
     from harness.terminal import show_table, watching
 
-    named = "-".join(spec.id.replace("/", "_") for spec in asked.methods)
-    folder = out or Path("runs") / f"{named}-{Path(data).stem}-{bed.name}"
+    folder = chosen(out, asked, bed, sets or [], sizes)
     with watching(quiet=as_json) as watcher:
         if sizes:
             from harness.sizes import compare_sizes, parsed
 
-            typer.echo(compare_sizes(asked, bed, runtime, Store(store), folder, watcher, parsed(sizes), page))
-            return
+            said, status = compare_sizes(asked, bed, runtime, Store(store), folder, watcher, parsed(sizes), page)
+            typer.echo(said)
+            raise typer.Exit(status)
         done = run(asked, bed, runtime, Store(store), folder, watcher, page)
     if as_json:
         rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
-        say_json({"out": str(folder), "stages_run": done.ran, "results": rows})
+        failed = [asdict(one) for one in done.failed]
+        say_json({"out": str(folder), "stages_run": done.ran, "failed": failed, "results": rows})
     else:
         show_table(folder)
         for sentence in (*done.left_out, *done.unanswered):
             typer.echo(sentence, err=True)
         typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
-    if done.unanswered:
-        raise typer.Exit(3)
+    if done.failed:
+        named = ", ".join(dict.fromkeys(one.stage for one in done.failed))
+        say(f"not complete: {named} failed (see above); the same command tries only what failed again.", done.status)
+    if done.status:
+        raise typer.Exit(done.status)
 
 
 @app.command()
@@ -285,19 +300,20 @@ def benchmarks(name: Annotated[str, typer.Argument(help="One benchmark, to expla
 
 @behind_doors
 def main() -> None:
-    """The entry point: errors are sentences, Ctrl-C says how to go on."""
+    """The entry point: errors are sentences with a status each, Ctrl-C says how to go on."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if "--debug" in sys.argv[1:]:
+        sys.argv.remove("--debug")
+        os.environ[DEBUG] = "1"  # for workers and ranks too
     try:
         status = app(standalone_mode=False) or 0  # the status of a typer.Exit; 130 after Ctrl-C
-    except HarnessError as error:
-        status = say(str(error), error.exit_status)
     except typer.TyperException as error:
         status = say(getattr(error, "format_message", error.__str__)() + _options(error), 2)
-    except OSError as error:
-        if error.strerror is None:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        status = say(f"{where}{error.strerror}. Finished stages are kept.", 3)
+    except SystemExit as stop:
+        status = NOBODY_READS if stop.code == 1 else stop.code  # what typer makes of a closed pipe
+    except Exception as error:
+        said = explained(error)
+        status = say(str(said), said.exit_status)
     if status == 130:
         say("interrupted; finished stages are kept, the same command goes on from here.", status)
     sys.exit(status)

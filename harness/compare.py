@@ -6,13 +6,14 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
+from harness import __version__, run_folder
 from harness.asking import redact
 from harness.checks import check
 from harness.config import Runtime, Testbed
@@ -20,25 +21,32 @@ from harness.contents import CONTENTS
 from harness.costs import check_budget
 from harness.panel import unanswered
 from harness.plan import plan
-from harness.reporting import publish
-from harness.schedule import Watcher, execute, pending
+from harness.reporting import publish, tables
+from harness.schedule import Failure, Watcher, execute, pending
 from harness.stages.worker import Bodies
 from harness.steps import Plan, Request, Step
 from harness.store import MANIFEST, Store
 from harness.types import Dropped, dumps, read_jsonl
+from reports.outcomes import Failed
 
 PACKAGES = ("torch", "transformers", "deepspeed", "peft", "numpy", "scipy", "pillow")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a comparison gave: the folder with its files, how many stages had to run, what was left out of the data."""
+    """What a comparison gave: the folder with its files, how many stages had to run, what was left out of the data.
+
+    `unanswered`: cells whose judge gave some questions no reply; `failed`: what could not be made, and why, with the
+    exit `status` that means.
+    """
 
     plan: Plan
     out: Path
     ran: int
     left_out: tuple[str, ...]
     unanswered: tuple[str, ...] = ()
+    failed: tuple[Failed, ...] = ()
+    status: int = 0
 
 
 def prepare(request: Request, testbed: Testbed, runtime: Runtime, store: Store) -> Plan:
@@ -51,24 +59,61 @@ def prepare(request: Request, testbed: Testbed, runtime: Runtime, store: Store) 
 def compare(
     request: Request, testbed: Testbed, runtime: Runtime, store: Store, out: Path, watcher: Watcher, page: bool = True
 ) -> Finished:
-    """Run what is not in the store yet and write the comparison's files to `out`; with `page` report.html as well."""
+    """Run what is not in the store yet and write the comparison's files to `out`; with `page` report.html as well.
+
+    A row that fails does not end the others. Raises its error where nothing at all was scored.
+    """
     planned = prepare(request, testbed, runtime, store)
     reopen(planned, store)
     todo = pending(planned.goals, store, planned.steps)
     check_budget(planned, todo, store, runtime.budget)
-    if todo:
-        out.mkdir(parents=True, exist_ok=True)
-        record(planned, store, out)  # of an interrupted run, `harness report` shows what there is
-    execute(todo, Bodies(str(store.root), testbed, request, runtime), runtime.workers, watcher)
-    out.mkdir(parents=True, exist_ok=True)
-    for file in sorted(store.path(planned.report.stage).iterdir()):
-        if file.name != MANIFEST:
-            shutil.copyfile(file, out / file.name)
-    (out / "profile.json").write_text(json.dumps(profile(planned, store), indent=1) + "\n", encoding="utf-8")
-    record(planned, store, out)
+    with run_folder.held(out, store):
+        if todo:  # of an interrupted run, `harness report` shows what there is
+            run_folder.begin(out, provenance(planned, store, out))
+    lost = execute(todo, Bodies(str(store.root), testbed, request, runtime), runtime.workers, watcher)
+    if lost and not any(store.done(cell.score.stage) for cell in planned.cells):
+        raise next(iter(lost.values())).error
+    failed = tuple(failures(planned, lost))
+    with run_folder.held(out, store):
+        run_folder.install(out, partial(fill, planned, store, out, failed, page))
+    unanswered = tuple(silence(planned, store))
+    status = max([3] * bool(unanswered) + [max(3, failure.error.exit_status) for failure in lost.values()], default=0)
+    ran = sum(step.key not in lost for step in todo)
+    return Finished(planned, out, ran, tuple(left_out(planned, store)), unanswered, failed, status)
+
+
+def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page: bool, part: Path) -> None:
+    """Write a comparison's files to `part`, from where they go to `out`.
+
+    The tables of one that is not complete are made from what there is, and are kept in no store.
+    """
+    (part / MANIFEST).write_text(run_folder.rendered(provenance(planned, store, out, failed)), encoding="utf-8")
+    (part / "profile.json").write_text(json.dumps(profile(planned, store), indent=1) + "\n", encoding="utf-8")
+    if store.done(planned.report.stage):
+        for file in sorted(store.path(planned.report.stage).iterdir()):
+            if file.name != MANIFEST:
+                shutil.copyfile(file, part / file.name)
+    else:
+        tables(part, store)
     if page:
-        publish(out, store)
-    return Finished(planned, out, len(todo), tuple(left_out(planned, store)), tuple(silence(planned, store)))
+        publish(part, store)
+
+
+def failures(planned: Plan, lost: Mapping[str, Failure]) -> Iterator[Failed]:
+    """Every cell and figure that was not made, with the step that failed and its reason."""
+    labels = {cell.row: cell.label for cell in planned.cells}
+    for cell in planned.cells:
+        if failure := lost.get(cell.score.key):
+            yield Failed(cell.row, cell.label, cell.seed, cell.benchmark, failure.title, str(failure.error))
+        elif cell.crosscheck and (failure := lost.get(cell.crosscheck.key)):
+            what = f"lmms-eval on {cell.benchmark}"
+            yield Failed(cell.row, cell.label, cell.seed, what, failure.title, str(failure.error))
+    for (row, seed), step in planned.lenses.items():
+        failure = lost.get(step.key)
+        if failure and failure.title == step.title:
+            yield Failed(row, labels[row], seed, "lens", failure.title, str(failure.error))
+    if (failure := lost.get(planned.report.key)) and failure.title == planned.report.title:
+        raise failure.error
 
 
 def silence(planned: Plan, store: Store) -> Iterator[str]:
@@ -86,11 +131,6 @@ def reopen(planned: Plan, store: Store) -> None:
     for stage in [planned.report.stage, *made] if made else ():
         if store.done(stage):
             store.discard(stage.name)
-
-
-def record(planned: Plan, store: Store, out: Path) -> None:
-    """Write `manifest.json`."""
-    (out / MANIFEST).write_text(json.dumps(provenance(planned, store, out), indent=1) + "\n", encoding="utf-8")
 
 
 def left_out(planned: Plan, store: Store) -> Iterator[str]:
@@ -130,10 +170,11 @@ def profile(planned: Plan, store: Store) -> dict[str, Any]:
     return {"testbed": planned.testbed.name, "seconds_by_row": rows, "stages": stages}
 
 
-def provenance(planned: Plan, store: Store, out: Path) -> dict[str, Any]:
+def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] = ()) -> dict[str, Any]:
     """`manifest.json`: what must be known to repeat the run, and the stages that its tables are made of.
 
-    It can be written before the run as well, for a report of what is there: the locks are those that are.
+    It can be written before the run as well, for a report of what is there: the locks are those that are. `request`
+    is the identity of what was asked, by which a folder is known; `failed` says what could not be made.
     """
     request, testbed = planned.request, planned.testbed
     locks = {step.title: store.path(step.stage) / "split.lock" for step in planned.splits}
@@ -146,7 +187,9 @@ def provenance(planned: Plan, store: Store, out: Path) -> dict[str, Any]:
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "command": ["harness", *(redact(word) for word in sys.argv[1:])],
         "store": os.path.relpath(store.root, out.absolute()),
-        "finished": store.done(planned.report.stage),
+        "request": run_folder.identity(request, testbed),
+        "finished": store.done(planned.report.stage) and not failed,
+        "failed": [asdict(one) for one in failed],
         "testbed": testbed.name,
         "synthetic": testbed.synthetic,
         "protocol": testbed.protocol,

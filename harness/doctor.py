@@ -21,7 +21,7 @@ from harness.mini.oracles import read_scenes
 from harness.mini.world import Scene
 from harness.model import load
 from harness.plan import plan
-from harness.schedule import execute, pending
+from harness.schedule import execute, insist, pending
 from harness.stages.worker import Bodies
 from harness.steps import Plan, Request
 from harness.store import Store
@@ -66,7 +66,7 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     store, planned = Store(root), plan(asked, testbed)
     with watching(quiet=False) as watcher:
         todo = pending([cell.score for cell in planned.cells], store, planned.steps)
-        execute(todo, Bodies(str(store.root), testbed, asked, runtime), runtime.workers, watcher)
+        insist(execute(todo, Bodies(str(store.root), testbed, asked, runtime), runtime.workers, watcher))
     values = measured(planned, store)
     seeds = range(len(testbed.models))
     for seed in seeds:

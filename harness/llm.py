@@ -25,7 +25,7 @@ from harness.images import FORMATS, read_image, resolve
 from harness.journal import Journal
 from harness.judge import Ask, Judge, Script
 from harness.profile import Tick
-from harness.types import HarnessError, Image, Unscored, UsageError, dumps
+from harness.types import Denied, Image, Unscored, UsageError, dumps
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -144,8 +144,8 @@ class Llm:
         if self.runtime.budget is not None and self.journal.spent + estimate > self.runtime.budget:
             raise self._broke(f"the next questions would cost about {estimate:.2f}")
 
-    def _broke(self, what: str) -> HarnessError:
-        return HarnessError(
+    def _broke(self, what: str) -> Denied:
+        return Denied(
             f"{self.name}: {self.journal.spent:.2f} of the budget of {self.runtime.budget:.2f} USD are spent, {what}. "
             "Every reply is kept; raise --budget and give the same command again."
         )
@@ -229,8 +229,8 @@ class Llm:
         shown = {"type": "image_url", "image_url": {"url": data_url(resolve(ask.image, self.root))}}
         return [{"type": "text", "text": message["content"]}, shown]
 
-    def _stop(self, reason: str, cure: str) -> HarnessError:
-        return HarnessError(f"{self.name}: {reason}. Every reply is kept; {cure} and give the same command again.")
+    def _stop(self, reason: str, cure: str) -> Denied:
+        return Denied(f"{self.name}: {reason}. Every reply is kept; {cure} and give the same command again.")
 
 
 def data_url(image: Image) -> str:

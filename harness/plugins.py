@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from harness.blame import import_fault, plugin_fault
 from harness.types import UsageError
 
 T = TypeVar("T")
@@ -63,14 +64,21 @@ def module(package: str, name: str) -> ModuleType:
     """The plugin's module, imported."""
     path = source(package, name)
     if not name.endswith(".py"):
-        return importlib.import_module(f"{package}.{name}")
+        try:
+            return importlib.import_module(f"{package}.{name}")
+        except Exception as error:
+            raise import_fault(error, path) from None
     qualified = f"{package}_file_{stem(name)}"
     spec = importlib.util.spec_from_file_location(qualified, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{name} is not a Python module.")
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[qualified] = loaded
-    spec.loader.exec_module(loaded)
+    try:
+        spec.loader.exec_module(loaded)
+    except (Exception, SystemExit) as error:
+        del sys.modules[qualified]
+        raise import_fault(error, path) from None
     return loaded
 
 
@@ -104,4 +112,8 @@ def make(package: str, name: str, base: type[T], options: dict[str, Any]) -> T:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{name}.{where}: {first['msg']} (given: {first['input']!r}).") from None
+    except UsageError:
+        raise
+    except Exception as error:  # of a __post_init__ or a default
+        raise UsageError(plugin_fault(error) or f"{name} cannot be made: {type(error).__name__}: {error}.") from error
     return made

@@ -63,9 +63,11 @@ class Measured:
         foreign = names - set(plugins.names("benchmarks"))
         run = without(run, foreign)
         outcomes, benchmarks = run.outcomes(), run.benchmarks()
-        made = build(outcomes, benchmarks, list(run.rows), run.setting)
+        made = build(outcomes, benchmarks, list(run.rows), run.setting, failed=run.failed)
         made = replace(made, rows=tuple(replace(row, label=run.rows.get(row.method, row.label)) for row in made.rows))
         notes = [*run.notes, *gaps(run, made)]
+        if any(part.manifest.get("finished") is False for part in run.parts or (run,)):
+            notes.append("unfinished: not all that was asked is here; the comparison's own command goes on from here")
         notes += [f"not installed here, so left out: {', '.join(sorted(foreign))}"] if foreign else []
         return cls(run, replace(made, notes=(*made.notes, *notes)), outcomes, benchmarks)
 
@@ -93,7 +95,7 @@ def report(
         if out:
             out.mkdir(parents=True, exist_ok=True)
             rows = list(measured.run.rows)
-            write_report(out, measured.outcomes, measured.benchmarks, rows, measured.run.setting)
+            write_report(out, measured.outcomes, measured.benchmarks, rows, measured.run.setting, measured.run.failed)
             pages(measured.run, out)
         return whole(measured, form)
 
@@ -137,7 +139,8 @@ def without(run: Run, names: Collection[str]) -> Run:
 
 def gaps(run: Run, made: Table) -> Iterator[str]:
     """Why there are dashes: cells that no run scored yet, and scores that are not defined."""
-    missing = {(cell.row, cell.benchmark) for cell in run.missing}
+    told = {(one.row, one.seed, one.benchmark) for one in run.failed}
+    missing = {(c.row, c.benchmark) for c in run.missing if (c.row, c.seed, c.benchmark) not in told}
     for row, label in run.rows.items():
         names = sorted(benchmark for of, benchmark in missing if of == row)
         if names:
@@ -146,7 +149,7 @@ def gaps(run: Run, made: Table) -> Iterator[str]:
         undefined = [
             column.label
             for column, cell in zip(made.columns, one.cells, strict=True)
-            if math.isnan(cell.value) and not cell.withheld and column.metric != "total"
+            if math.isnan(cell.value) and not cell.withheld and not cell.failed and column.metric != "total"
             if (one.method, column.benchmark) not in missing
         ]
         if undefined:
@@ -269,6 +272,12 @@ def pages(run: Run, out: Path) -> None:
     facts = row_facts(run)
     text = "\n".join(gridtext.markdown(grid) for grid in (cards.fairness(facts), cards.profile(facts)))
     (out / "cards.md").write_text(text, encoding="utf-8", newline="\n")
+
+
+def tables(out: Path, store: Store) -> None:
+    """The tables of a comparison that is not complete, from its manifest and what is in the store."""
+    with opened([out], store.root) as (run,):
+        write_report(out, run.outcomes(), run.benchmarks(), list(run.rows), run.setting, run.failed)
 
 
 def publish(out: Path, store: Store) -> None:

@@ -1,25 +1,54 @@
 """Runs steps in an order that respects what they read: in this process, or in worker processes side by side.
 
-A worker has one CPU thread, so that a number does not depend on how many workers there are.
+A worker has one CPU thread, so that a number does not depend on how many workers there are. A step that fails takes
+those with it that read what it did not make; all others run.
 """
 
+import errno
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
+from harness.blame import called_exit, explained, plugin_fault
 from harness.console import install
 from harness.profile import Tick
 from harness.steps import Step
 from harness.store import Store
-from harness.types import HarnessError
+from harness.types import Denied, HarnessError, dumps
 
 Body = Callable[[Step, Tick], None]  # makes one step's stage in the store
+SHARED = ("split",)  # kinds without which no row is made: where one fails there is nothing to go on for
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a stage was not made: the step that failed, the sentence, and whether every other step would fail too."""
+
+    title: str
+    error: HarnessError
+    ends: bool = False
+
+
+def failure(step: Step, error: Exception) -> Failure:
+    """What a step's exception means. A disk that takes no more takes no other stage either."""
+    refused = isinstance(error, HarnessError) and isinstance(error.__cause__, OSError)  # by the store
+    full = isinstance(error, OSError) and error.errno in _FULL
+    return Failure(step.title, explained(error), ends=refused or full)
+
+
+def insist(lost: Mapping[str, Failure]) -> None:
+    """Raise the first failure's error, where everything is needed."""
+    for failed in lost.values():
+        raise failed.error
 
 
 class Watcher(Protocol):
@@ -36,6 +65,9 @@ class Watcher(Protocol):
 
     def finished(self, step: Step, seconds: float) -> None:
         """The step is in the store."""
+
+    def failed(self, step: Step, why: str) -> None:
+        """The step is not in the store; `why` is empty where it could not begin for lack of what it reads."""
 
 
 def pending(goals: Iterable[Step], store: Store, steps: Sequence[Step]) -> list[Step]:
@@ -54,17 +86,19 @@ def pending(goals: Iterable[Step], store: Store, steps: Sequence[Step]) -> list[
     return [step for step in steps if step.key in wanted]
 
 
-def execute(steps: Sequence[Step], make_body: Callable[[], Body], workers: int, watcher: Watcher) -> None:
-    """Run the steps. `make_body` is called once per worker (it must be picklable); one worker means this process."""
-    watcher.expect(len(steps))
+def execute(steps: Sequence[Step], make_body: Callable[[], Body], workers: int, watcher: Watcher) -> dict[str, Failure]:
+    """Run the steps; returns why those were not made that were not, by their keys.
+
+    `make_body` is called once per worker (it must be picklable); one worker means this process. Raises a failure's
+    error where nothing is left to go on for: the disk is full, or what all rows share was not made.
+    """
+    course = Course(steps, watcher)
     if workers == 1 or len(steps) <= 1:
         body = make_body()
-        for step in steps:
-            watcher.started(step)
-            began = time.monotonic()
-            body(step, lambda done, total, key=step.key: watcher.ticked(key, done, total))  # type: ignore[misc]
-            watcher.finished(step, time.monotonic() - began)
-        return
+        while step := course.next(()):
+            began = course.start(step)
+            course.end(step, began, _tried(body, step, partial(watcher.ticked, step.key)))
+        return course.lost
     context = multiprocessing.get_context("spawn")
     ticks: Any = context.SimpleQueue()
     pool = ProcessPoolExecutor(
@@ -73,7 +107,7 @@ def execute(steps: Sequence[Step], make_body: Callable[[], Body], workers: int, 
     listener = threading.Thread(target=_listen, args=(ticks, watcher), daemon=True)
     listener.start()
     try:
-        _drive(pool, steps, watcher, min(workers, len(steps)))
+        _drive(pool, course, min(workers, len(steps)))
         pool.shutdown()  # the workers end by themselves and give back what they hold
     except BrokenProcessPool:
         raise HarnessError(
@@ -85,26 +119,80 @@ def execute(steps: Sequence[Step], make_body: Callable[[], Body], workers: int, 
             process.terminate()
         pool.shutdown(wait=False, cancel_futures=True)
         ticks.put(None)
+    return course.lost
 
 
-def _drive(pool: ProcessPoolExecutor, steps: Sequence[Step], watcher: Watcher, slots: int) -> None:
-    """Hand out ready steps, first in plan order first, until all are done; the first failure ends it."""
-    waiting = {step.key: step for step in steps}
-    running: dict[Future[None], tuple[Step, float]] = {}
-    while waiting or running:
-        busy = {step.key for step, _ in running.values()}
-        for key, step in list(waiting.items()):
-            sources = [stage.key for stage in step.reads.values()]
-            if len(running) < slots and not any(k in waiting or k in busy for k in (*sources, *step.after)):
-                del waiting[key]
-                busy.add(key)
-                watcher.started(step)
-                running[pool.submit(_work, step)] = (step, time.monotonic())
+class Course:
+    """How far a run has come: the steps that wait, in plan order, and those that are lost, with what took them."""
+
+    def __init__(self, steps: Sequence[Step], watcher: Watcher) -> None:
+        self.waiting = {step.key: step for step in steps}
+        self.lost: dict[str, Failure] = {}
+        self.watcher = watcher
+        watcher.expect(len(steps))
+
+    def next(self, busy: Iterable[str]) -> Step | None:
+        """The first waiting step that waits for no other; `busy` are the keys of those under way."""
+        before = {*self.waiting, *busy}
+        for step in self.waiting.values():
+            if before.isdisjoint(stage.key for stage in step.reads.values()) and before.isdisjoint(step.after):
+                return step
+        return None
+
+    def start(self, step: Step) -> float:
+        """The step begins; returns when."""
+        del self.waiting[step.key]
+        self.watcher.started(step)
+        return time.monotonic()
+
+    def end(self, step: Step, began: float, failed: Failure | None) -> None:
+        """The step has ended; a failure takes the steps with it that would fail too, or raises its error."""
+        if failed is None:
+            self.watcher.finished(step, time.monotonic() - began)
+            return
+        taken = {step.key: step}
+        for other in self.waiting.values():  # what reads a step comes after it
+            reads = any(stage.key in taken for stage in other.reads.values())
+            denied = isinstance(failed.error, Denied) and asks(other) != "" and asks(other) == asks(step)
+            if reads or denied:
+                taken[other.key] = other
+        if failed.ends or any(other.stage.kind in SHARED for other in taken.values()):
+            raise failed.error
+        for key, other in taken.items():
+            self.waiting.pop(key, None)
+            self.lost[key] = failed
+            self.watcher.failed(other, str(failed.error) if other is step else "")
+
+
+def asks(step: Step) -> str:
+    """Which LLM a step asks; "" for none."""
+    asked = step.stage.identity.get("judge") or step.stage.identity.get("writer")
+    return dumps(asked) if isinstance(asked, dict) else ""
+
+
+def _drive(pool: ProcessPoolExecutor, course: Course, slots: int) -> None:
+    """Hand out ready steps, first in plan order first, until none is left."""
+    running: dict[Future[Failure | None], tuple[Step, float]] = {}
+    while course.waiting or running:
+        while len(running) < slots and (step := course.next(step.key for step, _ in running.values())):
+            began = course.start(step)
+            running[pool.submit(_work, step)] = (step, began)
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
-            step, began = running.pop(future)
-            future.result()
-            watcher.finished(step, time.monotonic() - began)
+            course.end(*running.pop(future), future.result())
+
+
+def _tried(body: Body, step: Step, tick: Tick) -> Failure | None:
+    """Make a step's stage, or say why it could not be made."""
+    try:
+        body(step, tick)
+    except SystemExit as stop:
+        if not called_exit(stop):
+            raise  # a signal to this process, not a plugin's own words
+        return Failure(step.title, HarnessError(plugin_fault(stop)))
+    except Exception as error:
+        return failure(step, error)
+    return None
 
 
 _body: Body | None = None
@@ -126,9 +214,9 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-def _work(step: Step) -> None:
+def _work(step: Step) -> Failure | None:
     assert _body is not None
-    _body(step, lambda done, total: _ticks.put((step.key, done, total)))
+    return _tried(_body, step, lambda done, total: _ticks.put((step.key, done, total)))
 
 
 def _listen(ticks: Any, watcher: Watcher) -> None:

@@ -5,6 +5,7 @@ and scores, and the own responses of every prefix. What they do not: reference l
 a whole), a writer's turns that are in no journal, and training, whose schedule depends on the size.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from pathlib import Path
 from harness.compare import Finished, compare
 from harness.config import Runtime, Testbed
 from harness.reporting import figure, scaling_table, show
+from harness.run_folder import SIZES, identity, write
 from harness.schedule import Watcher
 from harness.steps import Request
 from harness.store import Store
 from harness.types import UsageError
+from reports.table import GROUPS
 
 
 def compare_sizes(
@@ -27,17 +30,26 @@ def compare_sizes(
     watcher: Watcher,
     sizes: Sequence[int],
     page: bool = True,
-) -> str:
-    """A comparison per size in `out/SIZE`, the smallest first, and Figure 4 and its numbers in `out`; what to print."""
+) -> tuple[str, int]:
+    """A comparison per size in `out/SIZE`, the smallest first, and Figure 4 and its numbers in `out`.
+
+    Returns what to print, and the exit status. Figure 4 is drawn where there are the three benchmarks of a total.
+    """
     done = list[Finished]()
+    out.mkdir(parents=True, exist_ok=True)
+    whose = identity(request, testbed, ",".join(map(str, sizes)))
+    write(out / SIZES, json.dumps({"request": whose, "sizes": sorted(sizes)}) + "\n")
     for size in sorted(sizes):
         asked = replace(request, examples=size, pool=max(sizes))
         done.append(compare(asked, testbed, runtime, store, out / str(size), watcher, page))
     folders = [finished.out for finished in done]
-    drawn = figure(folders, "4", out, store.root)
-    said = show(scaling_table(folders, store.root), "terminal", out)
-    ran = sum(finished.ran for finished in done)
-    return f"{said}\n{ran} stages run; a comparison per size in {out}, and {', '.join(map(str, drawn))}"
+    grid = scaling_table(folders, store.root)
+    said, ran = show(grid, "terminal", out), sum(finished.ran for finished in done)
+    whole = any(set(printed) <= set(request.benchmarks) for _, printed in GROUPS.values())
+    drawn = ", and " + ", ".join(map(str, figure(folders, "4", out, store.root))) if whole else ""
+    why = "".join(f"\n{one.stage} of {at.out.name}: {one.why}" for at in done for one in at.failed)
+    status = max(finished.status for finished in done)
+    return f"{said}\n{ran} stages run; a comparison per size in {out}{drawn}{why}", status
 
 
 def parsed(text: str) -> list[int]:

@@ -12,7 +12,7 @@ import yaml
 from harness.benchmark import benchmark_of
 from harness.compare import prepare
 from harness.config import Runtime, Testbed
-from harness.schedule import Watcher, execute, pending
+from harness.schedule import Watcher, execute, insist, pending
 from harness.stages.worker import Bodies
 from harness.steps import Request
 from harness.store import Store
@@ -43,7 +43,7 @@ def choose(
     tuning = replace(request, methods=specs, first_seed=FIRST_SEED, tuning=True)
     planned = prepare(tuning, testbed, runtime, store)
     todo = pending([planned.report], store, planned.steps)
-    execute(todo, Bodies(str(store.root), testbed, tuning, runtime), runtime.workers, watcher)
+    insist(execute(todo, Bodies(str(store.root), testbed, tuning, runtime), runtime.workers, watcher))
     value: Values = {}
     for cell in planned.cells:
         benchmark = benchmark_of(cell.score.stage.identity)

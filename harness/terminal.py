@@ -38,6 +38,9 @@ class Silent:
     def finished(self, step: Step, seconds: float) -> None:
         """A step is done."""
 
+    def failed(self, step: Step, why: str) -> None:
+        """A step failed, or (without a reason) one that reads it."""
+
 
 class Lines(Silent):
     """One line per finished step: for logs and pipes."""
@@ -53,6 +56,14 @@ class Lines(Silent):
         """Say so."""
         self.count += 1
         typer.echo(f"[{self.count}/{self.total}] {step.title}: {seconds:.1f} s", err=True)
+
+    def failed(self, step: Step, why: str) -> None:
+        """Say so; what waited for it is not counted any more."""
+        if why:
+            self.count += 1
+            typer.echo(f"[{self.count}/{self.total}] {step.title}: FAILED: {why}", err=True)
+        else:
+            self.total -= 1
 
 
 class Bars(Silent):
@@ -78,9 +89,19 @@ class Bars(Silent):
 
     def finished(self, step: Step, seconds: float) -> None:
         """Take the step's bar away and leave a line."""
-        self.progress.remove_task(self.bars.pop(step.key))
-        self.progress.advance(self.all)
+        self._end(step)
         self.progress.console.print(Text(f"{step.title}: {seconds:.1f} s", style="dim"))
+
+    def failed(self, step: Step, why: str) -> None:
+        """Take the step's bar away, if it has one, and say why."""
+        self._end(step)
+        if why:
+            self.progress.console.print(Text(f"{step.title}: FAILED: {why}", style="red"))
+
+    def _end(self, step: Step) -> None:
+        if step.key in self.bars:
+            self.progress.remove_task(self.bars.pop(step.key))
+        self.progress.advance(self.all)
 
 
 @contextmanager

@@ -15,7 +15,9 @@ class HarnessError(Exception):
     """Something the user can cure. The message is a sentence that says how; `exit_status` goes to the shell.
 
     HarnessError (3, incomplete)
-    └── UsageError (2): the command, a name, an option or a file the user gave is wrong
+    ├── UsageError (2): the command, a name, an option or a file the user gave is wrong
+    ├── Denied (3): who is asked lets nobody in, or the budget is spent
+    └── Unexpected (70): a fault of ours; the sentence says where its traceback was written
     """
 
     exit_status = 3
@@ -25,6 +27,16 @@ class UsageError(HarnessError):
     """The request itself is wrong; nothing was done."""
 
     exit_status = 2
+
+
+class Denied(HarnessError):
+    """Whoever is asked by the same judge or writer next would fare no better, so nobody asks it any more."""
+
+
+class Unexpected(HarnessError):
+    """An exception that no code of ours expects."""
+
+    exit_status = 70
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from reports.facts import RowFacts
 from reports.grid import Entry, Grid, Head, Line
 from reports.layouts import method as method_of
 from reports.outcomes import BASELINE
+from reports.render import FAILED, REASON, short
 from reports.statistics import mean
 from reports.table import GROUPS, Cell, Column, Table
 
@@ -39,29 +40,38 @@ def summary(table: Table) -> list[Grid]:
         heads = tuple(Head(table.columns[at].label, "", table.columns[at].lower, rank=False) for at in places)
         lines = []
         for row in table.rows:
-            lines.append(Line((row.label,), tuple(_whole(table.columns[at], row.cells[at]) for at in places)))
+            entries = [_whole(table.columns[at], row.cells[at]) for at in places]
+            if row.failed:
+                entries = [Entry(text=f"{FAILED}: {short(row.failed, REASON)}"), *[Entry(text=" ")] * (len(places) - 1)]
+            lines.append(Line((row.label,), tuple(entries)))
         grids.append(Grid(GROUPS[group][0], (GROUPS[group][0],), heads, tuple(lines), spans=True))
     return [*grids[:-1], *(replace(grid, notes=table.notes) for grid in grids[-1:])]
 
 
 def _whole(column: Column, cell: Cell) -> Entry:
-    entry = Entry(cell.value, column.digits, cell.withheld, mark="*" if cell.resolved else "")
+    entry = Entry(
+        cell.value, column.digits, FAILED if cell.failed else cell.withheld, mark="*" if cell.resolved else ""
+    )
     return replace(entry, delta=cell.delta, low=cell.low, high=cell.high, coverage=cell.coverage)
 
 
 def scaling(points: Sequence[tuple[int, str, Table]]) -> Grid:
-    """Totals by data source, method and number of examples."""
-    totals = [(at, c) for at, c in enumerate(points[0][2].columns) if c.metric == "total"] if points else []
+    """Totals by data source, method and number of examples; differences where no total's benchmarks are all there."""
+    columns = list(dict.fromkeys(column for *_, table in points for column in table.columns))
+    totals = [column for column in columns if column.metric == "total"]
     lines = []
     for size, data, table in points:
         for row in table.rows:
             if row.method != BASELINE:
-                cells = [_whole(column, row.cells[at]) for at, column in totals]
-                entries = (replace(entry, value=entry.delta, delta=math.nan, signed=True) for entry in cells)
+                cells = dict(zip(table.columns, row.cells, strict=True))
+                whole = (_whole(column, cells.get(column, Cell())) for column in totals or columns)
+                entries = (replace(entry, value=entry.delta, delta=math.nan, signed=True) for entry in whole)
                 lines.append(Line((row.label, f"{size:,}"), tuple(entries), data))
-    heads = tuple(Head(GROUPS[column.group][0], rank=False) for _, column in totals)
+    heads = [Head(GROUPS[column.group][0], rank=False) for column in totals]
+    heads = heads or [Head(column.label, rank=False) for column in columns]
     notes = points[-1][2].notes if points else ()
-    return Grid("Figure 4: totals", ("Method", "examples"), heads, tuple(lines), notes, "Alignment data", spans=True)
+    title = "Figure 4: totals" if totals else "Figure 4: differences to the baseline"
+    return Grid(title, ("Method", "examples"), tuple(heads), tuple(lines), notes, "Alignment data", spans=True)
 
 
 def fairness(facts: Sequence[RowFacts]) -> Grid:

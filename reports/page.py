@@ -89,6 +89,9 @@ def side_page(run: Run, seed: int, count: int) -> str:
 def alarms(run: Run, facts: Sequence[RowFacts]) -> Iterator[str]:
     """What makes a page's numbers incomplete or incomparable."""
     yield from cards.unequal(facts)
+    for why in dict.fromkeys(one.why for one in run.failed):
+        taken = dict.fromkeys(one.label for one in run.failed if one.why == why)
+        yield f"failed: {', '.join(taken)}: {why}"
     if run.missing:
         yield f"unfinished: {len(run.missing)} of {len(run.cells)} cells are not scored"
 

@@ -11,6 +11,7 @@ from reports import layouts
 from reports.grid import Entry, Grid, Head, Line, with_best
 from reports.layouts import BASES, LAYOUTS, SOURCES, Claim, Column, Layout
 from reports.outcomes import BASELINE, Outcome, measure, withheld
+from reports.render import FAILED
 from reports.statistics import mean
 from reports.table import Cell, Table
 
@@ -109,7 +110,15 @@ def _measured(part: Part, row: str, column: Column) -> Entry:
     if column.total:
         return Entry(0.0 if row == BASELINE else cell.delta, signed=True, low=cell.low, high=cell.high)
     mark = "*" if cell.resolved else ""
-    return Entry(cell.value, column.digits, cell.withheld, mark=mark, low=cell.low, high=cell.high, unshown=cell.delta)
+    return Entry(
+        cell.value,
+        column.digits,
+        FAILED if cell.failed else cell.withheld,
+        mark=mark,
+        low=cell.low,
+        high=cell.high,
+        unshown=cell.delta,
+    )
 
 
 def _sub_score(part: Part, row: str, column: Column) -> Entry:

@@ -28,6 +28,7 @@ CSV_FIELDS = (
 )
 _LABEL, _GAP = 16, 2
 NOTE = 1000  # the most of a note that is shown
+FAILED, REASON = "failed", 120  # the word in place of numbers, and the most of a reason that stands in a row
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -51,6 +52,8 @@ def terminal(table: Table, width: int = 110) -> Stack:
         for block in _fitting(figures, width - _LABEL - _GAP):
             for number, label in enumerate([title, *labels]):
                 first, second = ("".join(" " * _GAP + column[number][line] for column in block) for line in (0, 1))
+                if number and (why := table.rows[number - 1].failed):
+                    first, second = " " * _GAP + short(f"{FAILED}: {why}", width - _LABEL - _GAP), ""
                 parts.append(Text((set_cell_size(label, _LABEL) + first).rstrip(), style="" if number else "bold"))
                 if second.strip():
                     parts.append(Text((" " * _LABEL + second).rstrip(), style="dim"))
@@ -65,8 +68,12 @@ def markdown(table: Table) -> str:
         lines += [f"**{title}**", "", pipes(["method", *(md(_heading(column)) for _, column in columns)])]
         lines.append(pipes(["---", *["---:"] * len(columns)]))
         for row in table.rows:
-            cells = (" ".join(filter(None, _figures(row, place, column))) for place, column in columns)
-            lines.append(pipes([md(row.label), *(cell.replace("*", r"\*") for cell in cells)]))
+            cells = [
+                " ".join(filter(None, _figures(row, place, column))).replace("*", r"\*") for place, column in columns
+            ]
+            if row.failed:
+                cells = [md(f"{FAILED}: {row.failed}", REASON), *[""] * (len(columns) - 1)]
+            lines.append(pipes([md(row.label), *cells]))
         lines.append("")
     return "\n".join([*lines, *(f"- {md(note, NOTE)}" for note in table.notes), ""])
 
@@ -78,6 +85,10 @@ def latex(table: Table) -> str:
         lines += [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule"]
         lines += [ampersands([tex(title), *(tex(_heading(column)) for _, column in columns)]), r"\midrule"]
         for row in table.rows:
+            if row.failed:
+                said = tex(f"{FAILED}: {row.failed}", REASON)
+                lines.append(ampersands([tex(row.label), rf"\multicolumn{{{len(columns)}}}{{l}}{{{said}}}"]))
+                continue
             cells = [_figures(row, place, column) for place, column in columns]
             firsts = (tex(f"{value} {delta}".strip()) for value, delta, _ in cells)
             lines.append(ampersands([tex(row.label), *firsts]))
@@ -97,7 +108,8 @@ def comma_separated(table: Table) -> str:
             of = "value" if math.isnan(cell.delta) else "delta"
             interval = [of, exact(cell.low), exact(cell.high), exact(cell.p_holm)]
             texts = [row.method, row.label, str(row.seeds), _where(column), column.metric]
-            ends = [cell.verdict, cell.withheld, table.setting.testbed_in_words, table.setting.protocol]
+            withheld = f"{FAILED}: {cell.failed}" if cell.failed else cell.withheld
+            ends = [cell.verdict, withheld, table.setting.testbed_in_words, table.setting.protocol]
             numbers = [exact(cell.value), exact(cell.delta), *interval, str(cell.n), str(cell.unscored)]
             writer.writerow([*map(spreadsheet, texts), *numbers, *map(spreadsheet, ends)])
     return file.getvalue()
@@ -160,8 +172,8 @@ def _where(column: Column) -> str:
 def _figures(row: Row, place: int, column: Column) -> tuple[str, str, str]:
     """Value, difference with its mark, interval; each may be empty."""
     cell, digits = row.cells[place], column.digits
-    if cell.withheld:
-        return cell.withheld, "", ""
+    if cell.failed or cell.withheld:
+        return (FAILED if cell.failed else cell.withheld), "", ""
     value = "" if math.isnan(cell.value) else f"{cell.value:z.{digits}f}"
     delta = "" if math.isnan(cell.delta) else f"{cell.delta:+z.{digits}f}{'*' if cell.resolved else ''}"
     if not value and not delta:

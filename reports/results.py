@@ -5,22 +5,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.benchmark import Benchmark
-from reports.outcomes import Outcome, measure, withheld
+from reports.outcomes import Failed, Outcome, measure, withheld
 from reports.statistics import REPLICATES, Sums, bootstrap, interval
 from reports.table import Setting
 
 
 def results_rows(
-    outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark], setting: Setting, replicates: int = REPLICATES
+    outcomes: Sequence[Outcome],
+    benchmarks: Mapping[str, Benchmark],
+    setting: Setting,
+    replicates: int = REPLICATES,
+    failed: Sequence[Failed] = (),
 ) -> Iterator[dict[str, Any]]:
     """Everything computed for every outcome with its own 95 % interval (images only), in one fixed order.
 
     `direction` is "higher" or "lower" for the benchmark's declared metrics, "undeclared" for its sub-scores.
     Where lmms-eval has the metric, "lmms_eval" says what its stock task made of the same responses.
     A number that is not defined is not there: its row has `withheld`, the reason, in place of `value` and the interval.
+    A cell that failed has one row, of its benchmark's first metric.
     """
     for name, benchmark in sorted(benchmarks.items()):
         better = {m.id: "higher" if m.higher_is_better else "lower" for m in benchmark.metrics}
+        shared = {"protocol": setting.protocol, "testbed": setting.testbed_in_words, "synthetic": setting.synthetic}
+        for one in (one for one in failed if one.benchmark == name):
+            who = {"method": one.row, "label": one.label, "seed": one.seed, "benchmark": name}
+            first = benchmark.metrics[0].id
+            what = {"metric": first, "direction": better[first], "n": 0, "unscored": 0, "stage": one.stage}
+            yield {**who, **what, **shared, "withheld": f"failed: {one.why}"}
         mine = sorted((o for o in outcomes if o.benchmark == name), key=lambda o: (o.method, o.seed))
         for outcome, drawn in zip(
             mine, bootstrap(benchmark, Sums.of([o.units for o in mine]), replicates), strict=True
@@ -36,9 +47,7 @@ def results_rows(
                     "direction": better.get(metric, "undeclared"),
                     "n": len(outcome.units),
                     "unscored": outcome.unscored,
-                    "protocol": setting.protocol,
-                    "testbed": setting.testbed_in_words,
-                    "synthetic": setting.synthetic,
+                    **shared,
                     "stage": outcome.key,
                 }
                 if metric in outcome.second:

@@ -20,7 +20,7 @@ from harness.store import MANIFEST, Store
 from harness.types import HarnessError, UsageError, dumps
 from harness.untrusted import json_object
 from reports.archive import is_bundle, unpack
-from reports.outcomes import BASELINE, Outcome, read_runs, read_second, read_units
+from reports.outcomes import BASELINE, Failed, Outcome, read_runs, read_second, read_units
 from reports.table import Setting
 
 UNITS, SECOND = "units.json", "crosscheck.jsonl"
@@ -92,6 +92,18 @@ class Run:
         return Setting(self.manifest["testbed"], self.manifest["protocol"], self.manifest["synthetic"])
 
     @property
+    def failed(self) -> list[Failed]:
+        """What failed when the run ended, as far as it is not scored now."""
+        told = [one for part in self.parts or (self,) for one in part.manifest.get("failed", ())]
+        missing = {(cell.row, cell.seed, cell.benchmark) for cell in self.missing}
+        cells = {(cell.row, cell.seed, cell.benchmark) for cell in self.cells}
+        return [
+            one
+            for one in map(_failed, told)
+            if (at := (one.row, one.seed, one.benchmark)) in missing or at not in cells
+        ]
+
+    @property
     def missing(self) -> list[StoredCell]:
         """The cells whose scores are not in the store."""
         return [cell for cell in self.cells if not cell.done]
@@ -113,6 +125,17 @@ class Run:
             if name not in plugins.names("benchmarks"):
                 raise plugins.unknown("benchmark", name, plugins.names("benchmarks"))
         return {name: plugins.make("benchmarks", name, Benchmark, given) for name, given in options.items()}
+
+
+def _failed(told: Any) -> Failed:
+    """One entry of a manifest's `failed`; UsageError where it is none."""
+    words = ("row", "label", "benchmark", "stage", "why")
+    if not isinstance(told, dict) or not all(isinstance(told.get(name), str) for name in words):
+        raise UsageError(
+            f"a manifest's `failed` holds {str(told)[:60]!r}, which is no failure; run the comparison again."
+        )
+    seed = told.get("seed")
+    return Failed(seed=seed if type(seed) is int else 0, **{name: told[name] for name in words})
 
 
 @contextmanager

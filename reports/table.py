@@ -47,7 +47,8 @@ class Cell:
     """Numbers of one method and column; NaN is a dash. `low`, `high`: of the delta, of the value where there is none.
 
     `n` are the units in the difference (with several seeds, of the seed with the fewest), `withheld` is shown in place
-    of the numbers. `coverage` is the share of units with a judge's verdict, in percent; NaN where nobody judged.
+    of the numbers, and so is that the cell `failed`, whose reason stands below the table. `coverage` is the share of
+    units with a judge's verdict, in percent; NaN where nobody judged.
     """
 
     value: float = math.nan
@@ -59,6 +60,7 @@ class Cell:
     unscored: int = 0
     withheld: str = ""
     coverage: float = math.nan
+    failed: str = ""
 
     @property
     def resolved(self) -> bool:
@@ -81,6 +83,12 @@ class Row:
     label: str
     seeds: int
     cells: tuple[Cell, ...]
+
+    @property
+    def failed(self) -> str:
+        """Why the row has no numbers at all; empty where it has some, or where its cells failed for several reasons."""
+        reasons = {cell.failed for cell in self.cells}
+        return reasons.pop() if len(reasons) == 1 else ""
 
 
 @dataclass(frozen=True, slots=True)

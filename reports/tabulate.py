@@ -5,13 +5,14 @@ Nothing in it depends on the order in which the outcomes come.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from harness.benchmark import Benchmark, Group
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
-from reports.outcomes import BASELINE, MAX_UNSCORED, NOISE, Outcome, withheld
+from reports.outcomes import BASELINE, MAX_UNSCORED, NOISE, Failed, Outcome, withheld
 from reports.statistics import LEVEL, REPLICATES, holm, interval, mean
 from reports.table import GROUPS, Cell, Column, Row, Setting, Table
 from reports.totals import RULE, RULE_IN_WORDS, total, what_changes
@@ -26,11 +27,12 @@ def build(
     methods: Sequence[str],
     setting: Setting,
     replicates: int = REPLICATES,
+    failed: Sequence[Failed] = (),
 ) -> Table:
     """The table of `outcomes`: the baseline's row first, then `methods` in the order given.
 
     `benchmarks` are those of the comparison by file name; outcomes of other methods and benchmarks are left out. Holm's
-    family is every difference shown, totals aside.
+    family is every difference shown, totals aside. Where nothing of a cell was scored because it `failed`, it says so.
     """
     order = [BASELINE, *(method for method in methods if method != BASELINE)]
     held = _by_cell([o for o in outcomes if o.method in order and o.benchmark in benchmarks])
@@ -54,22 +56,47 @@ def build(
         if not held:
             continue
         cells = []
+        lost = {one.benchmark: one.why for one in failed if one.row == method and (method, one.benchmark) not in held}
         for column in columns:
             if column.metric == "total":
-                cells.append(_total(column.group, method, benchmarks, found))
+                missing = [lost[name] for name in GROUPS[column.group][1] if name in lost]
+                cells.append(replace(_total(column.group, method, benchmarks, found), failed=(*missing, "")[0]))
+            elif column.benchmark in lost:
+                cells.append(Cell(failed=lost[column.benchmark]))
             else:
                 known = held.get((method, column.benchmark), ())
                 reason = withheld(benchmarks[column.benchmark], known)
                 at = (method, column)
                 judged = benchmarks[column.benchmark].judged
                 cells.append(_cell(estimates.get(at), adjusted.get(at, math.nan), known, reason, judged))
-        label = min((o.label for o in mine), default=method)
+        label = min((o.label for o in mine), default=next((one.label for one in failed if one.row == method), method))
         rows.append(Row(method, label, len({o.seed for o in mine}), tuple(cells)))
     notes = (
+        *failures(failed, {row.method: row.label for row in rows}, benchmarks),
         *_notes(setting, columns, rows, held, benchmarks, len(tested)),
         *cautions(columns, rows, found, len(tested)),
     )
     return Table(setting, columns, tuple(rows), notes)
+
+
+def failures(failed: Sequence[Failed], labels: Mapping[str, str], benchmarks: Mapping[str, Benchmark]) -> Iterator[str]:
+    """One sentence per reason: which rows or cells it took."""
+    for why in dict.fromkeys(one.why for one in failed):
+        mine = [one for one in failed if one.why == why]
+        yield f"FAILED: {'; '.join(_taken(mine, labels, benchmarks))}: {why}"
+
+
+def _taken(failed: Sequence[Failed], labels: Mapping[str, str], benchmarks: Mapping[str, Benchmark]) -> Iterator[str]:
+    """The rows that failed on every benchmark by their names, of others the cells."""
+    seeds = {one.seed for one in failed}
+    for row in dict.fromkeys(one.row for one in failed):
+        names = dict.fromkeys(one.benchmark for one in failed if one.row == row)
+        whole = names.keys() >= benchmarks.keys()
+        of = ", ".join(benchmarks[name].label if name in benchmarks else name for name in names)
+        label = labels.get(row, row)
+        yield (label if whole else f"{label}, {of}") + (
+            f" (seed {', '.join(map(str, sorted(seeds)))})" if seeds != {0} else ""
+        )
 
 
 def _by_cell(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], tuple[Outcome, ...]]:
@@ -146,7 +173,7 @@ def _notes(
     else:
         yield "1 seed: does not include variation between base models"
     for row in rows:
-        if row.seeds < len(seeds):
+        if row.seeds < len(seeds) and not row.failed:
             yield f"only {row.seeds} of the {len(seeds)} seeds: {row.label}"
     names = list(dict.fromkeys(column.benchmark for column in columns if column.metric != "total"))
     sizes = {

@@ -18,7 +18,7 @@ from harness.profile import quiet
 from harness.reference import figures, trees
 from harness.roles import assemble
 from harness.sampler import Sampling, respond
-from harness.schedule import execute, pending
+from harness.schedule import execute, insist, pending
 from harness.stages.worker import Bodies
 from harness.steps import Plan, Request, Step
 from harness.store import Store
@@ -51,7 +51,7 @@ def trained(root: Path, examples: int, seeds: int, rounds: int, batch: int, **op
     made = plan(request, BED)
     goals = [[s for s in made.trained["ppo", seed] if s.stage.kind == "train"][rounds - 1] for seed in range(seeds)]
     todo = pending(goals, Store(root), made.steps)
-    execute(todo, Bodies(str(root), BED, request, Runtime(workers=1)), 1, Silent())
+    insist(execute(todo, Bodies(str(root), BED, request, Runtime(workers=1)), 1, Silent()))
     return Trained(Store(root), made)
 
 

@@ -1,0 +1,187 @@
+"""The folder of one comparison: its name, whose it is, and that all its files belong to the manifest beside them.
+
+A folder's tables are taken away before another manifest comes, and come before the manifest says `finished`. So a kill
+at any instant leaves files of one comparison, or fewer of them under a manifest that says so.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness.config import Testbed
+from harness.steps import ALL_BENCHMARKS, Request
+from harness.store import MANIFEST, Store, failpoint
+from harness.types import dumps
+
+LONGEST = 100  # bytes of a folder's name; file systems take 255
+SIZES = "sizes.json"  # in the folder of a comparison at several sizes, whose manifests lie in a folder each
+PART = ".part"
+# What a run's folder may hold of a comparison, written by `compare` or by `report` beside it.
+OURS = re.compile(
+    r"(table[1-7]?\.(md|csv|tex|txt|ansi|svg|html)|results\.jsonl|profile\.json|report\.html|cards\.md|sizes\.json"
+    r"|(figure[2-6]|intervals|curves|lens|cost|distribution)\.(svg|png|html|md|csv|tex))"
+)
+
+
+def identity(request: Request, testbed: Testbed, sizes: str = "") -> str:
+    """20 hex digits that stand for everything a comparison was asked: what its words mean, not how it is run."""
+    named = [spec.model_dump() | {"name": _place(spec.name, ".py")} for spec in request.methods]
+    asked = {name: getattr(request, name) for name in Request.__dataclass_fields__ if name != "methods"}
+    asked |= {"data": _place(request.data, ".json", ".jsonl", ".parquet"), "images": _place(request.images, "")}
+    whole = {"rows": named, "asked": asked, "testbed": testbed.model_dump(mode="json"), "sizes": sizes}
+    return hashlib.sha256(dumps(json.loads(json.dumps(whole, default=str))).encode()).hexdigest()[:20]
+
+
+def _place(text: str, *endings: str) -> str:
+    """A path in full; a name as it is."""
+    return str(Path(text).expanduser().resolve()) if text and text.endswith(endings) else text
+
+
+def name(request: Request, testbed: Testbed, settings: Mapping[str, str]) -> str:
+    """A folder's name that says what differs from the defaults: rows, data, testbed, then settings; short and plain."""
+    benchmarks = "" if request.benchmarks == ALL_BENCHMARKS else "+".join(request.benchmarks)
+    more = {
+        "seeds": request.seeds if request.seeds != 1 else "",
+        "examples": request.examples or "",
+        "limit": request.limit or "",
+        "noise": request.noise_batch or "",
+    }
+    rows = "-".join(spec.id.replace(spec.name, spec.stem, 1) for spec in request.methods) or "baseline"
+    parts = [rows, Path(request.data).stem, testbed.name]
+    parts += [benchmarks, *(f"{key}={value}" for key, value in {**more, **settings}.items() if value != "")]
+    whole = re.sub(r"[^A-Za-z0-9._=+-]", "_", "-".join(part for part in parts if part)).lstrip(".-")
+    if len(whole) <= LONGEST:
+        return whole
+    return f"{whole[: LONGEST - 9]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def chosen(out: Path | None, request: Request, testbed: Testbed, sets: Sequence[str], sizes: str) -> Path:
+    """The folder of a comparison: the one that was given, or one under runs/ that is free or holds this very one.
+
+    `sets` are the words of `--set`; those about `runtime` change no result and are in no name.
+    """
+    if out is not None:
+        return out
+    settings = dict(text.partition("=")[::2] for text in sets if not text.startswith("runtime."))
+    base = Path("runs") / name(request, testbed, settings | ({"sizes": sizes} if sizes else {}))
+    return choose(base, identity(request, testbed, sizes))
+
+
+def choose(base: Path, wanted: str) -> Path:
+    """`base`, or the first of base-2, base-3, ... that is free or holds the comparison of this identity."""
+    for number in range(1, 10_000):
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        if owner(folder) in ("", wanted):
+            return folder
+    return base
+
+
+def owner(folder: Path) -> str:
+    """The identity of the comparison whose folder it is: "" where it is nobody's, "?" where it is not known."""
+    for file in (folder / MANIFEST, folder / SIZES):
+        if file.is_file():
+            try:
+                told = json.loads(file.read_text(encoding="utf-8"))
+                return str(told["request"])
+            except (OSError, ValueError, KeyError, TypeError):
+                return "?"
+    return ""
+
+
+def clear(folder: Path) -> bool:
+    """Take a comparison's files out of its folder, tables first and the manifest last; whether there were any.
+
+    What others put there stays.
+    """
+    file = folder / MANIFEST
+    if not file.is_file():
+        return False
+    unfinished = _unfinished(file)
+    if unfinished is not None:
+        write(file, unfinished)
+    failpoint("folder.marked")
+    for path in list(folder.iterdir()):
+        if path.is_file() and OURS.fullmatch(path.name):
+            path.unlink()
+            failpoint("folder.removed")
+    file.unlink()
+    return True
+
+
+def _unfinished(file: Path) -> str | None:
+    """A manifest's text with `finished` false; None where it is no manifest, or says so already."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(told, dict) or told.get("finished") is False:
+        return None
+    return rendered(told | {"finished": False})
+
+
+def rendered(manifest: Mapping[str, Any]) -> str:
+    """A manifest's text."""
+    return json.dumps(manifest, indent=1) + "\n"
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    part.replace(file)
+
+
+@contextmanager
+def held(folder: Path, store: Store) -> Iterator[None]:
+    """Nobody else who uses the store writes to the folder meanwhile."""
+    lock = store.root / ".locks" / f"out-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:20]}"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
+
+
+def begin(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """The folder is this comparison's from now on: its unfinished manifest, and no file of another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clear(folder)
+    write(folder / MANIFEST, rendered(manifest))
+    failpoint("folder.begun")
+
+
+def install(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Put the files into the folder that `fill` makes, `manifest.json` among them; nothing where they are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / PART
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        fill(part)
+        made = {path.name: path for path in sorted(part.iterdir())}
+        failpoint("folder.filled")
+        if not _same(folder, made):
+            begin(folder, json.loads(made[MANIFEST].read_text(encoding="utf-8")) | {"finished": False})
+            for path in made.values():
+                if path.name != MANIFEST:
+                    path.replace(folder / path.name)
+                    failpoint("folder.moved")
+            made[MANIFEST].replace(folder / MANIFEST)
+            failpoint("folder.finished")
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _same(folder: Path, made: Mapping[str, Path]) -> bool:
+    """Whether the folder holds these very files, and no other of a comparison's."""
+    there = {path.name for path in folder.iterdir() if path.is_file() and OURS.fullmatch(path.name)}
+    if there | {MANIFEST} != made.keys():
+        return False
+    pairs = ((path, folder / name) for name, path in made.items())
+    return all(old.is_file() and old.read_bytes() == new.read_bytes() for new, old in pairs)

@@ -1,0 +1,66 @@
+"""Stages without a model: every row answers every benchmark, and the test says which stages fail, and how."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.config import Runtime, Testbed
+from harness.profile import Tick
+from harness.request import request
+from harness.stages.work import Work
+from harness.stages.worker import body_of
+from harness.steps import Request, Step
+from harness.store import Store
+from harness.types import dumps
+
+IMAGES = 12
+
+
+@dataclass(frozen=True)
+class ToyBodies:
+    """Stands in for `Bodies`. `fails`: part of a step's title -> what its body raises; `ran` is told every title."""
+
+    fails: Mapping[str, BaseException] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+
+    def __call__(self, root: str, testbed: Testbed, asked: Request, runtime: Runtime) -> Callable[[], "Toy"]:
+        return lambda: Toy(self, Store(Path(root)), testbed, asked, runtime)
+
+
+@dataclass(frozen=True)
+class Toy:
+    """The bodies of one run."""
+
+    toy: ToyBodies
+    store: Store
+    testbed: Testbed
+    asked: Request
+    runtime: Runtime
+
+    def __call__(self, step: Step, tick: Tick) -> None:
+        def fill(out: Path) -> None:
+            self.toy.ran.append(step.title)
+            for part, error in self.toy.fails.items():
+                if part in step.title:
+                    raise error
+            if step.stage.kind == "report":
+                body_of("report")(Work(step, out, tick, self.store, self.testbed, self.asked, self.runtime))
+            if step.stage.kind == "score":
+                (out / "units.json").write_text(units(step.title), encoding="utf-8")
+
+        self.store.run(step.stage, fill)
+
+
+def units(title: str) -> str:
+    """Yes-or-no questions about a dozen images; a row of a method gets one more right than the baseline."""
+    right = IMAGES // 2 + ("baseline" not in title)
+    sums = [float(n < right) for n in range(IMAGES)]
+    parts = [{"all/sum": got, "all/n": 1.0, "img/sum": got, "img/n": 1.0} for got in sums]
+    made = [{"id": f"q{n}", "cluster": f"image {n}", "parts": part} for n, part in enumerate(parts)]
+    return dumps({"units": made, "unscored": {}, "items": IMAGES})
+
+
+def asked(methods: str, benchmarks: str = "gqa,sqa", *sets: str, seeds: int = 1) -> tuple[Testbed, Request, Runtime]:
+    """The words of a small comparison; no lens and no second opinion."""
+    bed, wanted, runtime = request(methods, "llava150k", "", "mini", seeds, benchmarks, 8, 4, list(sets), 1)
+    return bed.model_copy(update={"lens": 0, "crosscheck": False}), wanted, runtime
