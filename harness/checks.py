@@ -1,5 +1,6 @@
 """What can be known to be wrong or missing before anything is planned, in one error that says how to cure it."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def check(request: Request, testbed: Testbed) -> None:
         raise UsageError(f"--data {request.data} needs that file to exist and --images DIR to name its image folder.")
     if not local and request.data not in known:
         raise plugins.unknown("data", request.data, [name for name in known if name != "local"])
-    for name in request.benchmarks:
+    for name, count in Counter(request.benchmarks).items():
+        if count > 1:
+            raise UsageError(f"the benchmark {name} is named {count} times in --benchmarks; name it once.")
         if plugins.plugin("benchmarks", name, Benchmark).heldout and local:
             raise UsageError(f"{name} asks about held-out examples of a named source; --data {request.data} has none.")
     seen: set[str] = set()

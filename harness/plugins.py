@@ -6,6 +6,7 @@ No registry and no decorator: `methods/dpo.py` is `dpo`, and `./mine.py` is the 
 import difflib
 import importlib
 import importlib.util
+import math
 import sys
 from dataclasses import fields, is_dataclass
 from importlib import metadata
@@ -116,4 +117,7 @@ def make(package: str, name: str, base: type[T], options: dict[str, Any]) -> T:
         raise
     except Exception as error:  # of a __post_init__ or a default
         raise UsageError(plugin_fault(error) or f"{name} cannot be made: {type(error).__name__}: {error}.") from error
+    for option in options:
+        if isinstance(value := getattr(made, option), float) and not math.isfinite(value):
+            raise UsageError(f"{name}.{option}: {value} is no number that anything can be computed with.")
     return made

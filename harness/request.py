@@ -1,5 +1,6 @@
 """The command line's words as a testbed, a request and how to run it."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -90,16 +91,19 @@ def validated(model: Model, changes: dict[str, Any]) -> Model:
 
 
 def numbers(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
-    """The comma-separated numbers of an option."""
+    """The comma-separated finite numbers of an option."""
     try:
-        return [kind(part) for part in text.split(",")]
+        parsed = [kind(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"{option} {text}: give numbers with commas between.") from None
+        parsed = []
+    if not parsed or not all(map(math.isfinite, parsed)):
+        raise UsageError(f"{option} {text}: give numbers with commas between.")
+    return parsed
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is a number that YAML 1.1 took for a string, like 1e-4."""
+    """Whether it is a number that YAML 1.1 took for a string, like 1e-4; "nan" and "inf" are words."""
     try:
-        return isinstance(value, str) and float(value) == float(value)
+        return isinstance(value, str) and math.isfinite(float(value))
     except ValueError:
         return False

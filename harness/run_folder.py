@@ -19,9 +19,9 @@ from filelock import FileLock
 from harness.config import Testbed
 from harness.steps import ALL_BENCHMARKS, Request
 from harness.store import MANIFEST, Store, failpoint
-from harness.types import dumps
+from harness.types import UsageError, dumps
 
-LONGEST = 100  # bytes of a folder's name; file systems take 255
+LONGEST, MOST = 100, 255  # bytes of a folder's name: of those made here, and what file systems take
 SIZES = "sizes.json"  # in the folder of a comparison at several sizes, whose manifests lie in a folder each
 PART = ".part"
 # What a run's folder may hold of a comparison, written by `compare` or by `report` beside it.
@@ -69,6 +69,10 @@ def chosen(out: Path | None, request: Request, testbed: Testbed, sets: Sequence[
     `sets` are the words of `--set`; those about `runtime` change no result and are in no name.
     """
     if out is not None:
+        if any(len(os.fsencode(part)) > MOST for part in out.parts):
+            raise UsageError(
+                f"--out: a folder's name has more than {MOST} bytes, which no disk takes; give a shorter one."
+            )
         return out
     settings = dict(text.partition("=")[::2] for text in sets if not text.startswith("runtime."))
     base = Path("runs") / name(request, testbed, settings | ({"sizes": sizes} if sizes else {}))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.checks import check
 from harness.config import MethodSpec
 from harness.request import request
 from harness.rows import resolve, training
@@ -51,3 +52,28 @@ def test_roles_that_are_adapters_need_adapters() -> None:
     bare = MethodSpec(name="ppo")
     with pytest.raises(UsageError, match="keeps its roles as adapters"):
         training(bare, bed, resolve(bare).lesson(0))
+
+
+@pytest.mark.parametrize(
+    "value", ["{", "[1", "@home", "a: b: c", ".nan", "|", "*x", "&x", "!!python/name:os.system", "\t", "", ".inf"]
+)
+def test_what_yaml_takes_for_its_own_signs_is_text_or_a_sentence(value: str) -> None:
+    try:
+        (spec,) = rows(f"nsft:turns={value}")
+        resolve(spec)
+    except UsageError as error:
+        assert "row" in str(error) or "turns" in str(error) or "NAME.FIELD" in str(error)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", ".NaN"])
+@pytest.mark.parametrize("field", ["dpo.beta", "training.learning_rate", "runtime.ask_timeout_s", "dpo.learning_rate"])
+def test_a_number_that_is_none_is_refused_by_name(field: str, value: str) -> None:
+    with pytest.raises(UsageError, match=field.rpartition(".")[2]):
+        bed, wanted, _ = request("dpo", "llava150k", "", "mini", 1, "gqa", None, None, [f"{field}={value}"], 1)
+        check(wanted, bed)
+
+
+def test_a_benchmark_named_twice_is_a_sentence() -> None:
+    bed, wanted, _ = request("dpo", "llava150k", "", "mini", 1, "pope,gqa,pope", None, None, None, 1)
+    with pytest.raises(UsageError, match="pope is named 2 times"):
+        check(wanted, bed)
