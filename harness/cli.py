@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from harness.blame import DEBUG, explained
-from harness.console import behind_doors, say_json, say_styled
+from harness.console import NOBODY_READS, behind_doors, say_json, say_styled
 from harness.types import UsageError
 
 app = typer.Typer(
@@ -49,7 +49,6 @@ Budget = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 STORE = Path("runs/store")
-NOBODY_READS = 141  # the status of a program whose output is cut off, as shells have it; 1 is gate's alone
 
 
 @app.callback()
