@@ -7,9 +7,11 @@ from pathlib import Path
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.config import Testbed
+from harness.folder import inspect
 from harness.llm import unusable
 from harness.rows import resolve, training
 from harness.steps import Request
+from harness.targets import linear_layers, targets
 from harness.types import UsageError
 
 
@@ -47,6 +49,21 @@ def check(request: Request, testbed: Testbed) -> None:
     missing = "\n".join(f"  - {what}" for what in absent(request, testbed))
     if missing:
         raise UsageError(f"the testbed {testbed.name} is not complete:\n{missing}")
+    check_models(request, testbed)
+
+
+def check_models(request: Request, testbed: Testbed) -> None:
+    """UsageError where a model's folder holds no whole model, or a row's training does not fit it."""
+    for folder in testbed.models:
+        tensors = inspect(Path(folder))
+        for spec in request.methods:
+            method = resolve(spec)
+            for number in range(method.rounds):
+                lora = training(spec, testbed, method.lesson(number)).lora
+                if lora:
+                    targets(lora, linear_layers(tensors))
+    if any(resolve(spec).needs_clip for spec in request.methods):
+        inspect(Path(testbed.clip), "clip")
 
 
 def absent(request: Request, testbed: Testbed) -> Iterator[str]:

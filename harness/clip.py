@@ -5,9 +5,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.folder import inspect
 from harness.images import read_image
 from harness.profile import Tick
 from harness.types import Image
+from harness.weights import insist_on_finite, insist_on_whole, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,11 +47,29 @@ class Clip:
 
         from harness.features import Shelf, tower_kind
 
+        inspect(folder, "clip")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, dtype=torch.float32)
+        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        model, info = reading(
+            folder,
+            "weights",
+            lambda: CLIPModel.from_pretrained(
+                folder,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **local,
+            ),
+        )
+        insist_on_whole(info, folder)
+        insist_on_finite(model, folder)
         self.model = model.eval().to(self.device)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        self.tokenizer = reading(folder, "tokenizer", lambda: AutoTokenizer.from_pretrained(folder, **local))
+        self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token  # under the mask
+        self.processor = reading(
+            folder, "image processor", lambda: CLIPImageProcessorPil.from_pretrained(folder, **local)
+        )
         self.shelf = Shelf(self.seen, f"clip-{tower_kind(model)}")
 
     @staticmethod

@@ -7,7 +7,7 @@ its fields is in the key of the stages that use it.
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,12 +25,14 @@ class Fixed(BaseModel):
 
 
 class Lora(Fixed):
-    """Low-rank adapters on the language model's linear layers, head excluded (peft's names)."""
+    """Low-rank adapters on the language model's linear layers, head excluded (peft's names; `harness.targets`)."""
 
     r: int = Field(128, gt=0)
     lora_alpha: int = Field(256, gt=0)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    target_modules: Annotated[tuple[str, ...] | str, Field(min_length=1)] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
 
 
 class Training(Fixed):

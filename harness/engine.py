@@ -202,7 +202,7 @@ class Run:
 
     def logps(self, trees: Sequence[Tree]) -> LogProbs:
         """Everything the lesson's loss reads of one micro-batch."""
-        batch = pack(trees, self.loaded.features, self.loaded.tokenizer.pad_token_id).to(self.engine.device)
+        batch = pack(trees, self.loaded.features, self.loaded.pad_id).to(self.engine.device)
         other = self.reference_states(batch) if self.realised in ("adapter_off", "copy") else None
         found: dict[str, Tensor] = self.engine(batch, self.lesson.columns, other)
         known = self.reference(trees, batch, other) if self.lesson.reference else {}

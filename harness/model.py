@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.config import HUB, Lora
 from harness.contents import CONTENTS
+from harness.folder import inspect
+from harness.targets import targets
+from harness.template import IMAGE
 from harness.types import UsageError
 from harness.untrusted import json_object, plain
+from harness.weights import insist_on_finite, insist_on_whole, reading
 
 if TYPE_CHECKING:
     from harness.features import Shelf
@@ -33,6 +37,7 @@ class Loaded(NamedTuple):
     """A model ready for use. `image_tokens`: how many places of a sequence one image takes.
 
     `pixels` turns pictures into (3, H, W) tensors, `features` into what the vision tower sees, (image_tokens, width).
+    `pad_id` is the token that fills rows up, under a mask.
     """
 
     model: Any
@@ -40,6 +45,7 @@ class Loaded(NamedTuple):
     image_tokens: int
     pixels: "Pixels"
     features: "Shelf"
+    pad_id: int
 
 
 _kept: dict[str, Loaded] = {}
@@ -94,7 +100,7 @@ def _source(folder: str | Path) -> tuple[str, dict[str, Any]]:
     hub = HUB.fullmatch(str(folder))
     if hub:
         return hub["id"], {**common, "revision": hub["revision"]}
-    _files(Path(folder))
+    inspect(Path(folder))
     return str(folder), {**common, "local_files_only": True}
 
 
@@ -104,28 +110,87 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
     `shelf` is the folder where features are kept (`harness.features.Shelf`).
     """
     import torch
-    from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, LlavaForConditionalGeneration
+    from transformers import AutoConfig, LlavaForConditionalGeneration
 
     from harness.features import Shelf, seen, tower_kind
-    from harness.pixels import Pixels
 
     _quiet()
     _kept.clear()  # before the new one comes: two do not fit
     name, arguments = _source(folder)
-    config = AutoConfig.from_pretrained(name, **arguments)
+    config = reading(folder, "config.json", lambda: AutoConfig.from_pretrained(name, **arguments))
     if config.model_type != "llava":
         raise UsageError(f"{folder} is a {config.model_type!r} model; only 'llava' (LLaVA-1.5) is supported.")
-    tokenizer = AutoTokenizer.from_pretrained(name, **arguments)
-    processor = CLIPImageProcessorPil.from_pretrained(name, **arguments)
-    model = LlavaForConditionalGeneration.from_pretrained(
-        name, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation="sdpa", **arguments
+    tokenizer, pixels = _words(folder, config), _eyes(folder, config)
+    model, info = reading(
+        folder,
+        "weights",
+        lambda: LlavaForConditionalGeneration.from_pretrained(
+            name,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **arguments,
+        ),
     )
+    insist_on_whole(info, folder)
     model.requires_grad_(True)
     model.model.vision_tower.requires_grad_(False)
-    model, pixels = model.to(device), Pixels(processor)
+    model = model.to(device)
+    insist_on_finite(model, folder)
     features = Shelf(lambda image: seen(model, pixels(image)), tower_kind(model.model.vision_tower))
     features.folder = shelf
-    return Loaded(model, tokenizer, image_tokens(config), pixels, features)
+    return Loaded(model, tokenizer, image_tokens(config), pixels, features, _pad(tokenizer, config))
+
+
+def _words(folder: str | Path, config: Any) -> Any:
+    """The tokenizer; UsageError where it is not the model's: another image token, words without an embedding."""
+    from transformers import AutoTokenizer
+
+    name, arguments = _source(folder)
+    tokenizer = reading(folder, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, **arguments))
+    mine = tokenizer.get_vocab().get(IMAGE)
+    if mine != config.image_token_id:
+        raise UsageError(
+            f"the tokenizer of {folder} has {IMAGE} as {mine}, its model as {config.image_token_id}; they do not "
+            "belong together. Fetch the whole folder again."
+        )
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"the tokenizer of {folder} has no end token (eos_token); set it in tokenizer_config.json.")
+    rows, pad = config.text_config.vocab_size, tokenizer.pad_token
+    beyond = sorted(word for word, id in tokenizer.get_vocab().items() if id >= rows and word != pad)
+    if beyond:
+        raise UsageError(
+            f"the tokenizer of {folder} knows {beyond[0]!r}, for which its model of {rows} words has no embedding; "
+            "they do not belong together. Fetch the whole folder again."
+        )
+    return tokenizer
+
+
+def _pad(tokenizer: Any, config: Any) -> int:
+    """The token that fills rows up, always under a mask: the tokenizer's own, else its unknown or its end token."""
+    given = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id)
+    return next(int(id) for id in given if id is not None and id < config.text_config.vocab_size)
+
+
+def _eyes(folder: str | Path, config: Any) -> "Pixels":
+    """How pictures become pixels; UsageError where they are not of the size that the tower sees."""
+    from transformers import CLIPImageProcessorPil
+
+    from harness.pixels import Pixels
+
+    name, arguments = _source(folder)
+    pixels = Pixels(
+        reading(folder, "image processor", lambda: CLIPImageProcessorPil.from_pretrained(name, **arguments))
+    )
+    made, wanted = tuple(pixels.blank().shape[1:]), config.vision_config.image_size
+    if made != (wanted, wanted):
+        raise UsageError(
+            f"the image processor of {folder} makes pictures of {made[0]} x {made[1]} pixels, its vision tower sees "
+            f"{wanted} x {wanted}; they do not belong together. Fetch the whole folder again."
+        )
+    return pixels
 
 
 def kept(folder: str | Path) -> Loaded:
@@ -160,16 +225,18 @@ def image_tokens(config: Any) -> int:
 
 
 def adapt(model: Any, lora: Lora, seed: int, names: Sequence[str] = ("policy",)) -> Any:
-    """The model with named adapters on the language model's linear layers; head, tower and all else frozen."""
+    """The model with named adapters on the language model's linear layers (`targets`); head, tower, all else frozen."""
     import torch
     from peft import LoraConfig, get_peft_model
 
+    linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+    chosen = targets(lora, [name for name in linear if "language_model." in name])
     torch.manual_seed(seed)  # adapters start from random A and zero B
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
-        target_modules=rf".*language_model\..*\.({'|'.join(map(re.escape, lora.target_modules))})",
+        target_modules="|".join(map(re.escape, chosen)),
     )
     adapted = get_peft_model(model, config, adapter_name=names[0])
     for name in names[1:]:

@@ -56,7 +56,7 @@ def figures(
     found: dict[str, dict[str, Tensor]] = {tree.id: {} for tree in forest}
     done = 0
     for (batch_trees,) in micro_batches(forest, batch_size, 1) if forest else []:
-        batch = pack(batch_trees, loaded.features, loaded.tokenizer.pad_token_id).to(loaded.model.device)
+        batch = pack(batch_trees, loaded.features, loaded.pad_id).to(loaded.model.device)
         for name, values in roles(batch, columns).items():
             sizes = [len(tree.branches) if name == "reward" else tree.supervised for tree in batch_trees]
             for one, part in zip(batch_trees, values.float().cpu().split(sizes), strict=True):

@@ -197,7 +197,7 @@ def _generate(
     import torch
     from transformers import GenerationConfig
 
-    pad, device = loaded.tokenizer.pad_token_id, loaded.model.device
+    pad, device = loaded.pad_id, loaded.model.device
     length = max(len(ids) for ids, _ in rows)
     with torch.inference_mode():
         cut, cache = _prefix(loaded, rows, eyes)

@@ -1,5 +1,6 @@
 """All seven methods are planned for a real LLaVA by its testbed alone: no method knows which model it trains."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 import harness.config
+import harness.mini
 from harness.checks import check
 from harness.config import MethodSpec, Testbed, read_testbed
 from harness.model import revision
@@ -23,13 +25,10 @@ SAID = yaml.safe_load((Path(harness.config.__file__).parent / "testbeds" / "llav
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
-    """The folders that the testbed names, with a stub in each: a plan reads no weights and no pictures."""
+    """The folders that the testbed names: mini's models, and a stub for data; a plan reads headers and no pictures."""
     root = tmp_path_factory.mktemp("data")
-    for model in ("llava-1.5-7b-hf", "clip-vit-large-patch14-336"):
-        folder = root / "models" / model
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text("{}")
-        (folder / "model.safetensors").write_bytes(model.encode())
+    for model, mine in (("llava-1.5-7b-hf", "bases/0"), ("clip-vit-large-patch14-336", "clip")):
+        shutil.copytree(Path(harness.mini.__file__).parent / mine, root / "models" / model)
     for name in (*(f"benchmarks/{name}" for name in ALL_BENCHMARKS), "sources/llava150k"):
         (root / name).mkdir(parents=True)
         (root / name / "stub.json").write_text("[]")
