@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.types import UsageError
-from harness.untrusted import json_object
+from harness.untrusted import json_object, plain
 
 Kind = Literal["llava", "clip"]
 WHAT = {"llava": "LLaVA-1.5", "clip": "CLIP"}
@@ -17,6 +17,10 @@ HUB = {"llava": "llava-hf/llava-1.5-7b-hf", "clip": "openai/clip-vit-large-patch
 POINTER = b"version https://git-lfs"
 INDEX = "model.safetensors.index.json"
 ORIGINAL = ("llava_llama", "llava_mistral", "llava_mpt")  # model types of haotian-liu/LLaVA
+SMALL = (
+    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
+)
 FLOATS = ("F64", "F32", "F16", "BF16")
 LAYER = re.compile(r"(?P<stack>.*\.layers)\.(?P<number>\d+)\.(?P<rest>.*)")
 # What every model of a kind has, by the end of a tensor's name, and the part of the model that it is.
@@ -53,9 +57,7 @@ def inspect(folder: Path, kind: Kind = "llava") -> dict[str, Stored]:
     Reads JSON files and the headers of weights: milliseconds also for a large model.
     """
     again = f"fetch it with `hf download {HUB[kind]} --local-dir {folder}`"
-    if not folder.is_dir():
-        raise UsageError(f"no model folder {folder}; a hub model is given as owner/name@<40-hex commit>.")
-    _refuse_pointers(folder)
+    readable(folder)
     config = _config(folder, kind, again)
     tensors = _headers(folder, again)
     lacking = [*_lacking(tensors, config, kind)]
@@ -68,6 +70,19 @@ def inspect(folder: Path, kind: Kind = "llava") -> dict[str, Stored]:
         )
     _companions(folder, again)
     return tensors
+
+
+def readable(folder: Path) -> list[Path]:
+    """The safetensors and JSON files of a folder; UsageError where one is no plain file, or a small one no JSON."""
+    if not folder.is_dir():
+        raise UsageError(f"no model folder {folder}; a hub model is given as owner/name@<40-hex commit>.")
+    _refuse_pointers(folder)
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json"))
+    for path in files:
+        plain(path)
+        if path.name in SMALL:  # transformers reads them without a bound
+            json_object(path)
+    return files
 
 
 def _refuse_pointers(folder: Path) -> None:
@@ -191,17 +206,12 @@ def _lacking(tensors: Mapping[str, Stored], config: Mapping[str, Any], kind: Kin
 
 
 def _companions(folder: Path, again: str) -> None:
-    """UsageError where tokenizer or processor are missing, or one of their JSON files is none."""
+    """UsageError where tokenizer or image processor are missing."""
     here = {path.name for path in folder.iterdir() if path.is_file()}
     if not here & {"tokenizer.json", "tokenizer.model"} and not {"vocab.json", "merges.txt"} <= here:
         raise UsageError(f"{folder} has no tokenizer (tokenizer.json or tokenizer.model); {again}.")
-    for name in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
-        if name in here:
-            json_object(folder / name)
     nested = json_object(folder / "processor_config.json") if "processor_config.json" in here else {}
-    if "preprocessor_config.json" in here:
-        json_object(folder / "preprocessor_config.json")
-    elif "image_processor" not in nested:
+    if "preprocessor_config.json" not in here and "image_processor" not in nested:
         raise UsageError(f"{folder} does not say how it reads pictures (preprocessor_config.json); {again}.")
 
 

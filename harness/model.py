@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.config import HUB, Lora
 from harness.contents import CONTENTS
-from harness.folder import inspect
+from harness.folder import inspect, readable
 from harness.targets import targets
 from harness.template import IMAGE
 from harness.types import UsageError
-from harness.untrusted import json_object, plain
 from harness.weights import insist_on_finite, insist_on_whole, reading
 
 if TYPE_CHECKING:
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     from harness.pixels import Pixels
 
 Dtype = Literal["float32", "bfloat16", "float64"]
-SMALL = (
-    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
-    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
-)
-
 UNREAD = {".md", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".png", ".jpg", ".gif", ".pdf"}
 
 
@@ -55,7 +49,9 @@ def revision(folder: str | Path) -> str:
     """What identifies a model: sha256 over names and bytes of every file that loading may read, or `id@commit`."""
     if HUB.fullmatch(str(folder)):
         return str(folder)
-    _files(Path(folder))
+    kinds = {path.suffix for path in readable(Path(folder))}
+    if ".json" not in kinds or ".safetensors" not in kinds:
+        raise UsageError(f"{folder} is no model folder: it needs config.json and *.safetensors; pickles are refused.")
     names = sorted(path.relative_to(folder).as_posix() for path in _loadable(Path(folder)))
     digests = CONTENTS.digests([Path(folder) / name for name in names])
     lines = (f"{name}\0{digest}\n" for name, digest in zip(names, digests, strict=True))
@@ -71,27 +67,6 @@ def _loadable(folder: Path) -> Iterator[Path]:
             yield from _loadable(path)
         elif path.is_file():
             yield path
-
-
-def _files(folder: Path) -> list[Path]:
-    """The files that make a model; a UsageError where it is none of ours."""
-    if not folder.is_dir():
-        raise UsageError(f"no model folder {folder}; a hub model is given as owner/name@<40-hex commit>.")
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json"))
-    names = {path.name for path in files}
-    for path in files:
-        plain(path)
-        if path.name in SMALL:  # transformers reads them without a bound
-            json_object(path)
-    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
-        raise UsageError(f"{folder} is no model folder: it needs config.json and *.safetensors; pickles are refused.")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = json_object(index).get("weight_map")
-        outside = sorted(set(map(str, shards.values() if isinstance(shards, dict) else ["no weight_map"])) - names)
-        if outside:
-            raise UsageError(f"{index} names {outside[0]!r}, which is not a file of its folder.")
-    return files
 
 
 def _source(folder: str | Path) -> tuple[str, dict[str, Any]]:

@@ -65,7 +65,7 @@ def test_pickles_and_outside_files_are_refused(folder: Path, tmp_path: Path) -> 
     (tmp_path / "model-1.safetensors").write_bytes(b"")
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../x.safetensors"}}')
     with pytest.raises(UsageError, match=r"names '\.\./\.\./x\.safetensors'"):
-        revision(tmp_path)
+        load(tmp_path)
 
 
 def test_another_architecture_is_refused(folder: Path, tmp_path: Path) -> None:

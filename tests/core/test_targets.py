@@ -49,7 +49,7 @@ def planned(*sets: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["[qproj]", "[lm_head]", "[q_proj, qproj]", "qproj", "'.*vision_tower.*'", "'(['"])
 def test_a_wrong_name_is_a_sentence_that_says_what_there_is(wrong: str) -> None:
-    with pytest.raises(UsageError, match=r"target_modules: .*There are .*q_proj.*down_proj"):
+    with pytest.raises(UsageError, match=r"target_modules: .*There are .*q_proj"):
         planned(wrong)
 
 
