@@ -1,0 +1,50 @@
+"""A server that runs one `harness` command after another, each in a process and under a limit of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "reports"))  # its run folders are ours too
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended, what it printed, and how many bytes of memory it took beyond what is loaded."""
+
+    status: int
+    stdout: str
+    stderr: str
+    grown: int
+
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture(scope="session")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """Run a command in a folder; a mutant sets "module:name" to a value, which takes a protection away."""
+    out = tmp_path_factory.mktemp("printed")
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("forks.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert server.stdin and server.stdout
+
+    def run(cwd: Path, *argv: str, env: dict[str, str] | None = None, mutant: dict[str, object] | None = None) -> Ran:
+        asked = {"argv": argv, "cwd": str(cwd), "out": str(out), "env": env or {}, "mutant": mutant or {}}
+        server.stdin.write(json.dumps(asked) + "\n")
+        server.stdin.flush()
+        answer = json.loads(server.stdout.readline())
+        told = [(out / name).read_text("utf-8", "surrogateescape") for name in ("stdout", "stderr")]
+        return Ran(answer["status"], told[0], told[1], answer["grown"])
+
+    yield run
+    server.stdin.close()
+    server.wait()

@@ -1,0 +1,75 @@
+"""Runs `harness` commands one after another, each in a fork with a limit on memory; started by `conftest.py`.
+
+The modules are imported once, so that a command takes what its own work takes. One JSON object per line on stdin
+(`argv`, `cwd`, `out`: a folder for what it prints), one on stdout (`status`, `grown`: bytes of resident memory more).
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+for name in ("compare", "request", "score", "gating", "reporting", "terminal", "doctor", "archives", "judge"):
+    import_module(f"harness.{name}")
+for name in ("pandas", "openpyxl", "yaml", "rich.console", "pydantic"):
+    import_module(name)
+from benchmarks import _parquet  # noqa: E402
+from harness import cli  # noqa: E402
+from harness.data import local  # noqa: E402
+from harness.model import revision  # noqa: E402
+
+SPARE = 512 << 20  # bytes of address space that a command may take beyond what is loaded
+SECONDS = 60  # of computing, or of waiting
+READERS: dict[str, Callable[..., Any]] = {
+    "read-data": lambda file, images: [*local.load(file, images)] and None,
+    "read-parquet": lambda folder: [*(_parquet.rows(folder, "", "test") or ())] and None,
+    "read-model": lambda folder: revision(folder) and None,
+}
+
+
+def memory(kind: str) -> int:
+    """This process's VmSize, VmHWM or VmRSS in bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(kind))
+    return int(line.split()[1]) * 1024
+
+
+def run(asked: dict[str, Any]) -> None:
+    """The command; never returns."""
+    os.chdir(asked["cwd"])
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(Path(asked["out"]) / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + SPARE,) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    os.environ.update(asked["env"])
+    signal.alarm(SECONDS)
+    for where, value in asked["mutant"].items():
+        module, _, attribute = where.partition(":")
+        setattr(import_module(module), attribute, value)
+    sys.argv = ["harness", *asked["argv"]]
+    status = 70
+    try:
+        if asked["argv"][0] in READERS:  # what a stage does in a process of its own, which is not to import torch here
+            cli.app = lambda **_: READERS[asked["argv"][0]](*map(Path, asked["argv"][1:]))
+        cli.main()
+    except SystemExit as stop:
+        status = stop.code or 0
+    except BaseException as error:
+        sys.stderr.write(f"Traceback: {error!r}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+for line in sys.stdin:
+    before = memory("VmRSS")
+    child = os.fork()
+    if not child:
+        run(json.loads(line))
+    _, ended, used = os.wait4(child, 0)
+    grown = max(0, used.ru_maxrss * 1024 - before)
+    print(json.dumps({"status": os.waitstatus_to_exitcode(ended), "grown": grown}), flush=True)
