@@ -112,7 +112,7 @@ def compare(
         say_json({"out": str(folder), "stages_run": done.ran, "failed": failed, "results": rows})
     else:
         show_table(folder)
-        for sentence in (*done.left_out, *done.unanswered):
+        for sentence in (*done.mended, *done.left_out, *done.unanswered):
             typer.echo(sentence, err=True)
         typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
     if done.failed:

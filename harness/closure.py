@@ -24,6 +24,7 @@ NEUTRAL = {
     "harness": "holds the version of the package and nothing else",
     "harness.closure": "makes keys; no result sees them",
     "harness.contents": "remembers digests of files; makes keys",
+    "harness.manifest": "seals what a body has written and finds what has changed since",
     "harness.store": "moves and seals what a body has written, and reads none of it",
     "harness.journal": "keeps replies as they came; what was asked is their key",
     "harness.profile": "measures time, memory and FLOPs beside a result",

@@ -19,6 +19,7 @@ from harness.checks import check
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
 from harness.costs import check_budget
+from harness.mending import outdated, take_out
 from harness.panel import unanswered
 from harness.plan import plan
 from harness.reporting import publish, tables
@@ -38,6 +39,7 @@ class Finished:
 
     `unanswered`: cells whose judge gave some questions no reply; `failed`: what could not be made, and why, with the
     exit `status` that means.
+    `mended` says which finished stages were not as they had been stored, and were made again.
     """
 
     plan: Plan
@@ -47,6 +49,7 @@ class Finished:
     unanswered: tuple[str, ...] = ()
     failed: tuple[Failed, ...] = ()
     status: int = 0
+    mended: tuple[str, ...] = ()
 
 
 def prepare(request: Request, testbed: Testbed, runtime: Runtime, store: Store) -> Plan:
@@ -64,13 +67,17 @@ def compare(
     A row that fails does not end the others. Raises its error where nothing at all was scored.
     """
     planned = prepare(request, testbed, runtime, store)
+    damaged = take_out(planned, store)
     reopen(planned, store)
-    todo = pending(planned.goals, store, planned.steps)
+    todo = pending((*planned.goals, *(each.step for each in damaged)), store, planned.steps)
     check_budget(planned, todo, store, runtime.budget)
     with run_folder.held(out, store):
         if todo:  # of an interrupted run, `harness report` shows what there is
             run_folder.begin(out, provenance(planned, store, out))
-    lost = execute(todo, Bodies(str(store.root), testbed, request, runtime), runtime.workers, watcher)
+    bodies = Bodies(str(store.root), testbed, request, runtime)
+    lost = execute(todo, bodies, runtime.workers, watcher)
+    again = [step for step in outdated(planned, store, damaged) if step.key not in lost]
+    lost = {**lost, **execute(again, bodies, runtime.workers, watcher)}
     if lost and not any(store.done(cell.score.stage) for cell in planned.cells):
         raise next(iter(lost.values())).error
     failed = tuple(failures(planned, lost))
@@ -78,8 +85,8 @@ def compare(
         run_folder.install(out, partial(fill, planned, store, out, failed, page))
     unanswered = tuple(silence(planned, store))
     status = max([3] * bool(unanswered) + [max(3, failure.error.exit_status) for failure in lost.values()], default=0)
-    ran = sum(step.key not in lost for step in todo)
-    return Finished(planned, out, ran, tuple(left_out(planned, store)), unanswered, failed, status)
+    ran, mended = sum(step.key not in lost for step in (*todo, *again)), tuple(map(str, damaged))
+    return Finished(planned, out, ran, tuple(left_out(planned, store)), unanswered, failed, status, mended)
 
 
 def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page: bool, part: Path) -> None:

@@ -101,16 +101,17 @@ def measured(planned: Plan, store: Store) -> dict[tuple[str, int], dict[str, flo
     found: dict[tuple[str, int], dict[str, float]] = {}
     for cell in planned.cells:
         benchmark = benchmark_of(cell.score.stage.identity)
-        units, _ = read_units(store.path(cell.score.stage) / "units.json")
+        units, _ = read_units(store.sound(cell.score.stage.name) / "units.json")
         values = found.setdefault((cell.row, cell.seed), {})
         values |= {name: float(value) for name, value in benchmark.compute(totals(units)).items()}
         if cell.benchmark == "mme":
             values["per_subtask"] = 200 * values["mme/perception"] / values["mme/perception_max"]
         if cell.benchmark == "chair":
             reads = cell.score.reads
-            items = list(read_jsonl(Item, store.path(reads["items"]) / "items.jsonl"))
-            said = {r.id: r.text for r in read_jsonl(Response, store.path(reads["responses"]) / "responses.jsonl")}
-            scenes = read_scenes(store.path(reads["items"].inputs["data"]) / "scenes.jsonl")
+            items = list(read_jsonl(Item, store.sound(reads["items"].name) / "items.jsonl"))
+            responses = read_jsonl(Response, store.sound(reads["responses"].name) / "responses.jsonl")
+            said = {response.id: response.text for response in responses}
+            scenes = read_scenes(store.sound(reads["items"].inputs["data"].name) / "scenes.jsonl")
             shown = [cast("Scene", scenes[item.image.sha256]) for item in items if item.image]
             values["plausible"] = mini.plausible(shown, [said[item.id] for item in items])
     return found

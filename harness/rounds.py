@@ -173,7 +173,7 @@ class OwnRound:
         loaded = reference.ready(base, self.shelf, trained.dtype if trained else None)
         lora = trained.lora if trained and headed else None
         trunk = [Role.POLICY] if role is Role.CRITIC and self.lesson.shared_trunk else []
-        folders = {r: self.store.path(stage) / "adapters" / r for r, stage in made.items()}
+        folders = {r: self.store.sound(stage.name) / "adapters" / r for r, stage in made.items()}
         lesson = replace(self.lesson, trains=(), shared_trunk=bool(trunk))
         roles = assemble(loaded.model, lora, self.seed, lesson, folders, [role, *trunk])
         column = {Role.REWARD: "reward", Role.CRITIC: "value"}.get(role, "policy")

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -19,20 +20,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from filelock import FileLock
 
 from harness import __version__
+from harness.contents import CONTENTS
 from harness.digest import file_digest
+from harness.manifest import MANIFEST as MANIFEST
+from harness.manifest import damage_in, read_manifest, render
 from harness.types import HarnessError, UsageError, dumps
-from harness.untrusted import MIB, content
 
-MANIFEST = "manifest.json"
-LARGEST = 256 * MIB  # of a manifest: it lists every file
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _reached: Counter[str] = Counter()
+_sound: set[Path] = set()  # folders of stages that this process has looked at
 
 
 def failpoint(name: str) -> None:
@@ -89,7 +91,7 @@ class Store:
         return self.root / stage.kind / stage.key
 
     def done(self, stage: Stage) -> bool:
-        """Whether the stage is finished. Cheap; `verify` reads the files as well."""
+        """Whether the stage is finished. Cheap; `sound` looks at the files as well."""
         return (self.path(stage) / MANIFEST).is_file()
 
     def work(self, stage: Stage) -> Path:
@@ -104,7 +106,7 @@ class Store:
 
     def manifest_of(self, name: str) -> dict[str, Any]:
         """The manifest of the finished stage `kind/key`."""
-        return _manifest(self.root / name)
+        return read_manifest(self.root / name)
 
     def facts(self, name: str) -> dict[str, str]:
         """What made the finished stage `kind/key`: its identity's leaves by dotted name, and those of its inputs."""
@@ -115,11 +117,14 @@ class Store:
 
         Where another process is at the same stage, this waits for it and uses what it made.
         """
-        if not self.done(stage):
+        if not self.done(stage) or self.damage(stage.name):
             with self._explained():
                 lock = self.root / ".locks" / stage.name.replace("/", "-")
                 lock.parent.mkdir(parents=True, exist_ok=True)
                 with FileLock(lock):
+                    if self.done(stage) and (damage := self.damage(stage.name)):
+                        sys.stderr.write(f"{stage.name}: {damage[0]}; the stage is made again\n")
+                        self.discard(stage.name)
                     if not self.done(stage):
                         self._produce(stage, body)
         shutil.rmtree(self._aside("work", stage), ignore_errors=True)
@@ -152,7 +157,7 @@ class Store:
 
     def _commit(self, stage: Stage, staging: Path, fields: dict[str, Any]) -> None:
         final = self.path(stage)
-        (staging / MANIFEST).write_text(_render(json.loads(dumps(fields))), encoding="utf-8")
+        (staging / MANIFEST).write_text(render(json.loads(dumps(fields))), encoding="utf-8")
         failpoint("store.manifest")
         sync(staging / MANIFEST)
         sync(staging)
@@ -169,12 +174,42 @@ class Store:
     def discard(self, name: str) -> None:
         """Take the stage `kind/key` out of the store, whole, so that the next run makes it again."""
         doomed = self.root / ".staging" / f"discarded-{name.replace('/', '-')}"
+        _sound.discard(self.root / name)
         with self._explained():
             _remove(doomed)
             doomed.parent.mkdir(parents=True, exist_ok=True)
             (self.root / name).rename(doomed)
             failpoint("store.discarded")
             _remove(doomed)
+
+    def damage(self, name: str) -> list[str]:
+        """What is not as it was stored in the finished stage `kind/key`; empty if all is.
+
+        Looked at once per process, and files are read only where their times say that they may have changed.
+        """
+        folder = self.root / name
+        if folder in _sound:
+            return []
+        damage = damage_in(folder, CONTENTS.digest)
+        if not damage:
+            _sound.add(folder)
+        return damage
+
+    def sound(self, name: str) -> Path:
+        """The folder of the finished stage `kind/key`; HarnessError where a file in it is not what was stored."""
+        if damage := self.damage(name):
+            raise HarnessError(
+                f"{self.root / name}: {'; '.join(damage[:3])}. Give the comparison's command again: it makes the stage "
+                "anew."
+            )
+        return self.root / name
+
+    def file(self, name: str, file: str) -> Path:
+        """A file of the finished stage `kind/key`, whose other files may be elsewhere; HarnessError as of `sound`."""
+        path, known = self.root / name / file, self.manifest_of(name)["files"].get(file, {})
+        if not path.is_file() or CONTENTS.digest(path) != known.get("sha256"):
+            raise HarnessError(f"{path} is not what was stored; delete {path.parent} and run the comparison again.")
+        return path
 
     def finished(self, kind: str = "*") -> list[str]:
         """Names (`kind/key`) of the finished stages, sorted."""
@@ -184,7 +219,7 @@ class Store:
     def verify(self, stage: Stage | None = None) -> dict[str, list[str]]:
         """Damaged stages (`kind/key`) and what is wrong with each, by reading every byte; empty if all is well."""
         folders = [path for path in self.root.glob("[!.]*/*") if path.is_dir()] if stage is None else [self.path(stage)]
-        found = {f"{folder.parent.name}/{folder.name}": _damage(folder) for folder in sorted(folders)}
+        found = {f"{folder.parent.name}/{folder.name}": damage_in(folder, file_digest) for folder in sorted(folders)}
         return {name: damage for name, damage in found.items() if damage}
 
     def why(self, stage: Stage) -> str:
@@ -192,7 +227,7 @@ class Store:
         if self.done(stage):
             return f"{stage.name} is done."
         mine = self._facts(stage)
-        others = [_manifest(self.root / name) for name in self.finished(stage.kind)]
+        others = [read_manifest(self.root / name) for name in self.finished(stage.kind)]
         if not others:
             return f"no {stage.kind} is finished yet."
         far = [(_differences(self._facts_of(other), mine), other) for other in others]
@@ -210,7 +245,7 @@ class Store:
         facts = _flat(manifest["identity"])
         for name, read in manifest["inputs"].items():
             if (self.root / read / MANIFEST).is_file():
-                inner = self._facts_of(_manifest(self.root / read))
+                inner = self._facts_of(read_manifest(self.root / read))
                 facts |= {f"{name}.{fact}": value for fact, value in inner.items()}
         return facts
 
@@ -268,45 +303,6 @@ def sync(path: Path) -> None:
 def _remove(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
-
-
-def _render(fields: dict[str, Any]) -> str:
-    """A manifest's text; its last line seals the others."""
-    return json.dumps({**fields, "seal": _sha256(dumps(fields).encode())}, indent=1, ensure_ascii=False) + "\n"
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    """A manifest's fields; HarnessError where a byte is not as it was written."""
-    data = content(folder / MANIFEST, limit=LARGEST)
-    try:
-        fields = json.loads(data)
-        intact = isinstance(fields, dict) and fields.pop("seal", None) and _render(fields).encode() == data
-    except (ValueError, RecursionError):
-        intact = False
-    if not intact:
-        raise HarnessError(f"{folder / MANIFEST} is damaged; delete {folder} and give the same command again.")
-    return cast(dict[str, Any], fields)
-
-
-def _damage(folder: Path) -> list[str]:
-    if not (folder / MANIFEST).is_file():
-        return [f"{MANIFEST} is missing"]
-    try:
-        fields = _manifest(folder)
-    except HarnessError:
-        return [f"{MANIFEST} is damaged"]
-    if (fields["kind"], fields["key"]) != (folder.parent.name, folder.name):
-        return [f"{MANIFEST} belongs to {fields['kind']}/{fields['key']}"]
-    files: dict[str, dict[str, Any]] = fields["files"]
-    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
-    found = [f"{name} is missing" for name in files if name not in there]
-    found += [f"{name} is not in the manifest" for name in there if name not in files and name != MANIFEST]
-    found += [
-        f"{name} has changed"
-        for name, known in files.items()
-        if name in there and file_digest(there[name]) != known["sha256"]
-    ]
-    return found
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:

@@ -47,7 +47,7 @@ def choose(
     value: Values = {}
     for cell in planned.cells:
         benchmark = benchmark_of(cell.score.stage.identity)
-        units, _ = read_units(store.path(cell.score.stage) / "units.json")
+        units, _ = read_units(store.sound(cell.score.stage.name) / "units.json")
         value[cell.row, cell.seed, cell.benchmark] = measure(benchmark, units)[benchmark.metrics[0].id]
     seeds = sorted({cell.seed for cell in planned.cells})
     lines = [f"# tuning split, seeds {seeds}, {testbed.name}{' (synthetic)' if testbed.synthetic else ''}"]

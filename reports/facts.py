@@ -46,7 +46,7 @@ class StageFacts:
         """Every number it measured, by name, and its "seconds"."""
         found: dict[str, Any] = {name: self.manifest[name] for name in ("seconds",) if name in self.manifest}
         for name in MEASURED:
-            found |= _object(self.folder / name) if self.manifest else {}
+            found |= _object(self.file(name))
         if self.manifest and self.kind == "score":
             found["judge_calls"] = self._judge_calls
         return {name: value for name, value in found.items() if type(value) in (int, float)}
@@ -59,7 +59,7 @@ class StageFacts:
     @cached_property
     def errors(self) -> Counter[str]:
         """Type by the codebook -> how many errors of own responses a build's writer named."""
-        found = _object(self.folder / "profile.json").get("errors") if self.manifest else None
+        found = _object(self.file("profile.json")).get("errors")
         counts = found.items() if isinstance(found, dict) else ()
         return Counter({kind: count for kind, count in counts if type(count) is int})
 
@@ -68,14 +68,23 @@ class StageFacts:
         """How many questions a score stage put to a judge, repeats counted."""
         if not self.manifest.get("identity", {}).get("judge"):
             return 0.0
-        told = _object(self.folder / "judge.json")
+        told = _object(self.file("judge.json"))
         return float(told.get("items", math.nan)) * float(told.get("runs", math.nan))
 
     @cached_property
     def roles(self) -> Mapping[str, str]:
         """How a training realised each role, where it says so."""
-        said = _object(self.folder / "summary.json").get("roles", {}) if self.manifest else {}
+        said = _object(self.file("summary.json")).get("roles", {})
         return {str(role): str(how) for role, how in said.items()} if isinstance(said, dict) else {}
+
+    def file(self, name: str) -> Path | None:
+        """One of its files; None where the stage is not there or the file is not what was stored."""
+        try:
+            return (
+                Store(self.folder.parents[1]).file(f"{self.kind}/{self.folder.name}", name) if self.manifest else None
+            )
+        except HarnessError:
+            return None
 
     def reads(self, name: str) -> "StageFacts | None":
         """One of the stages it read."""
@@ -88,8 +97,8 @@ class StageFacts:
         return self._lines("log.jsonl")
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
-        file = self.folder / name
-        lines = untrusted.text(file).split("\n") if self.manifest and file.is_file() else []
+        file = self.file(name)
+        lines = untrusted.text(file).split("\n") if file else []
         return [line for text in lines if isinstance(line := _parsed(text), dict)]
 
 
@@ -122,7 +131,7 @@ class RowFacts:
     def lock(self) -> tuple[str, int] | None:
         """Digest and number of the examples its first round was built from, by `split.lock`."""
         split = self.made[0].reads("split") if self.made else None
-        lock = _object(split.folder / "split.lock") if split else {}
+        lock = _object(split.file("split.lock")) if split else {}
         return (str(lock["digest"]), len(lock["examples"])) if {"digest", "examples"} <= lock.keys() else None
 
     @property
@@ -173,8 +182,8 @@ def _of_one(run: Run) -> Iterator[RowFacts]:
         yield RowFacts(row, cells[0].label, seed, made, tried)
 
 
-def _object(file: Path) -> dict[str, Any]:
-    found = _parsed(untrusted.text(file, limit=untrusted.SETTINGS)) if file.is_file() else {}
+def _object(file: Path | None) -> dict[str, Any]:
+    found = _parsed(untrusted.text(file, limit=untrusted.SETTINGS)) if file else {}
     return found if isinstance(found, dict) else {}
 
 

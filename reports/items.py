@@ -66,8 +66,8 @@ class Asked:
         for cell in cells:
             try:
                 if not items:
-                    items = {item.id: item for item in read_jsonl(Item, cell.store / cell.items / "items.jsonl")}
-                answers = read_jsonl(Response, cell.store / cell.responses / "responses.jsonl")
+                    items = {item.id: item for item in read_jsonl(Item, cell.file(cell.items, "items.jsonl"))}
+                answers = read_jsonl(Response, cell.file(cell.responses, "responses.jsonl"))
                 said[cell.label] = {answer.id: answer.text for answer in answers}
             except (UsageError, ValueError):
                 continue

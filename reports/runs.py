@@ -15,15 +15,14 @@ from typing import Any
 
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.digest import file_digest
 from harness.store import MANIFEST, Store
-from harness.types import HarnessError, UsageError, dumps
+from harness.types import UsageError, dumps
 from harness.untrusted import json_object
 from reports.archive import is_bundle, unpack
 from reports.outcomes import BASELINE, Failed, Outcome, read_runs, read_second, read_units
 from reports.table import Setting
 
-UNITS, SECOND = "units.json", "crosscheck.jsonl"
+UNITS, SECOND, JUDGE = "units.json", "crosscheck.jsonl", "judge.json"
 STAGE = re.compile(r"[a-z][a-z0-9_]{0,39}/[0-9a-f]{20}")
 SHARED = ("testbed", "synthetic", "protocol", "data")  # fields of a manifest that runs in one table have in common
 BY_NAME = ("split_lock", "models", "judges", "benchmarks")  # the same, by split, seed or benchmark, where both have it
@@ -53,20 +52,17 @@ class StoredCell:
 
     def outcome(self) -> Outcome:
         """Its scores; HarnessError where they are not those that were stored."""
-        units, unscored = read_units(self._stored(self.score, UNITS))
-        key, file = Path(self.score).name, self.store / self.crosscheck / SECOND
-        # a bundle of units alone has no such file
-        second = read_second(self._stored(self.crosscheck, SECOND)) if self.crosscheck and file.is_file() else {}
-        runs = read_runs(self.store / self.score / "judge.json")
-        return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, runs, second)
+        units, unscored = read_units(self.file(self.score, UNITS))
+        second = self.file(self.crosscheck, SECOND) if self.crosscheck else Path()
+        opinions = read_second(second) if second.is_file() else {}  # a bundle of units alone has no such file
+        runs = read_runs(self.file(self.score, JUDGE))
+        key = Path(self.score).name
+        return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, runs, opinions)
 
-    def _stored(self, stage: str, name: str) -> Path:
-        """A stage's file, if it is what was stored."""
-        file = self.store / stage / name
-        known = Store(self.store).manifest_of(stage)["files"].get(name, {})
-        if not file.is_file() or file_digest(file) != known.get("sha256"):
-            raise HarnessError(f"{file} is not what was stored; delete {file.parent} and run the comparison again.")
-        return file
+    def file(self, stage: str, name: str) -> Path:
+        """A stage's file, if there is one; HarnessError where it is not what was stored."""
+        path = self.store / stage / name
+        return Store(self.store).file(stage, name) if path.is_file() else path
 
 
 @dataclass(frozen=True)

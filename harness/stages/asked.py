@@ -13,7 +13,7 @@ def asked(work: Work, role: str, of: Stage) -> Judge:
     if getattr(work.testbed, role) == "oracle":
         from harness.mini.oracles import Oracle, read_scenes
 
-        return Oracle(read_scenes(work.store.path(of.inputs["data"]) / "scenes.jsonl"))
+        return Oracle(read_scenes(work.store.sound(of.inputs["data"].name) / "scenes.jsonl"))
     from harness.llm import hire
 
     return hire(role, work.testbed, work.runtime, work.store.root, work.tick)

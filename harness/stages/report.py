@@ -14,10 +14,10 @@ def report(work: Work) -> None:
     reads = {name: stage for name, stage in step.reads.items() if stage.kind == "score"}
     for name, stage in reads.items():
         row, seed, benchmark = name.rsplit("/", 2)
-        units, unscored = read_units(store.path(stage) / "units.json")
+        units, unscored = read_units(store.sound(stage.name) / "units.json")
         check = step.reads.get(f"lmms-eval/{name}")
-        second = read_second(store.path(check) / "crosscheck.jsonl") if check else {}
-        runs, label = read_runs(store.path(stage) / "judge.json"), what["rows"][row]
+        second = read_second(store.sound(check.name) / "crosscheck.jsonl") if check else {}
+        runs, label = read_runs(store.sound(stage.name) / "judge.json"), what["rows"][row]
         outcomes.append(Outcome(row, label, int(seed), benchmark, units, unscored, stage.key, runs, second))
     benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in reads.values()}
     setting = Setting(what["testbed"], what["protocol"], what["synthetic"])

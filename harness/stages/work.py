@@ -29,5 +29,5 @@ class Work:
         return self.step.stage.identity
 
     def folder(self, name: str) -> Path:
-        """The finished stage that the step reads under this name."""
-        return self.store.path(self.step.reads[name])
+        """The finished stage that the step reads under this name; HarnessError where it is not what was stored."""
+        return self.store.sound(self.step.reads[name].name)

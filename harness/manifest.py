@@ -1,0 +1,57 @@
+"""What a finished stage says of itself: sealed, so that a changed byte is seen, here and in the files it names."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from harness.types import HarnessError, dumps
+from harness.untrusted import MIB, content
+
+MANIFEST = "manifest.json"
+LARGEST = 256 * MIB  # of a manifest: it lists every file
+
+
+def render(fields: dict[str, Any]) -> str:
+    """A manifest's text; its last line seals the others."""
+    return (
+        json.dumps({**fields, "seal": hashlib.sha256(dumps(fields).encode()).hexdigest()}, indent=1, ensure_ascii=False)
+        + "\n"
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A manifest's fields; HarnessError where a byte is not as it was written."""
+    data = content(folder / MANIFEST, limit=LARGEST)
+    try:
+        fields = json.loads(data)
+        intact = isinstance(fields, dict) and fields.pop("seal", None) and render(fields).encode() == data
+    except (ValueError, RecursionError):
+        intact = False
+    if not intact:
+        raise HarnessError(f"{folder / MANIFEST} is damaged; delete {folder} and give the same command again.")
+    return cast(dict[str, Any], fields)
+
+
+def damage_in(folder: Path, digest: Callable[[Path], str]) -> list[str]:
+    """What is not as it was stored in a stage's folder: files missing, changed or added; hidden ones are nobody's."""
+    if not (folder / MANIFEST).is_file():
+        return [f"{MANIFEST} is missing"]
+    try:
+        fields = read_manifest(folder)
+    except HarnessError:
+        return [f"{MANIFEST} is damaged"]
+    if (fields["kind"], fields["key"]) != (folder.parent.name, folder.name):
+        return [f"{MANIFEST} belongs to {fields['kind']}/{fields['key']}"]
+    files: dict[str, dict[str, Any]] = fields["files"]
+    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
+    found = [f"{name} is missing" for name in files if name not in there]
+    added = {name for name, path in there.items() if not path.name.startswith(".")} - {*files, MANIFEST}
+    found += [f"{name} is not in the manifest" for name in sorted(added)]
+    found += [
+        f"{name} has changed"
+        for name, known in files.items()
+        if name in there and digest(there[name]) != known["sha256"]
+    ]
+    return found
