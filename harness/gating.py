@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from harness.blame import plugin_fault
 from harness.config import first_error
 from harness.plugins import unknown
 from harness.types import HarnessError, UsageError
@@ -31,9 +32,16 @@ def judge(
 ) -> tuple[int, str]:
     """The exit status and the summary of the verdict on a run; as JUnit XML and Markdown too, where files are named."""
     asked = read_policy(policy)
-    with opened([baseline]) as before, opened([given], store) as after:
-        now = _one(after, given)
-        verdict = gate(_one(before, baseline), now, asked, now.profile())
+    try:
+        with opened([baseline]) as before, opened([given], store) as after:
+            now = _one(after, given)
+            verdict = gate(_one(before, baseline), now, asked, now.profile())
+    except HarnessError as error:  # a damaged run is no verdict about it, and no incomplete one either
+        raise UsageError(str(error)) from error
+    except Exception as error:
+        if not (fault := plugin_fault(error)):
+            raise
+        raise UsageError(f"{baseline} or {given} holds scores that nothing can be computed from: {fault}") from error
     for file, text in ((xml, junit), (markdown, summary)):
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.benchmark import Benchmark, Unit, ratio, totals
 from harness.untrusted import DATA, json_lines, json_object
+from reports.manifest import JUDGED, UNITS, checked
 
 BASELINE = "baseline"
 NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
@@ -59,13 +60,14 @@ class Failed:
 
 def read_units(path: Path) -> tuple[list[Unit], int]:
     """A score stage's `units.json`: the units, and the number of unscored items."""
-    stored = json_object(path, limit=DATA)
+    stored = checked(UNITS, json_object(path, limit=DATA), path)
     return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
 
 
 def read_runs(path: Path) -> dict[str, list[float]]:
     """A score stage's `judge.json`: every metric's values in the judge's runs; empty where no judge was asked."""
-    return json_object(path, limit=DATA)["values"] if path.is_file() else {}
+    told = checked(JUDGED, json_object(path, limit=DATA), path) if path.is_file() else {"values": {}}
+    return dict(told["values"])
 
 
 def read_second(path: Path) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,6 @@ never an error; what is there is read only if its digest is the one that its sta
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,16 +18,14 @@ from harness.store import MANIFEST, Store
 from harness.types import UsageError, dumps
 from harness.untrusted import json_object
 from reports.archive import is_bundle, unpack
+from reports.manifest import MANIFEST as SHAPE
+from reports.manifest import PROFILE, checked
 from reports.outcomes import BASELINE, Failed, Outcome, read_runs, read_second, read_units
 from reports.table import Setting
 
 UNITS, SECOND, JUDGE = "units.json", "crosscheck.jsonl", "judge.json"
-STAGE = re.compile(r"[a-z][a-z0-9_]{0,39}/[0-9a-f]{20}")
 SHARED = ("testbed", "synthetic", "protocol", "data")  # fields of a manifest that runs in one table have in common
 BY_NAME = ("split_lock", "models", "judges", "benchmarks")  # the same, by split, seed or benchmark, where both have it
-
-
-OTHERS = ("rows", "trained")  # what else a manifest must have
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ class Run:
         cells = {(cell.row, cell.seed, cell.benchmark) for cell in self.cells}
         return [
             one
-            for one in map(_failed, told)
+            for one in (Failed(**{name: entry[name] for name in Failed.__dataclass_fields__}) for entry in told)
             if (at := (one.row, one.seed, one.benchmark)) in missing or at not in cells
         ]
 
@@ -107,8 +104,8 @@ class Run:
     def profile(self) -> dict[str, Any]:
         """What its stages took; without stages where the run did not finish."""
         file = self.folder / "profile.json"
-        found: dict[str, Any] = json_object(file) if os.path.lexists(file) else {"stages": []}
-        return found
+        found: dict[str, Any] = checked(PROFILE, json_object(file), file) if os.path.lexists(file) else {}
+        return {"stages": [], **found}
 
     def outcomes(self) -> list[Outcome]:
         """What was scored, cell by cell."""
@@ -121,17 +118,6 @@ class Run:
             if name not in plugins.names("benchmarks"):
                 raise plugins.unknown("benchmark", name, plugins.names("benchmarks"))
         return {name: plugins.make("benchmarks", name, Benchmark, given) for name, given in options.items()}
-
-
-def _failed(told: Any) -> Failed:
-    """One entry of a manifest's `failed`; UsageError where it is none."""
-    words = ("row", "label", "benchmark", "stage", "why")
-    if not isinstance(told, dict) or not all(isinstance(told.get(name), str) for name in words):
-        raise UsageError(
-            f"a manifest's `failed` holds {str(told)[:60]!r}, which is no failure; run the comparison again."
-        )
-    seed = told.get("seed")
-    return Failed(seed=seed if type(seed) is int else 0, **{name: told[name] for name in words})
 
 
 @contextmanager
@@ -157,21 +143,11 @@ def opened(given: Sequence[Path], store: Path | None = None) -> Iterator[list[Ru
 def _load(folder: Path, name: str, store: Path | None) -> Run:
     """A run's folder; UsageError where its manifest is missing or not one."""
     file = folder / MANIFEST
-    try:
-        manifest = json_object(file)
-        root = store or folder / manifest["store"]
-        cells = tuple(StoredCell(**cell, store=root) for cell in manifest["cells"])
-        stages = [*manifest["stages"], *(name for c in cells for name in (c.score, c.responses, c.items))]
-        stages += [cell.crosscheck for cell in cells if cell.crosscheck]
-        lacking = [field for field in (*SHARED, *BY_NAME, *OTHERS) if field not in manifest]
-        if not all(STAGE.fullmatch(name) for name in stages):
-            raise ValueError("a stage's name is not one")
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}; is {folder} a folder that `harness compare` wrote?") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file} is not a manifest of this version ({error!r}); run the comparison again.") from None
-    if lacking:
-        raise UsageError(f"{file} has no {', '.join(lacking)}: an older version wrote it; run the comparison again.")
+    if not os.path.lexists(file):
+        raise UsageError(f"{file}: No such file; is {folder} a folder that `harness compare` wrote?")
+    manifest = checked(SHAPE, json_object(file), file)
+    root = store or folder / manifest["store"]
+    cells = tuple(StoredCell(**cell, store=root) for cell in manifest["cells"])
     if not root.is_dir():
         raise UsageError(f"{folder}: its store {root} is not there; say with --store where it is.")
     return Run(name, folder, root, manifest, cells)
