@@ -7,7 +7,7 @@ from pathlib import Path
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.config import Testbed
-from harness.folder import inspect
+from harness.folder import inspect, places
 from harness.llm import unusable
 from harness.rows import resolve, training
 from harness.steps import Request
@@ -59,9 +59,14 @@ def check_models(request: Request, testbed: Testbed) -> None:
         for spec in request.methods:
             method = resolve(spec)
             for number in range(method.rounds):
-                lora = training(spec, testbed, method.lesson(number)).lora
-                if lora:
-                    targets(lora, linear_layers(tensors))
+                tuned = training(spec, testbed, method.lesson(number))
+                if tuned.lora:
+                    targets(tuned.lora, linear_layers(tensors))
+                if tuned.max_length and tuned.max_length <= places(tensors):
+                    raise UsageError(
+                        f"{spec.id}.max_length {tuned.max_length} leaves no place for text: an image alone takes "
+                        f"{places(tensors)} in {folder}. Set it higher (LLaVA: 2048)."
+                    )
     if any(resolve(spec).needs_clip for spec in request.methods):
         inspect(Path(testbed.clip), "clip")
 

@@ -38,8 +38,9 @@ class Lora(Fixed):
 class Training(Fixed):
     """One optimisation, with Hugging Face's argument names. The vision tower is always frozen (LLaVA-1.5).
 
-    `train_batch_size` counts records per optimiser step over all devices; `lora=None` tunes the language model
-    and the projector in full.
+    `max_length` cuts each sequence on the right, image places counted (LLaVA: `model_max_length` 2048); None: a record
+    beyond the model's positions is dropped. `train_batch_size` counts records per optimiser step over all devices;
+    `lora=None` tunes the language model and the projector in full.
     """
 
     learning_rate: float = Field(2e-6, gt=0)
@@ -52,6 +53,7 @@ class Training(Fixed):
     adam_beta2: float = 0.999
     max_grad_norm: float = Field(1.0, gt=0)
     dtype: Literal["float32", "bfloat16"] = "float32"
+    max_length: int | None = Field(None, gt=0)
     lora: Lora | None = None
 
 

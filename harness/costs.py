@@ -19,6 +19,7 @@ from harness.rows import resolve, spec_of
 from harness.steps import Plan, Step
 from harness.store import Store
 from harness.types import (
+    Dropped,
     Example,
     Image,
     Item,
@@ -163,7 +164,7 @@ class Taken:
         """None without a model."""
         raise Unmeasured
 
-    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...]]:
+    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
         """None without a model."""
         raise Unmeasured
 

@@ -74,6 +74,8 @@ class TrainResult(Fixed):
     """
 
     records: int
+    cut_records: int
+    cut_tokens: int
     steps: int
     supervised_tokens: int
     forward_tokens: int
@@ -113,7 +115,7 @@ class Run:
         shelf = Path(job.shelf or Path(job.work) / "features")
         self.loaded = load(job.model, job.training.dtype, reference.device(), shelf)
         records = list(read_jsonl(Record, Path(job.records)))
-        self.trees = {tree.id: tree for tree in reference.trees(records, self.loaded)}
+        self.trees = {tree.id: tree for tree in reference.trees(records, self.loaded, job.training.max_length)}
         if not self.trees:
             raise HarnessError(f"{job.method} has no record to train on; see the build's dropped.jsonl.")
         training = job.training
@@ -274,6 +276,8 @@ class Run:
         costs = (passes * self.flops.train(t, full) + (self.flops.forward(t) if online else 0) for t in trees)
         return TrainResult(
             records=len(trees),
+            cut_records=sum(tree.cut > 0 for tree in trees),
+            cut_tokens=sum(tree.cut for tree in trees),
             steps=len(self.plan),
             supervised_tokens=epochs * sum(tree.supervised for tree in trees),
             forward_tokens=epochs * (passes + online) * sum(tree.tokens for tree in trees),

@@ -85,6 +85,13 @@ def readable(folder: Path) -> list[Path]:
     return files
 
 
+def places(tensors: Mapping[str, Stored]) -> int:
+    """How many patches an image has in a LLaVA model: the places that it takes in a sequence, or one fewer."""
+    return (
+        next(one.shape[0] for name, one in tensors.items() if name.endswith("embeddings.position_embedding.weight")) - 1
+    )
+
+
 def _refuse_pointers(folder: Path) -> None:
     """UsageError for what `git clone` leaves where git-lfs is not installed."""
     for path in sorted(folder.iterdir()):

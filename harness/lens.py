@@ -43,7 +43,7 @@ def probes(examples: Sequence[Example], own: Sequence[str]) -> list[Pair]:
 def sequences(
     model: Path, pairs: Sequence[Pair], batch_size: int, tick: Tick, shelf: Path
 ) -> list[tuple[float, float]]:
-    """Summed log-probs of each pair's chosen and rejected response under the model in a folder."""
+    """Summed log-probs of each pair's chosen and rejected response under a folder's model; of those that fit it."""
     import torch
 
     from harness import reference
@@ -51,7 +51,7 @@ def sequences(
 
     torch.set_num_threads(1)
     loaded = reference.ready(model, shelf)
-    forest = reference.trees(pairs, loaded)
+    forest = reference.trees(pairs, loaded, pass_over=True)
     found = reference.figures(Roles(loaded.model, {}, False), loaded, forest, batch_size, ["policy"], tick)
     sides = [torch.split(found[t.id]["policy"], [sum(branch.supervised) for branch in t.branches]) for t in forest]
     return [(float(chosen.sum()), float(rejected.sum())) for chosen, rejected in sides]

@@ -96,9 +96,9 @@ class Round(Protocol):
         """Cosine of image and text under the testbed's CLIP, in [-1, 1]; for a method that declares `needs_clip`."""
         ...
 
-    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...]]:
+    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
         """A role's figures for each record: log-probs (policy, reference) or values (critic) of the supervised tokens,
-        one score per branch of the reward model."""
+        one score per branch of the reward model; Dropped for a record that is too long for the model."""
         ...
 
 

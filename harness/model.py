@@ -31,7 +31,7 @@ class Loaded(NamedTuple):
     """A model ready for use. `image_tokens`: how many places of a sequence one image takes.
 
     `pixels` turns pictures into (3, H, W) tensors, `features` into what the vision tower sees, (image_tokens, width).
-    `pad_id` is the token that fills rows up, under a mask.
+    `pad_id` is the token that fills rows up, under a mask; `positions` how long a sequence can be.
     """
 
     model: Any
@@ -40,6 +40,7 @@ class Loaded(NamedTuple):
     pixels: "Pixels"
     features: "Shelf"
     pad_id: int
+    positions: int
 
 
 _kept: dict[str, Loaded] = {}
@@ -116,7 +117,8 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
     insist_on_finite(model, folder)
     features = Shelf(lambda image: seen(model, pixels(image)), tower_kind(model.model.vision_tower))
     features.folder = shelf
-    return Loaded(model, tokenizer, image_tokens(config), pixels, features, _pad(tokenizer, config))
+    positions = int(config.text_config.max_position_embeddings)
+    return Loaded(model, tokenizer, image_tokens(config), pixels, features, _pad(tokenizer, config), positions)
 
 
 def _words(folder: str | Path, config: Any) -> Any:

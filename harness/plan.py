@@ -116,11 +116,12 @@ class Planner:
             built = {**who, **base, "round": number, "response_tokens": self.testbed.response_tokens}
             built["writer"] = self.asked("writer") if method.needs_writer else ""
             built["clip"] = revision(self.testbed.clip) if method.needs_clip else ""
+            tuned = training(spec, self.testbed, lesson)
+            built["max_length"] = tuned.max_length
             build = self.step("build", f"build {tag}", built, {"split": split, **roles}, None, after, plugin)
             derived: dict[str, Step] = {}
-            tuned = training(spec, self.testbed, lesson)
             if realised(lesson, self.reference, tuned.lora is not None) == "cached":
-                known = {**base, "dtype": tuned.dtype, "columns": list(lesson.columns)}
+                known = {**base, "dtype": tuned.dtype, "columns": list(lesson.columns), "max_length": tuned.max_length}
                 reads = {"build": build, **policy}
                 derived["reference"] = self.step("reference", f"reference log-probs {tag}", known, reads)
             identity = {**who, **base, "round": number, "training": tuned.model_dump()}

@@ -20,7 +20,7 @@ from harness.config import Runtime
 from harness.model import Dtype, Loaded, load
 from harness.profile import Tick, forward_flops, measure, quiet
 from harness.roles import Roles
-from harness.tree import Tree, pack, tree
+from harness.tree import TooLong, Tree, pack, tree
 from harness.types import HarnessError, Record
 
 
@@ -34,15 +34,22 @@ def ready(model: str | Path, shelf: Path | None, dtype: Dtype | None = None) -> 
     return load(model, dtype or ("bfloat16" if torch.cuda.is_available() else "float32"), device(), shelf)
 
 
-def trees(records: Sequence[Record], loaded: Loaded) -> list[Tree]:
-    """The records as trees; a record that `build` should have dropped, or an id used twice, is an error."""
+def trees(
+    records: Sequence[Record], loaded: Loaded, max_length: int | None = None, pass_over: bool = False
+) -> list[Tree]:
+    """The records as trees; a record that `build` should have dropped, or an id used twice, is an error.
+
+    With `pass_over`, records that are too long for the model are left out instead.
+    """
     if len({record.id for record in records}) != len(records):
         raise HarnessError("two records have the same id; a method must build one record per example.")
     made: list[Tree] = []
     for record in records:
         try:
-            made.append(tree(record, loaded.tokenizer, loaded.image_tokens))
+            made.append(tree(record, loaded.tokenizer, loaded.image_tokens, max_length, loaded.positions))
         except ValueError as error:
+            if pass_over and isinstance(error, TooLong):
+                continue
             raise HarnessError(f"record {record.id} cannot be trained on: {error}.") from None
     return made
 
@@ -75,11 +82,12 @@ def reference_logps(
     dtype: Dtype = "float32",
     columns: Sequence[str] = ("policy",),
     shelf: Path | None = None,
+    max_length: int | None = None,
 ) -> dict[str, float]:
     """Write the per-token log-probs that a later training reads as its reference; returns tokens, FLOPs and memory."""
     torch.set_num_threads(1)
     loaded = load(model, dtype, device(), shelf)
-    forest = trees(records, loaded)
+    forest = trees(records, loaded, max_length)
     size = runtime.per_device_train_batch_size
     with measure() as used:
         found = figures(Roles(loaded.model, {}, shared_trunk=False), loaded, forest, size, columns, tick)

@@ -35,6 +35,7 @@ from harness.types import (
 )
 
 SPENT = ("writer_calls", "generated_tokens", "forward_tokens")
+TOO_LONG = "too long"  # how the reasons of `harness.tree.TooLong` begin
 PREFIX = 250  # what is generated is kept by so many prompts, so that a longer split finds that of its prefix
 
 
@@ -157,8 +158,8 @@ class OwnRound:
         kept = shelf(self.store, revision(folder))
         return similarity(folder, pairs, self.runtime.generate_batch_size, self.tick, kept)
 
-    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...]]:
-        """A role's figures for each record, without a gradient.
+    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
+        """A role's figures for each record, without a gradient; Dropped for one that is too long for the model.
 
         Made in the dtype that the roles were trained in, so that a training that goes on from them begins with ratios
         of 1.
@@ -178,18 +179,19 @@ class OwnRound:
         roles = assemble(loaded.model, lora, self.seed, lesson, folders, [role, *trunk])
         column = {Role.REWARD: "reward", Role.CRITIC: "value"}.get(role, "policy")
         size = self.runtime.per_device_train_batch_size
-        forest = reference.trees(records, loaded)
+        forest = reference.trees(records, loaded, self.step.stage.identity["max_length"], pass_over=True)
         self.spent["forward_tokens"] += sum(tree.tokens for tree in forest)
         found = reference.figures(roles, loaded, forest, size, [column], self.tick)
-        return [tuple(found[tree.id][column].tolist()) for tree in forest]
+        lost = {record.id: Dropped(record.id, f"{TOO_LONG} for the {role} to read") for record in records}
+        return [tuple(found[r.id][column].tolist()) if r.id in found else lost[r.id] for r in records]
 
 
 def _write(out: Path, make: Callable[[Sequence[Prompt]], list[Response]], prompts: Sequence[Prompt]) -> None:
     write_jsonl(out / "responses.jsonl", make(prompts))
 
 
-def trainable(record: Record | Dropped, model: Path) -> Record | Dropped:
-    """The record, or why it cannot be learnt from: sides that are the same, or text that spells control tokens."""
+def trainable(record: Record | Dropped, model: Path, max_length: int | None = None) -> Record | Dropped:
+    """The record, or why it cannot be learnt from: equal sides, text that spells control tokens, too many tokens."""
     from harness.model import kept
     from harness.tree import tree
 
@@ -199,18 +201,19 @@ def trainable(record: Record | Dropped, model: Path) -> Record | Dropped:
         return Dropped(record.id, "chosen and rejected are the same")
     loaded = kept(model)
     try:
-        tree(record, loaded.tokenizer, loaded.image_tokens)
+        tree(record, loaded.tokenizer, loaded.image_tokens, max_length, loaded.positions)
     except ValueError as error:
         return Dropped(record.id, str(error))
     return record
 
 
 def refuse_malformed(built: Sequence[Record | Dropped], made: Sequence[Record | Dropped]) -> None:
-    """Stop where more than 1 % of what a method built cannot be trained on; its own filters only count.
+    """Stop where more than 1 % of what a method built cannot be trained on; its own filters and lengths only count.
 
     Of fewer than 100 records one would be more than 1 %: they are dropped with their reasons, as everywhere.
     """
-    bad = [after for before, after in zip(built, made, strict=True) if before is not after]
+    changed = (after for before, after in zip(built, made, strict=True) if before is not after)
+    bad = [after for after in changed if not (isinstance(after, Dropped) and after.reason.startswith(TOO_LONG))]
     if len(bad) > MALFORMED_LIMIT * len(built) and len(built) >= 100:
         first = bad[0]
         raise HarnessError(

@@ -61,10 +61,10 @@ def respond(
     keep_ids: bool = False,
     shelf: Path | None = None,
 ) -> list[Response]:
-    """One response per prompt, in order. `blank` shows a picture of nothing instead of each image.
+    """One response per prompt, in order; a prompt longer than the model has none, and says so.
 
-    Equal prompts (image and text) are answered once at temperature 0. `keep_ids` fills `Response.ids`. `shelf` is the
-    folder where the images' features are kept.
+    `blank` shows a picture of nothing instead of each image. Equal prompts (image and text) are answered once at
+    temperature 0. `keep_ids` fills `Response.ids`. `shelf` is the folder where the images' features are kept.
     """
     import torch
 
@@ -74,8 +74,13 @@ def respond(
     greedy = sampling.temperature == 0
     asked: dict[object, Row] = {}
     same: list[object] = []
+    over = {}
     for prompt in prompts:
         ids = _ids(prompt, loaded)
+        if why := _too_long(ids, loaded):
+            over[prompt.id] = why
+            same.append(None)
+            continue
         key = ("" if greedy else prompt.id, ids, prompt.image and prompt.image.sha256)
         asked.setdefault(key, (ids, prompt))
         same.append(key)
@@ -89,6 +94,8 @@ def respond(
     said = {key: _text(loaded, new) for key, new in answers.items()}
 
     def response(prompt: Prompt, key: object) -> Response:
+        if prompt.id in over:
+            return Response(prompt.id, "", 0, ended=False, unanswered=over[prompt.id])
         new = answers[key]
         ended = new[-1:] == [end]
         ids = tuple(new) if keep_ids else ()
@@ -114,10 +121,13 @@ def candidates(
     stop, end = loaded.tokenizer.convert_tokens_to_ids(search.stop), loaded.tokenizer.eos_token_id
     if stop is None or stop == loaded.tokenizer.unk_token_id:
         raise HarnessError(f"the stop {search.stop!r} is no token of {folder}; name one that is.")
-    asked: dict[object, Row] = {prompt.id: (_ids(prompt, loaded), prompt) for prompt in prompts}
-    if len(asked) != len(prompts):
+    rows_of: dict[object, Row] = {prompt.id: (_ids(prompt, loaded), prompt) for prompt in prompts}
+    if len(rows_of) != len(prompts):
         raise ValueError("two prompts have the same id")
-    eyes, found = _eyes(loaded, None, False), dict[object, list[Response]]()
+    over = {id: why for id, (ids, _) in rows_of.items() if (why := _too_long(ids, loaded))}
+    asked = {id: row for id, row in rows_of.items() if id not in over}
+    eyes = _eyes(loaded, None, False)
+    found = {id: [Response(str(id), "", 0, ended=False, unanswered=why)] * search.count for id, why in over.items()}
     for keys in _batches(asked, max(1, batch_size // search.count)):
         rows = [asked[key] for key in keys for _ in range(search.count)]
         draw = _Diverse(search, (stop, end))
@@ -127,8 +137,15 @@ def candidates(
             logp = math.fsum(step[at] for step in draw.logps[: len(new)])
             said = Response(prompt.id, _text(loaded, new), len(new) - ended, len(ids), (), ended, logp)
             found.setdefault(prompt.id, []).append(said)
-        tick(len(found), len(asked))
+        tick(len(found) - len(over), len(asked))
     return [found[prompt.id] for prompt in prompts]
+
+
+def _too_long(ids: Sequence[int], loaded: Loaded) -> str:
+    """Why a prompt of these tokens cannot be answered: there is no place for a single token more."""
+    if len(ids) < loaded.positions:
+        return ""
+    return f"the prompt has {len(ids):,} tokens and the model {loaded.positions:,} places, image included"
 
 
 def _text(loaded: Loaded, new: Sequence[int]) -> str:
@@ -215,7 +232,8 @@ def _generate(
         )
     new: list[list[int]] = made[:, length:].tolist()
     stops = (next((at + 1 for at, token in enumerate(row) if token in ends), len(row)) for row in new)
-    return [row[:stop] for row, stop in zip(new, stops, strict=True)]
+    left = (loaded.positions - len(ids) for ids, _ in rows)  # beyond them a row is not the model's to say
+    return [row[: min(stop, most)] for row, stop, most in zip(new, stops, left, strict=True)]
 
 
 def _prefix(loaded: Loaded, rows: Sequence[Row], eyes: Callable[[Image], "Tensor"]) -> tuple[int, Any]:

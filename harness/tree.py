@@ -29,7 +29,8 @@ class Branch:
 class Tree:
     """A record as tokens. The prefix holds the image tokens, is not empty and has nothing supervised.
 
-    `columns` has one float per supervised token under each name, in the order of branches and tokens.
+    `columns` has one float per supervised token under each name, in the order of branches and tokens. `cut` is how many
+    tokens `max_length` took.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Tree:
     prefix: tuple[int, ...]
     branches: tuple[Branch, ...]
     columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
+    cut: int = 0
 
     @property
     def tokens(self) -> int:
@@ -47,6 +49,10 @@ class Tree:
     def supervised(self) -> int:
         """Tokens whose log-prob is wanted, over all branches."""
         return sum(sum(branch.supervised) for branch in self.branches)
+
+
+class TooLong(ValueError):
+    """A record that does not fit the model; unlike others that cannot be a tree it is no sign of malformed data."""
 
 
 def reserved(tokenizer: Any) -> frozenset[str]:
@@ -90,25 +96,45 @@ def _shared(branches: Sequence[Tokens]) -> int:
     return sum(1 for _ in takewhile(lambda c: not c[0][1] and all(cell == c[0] for cell in c), columns))
 
 
-def tree(record: Record, tokenizer: Any, image_tokens: int) -> Tree:
+def tree(
+    record: Record, tokenizer: Any, image_tokens: int, max_length: int | None = None, positions: int | None = None
+) -> Tree:
     """The record as one tree; raises ValueError where it cannot be one, with the reason to drop it by.
 
-    Each branch is tokenized whole and the prefix is what the token rows share, so no seam changes a token.
+    Each branch is tokenized whole and the prefix is what the token rows share, so no seam changes a token. Of a branch,
+    prefix and image places included, the first `max_length` tokens count, as in LLaVA: `llava_arch.py`,
+    `tokenizer_model_max_length`, cuts the sequence on the right once the image is in it, each answer of a pair by
+    itself. A rollout is what it is and is never cut. TooLong where nothing is left to learn from, or where it still
+    needs more than the model's `positions`.
     """
     texts = [text for turn in _turns(record) for text in (turn.question, turn.answer)]
     refuse_reserved(texts, tokenizer)
     if any(ANSWER in text for text in texts):  # `preprocess_v1` masks the whole of such a record
         raise ValueError(f"a text contains{ANSWER}, by which LLaVA's template tells questions from answers")
     if isinstance(record, Rollout):
-        return _sampled(record, tokenizer, image_tokens)
-    rows = [encode(tokenizer, pieces, image_tokens) for pieces in _branches(record, tokenizer.eos_token)]
-    if not rows or not all(any(row.supervised) for row in rows):
+        sampled = _sampled(record, tokenizer, image_tokens)
+        _fits(sampled.tokens, positions if max_length is None else min(max_length, positions or max_length))
+        return sampled
+    whole = [encode(tokenizer, pieces, image_tokens) for pieces in _branches(record, tokenizer.eos_token)]
+    if not whole or not all(any(row.supervised) for row in whole):
         raise ValueError("the record has a branch with no supervised token")
+    rows = [Tokens(row.ids[:max_length], row.supervised[:max_length]) for row in whole]
+    if not all(any(row.supervised) for row in rows):
+        raise TooLong(f"too long: an answer lies wholly beyond max_length {max_length}")
+    if isinstance(record, Pair) and rows != whole and rows[0] == rows[1]:
+        raise TooLong(f"too long: chosen and rejected are the same up to max_length {max_length}")
+    _fits(max(len(row.ids) for row in rows), positions)
     cut = _shared(rows)
     if cut == 0:
         raise ValueError("the record's branches share no leading token")
     branches = tuple(Branch(row.ids[cut:], row.supervised[cut:]) for row in rows)
-    return Tree(record.id, record.image, rows[0].ids[:cut], branches)
+    lost = sum(len(row.ids) for row in whole) - sum(len(row.ids) for row in rows)
+    return Tree(record.id, record.image, rows[0].ids[:cut], branches, cut=lost)
+
+
+def _fits(tokens: int, most: int | None) -> None:
+    if most is not None and tokens > most:
+        raise TooLong(f"too long: {tokens:,} tokens for {most:,} places; training.max_length would cut it")
 
 
 def _sampled(record: Rollout, tokenizer: Any, image_tokens: int) -> Tree:

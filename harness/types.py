@@ -176,7 +176,8 @@ class Response:
 
     `tokens` counts generated tokens without the end token, `prompt_tokens` those it read, the image's included.
     `ids` are the generated tokens and `ended` whether the model set the end token; kept where a method builds on them.
-    `logp` is the natural log-probability of a candidate (`Round.candidates`), its closing token included.
+    `logp` is the natural log-probability of a candidate (`Round.candidates`), its closing token included. `unanswered`
+    says why there is no response at all, such as a prompt longer than the model; never scored.
     """
 
     id: str
@@ -186,6 +187,7 @@ class Response:
     ids: tuple[int, ...] = ()
     ended: bool = True
     logp: float | None = None
+    unanswered: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,29 +164,37 @@ class Ppo(Method):
         import torch
 
         told = [(e, r) for e, (r,) in zip(examples, own, strict=True) if r.text.strip()]
+        reasons = {e.id: "own response is empty" for e in examples}
         plain = [Rollout(e.id, e.image, e.turns[0].question, r.ids, {}) for e, r in told]
         judged = [Conversation(e.id, e.image, ((Turn(self.told(e), r.text.strip()),),)) for e, r in told]
-        scores = [score for (score,) in round.measure(judged, Role.REWARD)]
-        policy, reference, values = (
-            [torch.tensor(row) for row in round.measure(plain, role)]
-            for role in (Role.POLICY, Role.REFERENCE, Role.CRITIC)
-        )
-        shaped = [
-            self.rewards(new, old, score, response)
-            for new, old, score, (_, response) in zip(policy, reference, scores, told, strict=True)
-        ]
-        estimated = [losses.advantages(r, v, self.gamma, self.lam) for r, v in zip(shaped, values, strict=True)]
-        whitened = self.whiten([advantage for advantage, _ in estimated], shaped)
-        made = {}
-        for record, *columns, score in zip(
-            plain, policy, values, whitened, [returns for _, returns in estimated], reference, scores, strict=True
+        roles = (Role.POLICY, Role.REFERENCE, Role.CRITIC)
+        rows, shaped, estimated = [], [], []
+        for record, (_, response), *measured in zip(
+            plain,
+            told,
+            round.measure(judged, Role.REWARD),
+            *(round.measure(plain, role) for role in roles),
+            strict=True,
         ):
-            names = ("old_policy", "old_value", "advantage", "return", "reference")
-            figures = {name: tuple(column.tolist()) for name, column in zip(names, columns, strict=True)}
+            if lost := next((each for each in measured if isinstance(each, Dropped)), None):
+                reasons[record.id] = lost.reason
+                continue
+            (score,), policy, reference, values = (torch.tensor(each) for each in measured)
+            shaped.append(self.rewards(policy, reference, float(score), response))
+            estimated.append(losses.advantages(shaped[-1], values, self.gamma, self.lam))
+            rows.append((record, policy, values, reference, float(score)))
+        whitened = self.whiten([advantage for advantage, _ in estimated], shaped) if rows else []
+        made = {}
+        for (record, policy, values, reference, score), advantage, (_, returns) in zip(
+            rows, whitened, estimated, strict=True
+        ):
+            columns = {"old_policy": policy, "old_value": values, "advantage": advantage, "return": returns}
+            columns["reference"] = reference
+            figures = {name: tuple(column.tolist()) for name, column in columns.items()}
             figures["score"] = (score,) * len(record.tokens)
             made[record.id] = Rollout(record.id, record.image, record.question, record.tokens, figures)
         for example in examples:
-            yield made.get(example.id) or Dropped(example.id, "own response is empty")
+            yield made.get(example.id) or Dropped(example.id, reasons[example.id])
 
     def rewards(self, policy: "Tensor", reference: "Tensor", score: float, response: Response) -> "Tensor":
         """(tokens,) shaped rewards of one response: the log-ratio at each token, everything else at the last."""

@@ -94,6 +94,11 @@ def _card_notes(facts: Sequence[RowFacts]) -> Iterator[str]:
             shown = "; ".join(f"{count:,} {reason[:80]}" for reason, count in reasons.most_common(REASONS))
             rest = sum(count for _, count in reasons.most_common()[REASONS:])
             yield f"{label} left out, all seeds and rounds: {shown}{f'; {rest:,} for other reasons' if rest else ''}"
+        records, tokens = (
+            sum(row.total(("train",), name) or 0 for row in members) for name in ("cut_records", "cut_tokens")
+        )
+        if records:
+            yield f"{label}: max_length cut {tokens:,.0f} tokens off {records:,.0f} records, all seeds and rounds"
         if errors := sum((stage.errors for row in members for stage in row.of("build")), Counter[str]()):
             shown = ", ".join(f"{kind} {count:,}" for kind, count in errors.most_common())
             yield f"{label}: errors of own responses by the codebook, all seeds: {shown}"

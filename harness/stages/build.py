@@ -31,7 +31,7 @@ def build(work: Work) -> None:
 
     built, spent = answered(writer, build_with)
     insist(writer)
-    made = [trainable(record, policy(work)) for record in built]
+    made = [trainable(record, policy(work), what["max_length"]) for record in built]
     refuse_malformed(built, made)
     if [record.id for record in made] != [example.id for example in examples]:
         raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")

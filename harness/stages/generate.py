@@ -32,6 +32,7 @@ def generate(work: Work) -> None:
         + sum(
             cost.respond(response.prompt_tokens, response.tokens, item.image is not None)
             for item, response in zip(items, responses, strict=True)
+            if not response.unanswered
         ),
     }
     (out / "profile.json").write_text(dumps(profile), encoding="utf-8")

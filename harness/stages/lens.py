@@ -23,8 +23,8 @@ def lens(work: Work) -> None:
     before, after = ([response.text.strip() for response in one.respond(prompts)] for one in (base, trained))
     found: dict[str, float] = {"examples": len(examples)}
     if pairs := looking.probes(examples, before):
-        sequences = (looking.sequences(one.policy, pairs, size, work.tick, one.shelf) for one in (base, trained))
-        found |= looking.ratios(*sequences)
+        sequences = [looking.sequences(one.policy, pairs, size, work.tick, one.shelf) for one in (base, trained)]
+        found |= looking.ratios(*sequences) if all(sequences) else {}
     if work.testbed.writer != "oracle" or "data" in work.step.reads["split"].inputs:
         writer = asked(work, "writer", work.step.reads["split"])
         found |= answered(writer, lambda who: looking.corrected(examples, before, after, who, what["codebook"]))

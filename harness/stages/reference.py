@@ -11,6 +11,14 @@ def reference(work: Work) -> None:
     records = list(read_jsonl(Record, work.folder("build") / "records.jsonl"))
     file, what = work.out / "logps.safetensors", work.what
     profile = reference_logps(
-        policy(work), records, work.runtime, file, work.tick, what["dtype"], what["columns"], base_shelf(work)
+        policy(work),
+        records,
+        work.runtime,
+        file,
+        work.tick,
+        what["dtype"],
+        what["columns"],
+        base_shelf(work),
+        what["max_length"],
     )
     (work.out / "profile.json").write_text(dumps(profile), encoding="utf-8")

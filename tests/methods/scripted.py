@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from harness.judge import Ask
 from harness.method import Role
-from harness.types import Example, Image, Prompt, Record, Response, Rollout, Turn, Unscored
+from harness.types import Dropped, Example, Image, Prompt, Record, Response, Rollout, Turn, Unscored
 
 PICTURE = Image("a.png", "0" * 64)
 OTHER = Image("b.png", "1" * 64)
@@ -68,7 +68,7 @@ class Scripted:
     def similarity(self, pairs: Sequence[tuple[Image, str]]) -> list[float]:
         return [self.cosines(image, text) for image, text in pairs]
 
-    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...]]:
+    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
         if self.figures:
             return [self.figures(record, role) for record in records]
         return [(-0.5,) * len(record.tokens) if isinstance(record, Rollout) else (0.25,) for record in records]

@@ -28,6 +28,7 @@ class RunFolder:
     examples: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     said: Mapping[str, str] = field(default_factory=dict)
+    cut: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     unfinished: Sequence[tuple[str, str]] = ()
     item_id: str = "item"
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -69,6 +70,7 @@ class RunFolder:
         build = self.stage("build", who, {"split": split}, files)
         summary = {"records": 32, "steps": 8, "supervised_tokens": 100, "forward_tokens": 200, "wall_s": 2.0}
         summary |= {"trainable_parameters": 1000, "flops": 3e12, "peak_host_gib": 0.5, "peak_device_gib": 0.0}
+        summary |= dict(zip(("cut_records", "cut_tokens"), self.cut.get(row, (0, 0)), strict=True))
         lines = []
         for step in range(1, 9):
             line = {"step": step, "loss": 1 / step, "grad_norm": 1.0}

@@ -70,6 +70,13 @@ def test_what_was_left_out_is_counted_by_reason(opened_run: Callable[[RunFolder]
     assert note == "GT-DPO left out, all seeds and rounds: 3 too alike; 2 empty; 1 a; 2 for other reasons"
 
 
+def test_what_max_length_cut_is_counted(opened_run: Callable[[RunFolder], Run]) -> None:
+    notes = cards.fairness(row_facts(opened_run(RunFolder(seeds=(0, 1), cut={"dpo": (3, 1200)})))).notes
+    assert [note for note in notes if "max_length" in note] == [
+        "GT-DPO: max_length cut 2,400 tokens off 6 records, all seeds and rounds"
+    ]
+
+
 def test_the_profile_says_time_rates_memory_and_roles(opened_run: Callable[[RunFolder], Run]) -> None:
     grid = cards.profile(row_facts(opened_run(RunFolder())))
     assert number(grid, "GT-DPO train", "samples/s") == 16
