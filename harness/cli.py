@@ -103,7 +103,7 @@ def compare(
             from harness.sizes import compare_sizes, parsed
 
             said, status = compare_sizes(asked, bed, runtime, Store(store), folder, watcher, parsed(sizes), page)
-            typer.echo(said)
+            say_styled(said)
             raise typer.Exit(status)
         done = run(asked, bed, runtime, Store(store), folder, watcher, page)
     if as_json:
@@ -111,7 +111,7 @@ def compare(
         failed = [asdict(one) for one in done.failed]
         say_json({"out": str(folder), "stages_run": done.ran, "failed": failed, "results": rows})
     else:
-        show_table(folder)
+        show_table(folder, Store(store))
         for sentence in (*done.mended, *done.left_out, *done.unanswered):
             typer.echo(sentence, err=True)
         typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)

@@ -130,6 +130,13 @@ def whole(measured: Measured, form: str) -> str:
     return "\n".join([first, *(show(grid, form, None) for grid in cards_of)])
 
 
+def narrow_table(folder: Path, store: Path) -> str:
+    """The table of a comparison's `table.txt`, computed anew for the terminal's width."""
+    with opened([folder], store) as (run,):
+        made = build(run.outcomes(), run.benchmarks(), list(run.rows), run.setting, failed=run.failed)
+        return printed(partial(render.terminal, made))
+
+
 def without(run: Run, names: Collection[str]) -> Run:
     """The run without these benchmarks."""
     manifest = {**run.manifest, "benchmarks": {n: o for n, o in run.manifest["benchmarks"].items() if n not in names}}

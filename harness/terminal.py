@@ -16,7 +16,7 @@ from rich.text import Text
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.config import Testbed
-from harness.console import console, say_json
+from harness.console import columns, console, say_json, say_styled
 from harness.method import Method
 from harness.schedule import Watcher
 from harness.steps import Plan, Step
@@ -112,14 +112,16 @@ def watching(quiet: bool) -> Iterator[Watcher]:
     elif not sys.stderr.isatty():
         yield Lines()
     else:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
+        shown = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        # what others print must not pass through it: rich would take their escape sequences for styles
+        with Progress(
+            *shown,
             Rate(),
             TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console(err=True)) as progress:
+            console=console(err=True),
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ) as progress:
             yield Bars(progress)
 
 
@@ -135,10 +137,15 @@ class Rate(TextColumn):
         return Text(f"{speed:.1f}/s" if speed else "")
 
 
-def show_table(folder: Path) -> None:
-    """Print a finished comparison's table: coloured on a terminal, plain elsewhere."""
-    name = "table.ansi" if sys.stdout.isatty() else "table.txt"
-    typer.echo((folder / name).read_text(encoding="utf-8").rstrip())
+def show_table(folder: Path, store: Store) -> None:
+    """Print a finished comparison's table: coloured on a terminal, plain elsewhere, as wide as there is room."""
+    from harness.reporting import narrow_table  # slow to import, and lists need none of it
+    from reports.files import WIDTH
+
+    if columns() >= WIDTH:
+        say_styled((folder / "table.ansi").read_text(encoding="utf-8").rstrip())
+    else:
+        say_styled(narrow_table(folder, store.root).rstrip())
 
 
 def show_plan(planned: Plan, store: Store, testbed: Testbed, as_json: bool = False) -> None:

@@ -29,7 +29,10 @@ Command = Callable[..., Ran]
 
 @pytest.fixture(scope="session")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
-    """Run a command in a folder; a mutant sets "module:name" to a value, which takes a protection away."""
+    """Run a command in a folder. `columns`: on a terminal so wide; there what it printed is all in `stdout`.
+
+    A `mutant` sets "module:name" to a value, which takes a protection away.
+    """
     out = tmp_path_factory.mktemp("printed")
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("forks.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -37,8 +40,9 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     )  # fmt: skip
     assert server.stdin and server.stdout
 
-    def run(cwd: Path, *argv: str, env: dict[str, str] | None = None, mutant: dict[str, object] | None = None) -> Ran:
-        asked = {"argv": argv, "cwd": str(cwd), "out": str(out), "env": env or {}, "mutant": mutant or {}}
+    def run(cwd: Path, *argv: str, **how: object) -> Ran:
+        usual = {"env": {}, "mutant": {}, "columns": 0, "encoding": "utf-8"}
+        asked = {"argv": argv, "cwd": str(cwd), "out": str(out), **usual, **how}
         server.stdin.write(json.dumps(asked) + "\n")
         server.stdin.flush()
         answer = json.loads(server.stdout.readline())

@@ -1,14 +1,18 @@
 """Runs `harness` commands one after another, each in a fork with a limit on memory; started by `conftest.py`.
 
 The modules are imported once, so that a command takes what its own work takes. One JSON object per line on stdin
-(`argv`, `cwd`, `out`: a folder for what it prints), one on stdout (`status`, `grown`: bytes of resident memory more).
+(`argv`, `cwd`, `out`: a folder for what it prints; with `columns` on a terminal
+so wide), one on stdout (`status`, `grown`: bytes of resident memory more).
 """
 
+import contextlib
+import io
 import json
 import os
 import resource
 import signal
 import sys
+import termios
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -38,18 +42,23 @@ def memory(kind: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def run(asked: dict[str, Any]) -> None:
+def run(asked: dict[str, Any], terminal: int) -> None:
     """The command; never returns."""
     os.chdir(asked["cwd"])
     for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(Path(asked["out"]) / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        file = Path(asked["out"]) / name
+        os.dup2(terminal if terminal else os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        stream = io.TextIOWrapper(
+            io.FileIO(number, "w"), asked["encoding"], write_through=True
+        )  # strict, as Python's is
+        setattr(sys, name, stream)
     resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + SPARE,) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     os.environ.update(asked["env"])
     signal.alarm(SECONDS)
     for where, value in asked["mutant"].items():
         module, _, attribute = where.partition(":")
-        setattr(import_module(module), attribute, value)
+        setattr(import_module(module), attribute, value if value != "identity" else lambda text: text)
     sys.argv = ["harness", *asked["argv"]]
     status = 70
     try:
@@ -65,11 +74,28 @@ def run(asked: dict[str, Any]) -> None:
     os._exit(status)
 
 
+def shown(master: int) -> bytes:
+    """All that a terminal is sent."""
+    pieces = []
+    with contextlib.suppress(OSError):  # nobody has it open any more
+        while piece := os.read(master, 1 << 16):
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
 for line in sys.stdin:
-    before = memory("VmRSS")
+    before, asked = memory("VmRSS"), json.loads(line)
+    master, terminal = os.openpty() if asked["columns"] else (0, 0)
+    if terminal:
+        termios.tcsetwinsize(terminal, (50, asked["columns"]))
     child = os.fork()
     if not child:
-        run(json.loads(line))
+        run(asked, terminal)
+    if terminal:
+        os.close(terminal)
+        (Path(asked["out"]) / "stdout").write_bytes(shown(master).replace(b"\r\n", b"\n"))
+        (Path(asked["out"]) / "stderr").write_bytes(b"")
+        os.close(master)
     _, ended, used = os.wait4(child, 0)
     grown = max(0, used.ru_maxrss * 1024 - before)
     print(json.dumps({"status": os.waitstatus_to_exitcode(ended), "grown": grown}), flush=True)
