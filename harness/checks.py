@@ -7,6 +7,7 @@ from pathlib import Path
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.config import Testbed
+from harness.data import local as own_data
 from harness.folder import inspect, places
 from harness.llm import unusable
 from harness.rows import resolve, training
@@ -18,10 +19,10 @@ from harness.types import UsageError
 def check(request: Request, testbed: Testbed) -> None:
     """Everything that can be known to be wrong or missing before a plan is made, in one error."""
     known = plugins.names("harness.data")
-    local = request.data.endswith(".json")
-    if local and not (Path(request.data).expanduser().is_file() and Path(request.images or "").expanduser().is_dir()):
-        raise UsageError(f"--data {request.data} needs that file to exist and --images DIR to name its image folder.")
-    if not local and request.data not in known:
+    local = own_data.is_local(request.data)
+    if local:
+        own_data.check(*own_data.places(request.data, request.images))
+    elif request.data not in known or request.data == "local":
         raise plugins.unknown("data", request.data, [name for name in known if name != "local"])
     for name, count in Counter(request.benchmarks).items():
         if count > 1:
@@ -81,7 +82,7 @@ def absent(request: Request, testbed: Testbed) -> Iterator[str]:
             )
     if testbed.data != "generated":
         root = Path(testbed.data)
-        if not request.data.endswith(".json") and not (root / "sources" / request.data).is_dir():
+        if not own_data.is_local(request.data) and not (root / "sources" / request.data).is_dir():
             layout = plugins.module("harness.data", request.data).SOURCE.layout
             yield f"data: {root / 'sources' / request.data} is not there; {layout}"
         for name in request.benchmarks:

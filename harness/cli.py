@@ -23,8 +23,8 @@ app = typer.Typer(
 )
 
 Methods = Annotated[str, typer.Option(help="Comma-separated method names, or paths of files that define one.")]
-Data = Annotated[str, typer.Option(help="A data source, or your LLaVA conversation JSON (with --images).")]
-Images = Annotated[str, typer.Option(help="The image folder of a --data file.")]
+Data = Annotated[str, typer.Option(help="A data source, or your own JSON, JSONL, parquet or datasets folder.")]
+Images = Annotated[str, typer.Option(help="Where image paths of your own --data start; default: where the data are.")]
 TestbedName = Annotated[str, typer.Option("--testbed", help="A built-in testbed or a YAML file.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Repetitions; each takes another base model (if there are) and split.")]
 Benchmarks = Annotated[str, typer.Option(help="Comma-separated benchmark names; empty: the paper's nine.")]
@@ -112,7 +112,7 @@ def compare(
         say_json({"out": str(folder), "stages_run": done.ran, "failed": failed, "results": rows})
     else:
         show_table(folder, Store(store))
-        for sentence in (*done.mended, *done.left_out, *done.unanswered):
+        for sentence in (*done.mended, *done.preferences, *done.left_out, *done.unanswered):
             typer.echo(sentence, err=True)
         typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
     if done.failed:

@@ -38,8 +38,8 @@ class Finished:
     """What a comparison gave: the folder with its files, how many stages had to run, what was left out of the data.
 
     `unanswered`: cells whose judge gave some questions no reply; `failed`: what could not be made, and why, with the
-    exit `status` that means.
-    `mended` says which finished stages were not as they had been stored, and were made again.
+    exit `status` that means; `mended`: which finished stages were not as they had been stored, and were made again;
+    `preferences`: what became of the data's rejected answers.
     """
 
     plan: Plan
@@ -50,6 +50,7 @@ class Finished:
     failed: tuple[Failed, ...] = ()
     status: int = 0
     mended: tuple[str, ...] = ()
+    preferences: tuple[str, ...] = ()
 
 
 def prepare(request: Request, testbed: Testbed, runtime: Runtime, store: Store) -> Plan:
@@ -86,7 +87,8 @@ def compare(
     unanswered = tuple(silence(planned, store))
     status = max([3] * bool(unanswered) + [max(3, failure.error.exit_status) for failure in lost.values()], default=0)
     ran, mended = sum(step.key not in lost for step in (*todo, *again)), tuple(map(str, damaged))
-    return Finished(planned, out, ran, tuple(left_out(planned, store)), unanswered, failed, status, mended)
+    dropped, rejected = (tuple(find(planned, store)) for find in (left_out, preferences))
+    return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected)
 
 
 def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page: bool, part: Path) -> None:
@@ -148,6 +150,16 @@ def left_out(planned: Plan, store: Store) -> Iterator[str]:
         if dropped:
             named = "; ".join(f"{drop.id}: {drop.reason}" for drop in dropped[:3])
             yield f"{step.title}: {len(dropped)} records left out ({named}{'; ...' if dropped[3:] else ''}); see {file}"
+
+
+def preferences(planned: Plan, store: Store) -> Iterator[str]:
+    """One sentence per row whose data have rejected answers: whether its method reads them."""
+    for (row, seed), steps in planned.trained.items():
+        builds = [store.path(step.stage) / "profile.json" for step in steps if step.stage.kind == "build"]
+        built = bool(builds) and builds[0].is_file()
+        told = json.loads(builds[0].read_text(encoding="utf-8")).get("rejected") if built else None
+        if told and seed == planned.request.first_seed:
+            yield f"{row}: the data have {told['examples']:,} rejected answers, {told['use']}"
 
 
 def measured(step: Step, store: Store) -> dict[str, Any]:

@@ -91,10 +91,17 @@ class Reading(Fixed):
 
     `images`: "llava" as LLaVA opens them, "upright" turned as their EXIF orientation says and with the tones of 16-bit
     grey. `texts`: "llava" as they are written, but for the turn that shows the image, "stripped" without blanks around.
+    `ignore`: fields of records that are left out; one that is neither read nor left out stops the run
+    (docs/records.md). `links`: pictures that are links, "inside" their folder or hub cache, or "any".
+    `max_dropped`: the share of records that may be unusable before the run stops (of fewer than 100: half); the only
+    one that is in no key.
     """
 
     images: Literal["llava", "upright"] = "llava"
     texts: Literal["llava", "stripped"] = "llava"
+    ignore: tuple[str, ...] = ()
+    links: Literal["inside", "any"] = "inside"
+    max_dropped: float = Field(0.01, ge=0, lt=1)
 
 
 class Judging(Chat):

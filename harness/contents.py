@@ -105,11 +105,16 @@ class Contents:
 CONTENTS = Contents()
 
 
-def listing(folder: Path) -> str:
-    """Digest of a folder: every file's name and bytes, through links as well; identity of a user's data."""
-    names = sorted(_files(folder))
-    digests = CONTENTS.digests([f"{folder}/{name}" for name in names])
-    lines = (f"{json.dumps(name)} {digest}" for name, digest in zip(names, digests, strict=True))
+def listing(folder: Path, names: Sequence[str] | None = None) -> str:
+    """Digest of a folder: every file's name and bytes, through links as well; identity of a user's data.
+
+    With `names`, of those files alone, and of which of them are not there.
+    """
+    if names is None:
+        names = sorted(_files(folder))
+    there = [name for name in names if os.path.isfile(f"{folder}/{name}")]  # noqa: PTH113
+    digests = dict(zip(there, CONTENTS.digests([f"{folder}/{name}" for name in there]), strict=True))
+    lines = (f"{json.dumps(name)} {digests.get(name, 'is not there')}" for name in names)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

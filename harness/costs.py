@@ -13,6 +13,7 @@ from typing import Any
 from harness.benchmark import Benchmark, benchmark_of
 from harness.config import Runtime
 from harness.judge import Ask
+from harness.limit import stratified
 from harness.llm import Llm, hire, unpriced
 from harness.method import Role
 from harness.rows import resolve, spec_of
@@ -103,7 +104,7 @@ def _items(planned: Plan, step: Step, benchmark: Benchmark, store: Store) -> lis
     if planned.testbed.data == "generated":
         return None
     folder = Path(planned.testbed.data) / "benchmarks" / step.stage.identity["benchmark"]
-    return list(benchmark.items(folder, Unread()))[: planned.request.limit]
+    return stratified(list(benchmark.items(folder, Unread())), planned.request.limit, benchmark.stratum)
 
 
 def _texts(planned: Plan, steps: Sequence[Step], store: Store) -> Iterator[tuple[Ask, int]]:

@@ -54,7 +54,9 @@ def decode(data: bytes, upright: bool = False) -> Pillow.Image:
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             return _decode(data, upright)
     except UnidentifiedImageError:
-        raise ValueError("not a JPEG, PNG, WebP, BMP or GIF") from None
+        pointer = data.startswith(b"version https://git-lfs")
+        kind = " but a Git LFS pointer; fetch the file itself, `git lfs pull`" if pointer else ""
+        raise ValueError(f"not a JPEG, PNG, WebP, BMP or GIF{kind}") from None
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
         raise ValueError(f"more than {MAX_PIXELS // 10**6} megapixels or {MAX_SIDE} pixels a side") from None
     except Exception as error:  # decoders raise what they like (struct.error, SyntaxError, zlib.error, IndexError)

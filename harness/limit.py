@@ -7,13 +7,15 @@ from hashlib import sha256
 from harness.types import Item
 
 
-def stratified(items: Sequence[Item], limit: int, stratum: Callable[[Item], str]) -> list[Item]:
-    """At most `limit` of the items, in their order: the same for every row, and in every stratum its share.
+def stratified(items: Sequence[Item], limit: int | None, stratum: Callable[[Item], str]) -> list[Item]:
+    """At most `limit` of the items (None: all), in their order: the same for every row, in every stratum its share.
 
     Drawn are whole units (MME's two questions of an image, MMBench's passes), and at least one, however large. Each
     stratum gives one unit first, then all give in proportion to their size; which units is decided by a hash of their
     ids, so that a smaller limit's items are among a larger one's, whatever the order of the file.
     """
+    if limit is None:
+        return list(items)
     units: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         units[item.unit].append(item)

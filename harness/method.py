@@ -141,6 +141,16 @@ class Method:
     needs_clip: ClassVar[bool] = False
 
     @property
+    def title(self) -> str:
+        """The row's name in tables: the label, unless options make another method of it."""
+        return self.label
+
+    @property
+    def preferences(self) -> str:
+        """What becomes of answers that the data say are the worse ones (`Example.rejected`)."""
+        return "not read: this method has no use for them"
+
+    @property
     def rounds(self) -> int:
         """How often build and train alternate."""
         return 1

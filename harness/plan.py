@@ -4,7 +4,9 @@ A step's key covers its own fields, the keys of what it reads, and the source of
 a batch size or a worker count. So equal work has one key, and a change runs what depends on it and nothing else.
 """
 
+import os
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from harness.closure import code
 from harness.codebook import common
 from harness.config import MethodSpec, Testbed
 from harness.contents import CONTENTS, listing
+from harness.data import local as own_data
 from harness.digest import source_digest
 from harness.llm import identified
 from harness.method import Baseline, Role, realised
@@ -63,16 +66,14 @@ class Planner:
 
     def split(self, seed: int) -> Step:
         """The examples that every method of this seed consumes."""
-        request, local = self.request, self.request.data.endswith(".json")
+        request, local = self.request, own_data.is_local(self.request.data)
         count = request.examples or (None if local else self.testbed.examples)
         where = "tuning" if request.tuning else "alignment"
         identity: dict[str, Any] = {"source": request.data, "n": count, "seed": seed}
-        identity["reading"] = self.testbed.reading.model_dump()
+        identity["reading"] = self.testbed.reading.model_dump(exclude={"max_dropped"})
         inputs: dict[str, Step] = {}
         if local:
-            file, images = Path(request.data).expanduser().resolve(), Path(request.images).expanduser().resolve()
-            identity |= {"source": "local", "file": CONTENTS.digest(file)}
-            identity |= {"images": listing(images)}
+            identity |= {"source": "local", **self.own}
         elif self.testbed.data == "generated":
             made = {"source": request.data, "split": where, "seed": seed, "n": request.pool or count}
             inputs["data"] = self.step("data", f"data {request.data} seed {seed}", made, {})
@@ -80,6 +81,14 @@ class Planner:
             identity["content"] = listing(Path(self.testbed.data) / "sources" / request.data)
         plugin = (plugins.source("harness.data", identity["source"]),)
         return self.step("split", f"split {request.data} seed {seed}", identity, inputs, plugin=plugin)
+
+    @cached_property
+    def own(self) -> dict[str, str]:
+        """What identifies data of the user's own: their content, and that of the pictures that they name."""
+        file, images = own_data.places(self.request.data, self.request.images)
+        named = own_data.pictures(file, images, self.testbed.reading)
+        data = CONTENTS.digest(file) if file.is_file() else listing(file)
+        return {"file": data, "images": listing(images, [os.path.relpath(path, images) for path in named])}
 
     def items(self, name: str) -> Step:
         """A benchmark's items: the same for every model and seed."""
@@ -184,7 +193,7 @@ class Planner:
         if self.request.noise_batch:
             yield None, "noise", "noise floor", {"batch_size": self.request.noise_batch}
         for spec in self.request.methods:
-            label = resolve(spec).label if spec.id == spec.stem else spec.id
+            label = resolve(spec).title if spec.id == spec.stem else spec.id
             yield spec, spec.id, label, {}
 
 

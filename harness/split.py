@@ -17,6 +17,8 @@ from harness.untrusted import DATA, json_object
 
 EXAMPLES, DROPPED, LOCK = "examples.jsonl", "dropped.jsonl", "split.lock"
 MALFORMED_LIMIT = 0.01
+FEW, MOST = 100, 0.5  # of fewer records, one is more than 1 %
+REASONS = 5
 DUPLICATE = "the same record twice"
 
 Load = Callable[[Callable[[str], str]], Iterator[Example | Dropped]]
@@ -30,12 +32,13 @@ class Split:
     dropped: tuple[Dropped, ...]
 
 
-def split(load: Load, n: int | None, seed: int) -> Split:
+def split(load: Load, n: int | None, seed: int, max_dropped: float = MALFORMED_LIMIT) -> Split:
     """The first `n` usable examples in the order of a hash of id and seed; all of them where `n` is None.
 
     `load(order)` is a source's `load` with its folder bound. It is asked for no more than it takes to find `n`, so
-    that choosing 10,000 of 150,000 examples reads 10,000 images. Raises UsageError where there are fewer than `n`,
-    HarnessError where more than 1 % of 100 or more records are malformed.
+    that choosing 10,000 of 150,000 examples reads 10,000 images. Raises UsageError where there are fewer than `n`, with
+    the reasons; HarnessError where more of the records than the share `max_dropped` are malformed, or of fewer than 100
+    more than half: a comparison on what happened to be readable is none on the data.
     """
     examples: list[Example] = []
     dropped: list[Dropped] = []
@@ -50,20 +53,40 @@ def split(load: Load, n: int | None, seed: int) -> Split:
         else:
             ids.add(found.id)
             examples.append(found)
-    _check_malformed(len(examples), dropped)
     if not examples or (n is not None and len(examples) < n):
         raise UsageError(
-            f"{n or 'some'} examples are asked for and the source has {len(examples)} usable ones; ask for fewer."
+            f"{n or 'some'} examples are asked for and the source has {len(examples)} usable ones"
+            f"{_reasons(dropped)}; {'ask for fewer' if examples else 'mend the records'}."
         )
+    _check_malformed(len(examples), dropped, max_dropped)
     return Split(tuple(examples), tuple(dropped))
 
 
-def _check_malformed(usable: int, dropped: Sequence[Dropped]) -> None:
-    reasons = Counter(drop.reason.split(" (")[0] for drop in dropped if drop.reason != DUPLICATE)
-    malformed, seen = reasons.total(), usable + len(dropped)
-    if seen >= 100 and malformed > MALFORMED_LIMIT * seen:
-        common = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common(3))
-        raise HarnessError(f"{malformed} of {seen} records are malformed ({common}); mend the source before comparing.")
+def _check_malformed(usable: int, dropped: Sequence[Dropped], max_dropped: float) -> None:
+    malformed, seen = sum(drop.reason != DUPLICATE for drop in dropped), usable + len(dropped)
+    share = max_dropped if seen >= FEW else max(max_dropped, MOST)
+    if malformed > share * seen:
+        raise HarnessError(
+            f"{malformed:,} of {seen:,} records are malformed{_reasons(dropped)}; mend the source before comparing, or "
+            f"do without them: --set reading.max_dropped={min(0.99, malformed / seen + 0.01):.2f}."
+        )
+
+
+def _reasons(dropped: Sequence[Dropped]) -> str:
+    """The five most frequent reasons with their counts and cures, in brackets; empty where nothing was dropped.
+
+    What stands in brackets in a reason is about one record alone, but for a cure.
+    """
+    cures = {drop.reason.split(" (")[0]: drop.reason.partition(" (cure: ")[2].rstrip(")") for drop in dropped}
+    counts = Counter(drop.reason.split(" (")[0] for drop in dropped).most_common()
+    if not counts:
+        return ""
+    shown = [
+        f"{reason}: {count:,}{f', {cures[reason]}' if cures[reason] else ''}" for reason, count in counts[:REASONS]
+    ]
+    common = "; ".join(shown)
+    rest = sum(count for _, count in counts[REASONS:])
+    return f" ({common}{f'; for other reasons: {rest:,}' if rest else ''})"
 
 
 def content_hash(example: Example) -> str:

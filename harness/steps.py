@@ -10,7 +10,7 @@ ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. `images` goes with a file in `data`; `limit` is a number of benchmark scenes."""
+    """What the user asked for. `images` goes with data of one's own; `limit` is a number of benchmark scenes."""
 
     methods: tuple[MethodSpec, ...]
     data: str = "llava150k"

@@ -67,12 +67,16 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training datum before a method touches it; `turns` hold the ground truth."""
+    """One training datum before a method touches it; `turns` hold the ground truth.
+
+    `rejected` is the worse answer to the last question, where the data have preferences.
+    """
 
     id: str
     source: str
     image: Image | None
     turns: tuple[Turn, ...]
+    rejected: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

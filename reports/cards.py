@@ -102,6 +102,9 @@ def _card_notes(facts: Sequence[RowFacts]) -> Iterator[str]:
         if errors := sum((stage.errors for row in members for stage in row.of("build")), Counter[str]()):
             shown = ", ".join(f"{kind} {count:,}" for kind, count in errors.most_common())
             yield f"{label}: errors of own responses by the codebook, all seeds: {shown}"
+    for label, members in by_row(facts):
+        told = [stage.rejected for row in members[:1] for stage in row.of("build")[:1] if stage.rejected[0]]
+        yield from (f"{label}: the data have {count:,} rejected answers per seed, {use}" for count, use in told)
     yield "per seed, summed over rounds; tokens generated: own responses, asked for by several methods but made once"
     yield (
         "forward tokens: own responses and what a build scores (each prompt counted for itself), reference log-probs "

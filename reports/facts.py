@@ -63,6 +63,14 @@ class StageFacts:
         counts = found.items() if isinstance(found, dict) else ()
         return Counter({kind: count for kind, count in counts if type(count) is int})
 
+    @cached_property
+    def rejected(self) -> tuple[int, str]:
+        """How many examples of a build have a rejected answer in the data, and what its method did with it."""
+        told = _object(self.folder / "profile.json").get("rejected") if self.manifest else None
+        told = told if isinstance(told, dict) else {}
+        count, use = told.get("examples"), told.get("use")
+        return (count, use) if type(count) is int and isinstance(use, str) else (0, "")
+
     @property
     def _judge_calls(self) -> float:
         """How many questions a score stage put to a judge, repeats counted."""

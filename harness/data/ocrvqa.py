@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.config import Reading
-from harness.data._llava_json import AS_LLAVA, Order, Source
+from harness.data._records import AS_LLAVA, Order, Source
 from harness.types import Dropped, Example
 
 SOURCE = Source(

@@ -41,6 +41,8 @@ def build(work: Work) -> None:
     profile["records"] = sum(not isinstance(record, Dropped) for record in made)
     errors = Counter(e.type for record in made if isinstance(record, Conversation) for e in record.errors)
     profile |= {"errors": errors} if errors else {}
+    if worse := sum(example.rejected is not None for example in examples):
+        profile |= {"rejected": {"examples": worse, "use": method.preferences}}
     if isinstance(writer, Llm):
         profile |= {"writer": keep_replies(out, writer)}
     (out / "profile.json").write_text(dumps(profile | spent), encoding="utf-8")

@@ -17,5 +17,4 @@ def items(work: Work) -> None:
     images = StoreImages(work.store.root, work.out, work.store.path(work.step.stage), what["images"] == "upright")
     benchmark = benchmark_of(what)
     found = list(benchmark.items(home, images))
-    limit = what.get("limit")
-    write_jsonl(work.out / "items.jsonl", stratified(found, limit, benchmark.stratum) if limit else found)
+    write_jsonl(work.out / "items.jsonl", stratified(found, what.get("limit"), benchmark.stratum))

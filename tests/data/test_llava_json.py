@@ -1,7 +1,6 @@
 """LLaVA's files as they are: layouts, places of the image token, and records that must not stop a run."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from PIL import Image as Pillow
 
 from harness import plugins
 from harness.config import Reading
-from harness.data import llava150k, local, ocrvqa, textcaps
+from harness.data import llava150k, ocrvqa, textcaps
 from harness.types import Dropped, Example, Turn, UsageError
 
 
@@ -143,10 +142,12 @@ MALFORMED = {
         record("a", "a.jpg", "<image><image>\nWhat?", "A cat."),
         record("a", "a.jpg", "What?", "A cat.", "<image>\nAnd?", "A dog."),
         record("a", None),
+        record("a", ""),
     ],
     "a text contains the reserved token </s>": [record("a", "a.jpg", "<image>\nWhat?", "A cat.</s> USER: Hi")],
     "a text is not valid Unicode": [record("a", "a.jpg", "<image>\nWhat?", "A \ud800.")],
-    "image: not a path": [record("a", 3), record("a", ["a.jpg"]), record("a", ""), record("a", {"bytes": "x"})],
+    "image: not a path": [record("a", 3), record("a", {"bytes": "x"})],
+    "2 images; LLaVA-1.5 takes one": [record("a", ["a.jpg", "b.jpg"]), record("a") | {"images": ["b.jpg"]}],
     "image: the path leads out of the image folder": [
         record("a", "../a.jpg"),
         record("a", "/etc/hostname"),
@@ -202,46 +203,3 @@ def test_ids_do_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
 def test_order_is_the_callers(tmp_path: Path) -> None:
     source(tmp_path, *(record(id) for id in "bca"))
     assert [example.id for example in llava150k.load(tmp_path, lambda id: id)] == ["a", "b", "c"]
-
-
-def own(folder: Path, name: str, text: str) -> list[Example | Dropped]:
-    picture(folder / "images" / "a.jpg")
-    (folder / name).write_text(text)
-    return list(local.load(folder / name, folder / "images"))
-
-
-def test_local_conversations(tmp_path: Path) -> None:
-    rows = [record("a"), record("b")]
-    as_list = own(tmp_path, "my.json", json.dumps(rows))
-    as_lines = own(tmp_path, "my.jsonl", "\n".join(map(json.dumps, rows)) + "\n\n")
-    assert as_list == as_lines
-    assert [type(found) for found in as_list] == [Example, Example]
-
-
-def test_local_preference_rows(tmp_path: Path) -> None:
-    """TRL's schema, plain and as chat messages; the chosen answer is the ground truth."""
-    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}]
-    answered = [{"role": "assistant", "content": "A cat."}]
-    rows = [
-        {"id": 1, "prompt": "What?", "chosen": "A cat.", "rejected": "A dog.", "images": ["a.jpg"]},
-        {"id": 2, "prompt": asked, "chosen": answered, "rejected": [], "image": "a.jpg"},
-        {"id": 3, "prompt": "What?", "chosen": "A cat.", "images": ["a.jpg", "a.jpg"]},
-        {"id": 4, "prompt": [{"role": "system", "content": "x"}], "chosen": [{}], "images": []},
-        {"id": 5, "chosen": "A cat."},
-    ]
-    *good, two, system, unasked = own(tmp_path, "my.json", json.dumps(rows))
-    assert [example.turns for example in good if isinstance(example, Example)] == [(Turn("What?", "A cat."),)] * 2
-    assert [drop.reason for drop in (two, system, unasked) if isinstance(drop, Dropped)] == [
-        "image: not a path",
-        "turns do not alternate between human and gpt",
-        "a turn has no text",
-    ]
-
-
-def test_local_names_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no data file"):
-        local.load(tmp_path / "my.json", tmp_path)
-    (tmp_path / "my.json").write_text("[]")
-    with pytest.raises(UsageError, match="no image folder"):
-        local.load(tmp_path / "my.json", tmp_path / "images")
-    assert list(partial(local.load, tmp_path / "my.json", tmp_path)(lambda id: id)) == []

@@ -67,6 +67,26 @@ def test_too_few_examples() -> None:
         split(Source(*source()), 60, seed=0)
 
 
+def test_of_few_records_more_than_half_may_not_be_lost() -> None:
+    bad = [Dropped(f"b{n}", "image: no such file") for n in range(8)]
+    with pytest.raises(HarnessError, match=r"8 of 9 .*\(image: no such file: 8\).*reading.max_dropped=0.90"):
+        split(Source(*source(1), *bad), None, seed=0)
+    assert len(split(Source(*source(1), *bad), None, seed=0, max_dropped=0.9).examples) == 1
+
+
+def test_where_nothing_is_usable_the_five_most_frequent_reasons_are_shown() -> None:
+    """With their counts and cures; what is about one record alone is not."""
+    reasons = [f"reason {n} (of record {k})" for n in range(7) for k in range(20 - n)]
+    bad = [Dropped(str(n), reason) for n, reason in enumerate(reasons)]
+    bad += [Dropped(f"s{n}", "a system turn (cure: leave it out)") for n in range(30)]
+    with pytest.raises(UsageError) as stopped:
+        split(Source(*bad), None, seed=0)
+    assert str(stopped.value) == (
+        "some examples are asked for and the source has 0 usable ones (a system turn: 30, leave it out; reason 0: 20; "
+        "reason 1: 19; reason 2: 18; reason 3: 17; for other reasons: 45); mend the records."
+    )
+
+
 def test_many_malformed_records_stop_the_run() -> None:
     bad = [Dropped(f"b{n}", "image: cannot be decoded (OSError: x)" if n % 3 else "no conversations") for n in range(9)]
     with pytest.raises(HarnessError, match=r"9 of 159 .*\(image: cannot be decoded: 6; no conversations: 3\)"):

@@ -1,8 +1,8 @@
 """GT-DPO: the ground truth against the model's own response."""
 
-from scripted import EXAMPLES, Scripted
+from scripted import EXAMPLES, PICTURE, Scripted
 
-from harness.types import Dropped, Pair
+from harness.types import Dropped, Example, Pair, Turn
 from methods.dpo import Dpo
 
 
@@ -23,3 +23,30 @@ def test_the_own_response_is_greedy_unless_asked_otherwise() -> None:
     list(Dpo().build(EXAMPLES, spy))
     list(Dpo(rejected="sampled").build(EXAMPLES, spy))
     assert heats == [0.0] * 3 + [0.8] * 3
+
+
+TURNS = (Turn("Who?", "A man."), Turn("Where?", "In a park."))
+PREFERENCE = Example("p", "local", PICTURE, TURNS, rejected="In a house.")
+
+
+def test_the_datas_own_rejected_answers_are_read_where_asked_for() -> None:
+    """Both answers are to the last question; nothing is generated."""
+    spy = Scripted()
+    assert list(Dpo(rejected="data").build([PREFERENCE], spy)) == [
+        Pair("p", PICTURE, "Where?", "In a park.", "In a house.", (Turn("Who?", "A man."),))
+    ]
+    assert not spy.prompts
+
+
+def test_an_example_without_a_rejected_answer_is_dropped_by_name() -> None:
+    assert list(Dpo(rejected="data").build(EXAMPLES[:1], Scripted())) == [
+        Dropped("one", "the data have no rejected answer")
+    ]
+
+
+def test_the_papers_row_prefers_to_own_responses_and_says_so() -> None:
+    [pair] = Dpo().build([PREFERENCE], Scripted())
+    assert isinstance(pair, Pair)
+    assert pair.rejected == "A blue cat."
+    assert "dpo:rejected=data reads them" in Dpo().preferences
+    assert Dpo().title == "GT-DPO" != Dpo(rejected="data").title
