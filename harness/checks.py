@@ -23,7 +23,8 @@ def check(request: Request, testbed: Testbed) -> None:
     if local:
         own_data.check(*own_data.places(request.data, request.images))
     elif request.data not in known or request.data == "local":
-        raise plugins.unknown("data", request.data, [name for name in known if name != "local"])
+        stop = plugins.unknown("data", request.data, [name for name in known if name != "local"])
+        raise UsageError(f"{stop} Or data of your own: {own_data.FORMATS}.")
     for name, count in Counter(request.benchmarks).items():
         if count > 1:
             raise UsageError(f"the benchmark {name} is named {count} times in --benchmarks; name it once.")

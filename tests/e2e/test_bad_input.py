@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli
-from tests.e2e.conftest import ROOT, harness
+from tests.e2e.conftest import ROOT, Ran, harness
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"from": "human", "value": "<image>\nWhat is this?"},
             {"from": "gpt", "value": f"This is the {name} picture."},
         ]
-        records.append({"id": name, "image": f"{name}.png", "conversations": said})
+        worse = [said[0], {"from": "gpt", "value": "This is a picture of a zebra."}]
+        records.append({"id": name, "image": f"{name}.png", "conversations": said, "rejected_conversations": worse})
     (folder / "broken.png").write_bytes((folder / "moon.png").read_bytes()[:500])
     (folder / "text.jpg").write_text("not a picture")
     for name, image in [("cut", "broken.png"), ("text", "text.jpg"), ("gone", "gone.png"), ("out", "../../etc/passwd")]:
@@ -113,12 +114,25 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_ones_own_photographs_are_compared_and_bad_records_named(photographs: Path, tmp_path: Path) -> None:
-    store, out = tmp_path / "store", tmp_path / "out"
+@pytest.fixture(scope="module")
+def compared(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, Path]:
+    """The comparison of two methods on them, and its store."""
+    store, out = (tmp_path_factory.mktemp(name) for name in ("store", "out"))
     ran = harness(
         "compare", "--methods", "sft,dpo", "--data", str(photographs / "my.json"), "--images", str(photographs),
         "--benchmarks", "pope", "--limit", "8", "--store", str(store), "--out", str(out),
     )  # fmt: skip
+    return ran, store
+
+
+def test_rejected_answers_in_the_data_are_not_lost_without_a_word(compared: tuple[Ran, Path]) -> None:
+    said = compared[0].stderr
+    assert "sft: the data have 10 rejected answers, not read: this method has no use for them" in said
+    assert "dpo:rejected=data reads them" in said
+
+
+def test_ones_own_photographs_are_compared_and_bad_records_named(compared: tuple[Ran, Path]) -> None:
+    ran, store = compared
     assert ran.status == 0, ran.stderr
     (dropped,) = store.glob("split/*/dropped.jsonl")
     reasons = {row["id"]: row["reason"] for row in map(json.loads, dropped.read_text().splitlines())}

@@ -64,6 +64,7 @@ class RunFolder:
         """Build and train; preference metrics for dpo."""
         built = {"examples": self.examples.get(row, 32), "records": 32, "writer_calls": 32 * (row == "nsft")}
         built |= {"forward_tokens": 50, "errors": {"existence": 7, "colour": 9}} if row == "nsft" else {}
+        built |= {"rejected": {"examples": 32, "use": "not read: so"}} if row == "dpo" else {}
         who = {"method": row, "options": {}, "seed": seed}
         lost = "".join(dumps({"id": f"e{n}", "reason": why}) + "\n" for n, why in enumerate(self.dropped.get(row, ())))
         files = {"profile.json": json.dumps(built), "dropped.jsonl": lost}

@@ -51,6 +51,8 @@ def test_the_fairness_card_counts_what_each_method_was_given(opened_run: Callabl
     assert number(card, "GT-DPO", "judge calls") == number(card, "baseline", "judge calls") == 12  # 4 items, 3 runs
     assert number(card, "nSFT", "forward tokens") == 250  # what its build read, and what it trained on
     assert "nSFT: errors of own responses by the codebook, all seeds: colour 18, existence 14" in card.notes
+    assert "GT-DPO: the data have 32 rejected answers per seed, not read: so" in card.notes
+    assert not any("rejected answers" in note and "nSFT" in note for note in card.notes)
     assert number(card, "GT-DPO", "trainable parameters") == 1000
     assert math.isnan(number(card, "nSFT", "tokens generated"))  # not measured: a dash, not a zero
     assert card.notes[0].startswith("every method consumed the same examples: seed 0: 32 of split.lock 000000000000")
