@@ -27,6 +27,8 @@ CSV_FIELDS = (
     *"ci_of ci_lo ci_hi p_holm n unscored verdict withheld testbed protocol".split(),
 )
 _LABEL, _GAP = 16, 2
+_SIGNS = "=+@-−＝＋＠－﹦﹢﹫﹣⁼⁺⁻₌₊₋﬩⩵⩶"  # and what Unicode takes for one of them
+FORMULA = re.compile(rf"(^|;)(?=[\s\"'`\u2018-\u201f]*[{re.escape(_SIGNS)}])")
 NOTE = 1000  # the most of a note that is shown
 FAILED, REASON = "failed", 120  # the word in place of numbers, and the most of a reason that stands in a row
 _LATEX = {
@@ -234,9 +236,12 @@ def tex(text: str, longest: int = 300) -> str:
 
 
 def spreadsheet(text: str) -> str:
-    """Plain text for a CSV cell, which spreadsheets take for a formula where it begins like one."""
-    shown = visible(text)
-    return "'" + shown if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
+    """Plain text for a CSV cell, with an apostrophe where a spreadsheet would take it for a formula.
+
+    That is at its beginning, behind blanks and quotes too, and behind every semicolon: where a comma is the decimal
+    sign, semicolons part the cells. Full-width and other forms of the four signs count as they do there.
+    """
+    return FORMULA.sub(r"\1'", visible(text))
 
 
 def pipes(cells: Sequence[str]) -> str:
