@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,8 @@ from harness.types import HarnessError, dumps
 from harness.untrusted import MIB, content
 
 MANIFEST = "manifest.json"
+STAGE = re.compile(r"[a-z][a-z0-9_]{0,39}/[0-9a-f]{20}")  # the name of a stage: kind and key
+FIELDS = {"kind": str, "key": str, "identity": dict, "seconds": int | float}
 LARGEST = 256 * MIB  # of a manifest: it lists every file
 
 
@@ -27,11 +30,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         fields = json.loads(data)
         intact = isinstance(fields, dict) and fields.pop("seal", None) and render(fields).encode() == data
+        intact = intact and _sound(fields)
     except (ValueError, RecursionError):
         intact = False
     if not intact:
         raise HarnessError(f"{folder / MANIFEST} is damaged; delete {folder} and give the same command again.")
     return cast(dict[str, Any], fields)
+
+
+def _sound(fields: Mapping[str, Any]) -> bool:
+    """Whether the fields are what they should be: a seal proves that nothing changed, not who wrote it."""
+    inputs, files = fields.get("inputs"), fields.get("files")
+    plain = all(isinstance(fields.get(name), kind) for name, kind in FIELDS.items())
+    named = isinstance(inputs, dict) and all(STAGE.fullmatch(str(read)) for read in inputs.values())
+    summed = isinstance(files, dict) and all(isinstance(known, dict) and "sha256" in known for known in files.values())
+    return plain and named and summed
 
 
 def damage_in(folder: Path, digest: Callable[[Path], str]) -> list[str]:

@@ -25,7 +25,7 @@ from reports import cards, figures, gridtext, plots, render
 from reports.bundle import write_bundle
 from reports.crosscheck import crosscheck
 from reports.facts import row_facts
-from reports.files import write_report
+from reports.files import put, write_report
 from reports.grid import Grid
 from reports.layouts import LAYOUTS
 from reports.outcomes import Outcome
@@ -183,7 +183,7 @@ def show(grid: Grid, form: str, out: Path | None) -> str:
         out.mkdir(parents=True, exist_ok=True)
         name = grid.title.partition(":")[0].lower().replace(" ", "")
         for ending, text in FORMATS.items():
-            (out / f"{name}.{ending}").write_text(text(grid), encoding="utf-8", newline="\n")
+            put(out / f"{name}.{ending}", text(grid))
     if form != "terminal":
         return FORMATS[form](grid)
     return printed(lambda width: gridtext.terminal(grid, width))
@@ -213,7 +213,7 @@ def figure(given: Sequence[Path], name: str, out: Path | None, store: Path | Non
         if name == "5":
             file = folder / "figure5.html"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(side_page(run, min(c.seed for c in run.cells), 6), encoding="utf-8", newline="\n")
+            put(file, side_page(run, min(c.seed for c in run.cells), 6))
             return [file]
         return draw(folder, FILES.get(name, name), *drawing(Measured.of(run), name), run.setting.testbed_in_words)
 
@@ -262,7 +262,7 @@ def save(folder: Path, name: str, picture: figures.Picture) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = {folder / f"{name}.svg": picture.svg, folder / f"{name}.png": picture.png}
     for file, data in files.items():
-        file.write_bytes(data)
+        put(file, data)
     return list(files)
 
 
@@ -275,10 +275,10 @@ def pages(run: Run, out: Path) -> None:
             pictures[ON_PAGE[name]] = figures.picture(drawn, run.setting.testbed_in_words)
             save(out, FILES.get(name, name), pictures[ON_PAGE[name]])
     text = report_page(run, measured.table, pictures)
-    (out / "report.html").write_text(text, encoding="utf-8", newline="\n")
+    put(out / "report.html", text)
     facts = row_facts(run)
     text = "\n".join(gridtext.markdown(grid) for grid in (cards.fairness(facts), cards.profile(facts)))
-    (out / "cards.md").write_text(text, encoding="utf-8", newline="\n")
+    put(out / "cards.md", text)
 
 
 def tables(out: Path, store: Store) -> None:

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.types import UsageError
 from reports.archive import NAME
 from reports.runs import Run
 
@@ -20,7 +21,7 @@ def write_bundle(file: Path, runs: Sequence[Run], responses: bool = True) -> Non
     found: dict[str, Path] = {}
     for number, run in enumerate(run for given in runs for run in given.parts or (given,)):
         files = [path for path in run.folder.iterdir() if responses or path.name in _ALWAYS]
-        found |= {f"runs/{number:03}/{path.name}": path for path in files if path.is_file()}
+        found |= {f"runs/{number:03}/{path.name}": path for path in files if _own(path).is_file()}
         for name in run.manifest["stages"]:
             found |= {f"store/{name}/{path.name}": path for path in _kept(run.store / name, responses)}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -33,12 +34,19 @@ def write_bundle(file: Path, runs: Sequence[Run], responses: bool = True) -> Non
     part.replace(file)
 
 
+def _own(path: Path) -> Path:
+    """The path; UsageError where it is a link: what it leads to may be no part of a run."""
+    if path.is_symlink():
+        raise UsageError(f"{path} is a link, and a bundle is for others to read; put there what it should hold.")
+    return path
+
+
 def _kept(stage: Path, responses: bool) -> Iterator[Path]:
     """The files of a stage that go into a bundle: no weights, no images, no training data."""
     kind = stage.parent.name
     whole = kind in (_ANSWERS if responses else _SCORES)
-    for path in stage.iterdir() if stage.is_dir() and kind != "data" else ():
+    for path in stage.iterdir() if _own(stage).is_dir() and kind != "data" else ():
         text = path.suffix in (".json", ".jsonl") and (responses or path.name == "units.json")
         asked = responses and path.name == "replies.jsonl"  # of a writer; a judge's are in a score stage
-        if path.is_file() and (path.name in _ALWAYS or asked or (whole and text)):
+        if _own(path).is_file() and (path.name in _ALWAYS or asked or (whole and text)):
             yield path

@@ -1,12 +1,13 @@
 """Writes a comparison's files: every format of the table, and the rows for machines."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from harness.benchmark import Benchmark
-from harness.types import write_jsonl
+from harness.types import dumps
 from reports import render
 from reports.outcomes import Failed, Outcome
 from reports.results import results_rows
@@ -26,11 +27,21 @@ def write_report(
 ) -> None:
     """table.md, .csv, .tex, .txt (plain), .ansi (coloured), .svg (a picture of it) and results.jsonl in `out`."""
     table = build(outcomes, benchmarks, methods, setting, failed=failed)
-    with (out / "table.txt").open("w", encoding="utf-8") as file:
-        console = Console(record=True, width=WIDTH, file=file, force_terminal=False)
-        console.print(render.terminal(table, WIDTH))
-    console.save_svg(str(out / "table.svg"), title="harness compare", unique_id="table", clear=False)
-    (out / "table.ansi").write_text(console.export_text(styles=True), encoding="utf-8")
+    file = io.StringIO()
+    console = Console(record=True, width=WIDTH, file=file, force_terminal=False)
+    console.print(render.terminal(table, WIDTH))
+    put(out / "table.txt", file.getvalue())
+    put(out / "table.svg", console.export_svg(title="harness compare", unique_id="table", clear=False))
+    put(out / "table.ansi", console.export_text(styles=True))
     for ending, text in (("md", render.markdown), ("csv", render.comma_separated), ("tex", render.latex)):
-        (out / f"table.{ending}").write_text(text(table), encoding="utf-8", newline="\n")
-    write_jsonl(out / "results.jsonl", results_rows(outcomes, benchmarks, setting, failed=failed))
+        put(out / f"table.{ending}", text(table))
+    rows = results_rows(outcomes, benchmarks, setting, failed=failed)
+    put(out / "results.jsonl", "".join(dumps(row) + "\n" for row in rows))
+
+
+def put(file: Path, content: str | bytes) -> None:
+    """Write a file whole; a link that lies in its place, in a run of somebody else's, is not followed."""
+    part = file.with_name(f".{file.name}.part")
+    part.unlink(missing_ok=True)
+    part.write_bytes(content.encode() if isinstance(content, str) else content)
+    part.replace(file)

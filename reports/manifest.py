@@ -1,15 +1,13 @@
 """What a run's files must be before anything is computed from them: their shape, field by field."""
 
 import math
-import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from harness.manifest import STAGE
 from harness.types import UsageError
-
-STAGE = re.compile(r"[a-z][a-z0-9_]{0,39}/[0-9a-f]{20}")
 
 
 def _stage(name: str) -> str:
@@ -42,7 +40,7 @@ class _Cell(_Known):
     score: StageName
     responses: StageName
     items: StageName
-    crosscheck: str = ""
+    crosscheck: StageName | Literal[""] = ""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
