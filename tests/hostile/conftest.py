@@ -22,6 +22,7 @@ class Ran:
     stdout: str
     stderr: str
     grown: int
+    code: tuple[str, ...] = ()  # if watched: what it ran that is not ours
 
 
 Command = Callable[..., Ran]
@@ -41,13 +42,16 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     assert server.stdin and server.stdout
 
     def run(cwd: Path, *argv: str, **how: object) -> Ran:
-        usual = {"env": {}, "mutant": {}, "columns": 0, "encoding": "utf-8"}
+        usual = {"env": {}, "mutant": {}, "columns": 0, "encoding": "utf-8", "watched": False}
         asked = {"argv": argv, "cwd": str(cwd), "out": str(out), **usual, **how}
         server.stdin.write(json.dumps(asked) + "\n")
         server.stdin.flush()
         answer = json.loads(server.stdout.readline())
+        events = out / "events"
         told = [(out / name).read_text("utf-8", "surrogateescape") for name in ("stdout", "stderr")]
-        return Ran(answer["status"], told[0], told[1], answer["grown"])
+        run_code = events.read_text().splitlines() if events.exists() else []
+        events.unlink(missing_ok=True)
+        return Ran(answer["status"], told[0], told[1], answer["grown"], tuple(run_code))
 
     yield run
     server.stdin.close()
