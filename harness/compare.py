@@ -217,6 +217,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         "judging": testbed.judging.model_dump(),
         "writing": testbed.writing.model_dump(),
         "data": request.data,
+        "folder": "" if testbed.data == "generated" else testbed.data,
         "seeds": list(range(request.first_seed, request.first_seed + request.seeds)),
         "rows": {spec.id: json.loads(dumps(spec.model_dump())) for spec in request.methods},
         "benchmarks": {name: testbed.benchmarks.get(name, {}) for name in request.benchmarks},

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from harness import batches, checkpoint, plugins, reference, zero
 from harness.config import Fixed, Runtime, Training
 from harness.digest import file_digest
+from harness.images import Places, resolved
 from harness.logps import LogProbs, Policy
 from harness.method import Method, Role, realised
 from harness.model import load, revision, save
@@ -37,7 +38,7 @@ class Job(Fixed):
     """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `reference` (log-probs) and `adapters` (a
     folder per role that goes on from one) are read; `out` gets `checkpoint/` (the policy, where it is trained),
     `adapters/ROLE/`, `log.jsonl`, `summary.json`; `work` keeps resumable state and is the caller's to delete; `shelf`
-    keeps images' features (by default in `work`).
+    keeps images' features (by default in `work`). `places` are what the records' image paths start from.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Job(Fixed):
     out: str
     work: str
     shelf: str | None = None
+    places: Places | None = None
 
     def identity(self) -> str:
         """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""
@@ -114,7 +116,8 @@ class Run:
         self.job, self.method, self.rank, self.world = job, method, rank, world
         shelf = Path(job.shelf or Path(job.work) / "features")
         self.loaded = load(job.model, job.training.dtype, reference.device(), shelf)
-        records = list(read_jsonl(Record, Path(job.records)))
+        stored = read_jsonl(Record, Path(job.records))
+        records = [resolved(record, job.places) if job.places else record for record in stored]
         self.trees = {tree.id: tree for tree in reference.trees(records, self.loaded, job.training.max_length)}
         if not self.trees:
             raise HarnessError(f"{job.method} has no record to train on; see the build's dropped.jsonl.")

@@ -9,6 +9,7 @@ import io
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
 
 from PIL import Image as Pillow
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
@@ -77,39 +78,77 @@ def _decode(data: bytes, upright: bool) -> Pillow.Image:
         return image.convert("RGB")
 
 
-def resolve(image: Image, root: Path) -> Image:
-    """The image with an absolute path; `root` is the store's."""
-    return replace(image, path=str(root / image.path))
+class Places(NamedTuple):
+    """The folders that stored paths start from, wherever they lie now: the store, a testbed's data, a user's images."""
+
+    store: Path
+    data: Path | None = None
+    images: Path | None = None
 
 
-def relative(image: Image, root: Path) -> Image:
-    """The image with a path relative to the store's `root` if it lies in there; undone by `resolve`."""
+class Pictured(Protocol):
+    """An item, example or record: something about one image, or about none."""
+
+    @property
+    def image(self) -> Image | None:
+        """The image."""
+        ...
+
+
+Thing = TypeVar("Thing", bound=Pictured)
+
+
+def resolve(image: Image, places: Places) -> Image:
+    """The image with an absolute path."""
+    first, _, rest = image.path.partition("/")
+    folder = {"@data": places.data, "@images": places.images}.get(first)
+    return replace(image, path=str(folder / rest if folder else places.store / image.path))
+
+
+def relative(image: Image, places: Places) -> Image:
+    """The image with a path that starts from one of the places if it lies in one of them; undone by `resolve`.
+
+    What is stored has such paths, so that a store, a data folder and an image folder can be moved.
+    """
     path = Path(image.path)
-    return replace(image, path=path.relative_to(root).as_posix()) if path.is_relative_to(root) else image
+    for prefix, folder in (("", places.store), ("@images/", places.images), ("@data/", places.data)):
+        if folder and path.is_relative_to(folder):
+            return replace(image, path=prefix + path.relative_to(folder).as_posix())
+    return image
+
+
+def resolved(thing: Thing, places: Places) -> Thing:
+    """The item, example or record with its image's path as `resolve` has it."""
+    return replace(thing, image=resolve(thing.image, places)) if thing.image else thing  # type: ignore[type-var]
+
+
+def movable(thing: Thing, places: Places) -> Thing:
+    """The item, example or record with its image's path as `relative` has it."""
+    return replace(thing, image=relative(thing.image, places)) if thing.image else thing  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
 class StoreImages:
     """Pictures for a stage under way (`harness.benchmark.Images`), with paths as they are once it is done.
 
-    `staging` is the folder being filled and `final` the stage's folder, both under the store's `root`; `upright` is how
-    its pictures are to be read.
+    `staging` is the folder being filled and `final` the stage's folder, both in the store; `upright` is how its
+    pictures are to be read.
     """
 
-    root: Path
+    places: Places
     staging: Path
     final: Path
     upright: bool = False
 
     def at(self, path: Path) -> Image:
-        """The picture in a file; its path is relative to the store where it lies in it."""
+        """The picture in a file; its path is as `relative` has it."""
         path = path.absolute()
         if not path.is_file():
             raise UsageError(f"no image {path}; get it, or take out the record that names it.")
         image = Image(str(path), file_digest(path), self.upright)
         if path.is_relative_to(self.staging):
             image = replace(image, path=str(self.final / path.relative_to(self.staging)))
-        return relative(image, self.root)
+        return relative(image, self.places)
 
     def of(self, data: bytes) -> Image:
         """A picture that came inside a record; written once, under its digest."""
@@ -119,4 +158,4 @@ class StoreImages:
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
             failpoint("images.written")
-        return relative(Image(str(self.final / "images" / name), name, self.upright), self.root)
+        return relative(Image(str(self.final / "images" / name), name, self.upright), self.places)

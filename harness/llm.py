@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 from harness.asking import SERVER, UNREACHED, Answer, call, client, no_access, redact
 from harness.config import Chat, Judging, Runtime, Testbed
 from harness.digest import file_digest
-from harness.images import FORMATS, read_image, resolve
+from harness.images import FORMATS, Places, read_image, resolve
 from harness.journal import Journal
 from harness.judge import Ask, Judge, Script
 from harness.profile import Tick
@@ -55,7 +55,8 @@ class Llm:
     """One model behind an OpenAI-compatible API (`harness.judge.Panel`).
 
     `price` is in USD per million tokens, input and output, None where nobody knows it. Images' paths are relative to
-    `root`. `failed` says why a question, by its key, got no reply; `used` holds every reply that was given out.
+    `root` and `data`, the testbed's folder. `failed` says why a question, by its key, got no reply; `used` holds every
+    reply that was given out.
     """
 
     def __init__(
@@ -67,11 +68,12 @@ class Llm:
         price: tuple[float, float] | None = None,
         root: Path = Path(),
         tick: Tick | None = None,
+        data: Path | None = None,
     ) -> None:
         if runtime.budget is not None and price is None:
             raise UsageError(unpriced(model))
         self.model, self.chat, self.runtime, self.journal = model, chat, runtime, journal
-        self.price, self.root, self.tick = price, root, tick
+        self.price, self.places, self.tick = price, Places(root, data), tick
         self.failed: dict[str, str] = {}
         self.used: dict[tuple[str, int], dict[str, Any]] = {}
         self._stopped = self._reached = False
@@ -226,7 +228,7 @@ class Llm:
         [message] = self.body(ask)["messages"]
         if "image" not in message or ask.image is None:
             return message["content"]
-        shown = {"type": "image_url", "image_url": {"url": data_url(resolve(ask.image, self.root))}}
+        shown = {"type": "image_url", "image_url": {"url": data_url(resolve(ask.image, self.places))}}
         return [{"type": "text", "text": message["content"]}, shown]
 
     def _stop(self, reason: str, cure: str) -> Denied:
@@ -248,7 +250,8 @@ def hire(role: str, testbed: Testbed, runtime: Runtime, root: Path, tick: Tick |
     if kind == "script":
         return Script(Path(rest))
     chat = testbed.judging if role == "judge" else testbed.writing
-    return Llm(rest, chat, runtime, Journal(root / ".journal"), price_of(testbed, rest), root, tick)
+    data = None if testbed.data == "generated" else Path(testbed.data).absolute()
+    return Llm(rest, chat, runtime, Journal(root / ".journal"), price_of(testbed, rest), root, tick, data)
 
 
 def identified(role: str, testbed: Testbed) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from harness.images import relative
+from harness.images import Places, movable
 from harness.store import failpoint
 from harness.types import Dropped, Example, HarnessError, UsageError, dumps, write_jsonl
 from harness.untrusted import DATA, json_object
@@ -125,12 +125,9 @@ def check_lock(path: Path, examples: Sequence[Example]) -> None:
         raise HarnessError(f"the examples are those of {path}, but in another order or not once each.")
 
 
-def write_split(folder: Path, chosen: Split, root: Path) -> None:
-    """Write a split into a stage's folder; image paths become relative to the store's `root` where they lie in it."""
-    examples = [
-        replace(example, image=relative(example.image, root)) if example.image else example
-        for example in chosen.examples
-    ]
+def write_split(folder: Path, chosen: Split, places: Places) -> None:
+    """Write a split into a stage's folder; image paths become relative to the place that they lie in."""
+    examples = [movable(example, places) for example in chosen.examples]
     write_jsonl(folder / EXAMPLES, examples)
     failpoint("split.examples")
     write_jsonl(folder / DROPPED, chosen.dropped)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.benchmark import Benchmark, Unit
-from harness.images import read_image, resolve
+from harness.images import Places, read_image, resolve
 from harness.types import Image, Item, Response, Score, UsageError, read_jsonl
 from reports.outcomes import BASELINE
 from reports.runs import Run, StoredCell
@@ -56,7 +56,7 @@ class Asked:
     benchmark: Benchmark
     items: dict[str, Item]
     responses: dict[str, dict[str, str]]
-    store: Path
+    places: Places
 
     @classmethod
     def of(cls, benchmark: Benchmark, cells: Sequence[StoredCell]) -> "Asked":
@@ -71,7 +71,7 @@ class Asked:
                 said[cell.label] = {answer.id: answer.text for answer in answers}
             except (UsageError, ValueError):
                 continue
-        return cls(benchmark, items, said, cells[0].store)
+        return cls(benchmark, items, said, Places(cells[0].store, cells[0].data))
 
     def of_unit(self, unit: str) -> list[str]:
         """The ids of the items scored together as `unit`."""
@@ -86,7 +86,7 @@ class Asked:
         item = self.items[name]
         said = tuple(self.said(label, item) for label in labels if name in self.responses.get(label, {}))
         return Shown(
-            self.benchmark.label, name, picture(item.image, self.store), item.prompt[:LONGEST], said, moved, unit
+            self.benchmark.label, name, picture(item.image, self.places), item.prompt[:LONGEST], said, moved, unit
         )
 
     def said(self, label: str, item: Item) -> Said:
@@ -140,11 +140,11 @@ def pieces(text: str, places: Sequence[tuple[int, int]]) -> Spoken:
     return tuple(piece for piece in [*made, (text[at:], False)] if piece[0])
 
 
-def picture(image: Image | None, store: Path) -> str:
+def picture(image: Image | None, places: Places) -> str:
     """The image small, decoded and encoded anew, as a data URI; empty where it is gone, changed or no image."""
     if image is None:
         return ""
-    at = resolve(image, store)
+    at = resolve(image, places)
     try:
         small = read_image(Path(at.path), at.sha256, at.upright)
     except (OSError, ValueError):

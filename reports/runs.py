@@ -41,6 +41,8 @@ class StoredCell:
     items: str
     store: Path
     crosscheck: str = ""
+    data: Path | None = None
+    """The folder of the testbed's official files, where its pictures lie."""
 
     @property
     def done(self) -> bool:
@@ -147,7 +149,8 @@ def _load(folder: Path, name: str, store: Path | None) -> Run:
         raise UsageError(f"{file}: No such file; is {folder} a folder that `harness compare` wrote?")
     manifest = checked(SHAPE, json_object(file), file)
     root = store or folder / manifest["store"]
-    cells = tuple(StoredCell(**cell, store=root) for cell in manifest["cells"])
+    home = Path(manifest["folder"]) if manifest.get("folder") else None
+    cells = tuple(StoredCell(**cell, store=root, data=home) for cell in manifest["cells"])
     if not root.is_dir():
         raise UsageError(f"{folder}: its store {root} is not there; say with --store where it is.")
     return Run(name, folder, root, manifest, cells)

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from harness.images import movable
 from harness.judge import Writer, answered
 from harness.llm import Llm
 from harness.method import Method
@@ -35,7 +36,8 @@ def build(work: Work) -> None:
     refuse_malformed(built, made)
     if [record.id for record in made] != [example.id for example in examples]:
         raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")
-    write_jsonl(out / "records.jsonl", (record for record in made if not isinstance(record, Dropped)))
+    records = (movable(record, work.places) for record in made if not isinstance(record, Dropped))
+    write_jsonl(out / "records.jsonl", records)
     write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
     profile: dict[str, Any] = {"examples": len(examples), "parts": lesson.part[1]}
     profile["records"] = sum(not isinstance(record, Dropped) for record in made)

@@ -1,8 +1,6 @@
 """The examples that a method builds from."""
 
-from dataclasses import replace
-
-from harness.images import resolve
+from harness.images import resolved
 from harness.split import EXAMPLES, LOCK, check_lock
 from harness.stages.work import Work
 from harness.types import Example, read_jsonl
@@ -12,4 +10,4 @@ def locked_examples(work: Work) -> list[Example]:
     """The split's examples, as locked, their images where they lie now."""
     locked = list(read_jsonl(Example, work.folder("split") / EXAMPLES))
     check_lock(work.folder("split") / LOCK, locked)
-    return [replace(e, image=resolve(e.image, work.store.root) if e.image else None) for e in locked]
+    return [resolved(example, work.places) for example in locked]

@@ -1,6 +1,6 @@
 """A policy's responses to a benchmark."""
 
-from harness.images import resolve
+from harness.images import resolved
 from harness.model import kept
 from harness.profile import forward_flops, measure
 from harness.sampler import Sampling, respond
@@ -11,9 +11,9 @@ from harness.types import Item, Prompt, dumps, read_jsonl, write_jsonl
 
 def generate(work: Work) -> None:
     """The policy's responses to a benchmark's items."""
-    what, out, root = work.what, work.out, work.store.root
+    what, out = work.what, work.out
     items = list(read_jsonl(Item, work.folder("items") / "items.jsonl"))
-    prompts = [Prompt(item.id, resolve(item.image, root) if item.image else None, item.prompt) for item in items]
+    prompts = [Prompt(item.id, resolved(item, work.places).image, item.prompt) for item in items]
     sampling = Sampling.model_validate(what["sampling"])
     size = what.get("batch_size", work.runtime.generate_batch_size)
     with measure() as used:

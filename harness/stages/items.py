@@ -14,7 +14,7 @@ def items(work: Work) -> None:
     what = work.what
     generated = work.testbed.data == "generated"
     home = work.folder("data") if generated else Path(work.testbed.data) / "benchmarks" / what["benchmark"]
-    images = StoreImages(work.store.root, work.out, work.store.path(work.step.stage), what["images"] == "upright")
+    images = StoreImages(work.places, work.out, work.store.path(work.step.stage), what["images"] == "upright")
     benchmark = benchmark_of(what)
     found = list(benchmark.items(home, images))
     write_jsonl(work.out / "items.jsonl", stratified(found, what.get("limit"), benchmark.stratum))

@@ -15,11 +15,11 @@ def split(work: Work) -> None:
     what, reading = work.what, work.testbed.reading
     if what["source"] == "local":
         file, images = local.places(work.request.data, work.request.images)
-        inside = StoreImages(work.store.root, work.out, work.store.path(work.step.stage), reading.images == "upright")
+        inside = StoreImages(work.places, work.out, work.store.path(work.step.stage), reading.images == "upright")
         load: drawing.Load = partial(local.load, file, images, reading=reading, keep=inside.of)
     else:
         generated = work.testbed.data == "generated"
         home = Path(work.testbed.data) / "sources" / what["source"]
         module = plugins.module("harness.data", what["source"])
         load = partial(module.load, work.folder("data") if generated else home, reading=reading)
-    drawing.write_split(work.out, drawing.split(load, what["n"], what["seed"], reading.max_dropped), work.store.root)
+    drawing.write_split(work.out, drawing.split(load, what["n"], what["seed"], reading.max_dropped), work.places)

@@ -28,5 +28,6 @@ def train(work: Work) -> None:
         out=str(work.out),
         work=str(work.store.work(step.stage)),
         shelf=str(base_shelf(work)),
+        places=work.places,
     )
     launch(job, work.tick)

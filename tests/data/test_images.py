@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 import harness
 from harness.digest import file_digest
-from harness.images import MAX_BYTES, StoreImages, decode, read_image, relative, resolve
+from harness.images import MAX_BYTES, Places, StoreImages, decode, read_image, relative, resolve
 from harness.store import Stage, Store
 from harness.types import Image, UsageError
 
@@ -197,7 +197,7 @@ def test_images_of_a_stage(tmp_path: Path) -> None:
     made: dict[str, Image] = {}
 
     def body(out: Path) -> None:
-        images = StoreImages(store.root, out, store.path(items))
+        images = StoreImages(Places(store.root), out, store.path(items))
         (out / "own.png").write_bytes(READABLE["bmp"]())
         made["outside"] = images.at(outside)
         made["inside"] = images.at(store.path(data) / "a.png")
@@ -213,6 +213,6 @@ def test_images_of_a_stage(tmp_path: Path) -> None:
     assert made["inside"].sha256 == made["outside"].sha256
     assert made["of"].path == f"{items.name}/images/{made['of'].sha256}"
     for image in made.values():
-        found = resolve(image, store.root)
+        found = resolve(image, Places(store.root))
         assert file_digest(Path(found.path)) == image.sha256
-        assert relative(found, store.root) == image
+        assert relative(found, Places(store.root)) == image

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.images import Places
 from harness.split import DROPPED, EXAMPLES, LOCK, check_lock, content_hash, split, write_split
 from harness.types import Dropped, Example, HarnessError, Image, Turn, UsageError, read_jsonl
 
@@ -103,7 +104,7 @@ def written(folder: Path) -> list[Example]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     chosen = split(Source(*source(), Dropped("bad", "no conversations")), 50, seed=0)
-    write_split(tmp_path, chosen, Path("/store"))
+    write_split(tmp_path, chosen, Places(Path("/store")))
     return tmp_path
 
 
@@ -120,7 +121,7 @@ def test_a_lock_knows_no_place(tmp_path: Path) -> None:
     locks = []
     for root in ("/photos", "/store/data/images"):
         chosen = split(Source(example("a", root), example("b", root)), 2, seed=0)
-        write_split(tmp_path, chosen, Path("/store"))
+        write_split(tmp_path, chosen, Places(Path("/store")))
         locks.append((tmp_path / LOCK).read_text())
         check_lock(tmp_path / LOCK, written(tmp_path))
     assert locks[0] == locks[1]

@@ -66,10 +66,10 @@ def add_beside(file: Path) -> None:
 
 
 FILES = [
-    "split/*/examples.jsonl", "items/*/items.jsonl", "reference/*/logps.safetensors", "train/*/log.jsonl",
-    "train/*/checkpoint/model.safetensors", "generate/*/responses.jsonl", "responses/*/responses.jsonl",
-    "generate/*/profile.json", "score/*/scores.jsonl", "score/*/units.json", "report/*/table.csv",
-    "data/*/scenes.jsonl",
+    "split/*/examples.jsonl", "items/*/items.jsonl", "build/*/records.jsonl", "reference/*/logps.safetensors",
+    "train/*/log.jsonl", "train/*/checkpoint/model.safetensors", "generate/*/responses.jsonl",
+    "responses/*/responses.jsonl", "generate/*/profile.json", "score/*/scores.jsonl", "score/*/units.json",
+    "report/*/table.csv", "data/*/scenes.jsonl",
 ]  # fmt: skip
 
 

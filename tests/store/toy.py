@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image as Pillow
 
 from harness.data import llava150k
-from harness.images import StoreImages
+from harness.images import Places, StoreImages
 from harness.split import split, write_split
 from harness.store import Stage, Store, failpoint
 from harness.types import dumps
@@ -66,7 +66,7 @@ def make_data(out: Path) -> None:
 
 
 def make_split(store: Store, out: Path) -> None:
-    write_split(out, split(partial(llava150k.load, store.path(DATA)), 8, seed=1), store.root)
+    write_split(out, split(partial(llava150k.load, store.path(DATA)), 8, seed=1), Places(store.root))
 
 
 def train(store: Store, stage: Stage, out: Path) -> None:
@@ -85,7 +85,7 @@ def train(store: Store, stage: Stage, out: Path) -> None:
 
 
 def make_items(store: Store, out: Path) -> None:
-    images = StoreImages(store.root, out, store.path(ITEMS))
+    images = StoreImages(Places(store.root), out, store.path(ITEMS))
     write(out / "items.jsonl", [dumps(images.of(png(number))) + "\n" for number in range(100, 108)])
 
 
