@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 
 from harness.config import Reading
 from harness.data import local
-from harness.images import StoreImages, read_image
+from harness.images import Places, StoreImages, read_image
 from harness.types import Dropped, Example, UsageError
 
 
