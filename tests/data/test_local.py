@@ -125,7 +125,7 @@ def test_what_identifies_the_pictures_is_what_the_records_name(photos: Path, tmp
 
 def keep(root: Path) -> Any:
     """As a split stage keeps pictures out of tables."""
-    return StoreImages(root, root, root).of
+    return StoreImages(Places(root), root, root).of
 
 
 def check_tables(found: list[Example | Dropped], root: Path) -> None:
