@@ -282,6 +282,21 @@ def gate(
 
 
 @app.command()
+def check(
+    plugin: Annotated[str, typer.Argument(help="A method or benchmark: a name, or the path of a file.")],
+    options: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE: an option of it.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder with a benchmark's files.")] = None,
+) -> None:
+    """Try a method or benchmark on made-up data: every contract, two records, one step on a tiny model."""
+    from harness.dry_run import check_plugin
+    from harness.request import settings
+
+    chosen = settings([f"option.{option}" for option in options or []], ["option"]).get("option", {})
+    for tried in check_plugin(plugin, chosen, data):
+        typer.echo(tried)
+
+
+@app.command()
 def methods(name: Annotated[str, typer.Argument(help="One method, to explain.")] = "") -> None:
     """List the methods, or explain one: roles, rounds, options with defaults and sources."""
     from harness.terminal import show_methods

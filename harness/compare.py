@@ -72,6 +72,7 @@ def compare(
     reopen(planned, store)
     todo = pending((*planned.goals, *(each.step for each in damaged)), store, planned.steps)
     check_budget(planned, todo, store, runtime.budget)
+    try_outside(request, todo)
     with run_folder.held(out, store):
         if todo:  # of an interrupted run, `harness report` shows what there is
             run_folder.begin(out, provenance(planned, store, out))
@@ -89,6 +90,16 @@ def compare(
     ran, mended = sum(step.key not in lost for step in (*todo, *again)), tuple(map(str, damaged))
     dropped, rejected = (tuple(find(planned, store)) for find in (left_out, preferences))
     return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected)
+
+
+def try_outside(request: Request, todo: Sequence[Step]) -> None:
+    """Try the user's own methods on made-up data before anything is built, as `harness check` does."""
+    wanted = {(step.stage.identity["method"]) for step in todo if step.stage.kind in ("build", "train")}
+    for spec in request.methods:
+        if spec.name.endswith(".py") and spec.stem in wanted:
+            from harness.dry_run import check_method  # imports torch
+
+            list(check_method(spec.name, spec.options))
 
 
 def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page: bool, part: Path) -> None:

@@ -1,0 +1,213 @@
+"""`harness check`: whether a method or a benchmark keeps its contract, tried on made-up data before anything is paid.
+
+A broken contract is a UsageError: one sentence with the file, what is wrong and what is wanted.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from harness import plugins
+from harness.benchmark import Benchmark
+from harness.blame import explained, plugin_fault
+from harness.config import Lora
+from harness.fake_round import FakeRound, examples
+from harness.method import Lesson, Method, Role
+from harness.types import (
+    Conversation,
+    Dropped,
+    HarnessError,
+    Pair,
+    Record,
+    Rollout,
+    UsageError,
+    dumps,
+    loads,
+)
+
+BASE = Path(__file__).parent / "mini/bases/0"
+COLUMNS = ("policy", "competitor", "kl_forward", "kl_reverse", "value", "reward")
+T = TypeVar("T")
+
+
+def check_plugin(name: str, options: Mapping[str, Any], data: Path | None = None) -> Iterator[str]:
+    """Try a method or benchmark, by name or file; yields what was tried. UsageError for the first broken contract."""
+    if is_benchmark(name):
+        from harness.dry_run_benchmark import check_benchmark
+
+        yield from check_benchmark(name, options, data)
+    else:
+        yield from check_method(name, options)
+
+
+def is_benchmark(name: str) -> bool:
+    """Whether a name or file is a benchmark's."""
+    if not name.endswith(".py"):
+        return name in plugins.names("benchmarks") and name not in plugins.names("methods")
+    loaded = vars(plugins.module("benchmarks", name))
+    own = [thing for thing in loaded.values() if isinstance(thing, type) and thing.__module__ == loaded["__name__"]]
+    return any(issubclass(thing, Benchmark) for thing in own)
+
+
+def check_method(name: str, options: Mapping[str, Any]) -> Iterator[str]:
+    """A method: its declarations, two records, and one step of each round on a tiny model."""
+    method: Method = plugins.make("methods", name, Method, dict(options))
+    here = plugins.stem(name)
+    asked(here, "its options", lambda: dumps(options))
+    want(isinstance(getattr(method, "label", None), str), here, "label", "a text, the row's name in tables", method)
+    want(
+        isinstance(method.roles, tuple) and all(isinstance(role, Role) for role in method.roles),
+        here, "roles", "a tuple of Role", method,
+    )  # fmt: skip
+    rounds = asked(here, "rounds", lambda: method.rounds)
+    if type(rounds) is not int or rounds < 1:
+        raise UsageError(f"{here}.rounds is {rounds!r}; wanted: a number of rounds, 1 or more.")
+    for source in asked(here, "sources", lambda: tuple(method.sources)):
+        if not isinstance(source, Path) or not source.is_file():
+            raise UsageError(
+                f"{here}.sources names {source}, which is no file; wanted: paths of files that build reads."
+            )
+    with TemporaryDirectory(prefix="harness-check-") as scratch:
+        tried: list[Lesson] = []
+        for number in range(rounds):
+            lesson = asked(here, "lesson", lambda number=number: method.lesson(number))  # type: ignore[misc]
+            _check_lesson(here, lesson)
+            if (same := replace(lesson, part=(0, 1))) in tried:
+                continue
+            tried.append(same)
+            records, dropped = _built(here, method, lesson, number, Path(scratch))
+            tag = f"{here}, round {number + 1}" if rounds > 1 else here
+            if not records:
+                yield f"{tag}: no record from two made-up examples ({dropped[0].reason}); its loss was not tried"
+                continue
+            yield f"{tag}: {len(records)} records from two examples"
+            units = _one_step(here, method, lesson, records, Path(scratch) / "features")
+            yield f"{tag}: one step on a tiny model, {units} {lesson.unit}s, loss and gradient finite"
+
+
+def want(holds: bool, here: str, what: str, wanted: str, thing: object) -> None:
+    """UsageError that says what an attribute is and what is wanted, unless it holds."""
+    if not holds:
+        raise UsageError(f"{here}.{what} is {getattr(thing, what, 'not there')!r}; wanted: {wanted}.")
+
+
+def asked(here: str, what: str, work: Callable[[], T]) -> T:
+    """What a plugin's own code gives; its exception as a sentence with its file and line."""
+    try:
+        return work()
+    except UsageError:
+        raise
+    except SystemExit as stop:
+        raise UsageError(plugin_fault(stop) or f"{here} calls sys.exit in {what}; raise an error instead.") from stop
+    except Exception as error:
+        raise UsageError(_fault(here, what, error)) from error
+
+
+def _fault(here: str, what: str, error: Exception) -> str:
+    fault = plugin_fault(error)
+    if fault or isinstance(error, HarnessError):
+        explained(error)  # prints the traceback where one is wanted
+        return fault or str(error)
+    return f"{here}: {what} gives {type(error).__name__}: {error}."
+
+
+def _check_lesson(here: str, lesson: object) -> None:
+    if not isinstance(lesson, Lesson):
+        raise UsageError(f"{here}.lesson gives a {type(lesson).__name__}; wanted: a Lesson.")
+    for column in lesson.columns:
+        if column not in COLUMNS:
+            raise plugins.unknown(f"column of {here}.lesson", str(column), list(COLUMNS))
+    part = lesson.part
+    if lesson.unit not in ("token", "record") or not 0 <= part[0] < part[1]:
+        raise UsageError(
+            f"{here}.lesson has unit {lesson.unit!r} and part {part!r}; wanted: token or record, and (k, n) with k < n."
+        )
+
+
+def _built(here: str, method: Method, lesson: Lesson, number: int, folder: Path) -> tuple[list[Record], list[Dropped]]:
+    """What `build` makes of two examples; the contract says one record or Dropped per example, in order."""
+    given = examples(folder)
+    round = FakeRound(number=number, needs_writer=method.needs_writer)
+    made = asked(here, "build", lambda: _listed(here, method.build(iter(given), round)))
+    for thing in made:
+        if not isinstance(thing, Conversation | Pair | Rollout | Dropped):
+            raise UsageError(
+                f"{here}.build gives a {type(thing).__name__}; wanted: a Conversation, Pair, Rollout or Dropped for "
+                "each example."
+            )
+        asked(here, "a record that is not plain data", lambda thing=thing: _round_trip(here, thing))  # type: ignore[misc]
+    ids, wanted = [thing.id for thing in made], [example.id for example in given]
+    if ids != wanted:
+        raise UsageError(
+            f"{here}.build gives records for {', '.join(map(str, ids)) or 'nothing'} of examples {', '.join(wanted)}; "
+            "wanted: one record or Dropped per example, with its id, in their order."
+        )
+    return [one for one in made if not isinstance(one, Dropped)], [one for one in made if isinstance(one, Dropped)]
+
+
+def _listed(here: str, built: object) -> list[Any]:
+    if not isinstance(built, Iterable) or isinstance(built, str | Mapping):
+        raise UsageError(f"{here}.build gives a {type(built).__name__}; wanted: an iterator of records (yield them).")
+    return list(built)
+
+
+def _round_trip(here: str, record: Record | Dropped) -> None:
+    back = loads(type(record), dumps(record))
+    if back != record:
+        raise UsageError(f"{here}.build's record {record.id} does not come back from JSON as it was; use plain data.")
+
+
+def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Record], shelf: Path) -> int:
+    """The loss and its gradient on the embedded testbed's base; how many units the loss had."""
+    import torch
+
+    from harness.logps import LogProbs
+    from harness.method import Loss
+    from harness.model import load
+    from harness.reference import trees
+    from harness.roles import assemble
+    from harness.tree import pack
+
+    warnings.simplefilter("ignore", FutureWarning)  # transformers' own, at every adapter
+    loaded = load(BASE, "float32", "cpu", shelf)
+    forest = asked(here, "records that cannot be trained on", lambda: trees(records, loaded))
+    adapters = lesson.continues or lesson.trains != (Role.POLICY,)
+    roles = assemble(loaded.model, Lora(r=4, lora_alpha=8) if adapters else None, 0, lesson, {})
+    batch = pack(forest, loaded.features, loaded.pad_id)
+    with torch.no_grad():
+        frozen = (roles.policy.llava.lm_head, roles.policy.hidden(batch))
+    found = roles(batch, lesson.columns, frozen)
+    plain = {name: values.detach().clone() for name, values in found.items() if not name.startswith("kl_")}
+    known = {f"reference/{name}": values for name, values in plain.items()} if lesson.reference else {}
+    reference = plain.get("policy") if lesson.reference else None
+    policy = found.get("policy", torch.zeros(0))
+    given = LogProbs(policy, reference, batch.branch, batch.branch_tree, {**found, **known, **batch.columns})
+    loss = asked(here, "loss", lambda: method.loss(given))
+    units = sum(tree.supervised for tree in forest) if lesson.unit == "token" else len(forest)
+    if not isinstance(loss, Loss) or not isinstance(loss.values, torch.Tensor):
+        raise UsageError(f"{here}.loss gives a {type(loss).__name__}; wanted: a Loss with a tensor of values.")
+    if loss.values.shape != (units,):
+        raise UsageError(
+            f"{here}.loss gives values of shape {tuple(loss.values.shape)}; wanted: ({units},), one per {lesson.unit} "
+            "(lesson(...).unit says which)."
+        )
+    metrics = loss.metrics if isinstance(loss.metrics, dict) else {"": None}
+    for name, value in metrics.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor) or not bool(torch.isfinite(value).all()):
+            raise UsageError(f"{here}.loss gives the metric {name!r} that is no tensor of finite numbers.")
+    if not bool(torch.isfinite(loss.values).all()):
+        raise UsageError(
+            f"{here}.loss gives {loss.values.detach().tolist()[:4]} for two records; wanted: finite numbers."
+        )
+    if not loss.values.requires_grad:
+        raise UsageError(
+            f"{here}.loss depends on no log-prob of the policy, so nothing would be learnt; was it detached?"
+        )
+    asked(here, "the gradient of loss", lambda: torch.autograd.backward(loss.values.sum()))
+    slopes = [weight.grad for weight in roles.parameters() if weight.grad is not None]
+    if not slopes or not all(bool(torch.isfinite(slope).all()) for slope in slopes):
+        raise UsageError(f"{here}.loss has a gradient that is not finite on two records.")
+    return units
