@@ -11,7 +11,7 @@ from harness.digest import file_digest
 from harness.judge import Ask, Writer
 from harness.method import Role
 from harness.rounds import NoWriter
-from harness.types import Example, Image, Prompt, Record, Response, Rollout, Turn, Unscored, UsageError
+from harness.types import Dropped, Example, Image, Prompt, Record, Response, Rollout, Turn, Unscored, UsageError
 
 SAID = "A blue cat sits on a mat."
 TURNS = [{"question": "Is there a cat?", "answer": "No, there is no cat."}]
@@ -90,7 +90,7 @@ class FakeRound:
         """The longer the text the less alike."""
         return [1 / (1 + len(text)) for _, text in pairs]
 
-    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...]]:
+    def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
         """A figure for each token of a rollout, one for everything else."""
         _refuse("measure", records, Record)
         each = role is not Role.REWARD
