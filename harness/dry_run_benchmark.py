@@ -13,7 +13,7 @@ from harness import plugins
 from harness.benchmark import Benchmark, Group, Metric, Unit, totals
 from harness.config import read_testbed
 from harness.dry_run import asked, want
-from harness.images import StoreImages
+from harness.images import Places, StoreImages
 from harness.judge import Ask, Judge
 from harness.types import HarnessError, Item, Response, Score, Unscored, UsageError, dumps
 
@@ -58,7 +58,7 @@ def check_benchmark(name: str, options: Mapping[str, Any], data: Path | None) ->
             return
         store = Path(scratch) / "store"
         store.mkdir()
-        images = StoreImages(store, store, store)
+        images = StoreImages(Places(store), store, store)
         items = asked(here, "items", lambda: list(islice(benchmark.items(folder, images), 10_000)))
         _check_items(here, items)
         yield f"{here}: {len(items)} items with ids of their own"

@@ -121,6 +121,17 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
     return Loaded(model, tokenizer, image_tokens(config), pixels, features, _pad(tokenizer, config), positions)
 
 
+def words(folder: Path) -> Any:
+    """The tokenizer of a model's folder, after its config and its image processor were looked at too; no weights."""
+    from transformers import AutoConfig
+
+    _quiet()
+    name, arguments = _source(folder)
+    config = reading(folder, "config.json", lambda: AutoConfig.from_pretrained(name, **arguments))
+    _eyes(folder, config)
+    return _words(folder, config)
+
+
 def _words(folder: str | Path, config: Any) -> Any:
     """The tokenizer; UsageError where it is not the model's: another image token, words without an embedding."""
     from transformers import AutoTokenizer

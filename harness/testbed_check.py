@@ -1,0 +1,150 @@
+"""`harness doctor --testbed FILE` for a testbed of official files: what a comparison would need, looked at before it.
+
+A line per part, with the cure where one is wrong. No model responds, nobody who costs money is asked.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness import plugins
+from harness.asking import redact
+from harness.benchmark import Benchmark
+from harness.blame import explained
+from harness.checks import check_models
+from harness.config import MethodSpec, Testbed
+from harness.images import Places, StoreImages, read_image
+from harness.images import resolve as located
+from harness.llm import price_of, unpriced, unusable
+from harness.rows import resolve, training
+from harness.steps import Request
+from harness.types import Dropped, Turn, UsageError
+
+FEW = 5  # records and items that are looked at
+SOURCES = ("llava150k", "textcaps", "ocrvqa")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, whether it is as it should be, and in a sentence what it is or how to cure it."""
+
+    what: str
+    good: bool
+    said: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{'ok   ' if self.good else 'wrong'}  {self.what}: {' '.join(self.said.split())}"
+
+
+def examine(testbed: Testbed, request: Request) -> Iterator[Finding]:
+    """Every part of the testbed, and every method and benchmark of the request."""
+    if "$" in testbed.data:
+        missing = testbed.data[testbed.data.index("$") :]
+        yield Finding(
+            "data", False, f"{missing} is not set; set it to the folder that holds models/, sources/ and benchmarks/."
+        )
+        return
+    for folder in testbed.models:
+        yield _tried(f"model {folder}", lambda folder=folder: _model(Path(folder)))  # type: ignore[misc]
+    if testbed.clip:
+        yield _tried(f"clip {testbed.clip}", lambda: _clip(Path(testbed.clip)))
+    for spec in request.methods:
+        yield _tried(f"method {spec.id}", lambda spec=spec: _method(spec, testbed, request))  # type: ignore[misc]
+    for name in SOURCES if testbed.data != "generated" else ():
+        yield _tried(f"data {name}", lambda name=name: _source(name, testbed))  # type: ignore[misc]
+    for name in request.benchmarks if testbed.data != "generated" else ():
+        yield _tried(f"benchmark {name}", lambda name=name: _benchmark(name, testbed))  # type: ignore[misc]
+    for role in ("judge", "writer"):
+        yield _tried(role, lambda role=role: _asked(role, testbed))  # type: ignore[misc]
+
+
+def _tried(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, look())
+    except Exception as error:
+        return Finding(what, False, redact(str(explained(error))))
+
+
+def _model(folder: Path) -> str:
+    """The files of a model: every tensor there and of the right shape by its header, tokenizer, prompt."""
+    from harness.folder import inspect, places
+    from harness.model import words
+    from harness.template import encode, segments
+
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"no Hugging Face model; fetch one: hf download llava-hf/{folder.name} --local-dir {folder}")
+    tensors = inspect(folder)
+    tokenizer = words(folder)
+    size = places(tensors)
+    asked = encode(tokenizer, segments([Turn("What is there?", "A cup.")], True, tokenizer.eos_token), size)
+    return f"whole by its headers; an image takes {size} places, a short prompt with it {len(asked.ids)}"
+
+
+def _clip(folder: Path) -> str:
+    from harness.folder import inspect
+
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"no CLIP model; fetch one: hf download openai/clip-vit-large-patch14-336 --local-dir {folder}"
+        )
+    inspect(folder, "clip")
+    return "whole by its headers"
+
+
+def _method(spec: MethodSpec, testbed: Testbed, request: Request) -> str:
+    """A method's options, training arguments and adapters on this testbed's models."""
+    method = resolve(spec)
+    for number in range(method.rounds):
+        training(spec, testbed, method.lesson(number))
+    there = tuple(folder for folder in testbed.models if (Path(folder) / "config.json").is_file())
+    check_models(replace(request, methods=(spec,)), testbed.model_copy(update={"models": there}))
+    return f"{method.rounds} rounds, its training fits the models"
+
+
+def _source(name: str, testbed: Testbed) -> str:
+    """A training source's first records, with their pictures."""
+    home = Path(testbed.data) / "sources" / name
+    module = plugins.module("harness.data", name)
+    if not home.is_dir():
+        raise UsageError(f"{home} is not there (needed for --data {name} alone); {module.SOURCE.layout}")
+    few = list(islice(module.load(home), FEW))
+    usable = [record for record in few if not isinstance(record, Dropped)]
+    if not usable:
+        why = next((record.reason for record in few if isinstance(record, Dropped)), "there are no records")
+        raise UsageError(f"none of the first {FEW} records is usable ({why}); {module.SOURCE.layout}")
+    for example in usable:
+        if example.image:
+            read_image(Path(example.image.path))
+    return f"{len(usable)} of the first {len(few)} records usable, their pictures readable"
+
+
+def _benchmark(name: str, testbed: Testbed) -> str:
+    """A benchmark's first items, with their pictures."""
+    benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, testbed.benchmarks.get(name, {}))
+    home = Path(testbed.data) / "benchmarks" / name
+    if not home.is_dir():
+        raise UsageError(f"{home} is not there; {benchmark.layout}")
+    with TemporaryDirectory(prefix="harness-doctor-") as scratch:
+        places = Places(Path(scratch))
+        images = StoreImages(places, places.store, places.store, testbed.reading.images == "upright")
+        few = list(islice(benchmark.items(home, images), FEW))
+        for item in few:
+            if item.image:
+                read_image(Path(located(item.image, places).path))
+    if not few:
+        raise UsageError(f"{home} holds no items; {benchmark.layout}")
+    return f"the first {len(few)} items have prompts and readable pictures"
+
+
+def _asked(role: str, testbed: Testbed) -> str:
+    """Whether a judge or writer could be asked, and at what price; nobody is."""
+    name = getattr(testbed, role)
+    if why := "" if name == "oracle" else unusable(name):
+        raise UsageError(why)
+    model = name.partition(":")[2]
+    if name.startswith("openai:") and price_of(testbed, model) is None:
+        return f"{name}: {unpriced(model)}"
+    return f"{name} is configured; it was not asked"
