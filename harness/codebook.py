@@ -36,7 +36,10 @@ def common(paths: Iterable[str]) -> Codebook:
 
 def json_in(reply: str) -> dict[str, Any]:
     """The JSON object in a writer's reply, which may stand in prose; raises ValueError where there is none."""
-    found = json.loads(reply[reply.find("{") : reply.rfind("}") + 1])
+    try:
+        found = json.loads(reply[reply.find("{") : reply.rfind("}") + 1])
+    except RecursionError:
+        raise ValueError("brackets without end") from None
     if not isinstance(found, dict):
         raise ValueError("not an object")
     return found

@@ -20,6 +20,7 @@ from harness.config import Testbed
 from harness.steps import ALL_BENCHMARKS, Request
 from harness.store import MANIFEST, Store, failpoint
 from harness.types import UsageError, dumps
+from harness.untrusted import json_object
 
 LONGEST, MOST = 100, 255  # bytes of a folder's name: of those made here, and what file systems take
 SIZES = "sizes.json"  # in the folder of a comparison at several sizes, whose manifests lie in a folder each
@@ -93,9 +94,8 @@ def owner(folder: Path) -> str:
     for file in (folder / MANIFEST, folder / SIZES):
         if file.is_file():
             try:
-                told = json.loads(file.read_text(encoding="utf-8"))
-                return str(told["request"])
-            except (OSError, ValueError, KeyError, TypeError):
+                return str(json_object(file)["request"])
+            except (UsageError, KeyError):
                 return "?"
     return ""
 
@@ -123,10 +123,10 @@ def clear(folder: Path) -> bool:
 def _unfinished(file: Path) -> str | None:
     """A manifest's text with `finished` false; None where it is no manifest, or says so already."""
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        told = json_object(file)
+    except UsageError:
         return None
-    if not isinstance(told, dict) or told.get("finished") is False:
+    if told.get("finished") is False:
         return None
     return rendered(told | {"finished": False})
 

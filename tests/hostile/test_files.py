@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from harness.store import MANIFEST, _render, file_digest
+from harness.digest import file_digest
+from harness.manifest import MANIFEST, render
 from tests.hostile.bombs import ARCHIVES, BOOKS, PACKED, PLACES, TEXTS
 from tests.hostile.conftest import Command, Ran
 
@@ -158,5 +159,5 @@ def test_a_file_of_a_store_is_a_gap_or_refused(
         fields = json.loads((stage / MANIFEST).read_text())
         fields.pop("seal")
         fields["files"][wanted] = {"sha256": file_digest(stage / wanted), "bytes": (stage / wanted).stat().st_size}
-        (stage / MANIFEST).write_text(_render(fields))
+        (stage / MANIFEST).write_text(render(fields))
     refused(harness(tmp_path, "report", "run", "--out", "out"), tmp_path, well=True)
