@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from harness.config import HUB, Lora
 from harness.contents import CONTENTS
 from harness.folder import inspect, readable
+from harness.hublayout import write_processor, write_weights
 from harness.targets import targets
 from harness.template import IMAGE
 from harness.types import UsageError
@@ -164,13 +165,13 @@ def _pad(tokenizer: Any, config: Any) -> int:
 
 def _eyes(folder: str | Path, config: Any) -> "Pixels":
     """How pictures become pixels; UsageError where they are not of the size that the tower sees."""
-    from transformers import CLIPImageProcessorPil
+    from transformers import LlavaImageProcessorPil
 
     from harness.pixels import Pixels
 
     name, arguments = _source(folder)
     pixels = Pixels(
-        reading(folder, "image processor", lambda: CLIPImageProcessorPil.from_pretrained(name, **arguments))
+        reading(folder, "image processor", lambda: LlavaImageProcessorPil.from_pretrained(name, **arguments))
     )
     made, wanted = tuple(pixels.blank().shape[1:]), config.vision_config.image_size
     if made != (wanted, wanted):
@@ -233,19 +234,8 @@ def adapt(model: Any, lora: Lora, seed: int, names: Sequence[str] = ("policy",))
 
 
 def save(model: Any, tokenizer: Any, pixels: "Pixels", folder: Path) -> None:
-    """A complete Hugging Face folder that `from_pretrained` loads; the policy's adapter is merged, in place."""
-    from transformers import LlavaProcessor
-
+    """A complete folder in the hub's layout that `from_pretrained` loads; the policy's adapter is merged, in place."""
     _quiet()
     plain = model.merge_and_unload(adapter_names=["policy"]) if hasattr(model, "merge_and_unload") else model
-    plain.save_pretrained(folder)
-    strategy = plain.config.vision_feature_select_strategy
-    LlavaProcessor(
-        image_processor=pixels.processor,
-        tokenizer=tokenizer,
-        patch_size=plain.config.vision_config.patch_size,
-        vision_feature_select_strategy=strategy,
-        image_token="<image>",  # noqa: S106
-        num_additional_image_tokens=1,
-        chat_template=tokenizer.chat_template,
-    ).save_pretrained(folder)
+    write_weights(plain, folder)
+    write_processor(plain.config, tokenizer, pixels.processor, folder)
