@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import batches, checkpoint, plugins, reference, zero
+from harness.blame import explained
 from harness.config import Fixed, Runtime, Training
 from harness.digest import file_digest
 from harness.images import Places, resolved
@@ -340,8 +341,8 @@ def main() -> None:
     """`python -m harness.engine JOB.json`: one rank of a launched training."""
     try:
         train(Job.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    except HarnessError as error:
-        sys.exit(f"{SAID}{error}")
+    except Exception as error:
+        sys.exit(f"{SAID}{explained(error)}")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ from harness import compare as comparing
 from harness import schedule
 from harness.compare import Finished
 from harness.reporting import report
+from harness.stages.score import write_units
 from harness.store import Store
 from harness.terminal import Silent
-from harness.types import Denied, HarnessError, UsageError
+from harness.types import Denied, HarnessError, Item, Score, UsageError
+from tests.reports.worlds import Accuracy
 from tests.toy_bodies import ToyBodies, asked
 
 
@@ -149,3 +151,16 @@ def test_who_refuses_once_is_not_asked_again(tmp_path: Path, monkeypatch: pytest
     assert [title for title in ran if "score" in title and "sqa" in title] == ["score baseline sqa seed 0"]
     assert {one.why for one in done.failed} == {"401."} and len(done.failed) == 3
     assert cells(done.out)["dpo", "gqa/all"]["delta"]
+
+
+def test_a_metric_that_raises_fails_its_cell_before_any_table(tmp_path: Path) -> None:
+    class Broken(Accuracy):
+        def compute(self, totals: Any) -> dict[str, Any]:
+            return {"acc/percent": 100.0 if totals["right"] > 0 else 0.0}  # not for arrays
+
+    item = Item("a", None, "?", "a", {})
+    with pytest.raises(ValueError, match="ambiguous"):
+        write_units(tmp_path / "units.json", Broken(), [item], [Score("a", {"right": 1.0, "n": 1.0})])
+    assert not (tmp_path / "units.json").exists()
+    write_units(tmp_path / "units.json", Accuracy(), [item], [Score("a", {"right": 1.0, "n": 1.0})])
+    assert (tmp_path / "units.json").exists()

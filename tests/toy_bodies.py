@@ -43,6 +43,10 @@ class Toy:
             for part, error in self.toy.fails.items():
                 if part in step.title:
                     raise error
+            if step.stage.kind in ("build", "train", "generate"):
+                (out / {"train": "summary.json"}.get(step.stage.kind, "profile.json")).write_text(
+                    "{}", encoding="utf-8"
+                )
             if step.stage.kind == "report":
                 body_of("report")(Work(step, out, tick, self.store, self.testbed, self.asked, self.runtime))
             if step.stage.kind == "score":

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.benchmark import Benchmark, benchmark_of
+import numpy as np
+
+from harness.benchmark import Benchmark, Unit, benchmark_of, totals
 from harness.panel import combined, keep_verdicts, score_runs
 from harness.stages.asked import asked
 from harness.stages.work import Work
@@ -33,5 +35,15 @@ def write_units(path: Path, benchmark: Benchmark, items: Sequence[Item], scores:
     scored = [
         (by_id[score.id], score) for score in scores if isinstance(score, Score) and by_id[score.id].unit not in spoilt
     ]
-    units = [{"id": unit.id, "cluster": unit.cluster, "parts": unit.parts} for unit in benchmark.units(scored)]
+    made = benchmark.units(scored)
+    try_metrics(benchmark, made)
+    units = [{"id": unit.id, "cluster": unit.cluster, "parts": unit.parts} for unit in made]
     path.write_text(dumps({"units": units, "unscored": failed, "items": len(items)}), encoding="utf-8")
+
+
+def try_metrics(benchmark: Benchmark, units: Sequence[Unit]) -> None:
+    """Compute the metrics once, for sums and for arrays: what raises fails this cell, and no table later."""
+    if units:
+        sums = totals(units)
+        benchmark.compute(sums)
+        benchmark.compute({name: np.array([value, value]) for name, value in sums.items()})
