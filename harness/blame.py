@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
+from harness.machine import exhausted
 from harness.types import HarnessError, Unexpected, UsageError
 
 DEBUG = "HARNESS_DEBUG"
@@ -32,7 +33,7 @@ def explained(error: Exception) -> HarnessError:
     if isinstance(error, HarnessError):
         known = type(error).__module__ == HarnessError.__module__  # a user's own class is known in no other process
         return error if known else HarnessError(str(error))
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if exhausted(error):
         return HarnessError(
             f"out of memory ({_said(error)}); give the same command again with --workers 1, or smaller batches: "
             "--set runtime.per_device_train_batch_size=4 --set runtime.generate_batch_size=16."

@@ -9,7 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.digest import file_digest
 from harness.store import failpoint, sync
@@ -17,6 +17,13 @@ from harness.store import failpoint, sync
 KEPT = 2
 STATE = "state"
 log = logging.getLogger(__name__)
+
+
+class State(NamedTuple):
+    """A state that verifies: its folder, and the step after which it was written, as its manifest has it."""
+
+    folder: Path
+    step: int
 
 
 class Checkpoints:
@@ -53,7 +60,7 @@ class Checkpoints:
         manifest = staging / "manifest.json"
         manifest.write_text(json.dumps({"step": step, "identity": self._identity, "files": digests}), encoding="utf-8")
         sync(manifest)
-        final = self.folder / f"step-{step:08d}"
+        final = self.folder / _name(step)
         shutil.rmtree(final, ignore_errors=True)
         failpoint("engine.rename")
         staging.rename(final)
@@ -61,21 +68,21 @@ class Checkpoints:
         for old in self._found()[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def newest(self) -> Path | None:
+    def newest(self) -> State | None:
         """The newest state that verifies; what was passed over is in `rejected`, with the reason."""
         for folder in self._found():
-            reason = self._damage(folder)
-            if reason is None:
-                return folder
-            self.rejected.append(f"{folder.name}: {reason}")
-            log.warning("checkpoint %s is not used: %s", folder, reason)
+            verdict = self._verified(folder)
+            if isinstance(verdict, int):
+                return State(folder, verdict)
+            self.rejected.append(f"{folder.name}: {verdict}")
+            log.warning("checkpoint %s is not used: %s", folder, verdict)
         return None
 
     def _found(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), reverse=True)
 
-    def _damage(self, folder: Path) -> str | None:
-        """Why a state cannot be used, or None."""
+    def _verified(self, folder: Path) -> int | str:
+        """The step of a state, or why it cannot be used."""
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             if manifest["identity"] != self._identity:
@@ -83,11 +90,17 @@ class Checkpoints:
             for name, digest in manifest["files"].items():
                 if file_digest(folder / name) != digest:
                     return f"{name} is damaged"
+            if folder.name != _name(manifest["step"]):
+                return "it is not of the step that its name says"
+            return int(manifest["step"])
         except FileNotFoundError as error:
             return f"{Path(error.filename).name} is missing"
         except (OSError, ValueError, KeyError, TypeError):
             return "its manifest cannot be read"
-        return None
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def load(engine: Any, folder: Path) -> dict[str, Any]:

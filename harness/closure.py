@@ -27,6 +27,7 @@ NEUTRAL = {
     "harness.manifest": "seals what a body has written and finds what has changed since",
     "harness.store": "moves and seals what a body has written, and reads none of it",
     "harness.blame": "says whose code an exception came from; a result never has one",
+    "harness.launch": "starts a training's processes and waits for them; what they do is the engine's",
     "harness.journal": "keeps replies as they came; what was asked is their key",
     "harness.profile": "measures time, memory and FLOPs beside a result",
     "harness.energy": "measures joules beside a result",

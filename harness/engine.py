@@ -1,16 +1,14 @@
 """THE training loop, for every method, on CPU or GPU: DeepSpeed, accumulation, NaN guard, checkpoints, resume.
 
 A step's loss is the sum of the method's values over the units of the whole step, so it does not depend on how the step
-was cut into micro-batches or over ranks. Nothing is compiled at run time, and one process opens no port.
+was cut into micro-batches or over ranks, and dropout does not either (`harness.dropout`); over ranks sums are taken in
+another order, so that their last bits differ. Nothing is compiled at run time, and one process opens no port.
 """
 
 import hashlib
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness import batches, checkpoint, plugins, reference, zero
-from harness.blame import explained
+from harness import batches, checkpoint, dropout, plugins, reference, zero
 from harness.config import Fixed, Runtime, Training
 from harness.digest import file_digest
 from harness.images import Places, resolved
@@ -30,9 +27,7 @@ from harness.profile import Tick, forward_flops, measure, quiet
 from harness.roles import assemble
 from harness.store import failpoint
 from harness.tree import Batch, Tree, pack
-from harness.types import HarnessError, Record, UsageError, dumps, read_jsonl
-
-SAID = "harness: "
+from harness.types import HarnessError, Image, Record, UsageError, dumps, read_jsonl
 
 
 class Job(Fixed):
@@ -93,12 +88,12 @@ class TrainResult(Fixed):
     rejected_checkpoints: tuple[str, ...]
 
 
-def train(job: Job, tick: Tick = quiet) -> TrainResult:
-    """Train in this process, which is alone or one of torchrun's; rank 0 writes the results."""
+def train(job: Job, tick: Tick = quiet, seat: zero.Seat = zero.ALONE) -> TrainResult:
+    """Train in this process, which is alone or one of several (`harness.launch`); rank 0 writes the results."""
     torch.set_num_threads(1)  # sums then have one order, and a resumed training gives the same bits
     method = plugins.make("methods", job.method, Method, job.options)
-    rank, world = zero.distributed()
-    with zero.local_rank(), measure() as usage:
+    rank, world = zero.distributed(seat)
+    with zero.local_rank(seat), measure() as usage:
         run = Run(job, method, rank, world, tick)
         resumed = run.resume()
         run.steps(resumed, tick)
@@ -129,6 +124,7 @@ class Run:
         self.lesson = method.lesson(job.round)
         folders = {role: Path(folder) for role, folder in job.adapters.items()}
         self.roles = assemble(self.loaded.model, training.lora, job.seed, self.lesson, folders)
+        self.draws = dropout.placed(self.roles.train(), self.loaded.model.config.text_config)
         self.trainable = sum(p.numel() for p in self.roles.parameters() if p.requires_grad)
         self.realised = realised(self.lesson, job.runtime.reference, training.lora is not None)
         self.cached = _reference(job) if self.realised == "cached" else None
@@ -138,7 +134,9 @@ class Run:
         self.engine = zero.engine(self.roles, training, job.runtime, len(self.plan), world)
         self.states = checkpoint.Checkpoints(Path(job.work), job.identity(), rank, torch.distributed.barrier)
         self.log = Path(job.out) / "log.jsonl"
+        self.lines: list[str] = []  # of the log; every rank has them, and saves them with its part of the state
         self.seen_tokens = 0
+        self.number = 0  # of the step under way
 
     def see(self, tick: Tick) -> None:
         """All images' features onto the shelf: once weights are sharded, no rank can run the tower alone."""
@@ -150,37 +148,49 @@ class Run:
         made = torch.tensor(self.loaded.features.made, device=reference.device())
         torch.distributed.all_reduce(made)
         self.seen_images = int(made)
+        if self.world > 1 and self.job.runtime.zero_stage == 3:
+            self.loaded.features.make = _lost
 
     def resume(self) -> int:
         """Load the newest state that verifies; returns the steps it had done, 0 where there is none."""
-        chosen: list[Path | None] = [self.states.newest() if self.rank == 0 else None]
+        chosen: list[checkpoint.State | None] = [self.states.newest() if self.rank == 0 else None]
         torch.distributed.broadcast_object_list(chosen)
-        lines: list[str] = []
+        done = 0
         if chosen[0] is not None:
-            state = checkpoint.load(self.engine, chosen[0])
-            lines, self.seen_tokens = state["log"], state["seen_tokens"]
+            state, done = checkpoint.load(self.engine, chosen[0].folder), chosen[0].step
+            self.lines, self.seen_tokens = state["log"], state["seen_tokens"]
+        self.agree(done)
         if self.rank == 0:
-            self.log.write_text("".join(lines), encoding="utf-8")
-        return len(lines)
+            self.log.write_text("".join(self.lines), encoding="utf-8")
+        return done
+
+    def agree(self, done: int) -> None:
+        """Stop where the ranks have not loaded the same step: they would mix gradients of different steps."""
+        loaded: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(loaded, [done, len(self.lines), self.seen_tokens])
+        if any(one != [done, done, self.seen_tokens] for one in loaded):
+            raise HarnessError(
+                f"the states of the ranks are not of one step ([step, lines, tokens]: {loaded}); delete "
+                f"{self.job.work} and give the same command again."
+            )
 
     def steps(self, done: int, tick: Tick) -> None:
         """All steps after the first `done`, with checkpoints on the way."""
         per_epoch = math.ceil(len(self.trees) / self.job.training.train_batch_size)
         for number, ids in enumerate(self.plan[done:], done + 1):
             failpoint("engine.step")
-            torch.manual_seed(_seed(self.job.seed, number, self.rank))  # dropout alone draws; so nothing to save
-            line = self.step(number, [self.trees[name] for name in ids])
+            torch.manual_seed(_seed(self.job.seed, number))  # for a loss that draws; dropout does not (`dropout`)
+            self.lines.append(dumps(self.step(number, [self.trees[name] for name in ids])) + "\n")
             if self.rank == 0:
                 with self.log.open("a", encoding="utf-8") as file:
-                    file.write(dumps(line) + "\n")
+                    file.write(self.lines[-1])
             tick(number, len(self.plan))
             if number % self.job.runtime.checkpoint_every_steps == 0 or number % per_epoch == 0:
-                lines = self.log.read_text(encoding="utf-8").splitlines(True) if self.rank == 0 else []
-                self.states.save(self.engine, number, {"log": lines, "seen_tokens": self.seen_tokens})
+                self.states.save(self.engine, number, {"log": self.lines, "seen_tokens": self.seen_tokens})
 
     def step(self, number: int, trees: Sequence[Tree]) -> dict[str, float]:
         """One optimiser step over `trees`; returns its line of the log."""
-        units = self.units(trees)
+        units, self.number = self.units(trees), number
         rounds = batches.micro_batches(trees, self.job.runtime.per_device_train_batch_size, self.world)
         learning_rate = self.engine.get_lr()[0]
         sums: dict[str, float] = {}
@@ -209,7 +219,10 @@ class Run:
     def logps(self, trees: Sequence[Tree]) -> LogProbs:
         """Everything the lesson's loss reads of one micro-batch."""
         batch = pack(trees, self.loaded.features, self.loaded.pad_id).to(self.engine.device)
+        self.draws.off()
         other = self.reference_states(batch) if self.realised in ("adapter_off", "copy") else None
+        moment = (self.job.seed, self.job.round, self.number)
+        self.draws.at(*moment, ids=batch.ids, length=batch.input_ids.shape[1], device=self.engine.device)
         found: dict[str, Tensor] = self.engine(batch, self.lesson.columns, other)
         known = self.reference(trees, batch, other) if self.lesson.reference else {}
         columns = {**found, **{f"reference/{name}": values for name, values in known.items()}, **batch.columns}
@@ -301,49 +314,13 @@ def _reference(job: Job) -> reference.Reference:
     return reference.Reference(job.reference)
 
 
+def _lost(image: Image) -> Tensor:
+    """What a shelf does instead of running the tower, where no rank can run it alone: the others would wait."""
+    raise HarnessError(
+        f"the features of picture {image.path} were lost or damaged after the training had begun; give the same "
+        "command again, it makes them anew and goes on from the last checkpoint."
+    )
+
+
 def _seed(*parts: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
-
-
-def launch(job: Job, tick: Tick = quiet) -> TrainResult:
-    """Train in this process, or under torchrun where `runtime.num_processes` asks for more than one."""
-    if job.runtime.num_processes == 1:
-        return train(job, tick)
-    work, out = Path(job.work), Path(job.out)
-    work.mkdir(parents=True, exist_ok=True)
-    request, output = work / "job.json", work / "launch.txt"
-    request.write_text(job.model_dump_json(), encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc_per_node={job.runtime.num_processes}", "-m", "harness.engine", str(request)]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}  # no key is needed
-    with Path(job.records).open(encoding="utf-8") as file:
-        total = job.training.num_train_epochs * math.ceil(sum(1 for _ in file) / job.training.train_batch_size)
-    with output.open("w", encoding="utf-8") as file:
-        child = subprocess.Popen(command, stdout=file, stderr=file, env={**env, "OMP_NUM_THREADS": "1"})
-        try:
-            while child.poll() is None:
-                tick(_lines(out / "log.jsonl"), total)
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(timeout=0.5)
-        finally:
-            child.terminate()
-    if child.returncode != 0:
-        said = [line for line in output.read_text(encoding="utf-8").splitlines() if line.startswith(SAID)]
-        raise HarnessError(said[0].removeprefix(SAID) if said else f"training failed; what it said is in {output}.")
-    return TrainResult.model_validate_json((out / "summary.json").read_text(encoding="utf-8"))
-
-
-def _lines(log: Path) -> int:
-    return len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
-
-
-def main() -> None:
-    """`python -m harness.engine JOB.json`: one rank of a launched training."""
-    try:
-        train(Job.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    except Exception as error:
-        sys.exit(f"{SAID}{explained(error)}")
-
-
-if __name__ == "__main__":
-    main()

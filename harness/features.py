@@ -6,7 +6,7 @@ on which others were asked for, nor on who asked first.
 """
 
 import hashlib
-import os
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -66,8 +66,12 @@ class Shelf:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         body = save({"features": found.contiguous()})
-        part = self.folder / f"{name}.{self.kind}.{os.getpid()}"
-        part.write_bytes(hashlib.sha256(body).digest() + body)
+        part = self.folder / f"{name}.{self.kind}.{uuid.uuid4().hex}"  # containers share a folder, and process ids
+        try:
+            part.write_bytes(hashlib.sha256(body).digest() + body)
+        except OSError:
+            part.unlink(missing_ok=True)  # a full disk is not made fuller
+            raise
         failpoint("features.written")
         part.replace(self.folder / f"{name}.{self.kind}")
 
@@ -93,7 +97,7 @@ def seen(llava: Any, pixels: Tensor) -> Tensor:
     """
     tower, config = llava.model.vision_tower, llava.config
     with torch.inference_mode(False), torch.no_grad():
-        states = tower(pixels[None].to(tower.device, tower.dtype), output_hidden_states=True).hidden_states
+        states = tower.eval()(pixels[None].to(tower.device, tower.dtype), output_hidden_states=True).hidden_states
     layers = config.vision_feature_layer
     first = 1 if config.vision_feature_select_strategy == "default" else 0
     chosen = [states[at][0, first:] for at in ([layers] if isinstance(layers, int) else layers)]

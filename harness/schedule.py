@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from harness import lifeline
 from harness.blame import called_exit, explained, plugin_fault
 from harness.console import install
 from harness.profile import Tick
 from harness.steps import Step
 from harness.store import Store
-from harness.types import Denied, HarnessError, dumps
+from harness.types import Denied, Full, HarnessError, dumps
 
 Body = Callable[[Step, Tick], None]  # makes one step's stage in the store
 SHARED = ("split",)  # kinds without which no row is made: where one fails there is nothing to go on for
@@ -42,7 +43,7 @@ def failure(step: Step, error: Exception) -> Failure:
     """What a step's exception means. A disk that takes no more takes no other stage either."""
     refused = isinstance(error, HarnessError) and isinstance(error.__cause__, OSError)  # by the store
     full = isinstance(error, OSError) and error.errno in _FULL
-    return Failure(step.title, explained(error), ends=refused or full)
+    return Failure(step.title, explained(error), ends=refused or full or isinstance(error, Full))
 
 
 def insist(lost: Mapping[str, Failure]) -> None:
@@ -204,14 +205,10 @@ def _start(make_body: Callable[[], Body], ticks: Any, parent: int) -> None:
     global _body, _ticks
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     install()
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    here = multiprocessing.parent_process()
+    assert here is not None, "a worker was started by this module"
+    lifeline.follow(parent, here.sentinel)
     _body, _ticks = make_body(), ticks
-
-
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _work(step: Step) -> Failure | None:

@@ -4,7 +4,6 @@ A stage is done when its manifest is there; it is written last, in a staging fol
 any instant leaves a stage either finished or not there at all.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -13,26 +12,24 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from harness import __version__
 from harness.contents import CONTENTS
 from harness.digest import file_digest
+from harness.locks import exclusive
+from harness.machine import explained
 from harness.manifest import MANIFEST as MANIFEST
 from harness.manifest import damage_in, read_manifest, render
-from harness.types import HarnessError, UsageError, dumps
+from harness.types import HarnessError, dumps
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _reached: Counter[str] = Counter()
 _sound: set[Path] = set()  # folders of stages that this process has looked at
 
@@ -115,19 +112,20 @@ class Store:
     def run(self, stage: Stage, body: Callable[[Path], None]) -> Path:
         """The finished stage's folder. `body` fills a staging folder, unless the stage is done already.
 
-        Where another process is at the same stage, this waits for it and uses what it made.
+        Where another process is at the same stage, this waits for it and uses what it made; so it does for the ranks
+        of a training whose own parent was killed, because they hold the lock too (`harness.locks`).
         """
         if not self.done(stage) or self.damage(stage.name):
-            with self._explained():
-                lock = self.root / ".locks" / stage.name.replace("/", "-")
-                lock.parent.mkdir(parents=True, exist_ok=True)
-                with FileLock(lock):
-                    if self.done(stage) and (damage := self.damage(stage.name)):
-                        sys.stderr.write(f"{stage.name}: {damage[0]}; the stage is made again\n")
-                        self.discard(stage.name)
-                    if not self.done(stage):
-                        self._produce(stage, body)
-        shutil.rmtree(self._aside("work", stage), ignore_errors=True)
+            with explained(self.root), exclusive(self._lock(stage)):
+                if self.done(stage) and (damage := self.damage(stage.name)):
+                    sys.stderr.write(f"{stage.name}: {damage[0]}; the stage is made again\n")
+                    self.discard(stage.name)
+                if not self.done(stage):
+                    self._produce(stage, body)
+        if (work := self._aside("work", stage)).exists():
+            with suppress(OSError), exclusive(self._lock(stage)):  # a store that cannot be written still serves
+                if self.done(stage):
+                    shutil.rmtree(work, ignore_errors=True)
         return self.path(stage)
 
     def _produce(self, stage: Stage, body: Callable[[Path], None]) -> None:
@@ -175,7 +173,7 @@ class Store:
         """Take the stage `kind/key` out of the store, whole, so that the next run makes it again."""
         doomed = self.root / ".staging" / f"discarded-{name.replace('/', '-')}"
         _sound.discard(self.root / name)
-        with self._explained():
+        with explained(self.root):
             _remove(doomed)
             doomed.parent.mkdir(parents=True, exist_ok=True)
             (self.root / name).rename(doomed)
@@ -249,27 +247,11 @@ class Store:
                 facts |= {f"{name}.{fact}": value for fact, value in inner.items()}
         return facts
 
+    def _lock(self, stage: Stage) -> Path:
+        return self.root / ".locks" / stage.name.replace("/", "-")
+
     def _aside(self, what: str, stage: Stage) -> Path:
         return self.root / f".{what}" / stage.name.replace("/", "-")
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns what a full or forbidden disk raises into a sentence; other errors pass."""
-        try:
-            yield
-        except OSError as error:
-            inside = error.filename is not None and Path(str(error.filename)).is_relative_to(self.root)
-            if error.errno in _FULL:
-                raise HarnessError(
-                    f"{error.filename if inside else self.root}: {error.strerror}. No finished stage is damaged; "
-                    "free some space and give the same command again."
-                ) from error
-            if error.errno in _FORBIDDEN and inside:
-                raise UsageError(
-                    f"{error.filename} cannot be written: {error.strerror}. Choose another store, or ask for the "
-                    "right to write there."
-                ) from error
-            raise
 
 
 def _seal(folder: Path) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ class HarnessError(Exception):
 
     HarnessError (3, incomplete)
     ├── UsageError (2): the command, a name, an option or a file the user gave is wrong
+    ├── Full (3): the disk takes no more
     ├── Denied (3): who is asked lets nobody in, or the budget is spent
     └── Unexpected (70): a fault of ours; the sentence says where its traceback was written
     """
@@ -27,6 +28,10 @@ class UsageError(HarnessError):
     """The request itself is wrong; nothing was done."""
 
     exit_status = 2
+
+
+class Full(HarnessError):
+    """What is to be stored next would fare no better, so nothing more is made."""
 
 
 class Denied(HarnessError):

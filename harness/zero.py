@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -19,32 +19,49 @@ from harness.config import Runtime, Training
 BUCKET = 200_000_000  # elements exchanged at once; DeepSpeed allocates it whole, so small models get a smaller one
 
 
+class Seat(NamedTuple):
+    """This process's place in a training. `rendezvous` is a file all its processes see, where they find each other."""
+
+    rank: int = 0
+    world: int = 1
+    rendezvous: str = ""
+
+
+ALONE = Seat()
+
+
 @contextmanager
-def local_rank() -> Iterator[None]:
+def local_rank(seat: Seat = ALONE) -> Iterator[None]:
     """LOCAL_RANK while DeepSpeed is at work, which insists on it; others would think themselves one process of many."""
-    launched = "LOCAL_RANK" in os.environ
-    os.environ.setdefault("LOCAL_RANK", "0")
+    before = os.environ.get("LOCAL_RANK")
+    os.environ["LOCAL_RANK"] = str(seat.rank)
     try:
         yield
     finally:
-        if not launched:
-            del os.environ["LOCAL_RANK"]
+        del os.environ["LOCAL_RANK"]
+        if before is not None:
+            os.environ["LOCAL_RANK"] = before
 
 
-def distributed() -> tuple[int, int]:
-    """(rank, world size), with the process group up: torchrun's, or one without a port for a single process."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+def distributed(seat: Seat = ALONE) -> tuple[int, int]:
+    """(rank, world size), with the process group up.
+
+    A cluster's own RANK and WORLD_SIZE are not read: they are about the command, not about its training.
+    """
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(seat.rank)
     if not dist.is_initialized():
-        backend, patience = "nccl" if cuda else "gloo", timedelta(minutes=30)
-        if world == 1:
-            store = dist.HashStore()  # type: ignore[attr-defined]
-            dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=patience)
-        else:
-            dist.init_process_group(backend, timeout=patience)
-    return dist.get_rank(), world
+        alone = seat.world == 1
+        store = dist.HashStore() if alone else dist.FileStore(seat.rendezvous, seat.world)  # type: ignore[attr-defined]
+        dist.init_process_group(
+            "nccl" if cuda else "gloo",
+            store=store,
+            rank=seat.rank,
+            world_size=seat.world,
+            timeout=timedelta(minutes=30),
+        )
+    return dist.get_rank(), dist.get_world_size()
 
 
 def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, world: int) -> Any:

@@ -1,7 +1,8 @@
 """A trained policy."""
 
 from harness.config import Training
-from harness.engine import Job, launch
+from harness.engine import Job
+from harness.launch import launch
 from harness.method import Role
 from harness.rows import resolve
 from harness.stages.policy import base, base_shelf, policy, spec

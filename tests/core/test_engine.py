@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from training import lines, losses, pairs, weights
 
 import harness.engine
 from harness.config import Lora, Runtime
-from harness.engine import Job, TrainResult, launch, train
+from harness.engine import Job, train
 from harness.logps import Policy
 from harness.model import load
 from harness.reference import reference_logps
@@ -70,25 +69,6 @@ def test_every_zero_stage_is_plain_pytorch(job, stage: int) -> None:  # type: ig
     assert max(float((reloaded[name] - state[name]).abs().max()) for name in state) < 2e-5
     assert result.steps == len(expected) == 6
     assert json.loads((Path(made.out) / "summary.json").read_text())["supervised_tokens"] == result.supervised_tokens
-
-
-def test_two_processes_killed_and_resumed_equal_one(  # type: ignore[no-untyped-def]
-    job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Under torchrun, ZeRO 2, ranks with unequal work; nothing is compiled on the way."""
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
-    both = job("two", num_processes=2, zero_stage=2, per_device_train_batch_size=3)
-    with monkeypatch.context() as patch:
-        patch.setenv("HARNESS_FAILPOINT", "engine.step:6")
-        with pytest.raises(HarnessError, match="training failed; what it said is in"):
-            launch(both)
-    seen: list[tuple[int, int]] = []
-    result = launch(both, lambda done, total: seen.append((done, total)))
-    assert result.resumed_from_step == 4
-    assert seen[-1][1] == 6
-    assert losses(both) == pytest.approx(plain(both)[0], abs=1e-5)
-    assert result == TrainResult.model_validate_json((Path(both.out) / "summary.json").read_text())
-    assert not (tmp_path / "extensions").exists()
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -204,13 +184,3 @@ def test_records_that_cannot_be_trained_on_are_named(job) -> None:  # type: igno
     Path(made.records).write_text("")
     with pytest.raises(HarnessError, match="no record"):
         train(made)
-
-
-def test_a_rank_s_error_is_one_sentence(job, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    made = job("bad")
-    Path(made.records).write_text("")
-    request = Path(made.out).parent / "job.json"
-    request.write_text(made.model_dump_json())
-    monkeypatch.setattr(sys, "argv", ["engine", str(request)])
-    with pytest.raises(SystemExit, match=r"^harness: sft has no record"):
-        harness.engine.main()

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from training import Killed, conversations, kill_at, lines, pairs, rollouts
 
+import harness.dropout
 import harness.engine
 import harness.logps
 from harness import plugins
@@ -101,8 +102,8 @@ def task(job, pictures: list[Image]):  # type: ignore[no-untyped-def]
 def begun(task):  # type: ignore[no-untyped-def]
     """Makes a training under way whose weights have left the start, where adapters and reference give zeros."""
 
-    def make(name: str, options: dict[str, Any], number: int) -> Run:
-        made = task(name, options, number)
+    def make(name: str, options: dict[str, Any], number: int, dropout: float = 0.0) -> Run:
+        made = task(name, options, number, dropout=dropout)
         run = Run(made, plugins.make("methods", name, Method, options), *distributed())
         torch.manual_seed(0)
         with torch.no_grad():
@@ -225,6 +226,25 @@ def test_no_cut_of_a_step_matters(begun, name: str, options: dict[str, Any], num
 
     run.method = cast(Method, SimpleNamespace(loss=mean))
     assert distance(step(run, 10), step(run, 3)) > 1e-2
+
+
+def adapted(name: str, options: dict[str, Any], number: int) -> bool:
+    """Whether the tests here train a round with adapters, which may have dropout."""
+    return plugins.make("methods", name, Method, options).lesson(number).trains != (Role.POLICY,)
+
+
+@pytest.mark.parametrize(("name", "options", "number"), [case for case in CASES if adapted(*case.values)])
+def test_no_cut_of_a_step_matters_to_dropout(  # type: ignore[no-untyped-def]
+    begun, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any], number: int
+) -> None:
+    run = begun(name, options, number, dropout=0.2)
+    whole = step(run, 10)
+    assert distance(whole, step(run, 3)) < 1e-5
+    assert distance(whole, step(run, 10, micro_batches=lambda trees, size, ranks: [[list(trees)[::-1]]])) < 1e-5
+    drawn = harness.dropout.Dropout.forward
+    monkeypatch.setattr(harness.dropout.Dropout, "forward", lambda self, values: torch.dropout(values, 0.2, True))
+    assert distance(whole, step(run, 3)) > 1e-2
+    monkeypatch.setattr(harness.dropout.Dropout, "forward", drawn)
 
 
 def written(job: Job) -> dict[str, str]:

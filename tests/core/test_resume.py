@@ -62,7 +62,8 @@ def test_a_real_kill(job) -> None:  # type: ignore[no-untyped-def]
     train(clean)
     request = Path(broken.out).parent / "job.json"
     request.write_text(broken.model_dump_json())
-    command = [sys.executable, "-m", "harness.engine", str(request)]
+    program = "import sys; from harness.engine import *; train(Job.model_validate_json(open(sys.argv[1]).read()))"
+    command = [sys.executable, "-c", program, str(request)]
     died = subprocess.run(command, env={**os.environ, "HARNESS_FAILPOINT": "engine.step:5"}, capture_output=True)
     assert died.returncode == 137
     assert train(broken).resumed_from_step == 4

@@ -1,0 +1,180 @@
+"""A training in as many processes as asked for: their start, their end, and what one that fails says.
+
+The ranks hold the locks of the process that starts them (`harness.locks`) and end with it (`harness.lifeline`), so that
+no other run ever writes where one of them still does. They find each other by a file and talk over the loopback device.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+
+from harness import lifeline, machine
+from harness.blame import debugging, explained
+from harness.engine import Job, TrainResult, train
+from harness.locks import held
+from harness.profile import Tick, quiet
+from harness.types import Denied, Full, HarnessError, Unexpected, UsageError, dumps
+from harness.zero import Seat
+
+SETTLED_S = 2.0  # for the other ranks to end by themselves once one has failed, so that the cause is among them
+SAID = {kind.__name__: kind for kind in (HarnessError, UsageError, Full, Denied, Unexpected)}
+
+
+@dataclass
+class Rank:
+    """One process of a training, and how it fared. `line` ends when the process does; it carries its messages."""
+
+    number: int
+    process: "subprocess.Popen[bytes]"
+    line: Connection
+    output: Path
+    failure: dict[str, str] = field(default_factory=dict)
+
+    def read(self, tick: Tick) -> bool:
+        """Take one message; false once the rank has ended."""
+        try:
+            message = json.loads(self.line.recv_bytes())
+        except (EOFError, OSError):
+            self.process.wait()
+            return False
+        if "done" in message:
+            tick(message["done"], message["total"])
+        else:
+            self.failure = message
+        return True
+
+
+def launch(job: Job, tick: Tick = quiet) -> TrainResult:
+    """Train in this process, or in `runtime.num_processes` new ones; HarnessError where one of them fails."""
+    count = job.runtime.num_processes
+    if count == 1:
+        return train(job, tick)
+    work = Path(job.work)
+    work.mkdir(parents=True, exist_ok=True)
+    request, rendezvous = work / "job.json", work / f"rendezvous-{uuid.uuid4().hex}"
+    request.write_text(job.model_dump_json(), encoding="utf-8")
+    ranks: list[Rank] = []
+    try:
+        for number in range(count):
+            ranks.append(_start(request, Seat(number, count, str(rendezvous))))
+        _watch(ranks, tick)
+    finally:
+        for rank in ranks:
+            rank.process.kill()
+        for rank in ranks:
+            rank.process.wait()
+            rank.line.close()
+        rendezvous.unlink(missing_ok=True)
+    return TrainResult.model_validate_json((Path(job.out) / "summary.json").read_text(encoding="utf-8"))
+
+
+def _start(request: Path, seat: Seat) -> Rank:
+    """A new process for one rank; this process keeps one end of its line, and the rank alone has the other."""
+    mine, its = Pipe()
+    output = request.with_name(f"rank-{seat.rank}.txt")
+    told = [str(request), *map(str, seat), str(os.getpid()), str(its.fileno())]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}  # no key is needed
+    with output.open("wb") as file, its:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.launch", *told],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=_near() | env | {"OMP_NUM_THREADS": "1"},
+            pass_fds=(its.fileno(), *held()),
+        )
+    return Rank(seat.rank, process, mine, output)
+
+
+def _near() -> dict[str, str]:
+    """Keeps the ranks' sockets on the loopback device, unless the user says otherwise."""
+    device = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+    return {"GLOO_SOCKET_IFNAME": device, "NCCL_SOCKET_IFNAME": device} if device else {}
+
+
+def _watch(ranks: Sequence[Rank], tick: Tick) -> None:
+    """Until every rank has ended well; HarnessError as soon as one has not."""
+    running = {rank.line: rank for rank in ranks}
+    deadline = float("inf")
+    while running and time.monotonic() < deadline:
+        left = None if deadline == float("inf") else deadline - time.monotonic()
+        for line in wait(list(running), left):
+            assert isinstance(line, Connection)
+            rank = running[line]
+            if not rank.read(tick):
+                del running[line]
+                if rank.process.returncode:
+                    deadline = min(deadline, time.monotonic() + SETTLED_S)
+    failed = [rank for rank in ranks if rank.process.returncode]
+    if failed:
+        _explain(min(failed, key=_remoteness), len(ranks))
+
+
+def _remoteness(rank: Rank) -> int:
+    """How far from the cause a failed rank is: where one is lost, the others abort or fail with its connection."""
+    status = rank.process.returncode
+    if status < 0 and status != -signal.SIGABRT:
+        return 0
+    return 3 if not rank.failure else 2 if rank.failure["kind"] == Unexpected.__name__ else 1
+
+
+def _explain(rank: Rank, count: int) -> None:
+    """Raise what a failed rank said, or what ended it."""
+    if debugging() and rank.output.is_file():
+        sys.stderr.write(rank.output.read_text(encoding="utf-8", errors="replace"))
+    status, who = rank.process.returncode, f"rank {rank.number} of {count} (they count from 0)"
+    if rank.failure:
+        raise SAID[rank.failure["kind"]](rank.failure["sentence"])
+    if status < 0:
+        memory = " (out of memory?)" if status == -signal.SIGKILL else ""
+        raise HarnessError(
+            f"{who} was ended by {_signal(-status)}{memory}; the same command goes on from the last checkpoint. Less "
+            "memory is needed with a smaller runtime.per_device_train_batch_size or runtime.zero_stage=3."
+        )
+    raise Unexpected(f"{who} ended with status {status}. What it said is in {rank.output}; please report it.")
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def main() -> None:
+    """`python -m harness.launch JOB.json RANK WORLD RENDEZVOUS PARENT LINE`: one rank of a launched training."""
+    request, rank, world, rendezvous, parent, descriptor = sys.argv[1:]
+    line = Connection(int(descriptor))
+    lifeline.follow(int(parent), line)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends the ranks
+    job = Job.model_validate_json(Path(request).read_text(encoding="utf-8"))
+    tick = partial(_tell_progress, line) if rank == "0" else quiet
+    tempfile.tempdir = job.work  # a traceback that nobody is shown goes with the rest
+    try:
+        with machine.explained(Path(os.path.commonpath([job.work, job.out]))):
+            train(job, tick, Seat(int(rank), int(world), rendezvous))
+    except Exception as error:
+        said = explained(error)
+        line.send_bytes(dumps({"kind": type(said).__name__, "sentence": str(said)}).encode())
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(said.exit_status)  # an orderly exit might wait for the other ranks
+
+
+def _tell_progress(line: Connection, done: int, total: int) -> None:
+    line.send_bytes(dumps({"done": done, "total": total}).encode())
+
+
+if __name__ == "__main__":
+    main()

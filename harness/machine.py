@@ -1,0 +1,63 @@
+"""What a machine runs out of: disk, the right to write there, memory. Native code says it in many ways."""
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.types import Full, HarnessError, UsageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+# Native writers raise no OSError. Rust's (safetensors, tokenizers) number the error; torch's zip writer says that a
+# write came short or that its stream failed, its older writer gives the error's text.
+_NATIVE = re.compile(
+    rf"os error ({'|'.join(str(number) for number in sorted(_FULL))})\b"
+    r"|write\(\): fd \d+ failed with (No space left on device|File too large|Disk quota exceeded)"
+    r"|inline_container\.cc.*(unexpected pos|failed writing|file write failed)|basic_ios::clear: iostream error"
+)
+_MEMORY = re.compile(r"can't allocate memory|not enough memory: you tried to allocate|CUDA out of memory")
+
+
+def full(error: BaseException) -> bool:
+    """Whether a write failed because the disk, a quota or the largest size of a file is reached."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return _NATIVE.search(str(error)) is not None
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether memory ran out, the machine's or an accelerator's."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_MEMORY.search(str(error))))
+
+
+@contextmanager
+def explained(root: Path) -> Iterator[None]:
+    """Turns what a full or forbidden disk under `root` raises into a sentence; other errors pass."""
+    try:
+        yield
+    except HarnessError:
+        raise
+    except Exception as error:
+        name = getattr(error, "filename", None)
+        inside = name is not None and Path(str(name)).is_relative_to(root)
+        if any(full(one) for one in _chain(error)):
+            reason = getattr(error, "strerror", None) or "a file could not be written, the disk or a quota is full"
+            raise Full(
+                f"{name if inside else root}: {reason}. No finished stage is damaged; free some space and give the "
+                "same command again."
+            ) from error
+        if isinstance(error, OSError) and error.errno in _FORBIDDEN and inside:
+            raise UsageError(
+                f"{name} cannot be written: {error.strerror}. Choose another store, or ask for the right to write "
+                "there."
+            ) from error
+        raise
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those it was raised from or while handling."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,213 @@
+"""A training in two processes: it equals one, a rank that fails is named, and the next run goes on to the same bits."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from training import losses, same, weights
+
+import harness.launch
+from harness.config import Lora
+from harness.engine import Job, TrainResult, train
+from harness.launch import Rank, launch
+from harness.profile import Tick, quiet
+from harness.types import Full, HarnessError, Unexpected, UsageError
+
+DROPPING = Lora(r=4, lora_alpha=8, lora_dropout=0.2)
+heavy = pytest.mark.heavy
+
+
+def two(job: Callable[..., Job], name: str, **fields: object) -> Job:
+    """Eighteen steps in two processes with unequal work, a state after every second."""
+    return job(name, num_processes=2, per_device_train_batch_size=3, num_train_epochs=6, lora=DROPPING, **fields)
+
+
+def process_of(number: int) -> int:
+    """The process id of a rank that this process launched."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            words = path.with_name("cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        if parent == os.getpid() and "harness.launch" in words and words[4] == str(number):
+            return int(path.parent.name)
+    raise AssertionError(f"rank {number} is not running")
+
+
+def killing(number: int, how: signal.Signals) -> Tick:
+    """A tick that sends a rank a signal once the training has done five steps."""
+    sent = []
+
+    def tick(done: int, total: int) -> None:
+        if total == 18 and done >= 5 and not sent:
+            sent.append(os.kill(process_of(number), how))
+
+    return tick
+
+
+def close(one: Job, other: Job) -> bool:
+    """Whether two trainings differ by no more than sums that are taken in another order."""
+    first, second = weights(one), weights(other)
+    far = max(float((first[name] - second[name]).abs().max()) for name in first)
+    return losses(one) == pytest.approx(losses(other), abs=1e-5) and far < 2e-5
+
+
+@pytest.mark.parametrize(
+    ("stage", "number", "how"),
+    [
+        pytest.param(0, 0, signal.SIGKILL, marks=heavy),
+        pytest.param(2, 1, signal.SIGTERM, marks=heavy),
+        (3, 1, signal.SIGKILL),
+    ],
+)
+def test_two_processes_equal_one_and_go_on_after_a_rank_was_killed(  # type: ignore[no-untyped-def]
+    job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int, number: int, how: signal.Signals
+) -> None:
+    """Dropout does not depend on the number of processes; nothing is compiled on the way."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
+    one = job("one", num_train_epochs=6, lora=DROPPING)
+    clean, broken = two(job, "clean", zero_stage=stage), two(job, "broken", zero_stage=stage)
+    train(one)
+    ticks: list[tuple[int, int]] = []
+    assert launch(clean, lambda done, total: ticks.append((done, total))).resumed_from_step == 0
+    assert ticks[-1] == (18, 18)
+    assert close(one, clean)
+    with pytest.raises(HarnessError, match=f"rank {number} of 2 .* was ended by {how.name}"):
+        launch(broken, killing(number, how))
+    result = launch(broken)
+    assert result.resumed_from_step in range(4, 18, 2) or result.resumed_from_step in range(3, 18, 3)
+    assert result == TrainResult.model_validate_json((Path(broken.out) / "summary.json").read_text())
+    assert same(clean, broken)
+    assert losses(clean) == losses(broken)
+    assert not (tmp_path / "extensions").exists()
+
+
+PER_RANK = """
+import sys
+from harness import dropout, launch, zero
+
+plain, seats = dropout.Draws.at, []
+launch.train = lambda job, tick, seat, train=launch.train: (seats.append(seat.rank), train(job, tick, seat))[1]
+dropout.Draws.at = lambda self, *moment, **batch: plain(self, *moment, *seats, **batch)
+launch.main()
+"""
+
+
+def instead(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Launch ranks that run `program`."""
+    start = subprocess.Popen
+
+    def popen(command: list[str], **more: Any) -> Any:
+        assert command[1:3] == ["-m", "harness.launch"]
+        return start([sys.executable, "-c", program, *command[3:]], **more)
+
+    monkeypatch.setattr(harness.launch.subprocess, "Popen", popen)
+
+
+@heavy
+def test_the_mutant_whose_dropout_is_drawn_per_rank_is_caught(job, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    one, both = job("one", num_train_epochs=6, lora=DROPPING), two(job, "both", zero_stage=2)
+    train(one)
+    instead(monkeypatch, PER_RANK)
+    launch(both)
+    assert not close(one, both)
+
+
+LOSES = '''
+"""Supervised, and the first time the features of images are lost as soon as every rank has made its part."""
+from dataclasses import dataclass
+from pathlib import Path
+
+from methods.sft import Sft
+
+@dataclass(frozen=True)
+class Loses(Sft):
+    work: str = ""
+
+    def lesson(self, number):
+        lost = Path(self.work) / "features"
+        for file in lost.iterdir() if not (Path(self.work) / "again").exists() else ():
+            file.unlink(missing_ok=True)
+        return super().lesson(number)
+'''
+
+
+def test_features_lost_under_way_are_a_sentence_where_no_rank_could_make_them(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Under ZeRO-3 a tower needs all ranks; one that ran it alone would wait for ever. The next run makes them anew."""
+    (tmp_path / "loses.py").write_text(LOSES)
+    made = two(job, "made", zero_stage=3)
+    made = made.model_copy(update={"method": str(tmp_path / "loses.py"), "options": {"work": made.work}})
+    with pytest.raises(HarnessError, match=r"features of picture .* were lost or damaged after the training had begun"):
+        launch(made)
+    (Path(made.work) / "again").touch()
+    launch(made)
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """No file grows beyond so many bytes, here and in processes started meanwhile: as on a full disk, but for EFBIG."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("stage", [pytest.param(0, marks=heavy), 2, pytest.param(3, marks=heavy)])
+def test_a_full_disk_under_a_rank_is_a_sentence_and_damages_nothing(job, stage: int) -> None:  # type: ignore[no-untyped-def]
+    """Either DeepSpeed's states or the checkpoint do not fit."""
+    made = two(job, "made", zero_stage=stage)
+    with files_up_to(30_000), pytest.raises(Full, match="No finished stage is damaged; free some space"):
+        launch(made)
+    clean = two(job, "clean", zero_stage=stage)
+    launch(made)
+    launch(clean)
+    assert same(made, clean)
+
+
+def ended(number: int, status: int, kind: str = "", sentence: str = "") -> Rank:
+    """A rank that ended with this status, after it had said so much."""
+    failure = {"kind": kind, "sentence": sentence} if kind else {}
+    return Rank(number, cast(Any, SimpleNamespace(returncode=status)), cast(Any, None), Path("rank.txt"), failure)
+
+
+LOST = ended(0, 70, "Unexpected", "unexpected RuntimeError: connection closed by peer")
+OURS = ended(1, 70, "Unexpected", "unexpected KeyError: 'x'")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "kind", "sentence"),
+    [
+        ([LOST, ended(1, -9)], HarnessError, r"rank 1 of 2 .*SIGKILL .out of memory"),
+        ([ended(0, -6), ended(1, -15)], HarnessError, "rank 1 of 2 .*SIGTERM;"),
+        ([LOST, ended(1, 3, "HarnessError", "the loss is no number")], HarnessError, "^the loss"),
+        ([LOST, ended(1, 3, "Full", "the disk is full")], Full, "^the disk"),
+        ([ended(0, 0), ended(1, 2, "UsageError", "no such option")], UsageError, "no such option"),
+        ([ended(0, -6), OURS], Unexpected, "KeyError: 'x'"),
+        ([ended(0, 0), ended(1, 1)], Unexpected, r"rank 1 of 2 .* status 1. What it said is in rank.txt"),
+        ([ended(0, 0), ended(1, -50)], HarnessError, "rank 1 of 2 .* signal 50"),
+    ],
+)
+def test_the_cause_is_named_not_what_followed_from_it(
+    ranks: list[Rank], kind: type[HarnessError], sentence: str
+) -> None:
+    failed = [rank for rank in ranks if rank.process.returncode]
+    with pytest.raises(kind, match=sentence):
+        harness.launch._explain(min(failed, key=harness.launch._remoteness), 2)
+
+
+def test_one_process_is_this_one_whatever_a_cluster_has_set(job, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3", "MASTER_ADDR": "nowhere"}.items():
+        monkeypatch.setenv(name, value)
+    assert launch(job(num_train_epochs=1), quiet).steps == 3
+    assert os.environ["LOCAL_RANK"] == "3"
