@@ -17,7 +17,7 @@ _NATIVE = re.compile(
     r"|write\(\): fd \d+ failed with (No space left on device|File too large|Disk quota exceeded)"
     r"|inline_container\.cc.*(unexpected pos|failed writing|file write failed)|basic_ios::clear: iostream error"
 )
-_MEMORY = re.compile(r"can't allocate memory|not enough memory: you tried to allocate|CUDA out of memory")
+_MEMORY = re.compile(r"can't allocate memory|not enough memory: you tried to allocate")
 
 
 def full(error: BaseException) -> bool:
@@ -29,7 +29,8 @@ def full(error: BaseException) -> bool:
 
 def exhausted(error: BaseException) -> bool:
     """Whether memory ran out, the machine's or an accelerator's."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_MEMORY.search(str(error))))
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
+    return named or (isinstance(error, RuntimeError) and _MEMORY.search(str(error)) is not None)
 
 
 @contextmanager

@@ -116,8 +116,11 @@ def execute(steps: Sequence[Step], make_body: Callable[[], Body], workers: int, 
             "with --workers 1 if memory is short."
         ) from None
     finally:
-        for process in list((pool._processes or {}).values()):
+        left = list((pool._processes or {}).values())
+        for process in left:
             process.terminate()
+        for process in left:
+            process.join()
         pool.shutdown(wait=False, cancel_futures=True)
         ticks.put(None)
     return course.lost

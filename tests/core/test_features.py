@@ -54,6 +54,27 @@ def test_a_damaged_file_is_made_anew(pictures: list[Image], tmp_path: Path, spoi
     assert file.read_bytes() == whole
 
 
+def test_writers_with_one_process_id_do_not_meet(
+    pictures: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two containers have a process 1 each: the second writes a picture while the first is about to name its file."""
+    first, second = Shelf(named, "k"), Shelf(named, "k")
+    first.folder = second.folder = tmp_path
+    others = iter([lambda: second(pictures[0])])
+    monkeypatch.setattr("harness.features.failpoint", lambda name: next(others, lambda: None)())
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    assert torch.equal(first(pictures[0]), named(pictures[0])) and (first.made, second.made) == (1, 1)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_tower_drops_nothing_while_the_rest_trains(loaded: Loaded, pictures: list[Image]) -> None:
+    before = loaded.features.make(pictures[0])
+    loaded.model.train()
+    for layer in loaded.model.model.vision_tower.encoder.layers:
+        layer.self_attn.dropout = 0.5
+    assert torch.equal(loaded.features.make(pictures[0]), before)
+
+
 def test_bfloat16_comes_back_as_it_went(pictures: list[Image], tmp_path: Path) -> None:
     for made in (1, 0):
         shelf = Shelf(lambda image: named(image).bfloat16() / 3, "bfloat16")

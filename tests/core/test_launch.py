@@ -163,7 +163,8 @@ def files_up_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("stage", [pytest.param(0, marks=heavy), 2, pytest.param(3, marks=heavy)])
+@heavy
+@pytest.mark.parametrize("stage", [0, 2, 3])
 def test_a_full_disk_under_a_rank_is_a_sentence_and_damages_nothing(job, stage: int) -> None:  # type: ignore[no-untyped-def]
     """Either DeepSpeed's states or the checkpoint do not fit."""
     made = two(job, "made", zero_stage=stage)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from training import Killed, kill_at, lines, pairs, same
 
+import harness.checkpoint
 from harness.config import Lora
 from harness.engine import train
 from harness.reference import reference_logps
-from harness.types import Image
+from harness.types import HarnessError, Image
 
 
 @pytest.mark.parametrize(
@@ -107,3 +108,24 @@ def test_nor_is_one_of_other_log_probs_of_the_reference(job, pictures: list[Imag
     train(made)
     reference_logps(made.out + "/checkpoint", pairs(pictures), made.runtime, tmp_path / "logps")
     assert train(made).resumed_from_step == 0
+
+
+def test_a_step_is_the_manifest_s_and_a_log_that_tells_another_is_an_error(  # type: ignore[no-untyped-def]
+    job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ranks that saved no log did: each went on from the number of its own lines, and gradients were mixed."""
+    made = job()
+    train(made)
+    load = harness.checkpoint.load
+    monkeypatch.setattr(harness.checkpoint, "load", lambda engine, folder: load(engine, folder) | {"log": []})
+    with pytest.raises(HarnessError, match=r"not of one step .*\[\[6, 0, "):
+        train(made)
+
+
+def test_a_state_under_another_step_s_name_is_passed_over(job) -> None:  # type: ignore[no-untyped-def]
+    made = job()
+    train(made)
+    (Path(made.work) / "step-00000006").rename(Path(made.work) / "step-00000009")
+    result = train(made)
+    assert result.resumed_from_step == 4
+    assert result.rejected_checkpoints == ("step-00000009: it is not of the step that its name says",)
