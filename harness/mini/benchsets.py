@@ -248,7 +248,7 @@ def _gqa(pictures: Pictures, n: int) -> None:
 
 
 def _textvqa(pictures: Pictures, n: int) -> None:
-    """Reading a sign. The OCR file lists no token, so that the prompt does not give the answer away."""
+    """Reading a sign. Nobody read tokens off it, which would give the answer away (mini.yaml: `ocr: false`)."""
     rows = []
     for name, seen in pictures.scenes(n, signs=True):
         rng = _rng("textvqa", seen)

@@ -12,6 +12,7 @@ import pytest
 
 from harness import plugins
 from harness.benchmark import Benchmark, totals
+from harness.config import read_testbed
 from harness.mini.benchsets import MME, PER_THOUSAND, write_benchmark
 from harness.mini.oracles import Oracle, read_scenes
 from harness.mini.world import Scene, scene
@@ -136,6 +137,14 @@ def test_pope_shares_positives_and_asks_for_what_is_absent(sets: Path) -> None:
     per_image = [items[start : start + 6] for start in range(0, len(items), 6)]
     assert all(len({item.prompt for item in six}) == 6 for six in per_image)
     assert all([item.facts["label"] for item in six] == ["yes", "no"] * 3 for six in per_image)
+
+
+def test_textvqa_asks_as_the_bases_were_trained(sets: Path) -> None:
+    """They have never seen a line of OCR tokens: with the empty one in the prompt they read no sign at all."""
+    benchmark = plugins.make("benchmarks", "textvqa", Benchmark, read_testbed("mini").benchmarks["textvqa"])
+    items = list(benchmark.items(sets / "textvqa", Files()))
+    assert items
+    assert not any("OCR token" in item.prompt for item in items)
 
 
 def test_textvqa_annotators_mostly_agree(sets: Path) -> None:
