@@ -46,6 +46,12 @@ def parse(reply: str) -> tuple[int, int] | None:
     return int(words[0]), int(words[1])
 
 
+def verdict(reply: str) -> tuple[int, int] | None:
+    """The numbers in a live judge's reply: `parse`, or the one line that is two such numbers, whatever comes before."""
+    pairs = {parse(line) for line in reply.split("\n")} - {None}
+    return parse(reply) or (pairs.pop() if len(pairs) == 1 else None)
+
+
 @dataclass(frozen=True)
 class Indomain(Benchmark):
     """Mean instruction following and accuracy, and the means of the best and the worst items.
@@ -96,7 +102,7 @@ class Indomain(Benchmark):
         facts = {"question": item.prompt, "reference": item.facts["answer"], "response": response.text}
         prompt = PROMPT.format(**{**facts, "response": fenced(response.text)})
         form = "two whole numbers from 0 to 10 in the first line"
-        given = ask(judge, "indomain", item, prompt, facts, parse, form, max_tokens=256, see=self.see)
+        given = ask(judge, "indomain", item, prompt, facts, verdict, form, max_tokens=256, see=self.see)
         if isinstance(given, Unscored):
             return given
         kinds = dict(zip(KINDS, given, strict=True))

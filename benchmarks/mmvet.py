@@ -1,5 +1,8 @@
 """MM-Vet: open questions graded by a judge. Rules of yuweihao/MM-Vet `mm-vet_evaluator.ipynb`, prompt reworded."""
 
+import json
+import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +20,7 @@ from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published
 from harness.judge import Judge
 from harness.types import Item, Response, Score, Unscored, UsageError
 
+FORM = "one number from 0.0 to 1.0"
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 PROMPT = """\
 Grade how correct a model's prediction is, given the ground truth. Where the ground truth has <AND>, the prediction is
@@ -38,6 +42,10 @@ Why is this sign funny? | The sign forbids reading signs, so that one breaks its
 """
 
 
+GRADE = re.compile(r"(?:0|1|0?\.[0-9]+|[01]\.[0-9]+)\.?")
+REASON = re.compile(r"\s*(?:because\b|since\b|[(;:,–—-](?!\s*[0-9.]))", re.IGNORECASE)
+
+
 def parse(reply: str) -> float | None:
     """What stands before the first blank, as a number from 0 to 1; None for anything else."""
     try:
@@ -45,6 +53,17 @@ def parse(reply: str) -> float | None:
     except ValueError:
         return None
     return grade if 0.0 <= grade <= 1.0 else None
+
+
+def verdict(reply: str) -> float | None:
+    """The grade in a live judge's reply: what `parse` reads, where it is no part of a sentence ("1 of 3 objects").
+
+    The first line is a number as the prompt has it, from 0 to 1, alone or with its reason behind it.
+    """
+    word, _, more = reply.strip().partition("\n")[0].strip().partition(" ")
+    if not GRADE.fullmatch(word) or (more.strip() and not REASON.match(more)):
+        return None
+    return parse(word.rstrip("."))
 
 
 def prompt(question: str, reference: str, response: str) -> str:
@@ -106,7 +125,7 @@ class Mmvet(Benchmark):
         if "grades" in item.facts:
             return Score(item.id, tally(fmean(item.facts["grades"]), _groups(item.facts["capability"])))
         facts = {"question": item.prompt, "reference": item.facts["answer"], "response": response.text}
-        grade = ask(judge, "mmvet", item, prompt(**facts), facts, parse, "one number from 0.0 to 1.0", max_tokens=16)
+        grade = ask(judge, "mmvet", item, prompt(**facts), facts, verdict, FORM, max_tokens=16)
         if isinstance(grade, Unscored):
             return grade
         return Score(item.id, tally(grade, _groups(item.facts["capability"])))
@@ -120,19 +139,18 @@ class Mmvet(Benchmark):
         questions = parsed(files.one("questions"))
         path = files.extras.get("grades") or files.one("answers")
         answers = parsed(path)
-        try:
-            needs = {id: row if isinstance(row, list) else row["capability"] for id, row in questions.items()}
-        except (AttributeError, KeyError, TypeError):
-            raise UsageError("MM-Vet's --questions: mm-vet.json, or a list of capabilities per id.") from None
-        if isinstance(answers, dict) and all(isinstance(row, dict) and "score" in row for row in answers.values()):
-            grades = {id: row["score"] for id, row in answers.items()}
-            if not all(grades.values()) or len(set(map(len, grades.values()))) != 1:
-                raise UsageError(f"{path} should hold equally many grades, one per run, for every item.")
+        needs = _needs(files.one("questions"), questions)
+        graded = isinstance(answers, dict) and any(isinstance(answer, dict) for answer in answers.values())
+        if graded or "grades" in files.extras:
+            grades = _grades(path, answers)
             items = [Item(id, None, "", id, {"capability": needs[id], "grades": grades.get(id)}) for id in needs]
             official = _official(needs, {id: given for id, given in grades.items() if id in needs})
             return Published(items, [Response(id, "", 0) for id in grades], official=official)
         if any(isinstance(row, list) for row in questions.values()):
             raise UsageError("to judge answers MM-Vet needs mm-vet.json as --questions: it has the true answers.")
+        lacking = [id for id, row in questions.items() if not {"question", "answer"} <= row.keys()]
+        if lacking:
+            raise UsageError(f'{files.one("questions")}: "{lacking[0]}" has no question or no answer to judge by.')
         items = [
             Item(id, None, row["question"], id, {"answer": row["answer"], "capability": row["capability"]})
             for id, row in questions.items()
@@ -144,6 +162,47 @@ def _groups(capability: Sequence[str]) -> list[str]:
     """The means an item counts in."""
     needed = sorted(set(capability), key=lambda name: (*CAPABILITIES, name).index(name))
     return ["all", *(f"capability/{name}" for name in needed), f"integrated/{'+'.join(needed)}"]
+
+
+def _needs(path: Path, questions: Any) -> dict[str, list[str]]:
+    """The capabilities that each question needs."""
+    if not isinstance(questions, dict):
+        raise UsageError(f"{path}: MM-Vet's --questions are mm-vet.json, or a list of capabilities per id.")
+    needs: dict[str, Any] = {
+        id: row.get("capability") if isinstance(row, dict) else row for id, row in questions.items()
+    }
+    for id, row in needs.items():
+        if not isinstance(row, list) or not row or not all(isinstance(name, str) for name in row):
+            raise UsageError(f'{path}: "{id}" has no list of capabilities, as mm-vet.json has for each question.')
+    return needs
+
+
+def _grades(path: Path, rows: Any) -> dict[str, list[float]]:
+    """The grades of each item, one per run: numbers from 0 to 1, also as text, also a single one without a list."""
+    if not isinstance(rows, dict) or not rows:
+        raise UsageError(f"{path} should be the official evaluator's file of grades: an object by id.")
+    grades: dict[str, list[float]] = {}
+    for id, row in rows.items():
+        given = row.get("score") if isinstance(row, dict) else None
+        listed = given if isinstance(given, list) else [given]
+        grades[id] = [grade for grade in map(_grade, listed) if grade is not None]
+        if not listed or len(grades[id]) < len(listed):
+            raise UsageError(f'{path}: the score of "{id}" is {json.dumps(given)[:60]}; give numbers from 0 to 1.')
+    runs = len(next(iter(grades.values())))
+    other = next((id for id, given in grades.items() if len(given) != runs), None)
+    if other is not None:
+        told = f'"{next(iter(grades))}" has {runs} and "{other}" {len(grades[other])}'
+        raise UsageError(f"{path} should hold equally many grades, one per run, for every item: {told}.")
+    return grades
+
+
+def _grade(value: Any) -> float | None:
+    """A number from 0 to 1; None for anything else."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        return None
+    return number if 0.0 <= number <= 1.0 else None
 
 
 def _answers(path: Path, rows: Any) -> list[Response]:

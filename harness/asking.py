@@ -1,83 +1,112 @@
-"""One call of an OpenAI-compatible chat API, and what each way of failing means.
+"""One call of an OpenAI-compatible chat API over the network, and what each way of failing means.
 
-The key is read from the environment and leaves this module in a request's header only: whatever a server says passes
-through `redact` before anybody can write it down.
+The key is read from the environment and leaves this module in a request's header only, to no host but the one that the
+user named: whatever a server says passes through `redact` before anybody can write it down.
 """
 
 import asyncio
-import base64
 import logging
+import math
 import os
 import time
-from dataclasses import dataclass
+import zlib
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from harness.replies import SERVER, Answer, Failure, plain, read, refused
+from harness.secret import KEY, key, redact
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-KEY, SERVER = "OPENAI_API_KEY", "OPENAI_BASE_URL"
-QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 UNREACHED = "no connection"
-CURES = {401: f"see to {KEY}", 403: f"see to what {KEY} may do", 404: f"see to the model's name and {SERVER}"}
-RETRIED = (408, 409, 425, 429)
-SECRET_LENGTH = 12  # shorter keys are placeholders for servers that want none
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the model said, which one it says it is, and the tokens it counted (None where it did not)."""
-
-    text: str
-    model: str
-    fingerprint: str
-    finish: str
-    tokens: tuple[int, int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A call without a reply: why, whether it may have been paid for, and whether and when to try again.
-
-    `cure` is what the user must do where no other call would fare better.
-    """
-
-    reason: str
-    paid: bool = False
-    retry: bool = True
-    after_s: float = 0.0
-    cure: str = ""
-
-
-def key() -> str:
-    """The key in the environment, or ""."""
-    return os.environ.get(KEY, "").strip()
+MAX_BODY = 4 * 2**20  # of a reply, unpacked; the longest that a model writes is a tenth of it
+MAX_REDIRECTS = 3
+MAX_WAIT_S = 120.0  # that a server can ask for with Retry-After
+UNSENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError")
 
 
 def no_access() -> str:
     """What is missing for calls, with the cure; empty where nothing is."""
-    if not key() and not os.environ.get(SERVER):
+    server = os.environ.get(SERVER)
+    if not key() and not server:
         return f"needs {KEY} in the environment (or {SERVER}: the address of a server of your own)"
     if not key().isascii() or len(key().split()) > 1:
         return f"cannot use {KEY}: it holds characters that no key has; set it anew"
+    if server and not _is_address(server):
+        return f"cannot use {SERVER}: it is no address like http://HOST:PORT/v1; set it anew"
     return ""
 
 
-def redact(text: str) -> str:
-    """The text without the key, plain or in base64, and without lone surrogates, which no file can hold."""
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if len(key()) >= SECRET_LENGTH:
-        for secret in (key(), base64.b64encode(key().encode()).decode()):
-            text = text.replace(secret, "***")
-    return text
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text.strip())
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def client(timeout_s: float) -> "AsyncOpenAI":
-    """A client that retries nothing by itself; the log loses the key as well."""
-    from openai import AsyncOpenAI
+    """A client that retries nothing by itself, reads bounded bodies and goes to no other host; its log has no key."""
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
+
+    class Unreadable(OpenAIError):
+        """A body that is not read to its end."""
+
+    class Bounded(DefaultAsyncHttpxClient):
+        """Reads every response, errors too, within `MAX_BODY` bytes."""
+
+        async def send(self, request: Any, **how: Any) -> Any:
+            response = await super().send(request, **{**how, "stream": True, "follow_redirects": False})
+            for _ in range(MAX_REDIRECTS):
+                onward = response.next_request
+                if onward is None or onward.method != request.method or _origin(onward.url) != _origin(request.url):
+                    break
+                await response.aclose()
+                request = onward
+                response = await super().send(request, **{**how, "stream": True, "follow_redirects": False})
+            try:
+                body = await _bounded(response)
+            except ValueError as error:
+                raise Unreadable(str(error)) from None
+            finally:
+                await response.aclose()
+            about = ("content-", "transfer-encoding", "trailer")  # the body as it was
+            headers = [one for one in response.headers.multi_items() if not one[0].lower().startswith(about)]
+            return type(response)(response.status_code, headers=headers, content=body, request=request)
 
     logging.setLogRecordFactory(_redacted)
-    return AsyncOpenAI(api_key=key() or "none", max_retries=0, timeout=timeout_s)
+    headers = {"Accept-Encoding": "identity"}
+    http = Bounded(timeout=timeout_s)
+    return AsyncOpenAI(
+        api_key=key() or "none", max_retries=0, timeout=timeout_s, http_client=http, default_headers=headers
+    )
+
+
+def _origin(url: Any) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+async def _bounded(response: Any) -> bytes:
+    """The response's body, unpacked as far as it is read; ValueError with the end of a sentence where that fails."""
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+        raise ValueError(f"is packed as {plain(coding)}, which was not asked for")
+    packed = zlib.decompressobj(wbits=47) if coding not in ("", "identity") else None
+    body, size = bytearray(), 0
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        try:
+            body += packed.decompress(chunk, MAX_BODY + 1 - len(body)) if packed else chunk
+        except zlib.error:
+            raise ValueError(f"is not the {coding} that it says") from None
+        if max(size, len(body)) > MAX_BODY:
+            raise ValueError(f"is longer than {MAX_BODY >> 20} MiB")
+    if packed and not packed.eof:
+        raise ValueError("is cut")
+    return bytes(body)
 
 
 def _redacted(*args: Any, **kwargs: Any) -> logging.LogRecord:
@@ -87,51 +116,55 @@ def _redacted(*args: Any, **kwargs: Any) -> logging.LogRecord:
 
 
 async def call(client: "AsyncOpenAI", body: dict[str, Any], timeout_s: float) -> Answer | Failure:
-    """Ask once; no exception for anything that a server or network can do."""
-    from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
-    from openai.types.chat import ChatCompletion
+    """Ask once; no exception for anything that a server or network can do, and no word of the key."""
+    outcome = await _call(client, dict(body), timeout_s)
+    if isinstance(outcome, Failure):
+        return replace(outcome, reason=redact(outcome.reason))
+    text, model, fingerprint = map(redact, (outcome.text, outcome.model, outcome.fingerprint))
+    return replace(outcome, text=text, model=model, fingerprint=fingerprint)
 
+
+async def _call(client: "AsyncOpenAI", body: dict[str, Any], timeout_s: float) -> Answer | Failure:
+    from openai import APIConnectionError, APIStatusError, OpenAIError
+
+    model, messages = body.pop("model"), body.pop("messages")
     try:
         async with asyncio.timeout(timeout_s):  # of the whole call; the client's own are per read
-            said = await client.chat.completions.create(**body)
-    except (TimeoutError, APITimeoutError):
+            raw = client.chat.completions.with_raw_response
+            reply = await raw.create(model=model, messages=messages, extra_body=body)
+    except TimeoutError:
         return Failure(f"no reply within {timeout_s:g} s", paid=True)
     except APIStatusError as error:
         return _refused(error)
-    except APIConnectionError as error:
-        if type(error.__cause__).__name__.startswith("Connect"):
-            return Failure(UNREACHED)
-        return Failure("the connection broke off", paid=True)
-    except (OpenAIError, ValueError):
-        return Failure("the reply is not JSON", paid=True)
-    if not isinstance(said, ChatCompletion) or not said.choices:
-        return Failure("the reply is not a chat completion", paid=True)
-    usage = said.usage
-    tokens = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else None
-    message = said.choices[0].message
-    text = (message.content or message.refusal or "") if message else ""
-    parts = (text, said.model or "", said.system_fingerprint or "", said.choices[0].finish_reason or "")
-    text, model, fingerprint, finish = map(redact, parts)
-    return Answer(text, model, fingerprint, finish, tokens)
+    except APIConnectionError as error:  # time-outs of the client among them
+        name = type(error.__cause__).__name__
+        if name in UNSENT:
+            return Failure(UNREACHED, sent=False)
+        late = f"no reply within {timeout_s:g} s"
+        return Failure(late if "Timeout" in name else "the connection broke off", paid=True)
+    except OpenAIError as error:
+        return Failure(f"the reply {plain(str(error))}", paid=True)
+    except (ValueError, RecursionError):  # of the client itself
+        return Failure("the reply cannot be read", paid=True)
+    response = reply.http_response
+    if response.status_code not in (200, 201):
+        return Failure(f"HTTP {response.status_code}, which is no reply", paid=True)
+    return read(response.content)
 
 
 def _refused(error: "APIStatusError") -> Failure:
     """What an HTTP status other than success means."""
-    status = error.status_code
-    reason = f"HTTP {status}: {' '.join(redact(error.message).split())[:200]}"
-    if status in CURES or error.code in QUOTA_CODES:
-        return Failure(reason, retry=False, cure=CURES.get(status, "see to the account's quota"))
-    retry = status in RETRIED or status >= 500
-    return Failure(reason, retry=retry, after_s=_retry_after(error.response.headers.get("retry-after", "")))
+    after = _retry_after(error.response.headers.get("retry-after", ""))
+    return refused(error.status_code, error.message, error.code, after)
 
 
 def _retry_after(header: str) -> float:
-    """Seconds that a Retry-After header (seconds or a date) asks for; 0 where it says nothing."""
+    """Seconds that a Retry-After header (seconds or a date) asks for, at most `MAX_WAIT_S`; 0 where it says nothing."""
     try:
-        return max(0.0, float(header))
+        seconds = float(header)
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return 0.0
+        try:
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError, IndexError):
+            return 0.0
+    return 0.0 if math.isnan(seconds) else min(max(0.0, seconds), MAX_WAIT_S)

@@ -107,7 +107,7 @@ def written(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    from harness.asking import redact
+    from harness.secret import redact
 
     return redact("".join(traceback.format_exception(error)))
 

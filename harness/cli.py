@@ -248,6 +248,9 @@ def score(
     allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Score what pairs up, and say so.")] = False,
     judge: Annotated[str, typer.Option(help="Who judges what has no verdict yet: openai:MODEL or script:FILE.")] = "",
     runs: Annotated[int, typer.Option(min=1, help="How often an LLM judge is asked each question.")] = 1,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="judging.FIELD=VALUE or runtime.FIELD=VALUE, as in compare.")
+    ] = None,
     budget: Budget = None,
     store: StoreRoot = STORE,
     as_json: Json = False,
@@ -255,7 +258,9 @@ def score(
     """Score published answers by the official rule: official answer files in, official figures out."""
     from harness.score import judge_of, rescore, show
 
-    asked = judge_of(judge, runs, budget, store) if judge else None
+    if sets and not judge:
+        raise UsageError("--set says how a judge is asked; give --judge openai:MODEL too.")
+    asked = judge_of(judge, runs, budget, store, sets or []) if judge else None
     done = rescore(benchmark, answers or [], questions or [], options or [], allow_partial, asked)
     for note in done.notes:
         typer.echo(f"harness: {note}", err=True)
@@ -350,7 +355,7 @@ def _options(error: Exception) -> str:
 
 def say(sentence: str, status: int) -> int:
     """Print an error; returns the status it ends with."""
-    from harness.asking import redact
+    from harness.secret import redact
 
     typer.echo(f"harness: {redact(sentence)}", err=True)
     return status

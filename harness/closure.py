@@ -29,6 +29,7 @@ NEUTRAL = {
     "harness.blame": "says whose code an exception came from; a result never has one",
     "harness.launch": "starts a training's processes and waits for them; what they do is the engine's",
     "harness.journal": "keeps replies as they came; what was asked is their key",
+    "harness.prices": "counts what calls cost; no request and no reply sees it",
     "harness.profile": "measures time, memory and FLOPs beside a result",
     "harness.energy": "measures joules beside a result",
 }

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__, run_folder
-from harness.asking import redact
 from harness.checks import check
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
-from harness.costs import check_budget
+from harness.costs import check_access, check_budget
 from harness.mending import outdated, take_out
 from harness.panel import unanswered
 from harness.plan import plan
 from harness.reporting import publish, tables
 from harness.schedule import Failure, Watcher, execute, pending
+from harness.secret import redact
 from harness.stages.worker import Bodies
 from harness.steps import Plan, Request, Step
 from harness.store import MANIFEST, Store
@@ -73,6 +73,7 @@ def compare(
     todo = pending((*planned.goals, *(each.step for each in damaged)), store, planned.steps)
     check_budget(planned, todo, store, runtime.budget)
     try_outside(request, todo)
+    check_access(planned, todo, store, runtime)
     with run_folder.held(out, store):
         if todo:  # of an interrupted run, `harness report` shows what there is
             run_folder.begin(out, provenance(planned, store, out))

@@ -4,12 +4,13 @@ A model whose name says `Runtime` never changes a result and is in no key; every
 its fields is in the key of the stages that use it.
 """
 
+import json
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness.plugins import stem, unknown
 from harness.types import UsageError
@@ -71,23 +72,48 @@ class Runtime(Fixed):
     zero_stage: Literal[0, 1, 2, 3] = 2
     checkpoint_every_steps: int = Field(50, gt=0)
     reference: Literal["cached", "adapter_off", "copy"] = "cached"
-    budget: float | None = Field(None, ge=0)
+    budget: float | None = Field(None, ge=0, allow_inf_nan=False)
     """USD that judge and writer may have cost this store, all runs together; None: no limit."""
     ask_concurrency: int = Field(8, gt=0)
     ask_attempts: int = Field(6, gt=0)
-    ask_timeout_s: float = Field(60.0, gt=0)
-    ask_deadline_s: float = Field(600.0, gt=0)
+    ask_timeout_s: float = Field(60.0, gt=0, allow_inf_nan=False)
+    ask_deadline_s: float = Field(600.0, gt=0, allow_inf_nan=False)
+
+
+Price = tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+OURS = ("model", "messages", "stream", "n", "best_of", "tools", "tool_choice", "functions", "function_call")
+"""Fields of a request that are not the user's: one reply in words is asked for, and one is paid."""
 
 
 class Chat(Fixed):
-    """How an LLM is asked. `images`: it can see; `parameters` go into the request as they are, null takes one out.
+    """How an LLM is asked. `images`: it can see; `max_tokens` bounds a reply, by default as the benchmark says.
 
-    Reasoning models want `temperature: null` and `parameters: {max_tokens: null, max_completion_tokens: 4000}`.
+    `parameters` go into the request as they are, null takes one out: reasoning models want `temperature: null` and
+    `parameters: {max_tokens: null, max_completion_tokens: 4000}`. `price` is in USD per million tokens, input and
+    output; it alone changes no reply and is in no key.
     """
 
-    temperature: float | None = Field(0.0, ge=0)
+    temperature: float | None = Field(0.0, ge=0, allow_inf_nan=False)
     images: bool = False
+    max_tokens: int | None = Field(None, gt=0)
+    seed: int | None = None
     parameters: dict[str, Any] = {}
+    price: Price | None = None
+
+    @field_validator("parameters")
+    @classmethod
+    def _sendable(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name, value in given.items():
+            if name in OURS:
+                raise ValueError(f"{name} cannot be set: a request asks for one reply in words")
+            number = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            if name in ("max_tokens", "max_completion_tokens") and value is not None and not number:
+                raise ValueError(f"{name} must be a whole number from 1 up, or null")
+        try:
+            json.dumps(given, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"they cannot be sent as JSON ({error})") from None
+        return given
 
 
 class Reading(Fixed):
@@ -159,7 +185,7 @@ class Testbed(Fixed):
     writing: Chat = Chat()
     judging: Judging = Judging()
     reading: Reading = Reading()
-    prices: dict[str, tuple[float, float]] = {}
+    prices: dict[str, Price] = {}
     protocol: Literal["llava"] = "llava"
     examples: int = Field(10_000, gt=0)
     scenes: int = Field(0, ge=0)

@@ -12,9 +12,10 @@ from typing import Any
 
 from harness.benchmark import Benchmark, benchmark_of
 from harness.config import Runtime
-from harness.judge import Ask
+from harness.judge import Ask, Listed, Repeat
+from harness.lens import PROMPT as LENS
 from harness.limit import stratified
-from harness.llm import Llm, hire, unpriced
+from harness.llm import Llm, hire
 from harness.method import Role
 from harness.rows import resolve, spec_of
 from harness.steps import Plan, Step
@@ -30,6 +31,7 @@ from harness.types import (
     Turn,
     Unscored,
     UsageError,
+    dumps,
     read_jsonl,
 )
 
@@ -73,12 +75,42 @@ def check_budget(planned: Plan, steps: Sequence[Step], store: Store, budget: flo
     """
     due = bills(planned, steps, store) if budget is not None else []
     for bill in due:
-        if bill.usd is None:
-            raise UsageError(unpriced(bill.model))
+        hire(bill.role, planned.testbed, Runtime(budget=budget), store.root)  # who cannot keep to a budget says so
     total = sum(bill.usd or 0.0 for bill in due)
     if budget is not None and total > budget:
         asked = "; ".join(map(str, due))
         raise UsageError(f"--budget {budget:g} is not enough ({asked}). Nothing was asked: raise it, or ask for less.")
+
+
+def check_access(planned: Plan, steps: Sequence[Step], store: Store, runtime: Runtime) -> None:
+    """HarnessError, before anything runs, where an LLM that these steps will ask cannot be asked (`Llm.probe`).
+
+    Nobody is called who will be asked nothing: no oracle, no script, no judge whose replies are all in the journal.
+    """
+    for role in ("judge", "writer"):
+        if getattr(planned.testbed, role).partition(":")[0] == "openai":
+            llm = hire(role, planned.testbed, runtime, store.root)
+            assert isinstance(llm, Llm)
+            if any(_asks(role, planned, step, store, llm) for step in steps):
+                llm.probe()
+
+
+def _asks(role: str, planned: Plan, step: Step, store: Store, llm: Llm) -> bool:
+    """Whether a step will ask this role something that is not answered yet, as far as that can be known."""
+    kind = step.stage.kind
+    if role == "writer":
+        return kind == "lens" or (kind == "build" and resolve(spec_of(step, planned.request)).needs_writer)
+    if kind != "score" or not benchmark_of(step.stage.identity).judged:
+        return False
+    if not store.done(step.reads["responses"]):
+        return True
+    benchmark, asked = benchmark_of(step.stage.identity), Listed(llm)
+    responses = read_jsonl(Response, store.path(step.reads["responses"]) / "responses.jsonl")
+    said = {response.id: response for response in responses}
+    for item in read_jsonl(Item, store.path(step.reads["items"]) / "items.jsonl"):
+        for run in range(llm.runs):
+            benchmark.score(item, said[item.id], Repeat(asked, run))
+    return bool(asked.asks)
 
 
 def _verdicts(planned: Plan, steps: Sequence[Step], store: Store, runs: int) -> Iterator[tuple[Ask, int]]:
@@ -123,6 +155,9 @@ def _texts(planned: Plan, steps: Sequence[Step], store: Store) -> Iterator[tuple
             with suppress(Unmeasured):
                 list(method.build(examples, round))
             yield from ((ask, times) for ask in round.writer.asks)
+        elif step.stage.kind == "lens":  # the errors of two responses to each example
+            question = Ask("", "errors", None, f"{LENS} {2 * ASSUMED} {dumps(step.stage.identity['codebook'])}")
+            yield question, 2 * step.stage.identity["examples"]
 
 
 class Note:

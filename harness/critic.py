@@ -5,8 +5,6 @@ examples, verdict in double brackets); the wording is ours. A verdict of one mod
 scope: the model that answered is the one that judges.
 """
 
-import re
-
 INSTRUCTION = """Two responses to a question about the image are to be compared. Their ground truth is given.
 Prefer the response that agrees better with the image and with the ground truth on three visual metrics:
 1. Objects: are the objects that it describes there, and described as what they are?
@@ -49,6 +47,5 @@ def verdict(text: str) -> int | None:
 
     None is an unparsable reply, to be dropped and counted, not a tie.
     """
-    found = re.findall(r"\[\[(.*?)\]\]", text, re.DOTALL)
-    said = found[-1].strip() if found else ""
+    said = text.rpartition("]]")[0].rpartition("[[")[2].strip() if "[[" in text else ""
     return int(said) if said in ("1", "2") else None

@@ -2,21 +2,25 @@
 
 One line of JSON per record, sealed by a digest of itself. A record is a reservation, made before a call, or a
 settlement, made after it, which holds the reply and what it cost. A call whose process died before it settled counts
-as paid: nobody knows that it was not.
+as paid: nobody knows that it was not. Whether a process lives is told by a lock that it holds, never by a clock.
 """
 
 import asyncio
 import hashlib
 import json
+import os
 import time
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from harness.replies import WHOLE
 from harness.store import failpoint, sync
 from harness.types import dumps
 
@@ -24,28 +28,41 @@ NANO = 10**9  # money is counted in whole billionths of a USD, so that sums are 
 POLL_S = 0.02
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A call under way: billionths of a USD, who makes it, and whether nobody else may meanwhile."""
+
+    nano: int
+    by: str
+    alone: bool
+
+
 class Journal:
     """The journal in one folder. An object is used by one thread; any number of objects and processes share a folder.
 
-    `settled` is what finished calls cost and `dearest` the most that one did (USD); `open` holds the reservations of
-    calls that have not finished, by ticket.
+    `settled` is what finished calls cost (whole billionths of a USD); `open` holds the reservations of calls that have
+    not finished, by ticket; `beyond` the most that a call of each model cost over its bound (USD); `marks` when
+    something was last seen to be so (seconds since 1970).
     """
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "replies.jsonl"
         self.locks = folder / "locks"
         self.replies: dict[str, dict[str, Any]] = {}
-        self.open: dict[str, tuple[int, float]] = {}
+        self.open: dict[str, Reservation] = {}
         self.settled = 0
-        self.dearest = 0.0
+        self.beyond: dict[str, float] = {}
+        self.marks: dict[str, float] = {}
         self.damaged = 0
+        self._me = uuid.uuid4().hex
+        self._life: FileLock | None = None
         self._offset = 0
         self.refresh()
 
     @property
     def spent(self) -> float:
         """USD paid, or perhaps paid, by everybody so far."""
-        return (self.settled + sum(nano for nano, _ in self.open.values())) / NANO
+        return (self.settled + sum(one.nano for one in self.open.values())) / NANO
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The reply kept under this key by whichever process, or None."""
@@ -53,19 +70,38 @@ class Journal:
             self.refresh()
         return self.replies.get(key)
 
-    def reserve(self, usd: float, budget: float | None) -> str | None:
-        """A ticket for a call that may cost so much; None where that could exceed the budget for everything so far."""
+    def reserve(self, usd: float, budget: float | None, alone: bool = False) -> str | None:
+        """A ticket for a call that may cost so much; None where that could exceed the budget for everything so far.
+
+        While a call with `alone` is under way, nobody gets a ticket under a budget: what it costs is not known yet.
+        """
         ticket = uuid.uuid4().hex
         with self._alone():
-            if budget is not None and round(self.spent * NANO) + _nano(usd) > _nano(budget):
-                return None
-            self._append({"reserve": ticket, "nano": _nano(usd), "at": time.time()})
+            if budget is not None:
+                held = any(one.alone and self._lives(one.by) for one in self.open.values())
+                if held or round(self.spent * NANO) + _nano(usd) > _nano(budget):
+                    return None
+            self._live()
+            self._append({"reserve": ticket, "nano": _nano(usd), "by": self._me, "alone": alone})
         failpoint("journal.reserved")
         return ticket
 
-    def settle(self, ticket: str, usd: float, key: str = "", reply: dict[str, Any] | None = None) -> None:
-        """Record what a call cost and, if it gave one, the reply. No kill can undo it; `force` it to disk as well."""
-        kept = {"key": key, "reply": reply} if reply is not None else {}
+    def settle(
+        self,
+        ticket: str,
+        usd: float,
+        key: str = "",
+        reply: dict[str, Any] | None = None,
+        beyond: tuple[str, float] | None = None,
+        mark: str = "",
+    ) -> None:
+        """Record what a call cost and, if it gave one, the reply. No kill can undo it; `force` it to disk as well.
+
+        `beyond` is the model and the USD by which the call cost more than its bound. `mark` names what it has shown.
+        """
+        kept: dict[str, Any] = {"key": key, "reply": reply} if reply is not None else {}
+        kept |= {"beyond": [beyond[0], _nano(beyond[1])]} if beyond else {}
+        kept |= {"mark": mark, "at": time.time()} if mark else {}
         failpoint("journal.answered")
         with self._alone():
             self._append({"settle": ticket, "nano": _nano(usd), **kept})
@@ -76,10 +112,31 @@ class Journal:
         await asyncio.to_thread(sync, self.file)
         failpoint("journal.forced")
 
-    def waiting(self, seconds: float) -> bool:
-        """Whether a call reserved in the last `seconds` may still settle for less than it reserved."""
+    def waiting(self) -> bool:
+        """Whether a call under way may still settle for less than it reserved: whether its process lives."""
         self.refresh()
-        return any(time.time() - at < seconds for _, at in self.open.values())
+        return any(self._lives(one.by) for one in self.open.values())
+
+    def _live(self) -> None:
+        """Hold the lock that says so until this object or its process is gone."""
+        if self._life is None:
+            self._life = FileLock(self.locks / f"life-{self._me}")
+            self._life.acquire(blocking=False)
+            weakref.finalize(self, _end, self._life, os.getpid())
+
+    def _lives(self, who: str) -> bool:
+        """Whether somebody holds that lock; a dead one's is taken away."""
+        path = self.locks / f"life-{who}"
+        if who == self._me or not path.exists():
+            return who == self._me
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return True
+        path.unlink(missing_ok=True)
+        lock.release()
+        return False
 
     @asynccontextmanager
     async def sole(self, key: str) -> AsyncIterator[None]:
@@ -114,13 +171,16 @@ class Journal:
         if record is None:
             self.damaged += 1
         elif "reserve" in record:
-            self.open[record["reserve"]] = (record["nano"], record["at"])
+            by, alone = record.get("by", ""), record.get("alone", False)
+            self.open[record["reserve"]] = Reservation(record["nano"], by, alone)
         else:
             self.open.pop(record["settle"], None)
             self.settled += record["nano"]
-            self.dearest = max(self.dearest, record["nano"] / NANO)
-            if "key" in record:
+            if "key" in record and record["reply"].get("finish", WHOLE[0]) in WHOLE:  # older ones may have been cut
                 self.replies.setdefault(record["key"], record["reply"])
+            model, nano = record.get("beyond", ("", 0))
+            self.beyond[model] = max(self.beyond.get(model, 0.0), nano / NANO)
+            self.marks |= {record["mark"]: record["at"]} if "mark" in record else {}
 
     def _append(self, record: dict[str, Any]) -> None:
         """Write one record. The caller is alone: what follows the last whole line is a dead writer's, and is closed."""
@@ -138,6 +198,12 @@ class Journal:
         with FileLock(self.locks / "journal", poll_interval=0.005):
             self.refresh()
             yield
+
+
+def _end(life: FileLock, process: int) -> None:
+    if os.getpid() == process:  # not a fork of it
+        Path(life.lock_file).unlink(missing_ok=True)
+        life.release()
 
 
 def _nano(usd: float) -> int:

@@ -4,12 +4,14 @@ Both answer through one interface with text in the form the prompt asks for, so 
 LLM go through the same parser. Whoever cannot answer says so with `Unscored`; nobody makes a number up.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from harness.types import Image, Unscored
+from harness.types import Image, Unscored, UsageError
 from harness.untrusted import DATA, json_object
 
 Result = TypeVar("Result")
@@ -118,12 +120,42 @@ class Repeat:
 
 
 class Script:
-    """Replies from a JSON file that maps an ask's id ("mmvet/v1_0") to a reply: saved ones, or made up for a test."""
+    """Replies from a JSON file that maps an ask's id ("mmvet/v1_0") to a reply: saved ones, or made up for a test.
+
+    A number is read as its text. UsageError, which names the record, for anything else that is no text.
+    """
 
     def __init__(self, path: Path) -> None:
         self.name = f"script:{path.name}"
-        self.replies: dict[str, str] = json_object(path, "script of replies", DATA)
+        self.replies: dict[str, str] = {}
+        for id, reply in json_object(path, "script of replies", DATA).items():
+            number = isinstance(reply, int | float) and not isinstance(reply, bool)
+            if not number and not isinstance(reply, str):
+                told = type(reply).__name__ if isinstance(reply, dict | list) else json.dumps(reply)
+                raise UsageError(f'{path}: the reply to "{id}" is no text but {told}; write its text, or leave it out.')
+            self.replies[id] = json.dumps(reply) if number else reply
 
     def reply(self, ask: Ask) -> str | Unscored:
         """The reply in the file, whatever the run."""
-        return self.replies.get(ask.id) or Unscored(ask.id, f"{self.name} has no reply to {ask.id}")
+        if ask.id not in self.replies:
+            return Unscored(ask.id, f"{self.name} has no reply to {ask.id}")
+        return spoken(self.replies[ask.id]) or Unscored(ask.id, f"{self.name} has an empty reply to {ask.id}")
+
+
+# Marks around what a model thinks before it answers, by those who serve it raw: <think>, [THINK], ◁think▷; and what
+# gpt-oss says before its answer.
+OPEN, CLOSE = (
+    re.compile(rf"[<\[◁]{slash}(?:think|thinking|thought|reasoning)[>\]▷]", re.IGNORECASE) for slash in ("", "/")
+)
+FINAL = "<|channel|>final<|message|>"
+
+
+def spoken(reply: str) -> str:
+    """What a reply says once its reasoning is over, without blanks around it; "" where it does not come to an end.
+
+    Everything up to the last closing mark is reasoning, whether it was opened or not: some servers leave the opening
+    mark to the prompt.
+    """
+    text = CLOSE.split(reply)[-1]
+    text = text.rpartition(FINAL)[2]
+    return "" if OPEN.search(text) or text.lstrip().startswith("<|channel|>") else text.strip()

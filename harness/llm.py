@@ -5,50 +5,36 @@ A question is asked once and its reply kept in the journal. One that got no repl
 """
 
 import asyncio
-import base64
 import hashlib
-import io
 import itertools
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image as Pillow
-
-from harness.asking import SERVER, UNREACHED, Answer, call, client, no_access, redact
+from harness import prices
+from harness.asking import UNREACHED, call, client, no_access
 from harness.config import Chat, Judging, Runtime, Testbed
 from harness.digest import file_digest
-from harness.images import FORMATS, Places, read_image, resolve
+from harness.images import Places, resolve
 from harness.journal import Journal
-from harness.judge import Ask, Judge, Script
+from harness.judge import Ask, Judge, Script, spoken
 from harness.profile import Tick
-from harness.types import Denied, Image, Unscored, UsageError, dumps
+from harness.replies import SERVER, Answer, Failure, Usage
+from harness.secret import key as secret
+from harness.secret import redact
+from harness.shown import data_url
+from harness.types import Denied, Unscored, dumps
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 GRACE_S = 5.0  # for calls under way when the run must stop: they may be paid for already
-BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0
-# No text has more tokens than bytes: that is the bound which reservations keep. Estimates take English, and a reply of
-# a paragraph.
-LIKELY_BYTES_PER_TOKEN, LIKELY_REPLY_TOKENS = 4, 256
-OVERHEAD_TOKENS, IMAGE_TOKENS = 64, 3000
-# USD per million tokens (input, output), OpenAI's list prices; a testbed's `prices` go before these.
-PRICES: Mapping[str, tuple[float, float]] = {
-    "gpt-3.5-turbo-0125": (0.5, 1.5),
-    "gpt-4-0314": (30.0, 60.0),
-    "gpt-4-0613": (30.0, 60.0),
-    "gpt-4-1106-preview": (10.0, 30.0),
-    "gpt-4-turbo-2024-04-09": (10.0, 30.0),
-    "gpt-4o-2024-08-06": (2.5, 10.0),
-    "gpt-4o-2024-11-20": (2.5, 10.0),
-    "gpt-4o-mini-2024-07-18": (0.15, 0.6),
-    "gpt-4.1-2025-04-14": (2.0, 8.0),
-    "gpt-4.1-mini-2025-04-14": (0.4, 1.6),
-}
+BACKOFF_S, MAX_BACKOFF_S, POLL_S = 0.5, 60.0, 0.1
+PROBED_S = 3600.0  # for so long a server that answered is taken to be there, with the same key and model
+PROBE = Ask("probe", "probe", None, "Reply with the word ready.", {}, max_tokens=1)
 
 
 class Llm:
@@ -70,13 +56,14 @@ class Llm:
         tick: Tick | None = None,
         data: Path | None = None,
     ) -> None:
-        if runtime.budget is not None and price is None:
-            raise UsageError(unpriced(model))
+        if runtime.budget is not None:
+            limit = prices.limit_of({"max_tokens": 1, **chat.parameters})
+            prices.check_budget_of(model, part_of(chat), price, limit)
         self.model, self.chat, self.runtime, self.journal = model, chat, runtime, journal
         self.price, self.places, self.tick = price, Places(root, data), tick
         self.failed: dict[str, str] = {}
         self.used: dict[tuple[str, int], dict[str, Any]] = {}
-        self._stopped = self._reached = False
+        self._stopped = self._reached = self._known_cost = False
 
     @property
     def name(self) -> str:
@@ -107,7 +94,7 @@ class Llm:
         if kept is None:
             return Unscored(ask.id, self.failed[key])
         self.used[ask.id, ask.run] = {"id": ask.id, "run": ask.run, "key": key, **kept}
-        return str(kept["text"])
+        return spoken(kept["text"])
 
     def ask_all(self, asks: Iterable[Ask]) -> None:
         """Ask what is not known yet, side by side; raises HarnessError where going on makes no sense."""
@@ -118,8 +105,9 @@ class Llm:
     def body(self, ask: Ask) -> dict[str, Any]:
         """The request, with the image's digest for the image: whatever decides the reply."""
         shown = {"image": ask.image.sha256} if ask.image and ask.see and self.chat.images else {}
-        fields = {"model": self.model, "temperature": self.chat.temperature, "max_tokens": ask.max_tokens}
-        given = {name: value for name, value in {**fields, **self.chat.parameters}.items() if value is not None}
+        chat, limit = self.chat, self.chat.max_tokens or ask.max_tokens
+        fields = {"model": self.model, "temperature": chat.temperature, "max_tokens": limit, "seed": chat.seed}
+        given = {name: value for name, value in {**fields, **chat.parameters}.items() if value is not None}
         return {**given, "messages": [{"role": "user", "content": redact(ask.prompt), **shown}]}
 
     def key(self, ask: Ask) -> str:
@@ -128,17 +116,12 @@ class Llm:
 
     def cost(self, ask: Ask, likely: bool = False) -> float:
         """USD that a call costs at most, or the likely cost."""
-        body = self.body(ask)
-        [message] = body["messages"]
-        prompt = len(message["content"].encode()) / (LIKELY_BYTES_PER_TOKEN if likely else 1)
-        prompt += OVERHEAD_TOKENS + (IMAGE_TOKENS if "image" in message else 0)
-        reply = body.get("max_completion_tokens", body.get("max_tokens", ask.max_tokens))
-        return self.charge(prompt, min(reply, LIKELY_REPLY_TOKENS) if likely else reply)
+        count = prices.likely if likely else prices.bound
+        return prices.usd(count(self.body(ask), ask.max_tokens), self.price)
 
-    def charge(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """USD for so many tokens; 0 where the price is not known, which a budget does not allow."""
-        into, out = self.price or (0.0, 0.0)
-        return (prompt_tokens * into + completion_tokens * out) / 1e6
+    def charge(self, ask: Ask, usage: Usage) -> float:
+        """USD for a call that the server counted so."""
+        return prices.usd(prices.charged(self.body(ask), usage, ask.max_tokens), self.price)
 
     def afford(self, asks: Iterable[Ask]) -> None:
         """Refuse, before the first of these calls, what the budget will not hold."""
@@ -154,15 +137,13 @@ class Llm:
 
     async def _all(self, wanted: Sequence[tuple[str, Ask]]) -> None:
         limit, done = asyncio.Semaphore(self.runtime.ask_concurrency), itertools.count(1)
-        # What a call really costs is seen on one before many are under way.
-        alone = 1 if self.runtime.budget is not None and not self.journal.dearest else 0
+        self._first = asyncio.Lock()
         async with client(self.runtime.ask_timeout_s) as server:
-            for wave in (wanted[:alone], wanted[alone:]):
-                tasks = [asyncio.create_task(self._one(server, limit, key, ask)) for key, ask in wave]
-                for task in tasks if self.tick else ():
-                    task.add_done_callback(lambda _: self.tick(next(done), len(wanted)))  # type: ignore[misc]
-                if tasks:
-                    await self._finished(tasks)
+            tasks = [asyncio.create_task(self._one(server, limit, key, ask)) for key, ask in wanted]
+            for task in tasks if self.tick else ():
+                task.add_done_callback(lambda _: self.tick(next(done), len(wanted)))  # type: ignore[misc]
+            if tasks:
+                await self._finished(tasks)
 
     async def _finished(self, tasks: Sequence["asyncio.Task[None]"]) -> None:
         """Wait for all; if one must stop the run, the others may end the calls they have begun, not begin any."""
@@ -191,37 +172,99 @@ class Llm:
                 self.failed[key] = str(error)
 
     async def _attempts(self, server: "AsyncOpenAI", key: str, ask: Ask) -> None:
-        body = {**self.body(ask), "messages": [{"role": "user", "content": self._content(ask)}]}
         for attempt in range(self.runtime.ask_attempts):
-            ticket, most = await self._ticket(ask)
-            said = await call(server, body, self.runtime.ask_timeout_s)
+            said = await self._try(server, ask, key)
             if isinstance(said, Answer):
                 self._reached = True
-                usd = self.charge(*said.tokens) if said.tokens else most
-                kept = {**asdict(said), "usd": usd, "server": server.base_url.host, "at": round(time.time())}
-                self.journal.settle(ticket, usd, key, kept)
                 await self.journal.force()
                 return
-            self.journal.settle(ticket, most if said.paid else 0.0)
             self.failed[key] = f"{self.name}: {said.reason}"
             if said.cure:
                 raise self._stop(said.reason, said.cure)
             last = attempt + 1 == self.runtime.ask_attempts
-            if last and said.reason == UNREACHED and not self._reached:
+            if last and not said.sent and not self._reached:
                 raise self._stop(said.reason, f"see to the network and {SERVER}")
             if last or self._stopped or not said.retry:
                 return
             backoff = random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2**attempt))
             await asyncio.sleep(said.after_s + backoff)
 
-    async def _ticket(self, ask: Ask) -> tuple[str, float]:
+    async def _try(self, server: "AsyncOpenAI", ask: Ask, key: str = "", mark: str = "") -> Answer | Failure:
+        """One call, reserved before and settled after it; an answer is kept under `key`, if there is one.
+
+        `mark` is kept where a chat completion came, whatever it says.
+        """
+        body = {**self.body(ask), "messages": [{"role": "user", "content": self._content(ask)}]}
+        async with self._turn() as alone:
+            ticket, most = await self._ticket(ask, alone)
+            bound = self.cost(ask)
+            try:
+                said = await call(server, body, self.runtime.ask_timeout_s)
+            except BaseException:  # the question's deadline, or the run stops: it may have been paid for
+                self.journal.settle(ticket, most)
+                raise
+            usd = most if isinstance(said, Failure) and said.paid else 0.0
+            usd = self.charge(ask, said.usage) if said.usage else usd
+            beyond = (self.model, usd - bound) if usd > bound else None
+            self._known_cost = self._known_cost or said.usage is not None
+            kept = self._kept(said, usd, server) if key and isinstance(said, Answer) else None
+            self.journal.settle(ticket, usd, key, kept, beyond, mark if said.usage else "")
+        return said
+
+    def _kept(self, said: Answer, usd: float, server: "AsyncOpenAI") -> dict[str, Any]:
+        """A reply as the journal has it."""
+        told = {name: getattr(said, name) for name in ("text", "model", "fingerprint", "finish")}
+        counted = said.usage.prompt, said.usage.completion
+        tokens = None if None in counted else counted
+        return {**told, "tokens": tokens, "usd": usd, "server": server.base_url.host, "at": round(time.time())}
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[bool]:
+        """Under a budget one call at a time until one has shown what calls cost here; whether this is such a one."""
+        if self.runtime.budget is None or self._known_cost:
+            yield False
+            return
+        async with self._first:
+            yield not self._known_cost
+
+    async def _ticket(self, ask: Ask, alone: bool) -> tuple[str, float]:
         """A reservation and its USD; waits where calls under way may turn out cheaper than they reserved."""
-        most = max(self.cost(ask), self.journal.dearest)
-        while (ticket := self.journal.reserve(most, self.runtime.budget)) is None:
-            if not self.journal.waiting(self.runtime.ask_timeout_s):
+        hope = True
+        while True:
+            most = self.cost(ask) + self.journal.beyond.get(self.model, 0.0)
+            if ticket := self.journal.reserve(most, self.runtime.budget, alone):
+                return ticket, most
+            if not hope:  # asked once more after nobody was under way
                 raise self._broke(f"the next question may cost {most:.4f}")
-            await asyncio.sleep(0.1)
-        return ticket, most
+            if hope := self.journal.waiting():
+                await asyncio.sleep(POLL_S)
+
+    def probe(self) -> None:
+        """HarnessError where no call can succeed: a wrong key or address, an unknown model, no quota, refused settings.
+
+        One call for one token. It is not made where it has been in the last hour, with the same key and settings: the
+        journal has a digest of these. What may heal by itself (a busy server, a time-out) is no error.
+        """
+        what = dumps([self.body(PROBE), secret()])
+        mark = hashlib.sha256(what.encode()).hexdigest()[:32]
+        self.journal.refresh()
+        if abs(time.time() - self.journal.marks.get(mark, 0.0)) > PROBED_S:
+            asyncio.run(self._probe(mark))
+
+    async def _probe(self, mark: str) -> None:
+        self._first, reason = asyncio.Lock(), UNREACHED
+        async with client(self.runtime.ask_timeout_s) as server:
+            for attempt in range(self.runtime.ask_attempts):
+                said = await self._try(server, PROBE, mark=mark)
+                if isinstance(said, Answer) or said.usage is not None:
+                    return
+                if said.cure or not said.retry:
+                    raise self._stop(said.reason, said.cure or f"see to the {part_of(self.chat)} settings")
+                if said.sent and not said.foreign:
+                    return
+                reason = said.reason
+                await asyncio.sleep(random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2**attempt)))
+        raise self._stop(reason, f"see to the network and {SERVER}")
 
     def _content(self, ask: Ask) -> Any:
         """What the message says: text, or text and the image as a data URL."""
@@ -235,14 +278,6 @@ class Llm:
         return Denied(f"{self.name}: {reason}. Every reply is kept; {cure} and give the same command again.")
 
 
-def data_url(image: Image) -> str:
-    """The picture's file as a data URL; ValueError where `read_image` has one."""
-    read_image(Path(image.path), image.sha256)
-    data = Path(image.path).read_bytes()
-    with Pillow.open(io.BytesIO(data), formats=FORMATS) as opened:
-        return f"data:{opened.get_format_mimetype()};base64,{base64.b64encode(data).decode()}"
-
-
 def hire(role: str, testbed: Testbed, runtime: Runtime, root: Path, tick: Tick | None = None) -> Judge:
     """The testbed's `role` ("judge" or "writer") where it is no oracle; `root` is the store's folder."""
     name: str = getattr(testbed, role)
@@ -251,7 +286,8 @@ def hire(role: str, testbed: Testbed, runtime: Runtime, root: Path, tick: Tick |
         return Script(Path(rest))
     chat = testbed.judging if role == "judge" else testbed.writing
     data = None if testbed.data == "generated" else Path(testbed.data).absolute()
-    return Llm(rest, chat, runtime, Journal(root / ".journal"), price_of(testbed, rest), root, tick, data)
+    price = price_of(testbed, chat, rest)
+    return Llm(rest, chat, runtime, Journal(root / ".journal"), price, root, tick, data)
 
 
 def identified(role: str, testbed: Testbed) -> dict[str, Any]:
@@ -261,20 +297,17 @@ def identified(role: str, testbed: Testbed) -> dict[str, Any]:
     if kind == "script":
         return {"script": file_digest(Path(rest))}
     chat = testbed.judging if role == "judge" else testbed.writing
-    return {"name": name, **chat.model_dump()}
+    return {"name": name, **chat.model_dump(exclude={"price"})}
 
 
-def price_of(testbed: Testbed, model: str) -> tuple[float, float] | None:
-    """USD per million tokens, input and output; None where neither the testbed nor `PRICES` knows."""
-    return testbed.prices.get(model, PRICES.get(model))
+def price_of(testbed: Testbed, chat: Chat, model: str) -> tuple[float, float] | None:
+    """USD per million tokens, input and output; None where neither user nor testbed nor `PRICES` knows."""
+    return chat.price or testbed.prices.get(model) or prices.PRICES.get(model)
 
 
-def unpriced(model: str) -> str:
-    """What to do about an unknown price."""
-    return (
-        f"--budget needs the price of {model}: write `prices: {{{model}: [INPUT, OUTPUT]}}` into the testbed, in USD "
-        "per million tokens (0 for a server of your own)."
-    )
+def part_of(chat: Chat) -> str:
+    """Where the user sets it."""
+    return "judging" if isinstance(chat, Judging) else "writing"
 
 
 def unusable(name: str) -> str:

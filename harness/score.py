@@ -87,19 +87,28 @@ def rescore(
     return Rescored(plugins.stem(name), metrics, len(scored), len(published.items) - len(scored), notes, withheld)
 
 
-def judge_of(name: str, runs: int, budget: float | None, store: Path) -> Judge:
-    """The judge of that name, "openai:MODEL" or "script:FILE"; replies are kept in the store's journal."""
+def judge_of(name: str, runs: int, budget: float | None, store: Path, sets: Sequence[str] = ()) -> Judge:
+    """The judge of that name, "openai:MODEL" or "script:FILE"; replies are kept in the store's journal.
+
+    `sets` are a comparison's "judging.FIELD=VALUE" and "runtime.FIELD=VALUE".
+    """
     from harness.config import Judging, Runtime
     from harness.journal import Journal
-    from harness.llm import PRICES, Llm, unusable
+    from harness.llm import Llm, unusable
+    from harness.prices import PRICES
+    from harness.request import settings, validated
 
+    chosen = settings(list(sets), ["judging", "runtime"])
     if problem := unusable(name):
         raise UsageError(f"--judge: {problem}")
     kind, _, rest = name.partition(":")
     if kind == "script":
+        if chosen:
+            raise UsageError("--set is for an LLM that judges; a script says the same whatever it is told.")
         return Script(Path(rest))
-    chat = Judging(runs=runs)
-    return Llm(rest, chat, Runtime(budget=budget), Journal(store / ".journal"), PRICES.get(rest), store)
+    chat = validated(Judging(runs=runs), chosen.get("judging", {}))
+    runtime = validated(Runtime(budget=budget), chosen.get("runtime", {}))
+    return Llm(rest, chat, runtime, Journal(store / ".journal"), chat.price or PRICES.get(rest), store)
 
 
 def configured(name: str, options: Sequence[str]) -> tuple[Benchmark, dict[str, Path]]:

@@ -10,15 +10,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness import plugins
-from harness.asking import redact
 from harness.benchmark import Benchmark
 from harness.blame import explained
 from harness.checks import check_models
 from harness.config import MethodSpec, Testbed
 from harness.images import Places, StoreImages, read_image
 from harness.images import resolve as located
-from harness.llm import price_of, unpriced, unusable
+from harness.llm import part_of, price_of, unusable
+from harness.prices import unpriced
 from harness.rows import resolve, training
+from harness.secret import redact
 from harness.steps import Request
 from harness.types import Dropped, Turn, UsageError
 
@@ -145,6 +146,7 @@ def _asked(role: str, testbed: Testbed) -> str:
     if why := "" if name == "oracle" else unusable(name):
         raise UsageError(why)
     model = name.partition(":")[2]
-    if name.startswith("openai:") and price_of(testbed, model) is None:
-        return f"{name}: {unpriced(model)}"
+    chat = testbed.judging if role == "judge" else testbed.writing
+    if name.startswith("openai:") and price_of(testbed, chat, model) is None:
+        return f"{name}: {unpriced(model, part_of(chat))}"
     return f"{name} is configured; it was not asked"

@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         said = self.server.answer(body)
         if said == HANG:
-            self.server.released.wait(5)
+            self.server.released.wait(2)
             self.close_connection = True
             return
         status, headers, data = (200, {}, said) if isinstance(said, bytes) else said
