@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -17,6 +19,7 @@ from harness.journal import Journal
 from harness.judge import Ask
 from harness.llm import Llm
 
+ROOT = Path(__file__).parents[2]
 CANARY = "sk-test-CANARY-0123456789abcdef"
 QUICK = Runtime(ask_timeout_s=10, ask_deadline_s=30, ask_attempts=4, ask_concurrency=32)
 Answers = Callable[[dict[str, Any], int], Any]  # (request, its how-manieth) -> text, (status, headers, body), bytes
@@ -115,3 +118,22 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < limit
         time.sleep(0.01)
+
+
+ASKER = """
+import sys; sys.path.insert(0, {tests!r})
+from pathlib import Path
+from fake import QUICK, llm, asked
+from harness.types import HarnessError
+judge = llm(Path({folder!r}), QUICK.model_copy(update={{"budget": {budget}, "ask_concurrency": 8}}))
+judge.afford = lambda asks: None  # what is left are the reservations
+try:
+    judge.ask_all([asked(n) for n in range({count})])
+except HarnessError as error:
+    sys.exit(str(error))
+"""
+
+
+def asker(folder: Path, count: int, budget: float | None = None) -> "subprocess.Popen[str]":
+    program = ASKER.format(tests=str(ROOT / "tests" / "judge"), folder=str(folder), budget=budget, count=count)
+    return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)

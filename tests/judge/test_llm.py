@@ -6,14 +6,12 @@ import math
 import random
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake import HANG, QUICK, asked, completion, llm, refusal, serving, wait_for
+from fake import HANG, QUICK, asked, asker, completion, llm, refusal, serving, wait_for
 
 from benchmarks._judging import ask
 from harness.config import Runtime
@@ -168,25 +166,6 @@ def test_a_budget_without_a_price_says_how_to_give_one(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match=r"prices: \{tiny: \[INPUT, OUTPUT\]\}"):
         Llm("tiny", Chat(), Runtime(budget=1), Journal(tmp_path))
-
-
-ASKER = """
-import sys; sys.path.insert(0, {tests!r})
-from pathlib import Path
-from fake import QUICK, llm, asked
-from harness.types import HarnessError
-judge = llm(Path({folder!r}), QUICK.model_copy(update={{"budget": {budget}, "ask_concurrency": 8}}))
-judge.afford = lambda asks: None  # what is left are the reservations
-try:
-    judge.ask_all([asked(n) for n in range({count})])
-except HarnessError as error:
-    sys.exit(str(error))
-"""
-
-
-def asker(folder: Path, count: int, budget: float | None = None) -> "subprocess.Popen[str]":
-    program = ASKER.format(tests=str(Path(__file__).parent), folder=str(folder), budget=budget, count=count)
-    return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
 def slow(body: dict[str, Any], times: int) -> str:
