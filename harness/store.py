@@ -27,7 +27,7 @@ from harness.digest import file_digest
 from harness.locks import exclusive
 from harness.machine import explained
 from harness.manifest import MANIFEST as MANIFEST
-from harness.manifest import damage_in, read_manifest, render
+from harness.manifest import damage_in, is_stored, read_manifest, render
 from harness.types import HarnessError, dumps
 
 _reached: Counter[str] = Counter()
@@ -205,7 +205,7 @@ class Store:
     def file(self, name: str, file: str) -> Path:
         """A file of the finished stage `kind/key`, whose other files may be elsewhere; HarnessError as of `sound`."""
         path, known = self.root / name / file, self.manifest_of(name)["files"].get(file, {})
-        if not path.is_file() or CONTENTS.digest(path) != known.get("sha256"):
+        if not is_stored(path, known, CONTENTS.digest):
             raise HarnessError(f"{path} is not what was stored; delete {path.parent} and run the comparison again.")
         return path
 

@@ -197,7 +197,7 @@ class _LineError(UsageError):
 
 def parse_json_lines(given: str, name: str, finite: bool = True) -> list[Any]:
     """The values of a text with one JSON value per line; blank lines count for nothing."""
-    _fits(given, name)
+    fits(given, name)
     found = []
     for number, line in enumerate(given.split("\n"), 1):  # not splitlines: U+2028 ends no line
         if line.strip():
@@ -210,7 +210,7 @@ def parse_json_lines(given: str, name: str, finite: bool = True) -> list[Any]:
 
 def _parsed(given: str, name: str, finite: bool) -> Any:
     """The value; json.JSONDecodeError where the text is no JSON, UsageError where it is more than JSON should be."""
-    _fits(given, name)
+    fits(given, name)
     finite_only: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
     try:
         value = json.loads(given, object_pairs_hook=_once, parse_int=_whole, **finite_only)
@@ -224,7 +224,7 @@ def _parsed(given: str, name: str, finite: bool) -> Any:
     return value
 
 
-def _fits(given: str, name: str) -> None:
+def fits(given: str, name: str) -> None:
     """UsageError where a text would take far more memory as values than it takes as a text."""
     need = VALUE * given.count(",") + LIST * given.count("[") + OBJECT * given.count("{")
     if need > MEMORY or (need > 8 * DENSITY * MIB and need > DENSITY * len(given)):

@@ -160,4 +160,6 @@ def test_a_file_of_a_store_is_a_gap_or_refused(
         fields.pop("seal")
         fields["files"][wanted] = {"sha256": file_digest(stage / wanted), "bytes": (stage / wanted).stat().st_size}
         (stage / MANIFEST).write_text(render(fields))
-    refused(harness(tmp_path, "report", "run", "--out", "out"), tmp_path, well=True)
+    figures = ["5", *(["curves"] if kind == "train" else [])]
+    for command in ("report run", *(f"report run --figure {figure}" for figure in figures)):
+        refused(harness(tmp_path, *command.split()), tmp_path, well=True)
