@@ -38,5 +38,5 @@ def pathless(spec: MethodSpec) -> dict[str, Any]:
 
 def spec_of(step: Step, request: Request) -> MethodSpec:
     """The row whose method a build or train step is made by; the stage itself knows no paths."""
-    wanted = (step.stage.identity["method"], step.stage.identity["options"])
-    return next(spec for spec in request.methods if (spec.stem, pathless(spec)) == wanted)
+    name, options = step.stage.identity["method"], step.stage.identity["options"]
+    return next(spec for spec in request.methods if spec.stem == name and pathless(spec) == options)

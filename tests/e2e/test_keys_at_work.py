@@ -1,0 +1,86 @@
+"""What really runs when a stage is made is in its key: every file of ours of which a function is called."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from harness import plugins
+from harness import request as asking
+from harness.closure import NEUTRAL, OURS, SOURCES
+from harness.config import MethodSpec, Runtime, read_testbed
+from harness.plan import plan
+from harness.profile import quiet
+from harness.stages.worker import Worker
+from harness.steps import Request, Step
+from harness.store import Store
+
+pytestmark = pytest.mark.heavy
+
+ROOT = Path(__file__).parents[2]
+BED = read_testbed(str(Path(__file__).with_name("small.yaml"))).model_copy(update={"lens": 3})
+RUNNERS = ("harness.stages.worker", "harness.plugins")  # who calls the body and loads its plugin
+
+
+@contextmanager
+def recording() -> Iterator[set[str]]:
+    """The files of ours of which a function is called inside; what is imported before counts when it is called."""
+    called: set[str] = set()
+
+    def see(frame: FrameType, event: str, _: object) -> None:  # None: calls are told, lines are not
+        if frame.f_code.co_name != "<module>":
+            called.add(frame.f_code.co_filename)
+
+    sys.settrace(see)
+    try:
+        yield called
+    finally:
+        sys.settrace(None)
+
+
+def in_key(step: Step) -> set[Path]:
+    """Every source file whose digest is in the step's key, or that cannot change a result."""
+    kind, what = step.stage.kind, step.stage.identity
+    entries: list[str | Path] = [f"harness.stages.{kind}"]
+    entries += ["harness.stages.reference"] * (kind == "train")
+    if "method" in what:
+        entries.append(plugins.source("methods", what["method"]))
+    if "benchmark" in what and kind in ("items", "score", "crosscheck", "report"):
+        entries.append(plugins.source("benchmarks", what["benchmark"]))
+    if kind == "items" and "source" in what["options"]:
+        entries.append(plugins.source("harness.data", what["options"]["source"]))
+    if kind == "split":
+        entries.append(plugins.source("harness.data", what["source"]))
+    if what.get("judge") or what.get("writer"):
+        entries.append("harness.mini.oracles")
+    if kind == "report":
+        entries += [plugins.source("benchmarks", s.identity["benchmark"]) for s in step.reads.values()]
+    known = set(SOURCES.files(*entries).values())
+    known |= {ROOT / f"{name.replace('.', '/')}.py" for name in (*NEUTRAL, *RUNNERS)}
+    return known
+
+
+def test_whatever_is_called_while_a_stage_is_made_is_in_its_key(tmp_path: Path) -> None:
+    request = Request(rows(), examples=3, limit=1, benchmarks=("gqa", "chair", "mmhal", "indomain"))
+    planned = plan(request, BED)
+    worker = Worker(Store(tmp_path), BED, request, Runtime(workers=1))
+    missing: dict[str, set[str]] = {}
+    for step in planned.steps:
+        with recording() as called:
+            worker.run(step, quiet)
+        ours = {Path(file) for file in called if file.startswith(tuple(f"{ROOT / package}/" for package in OURS))}
+        if unknown := ours - in_key(step):
+            missing.setdefault(step.stage.kind, set()).update(str(path.relative_to(ROOT)) for path in unknown)
+    assert not missing
+
+
+def rows() -> tuple[MethodSpec, ...]:
+    """Methods that ask a writer, themselves and a reward model, with the small testbed's options."""
+    given = "sft,nsft,sima,ppo"
+    _, asked, _ = asking.request(
+        given, "llava150k", "", str(Path(__file__).with_name("small.yaml")), 1, "pope", 6, 2, [], 1
+    )
+    return asked.methods
