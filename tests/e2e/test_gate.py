@@ -76,7 +76,7 @@ def test_a_flipped_sign_fails_the_gate_and_says_where(accepted: Accepted, tmp_pa
     ran = accepted.gate(run, "--junit", str(xml), "--markdown", str(markdown))
     assert ran.status == 1, ran.stdout
     assert "1 regressed, 2 passed" in ran.stdout
-    assert "policy (GT-DPO, seed 0): build.source, source" in ran.stdout
+    assert "policy (GT-DPO, seed 0): build.code, code" in ran.stdout
     assert markdown.read_text() in ran.stdout
     (failed,) = ElementTree.parse(xml).getroot().findall(".//testcase[failure]")
     assert (failed.get("classname"), failed.get("name")) == ("GT-DPO", "pope/f1_macro3")
