@@ -144,7 +144,7 @@ class Mmbench(Benchmark):
         """1 where the one clear choice is the answer; with `matcher="judge"` a judge chooses where there is none."""
         choices, answer = item.facts["choices"], item.facts["answer"]
         said = parse(response.text, choices)
-        valid = said is not None
+        valid, robust = said is not None, choice(response.text, choices, said)
         if said is None and self.matcher == "judge":
             facts = {"question": item.facts["question"], "response": response.text, "reference": answer}
             options = " ".join(f"{letter}. {words}" for letter, words in choices.items())
@@ -153,8 +153,8 @@ class Mmbench(Benchmark):
             if isinstance(matched, Unscored):
                 return matched
             said = matched
-        robust = choice(response.text, choices) == answer
-        return Score(item.id, {"right": float(said == answer), "robust": float(robust), "valid": float(valid)})
+        right = {"right": float(said == answer), "robust": float(robust == answer)}
+        return Score(item.id, {**right, "valid": float(valid)})
 
     def units(self, scored: Sequence[tuple[Item, Score]]) -> list[Unit]:
         """One unit per question: whether all of its passes are right, and the first.

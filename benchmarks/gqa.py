@@ -82,8 +82,9 @@ class Gqa(Benchmark):
         if types.get("structural"):
             groups.append("open" if types["structural"] == "query" else "binary")
         answer, text = item.facts["answer"], response.text
-        lenient = tally(float(answers(text, answer)), ["all@robust"]) | tally(float(is_phrase(text)), ["valid"])
-        return Score(item.id, tally(float(parse(text) == answer), groups) | lenient)
+        right = parse(text) == answer
+        lenient = tally(float(right or answers(text, answer)), ["all@robust"])
+        return Score(item.id, tally(float(right), groups) | lenient | tally(float(is_phrase(text)), ["valid"]))
 
     def compute(self, totals: Totals) -> dict[str, Any]:
         """Accuracy in percent, of all and of each group."""

@@ -53,7 +53,7 @@ class Mme(Benchmark):
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("mme/perception", "MME", (0.0, 2000.0), digits=0, chance=750.0),
         Metric("mme/cognition", "MME cognition", (0.0, 800.0), digits=0, chance=300.0),
-        Metric("mme/perception@robust", "MME (first yes or no)", (0.0, 2000.0), digits=0, chance=750.0),
+        Metric("mme/perception@robust", "MME (any clear yes or no)", (0.0, 2000.0), digits=0, chance=750.0),
         Metric("mme/valid", "MME valid", (0.0, 100.0)),
     )
     max_new_tokens: ClassVar[int] = 128
@@ -117,7 +117,8 @@ class Mme(Benchmark):
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """1 where the response says the answer; what is neither yes nor no is wrong."""
         subtask, answer = item.facts["subtask"], item.facts["answer"]
-        said = {"": parse(response.text), "@robust": yes_or_no(response.text)}
+        official = parse(response.text)
+        said = {"": official, "@robust": yes_or_no(response.text, None if official == "other" else official)}
         right = {f"{subtask}/right{way}": float(said[way] == answer) for way in PARSES}
         return Score(item.id, {f"{subtask}/n": 1.0, f"{subtask}/valid": float(said[""] != "other"), **right})
 

@@ -35,6 +35,15 @@ def parse(text: str) -> str:
     return "no" if {"No", "not", "no"} & set(words) else "yes"
 
 
+def read(text: str) -> str | None:
+    """The robust reading. The official "no" is one, and stands where a sentence says yes and then denies; its "yes" is
+    none, for it is what everything else counts as.
+    """
+    official = "no" if parse(text) == "no" else None
+    said = yes_or_no(text, official)
+    return official if said == "yes" and official else said
+
+
 def _outcome(label: str, said: str | None) -> str:
     """tp, fp, tn or fn with yes as positive; what is neither yes nor no is wrong whatever the label."""
     if label == "no":
@@ -57,7 +66,7 @@ class Pope(Benchmark):
     group: ClassVar[Group] = "hallucination"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("pope/f1_macro3", "POPE", (0.0, 100.0), chance=50.0),
-        Metric("pope/f1_macro3@robust", "POPE (first yes or no)", (0.0, 100.0), chance=50.0),
+        Metric("pope/f1_macro3@robust", "POPE (any clear yes or no)", (0.0, 100.0), chance=50.0),
         Metric("pope/accuracy_macro3", "POPE accuracy", (0.0, 100.0), chance=50.0),
         Metric("pope/valid", "POPE valid", (0.0, 100.0)),
     )
@@ -112,8 +121,9 @@ class Pope(Benchmark):
 
     def score(self, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
         """One of tp, fp, tn and fn, by the official parse and by the robust one."""
-        split, label, robust = item.facts["split"], item.facts["label"], yes_or_no(response.text)
-        got = {"": _outcome(label, parse(response.text)), "@robust": _outcome(label, robust)}
+        split, label, said = item.facts["split"], item.facts["label"], parse(response.text)
+        robust = read(response.text)
+        got = {"": _outcome(label, said), "@robust": _outcome(label, robust)}
         parts = {f"{split}/{outcome}{way}": float(got[way] == outcome) for way in PARSES for outcome in OUTCOMES}
         return Score(item.id, {**parts, f"{split}/valid": float(robust is not None)})
 

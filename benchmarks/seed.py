@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from benchmarks import _parquet
 from benchmarks._files import name_of, parsed, picture, read_json, records, required, said
 from benchmarks._groups import means, tally
-from benchmarks._parses import letter
+from benchmarks._parses import choice
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
 from harness.template import OPTION_LETTER
@@ -39,7 +39,7 @@ class Seed(Benchmark):
     group: ClassVar[Group] = "comprehension"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("seed/all", "SEED^I", (0.0, 100.0), chance=25.0),
-        Metric("seed/all@robust", "SEED^I (any clear letter)", (0.0, 100.0), chance=25.0),
+        Metric("seed/all@robust", "SEED^I (any clear choice)", (0.0, 100.0), chance=25.0),
         Metric("seed/valid", "SEED^I letters", (0.0, 100.0)),
     )
     max_new_tokens: ClassVar[int] = 128
@@ -81,8 +81,9 @@ class Seed(Benchmark):
         """1 where the response is the letter."""
         text, answer = response.text, item.facts["answer"]
         groups = ["all", *([f"type/{item.facts['type']}"] if item.facts.get("type") else [])]
-        lenient = tally(float(letter(text) == answer), ["all@robust"])
-        valid = tally(float(len(text) == 1 and text in LETTERS), ["valid"])
+        said = text if len(text) == 1 and text in LETTERS else None
+        lenient = tally(float(choice(text, item.facts["choices"], said) == answer), ["all@robust"])
+        valid = tally(float(said is not None), ["valid"])
         return Score(item.id, tally(float(text == answer), groups) | lenient | valid)
 
     def compute(self, totals: Totals) -> dict[str, Any]:

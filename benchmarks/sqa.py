@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from benchmarks import _parquet
 from benchmarks._files import parsed, read_json, required, responses
 from benchmarks._groups import means, tally
-from benchmarks._parses import letter
+from benchmarks._parses import choice
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
 from harness.template import OPTION_LETTER
@@ -48,7 +48,7 @@ class Sqa(Benchmark):
     group: ClassVar[Group] = "vqa"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("sqa/img", "SQA", (0.0, 100.0), chance=35.5),
-        Metric("sqa/img@robust", "SQA (any clear letter)", (0.0, 100.0), chance=35.5),
+        Metric("sqa/img@robust", "SQA (any clear choice)", (0.0, 100.0), chance=35.5),
         Metric("sqa/valid", "SQA letters", (0.0, 100.0)),
     )
     max_new_tokens: ClassVar[int] = 1024
@@ -98,7 +98,8 @@ class Sqa(Benchmark):
             grade = int(str(item.facts["grade"]).removeprefix("grade"))
             groups.append("grade/1-6" if grade <= 6 else "grade/7-12")
         said = parse(response.text)
-        robust = tally(float(letter(response.text) == right), [f"{where}@robust", "all@robust"])
+        choices = dict(zip(LETTERS, map(str, item.facts["choices"]), strict=False))
+        robust = tally(float(choice(response.text, choices, said) == right), [f"{where}@robust", "all@robust"])
         valid = tally(float(said is not None), ["valid"])
         return Score(item.id, tally(float(said == right), groups) | robust | valid)
 

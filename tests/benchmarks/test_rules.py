@@ -22,8 +22,8 @@ def items(benchmark: Benchmark, folder: Path) -> dict[str, Item]:
 @pytest.mark.parametrize(
     ("text", "said", "robust"),
     [
-        ("No", "no", "no"), ("no,", "no", "no"), ("There is not a dog", "no", None), ("Yes, no dog", "no", "yes"),
-        ("NO", "yes", "no"), ("Nope", "yes", None), ("", "yes", None), ("Not sure", "yes", None),
+        ("No", "no", "no"), ("no,", "no", "no"), ("There is not a dog", "no", "no"), ("Yes, no dog", "no", "yes"),
+        ("NO", "yes", "no"), ("Nope", "yes", "no"), ("", "yes", None), ("Not sure", "yes", None),
         ("Yes. no", "yes", "yes"), ("There is no dog.", "no", "no"), ("yes", "yes", "yes"),
     ],
 )  # fmt: skip
@@ -91,8 +91,8 @@ def test_robust_short_answer(text: str, answer: str, holds: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "said", "robust"),
     [
-        ("Yes", "yes", "yes"), ("yes, it is", "yes", "yes"), ("No.", "no", "no"), ("not really", "no", None),
-        ("none", "no", None), ("now", "no", None), ("It is yes", "other", "yes"), ("", "other", None),
+        ("Yes", "yes", "yes"), ("yes, it is", "yes", "yes"), ("No.", "no", "no"), ("not really", "no", "no"),
+        ("none", "no", "no"), ("now", "no", None), ("It is yes", "other", "yes"), ("", "other", None),
         (" no\n", "no", "no"), ("noye", "no", None),
     ],
 )  # fmt: skip
@@ -177,7 +177,7 @@ def test_mmb_reads_a_circular_file(tmp_path: Path) -> None:
     ("text", "letter", "robust"),
     [
         ("B", "B", "B"), ("B. cat", "B", "B"), ("B.", None, "B"), ("b", None, "B"), (" B", None, "B"),
-        ("Hm. The answer is C.", "C", "C"), ("The answer is A. The answer is B.", None, "B"), ("A cat", None, None),
+        ("Hm. The answer is C.", "C", "C"), ("The answer is A. The answer is B.", None, None), ("A cat", None, None),
         ("", None, None), ("AB", None, None), ("the answer is (d)", None, "D"), ("Because", None, None),
     ],
 )  # fmt: skip
