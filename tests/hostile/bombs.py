@@ -67,7 +67,7 @@ def zipped(parts: dict[str, bytes]) -> bytes:
 
 def many_entries() -> bytes:
     """A zip whose list claims 2 million entries in zip64 fields."""
-    listed = (b"PK\1\2" + b"\0" * 42) * 200_000
+    listed = (b"PK\1\2" + b"\0" * 42) * 2_000_000
     end64 = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 2_000_000, 2_000_000, len(listed), 0)
     locator = struct.pack("<4sIQI", b"PK\6\7", 0, len(listed), 1)
     return listed + end64 + locator + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)

@@ -29,6 +29,7 @@ from harness.model import revision  # noqa: E402
 
 SPARE = 512 << 20  # bytes of address space that a command may take beyond what is loaded
 SECONDS = 60  # of computing, or of waiting
+MUTE = {"identity": lambda text: text, "nothing": lambda *_: None}  # what a mutant puts in a function's place
 READERS: dict[str, Callable[..., Any]] = {
     "read-data": lambda file, images: [*local.load(file, images)] and None,
     "read-parquet": lambda folder: [*(_parquet.rows(folder, "", "test") or ())] and None,
@@ -67,7 +68,7 @@ def run(asked: dict[str, Any], terminal: int) -> None:
     signal.alarm(SECONDS)
     for where, value in asked["mutant"].items():
         module, _, attribute = where.partition(":")
-        setattr(import_module(module), attribute, value if value != "identity" else lambda text: text)
+        setattr(import_module(module), attribute, MUTE.get(value, value))
     if asked["watched"]:
         sys.addaudithook(lambda event, given: note(Path(asked["out"]) / "events", event, given, asked["cwd"]))
     sys.argv = ["harness", *asked["argv"]]
