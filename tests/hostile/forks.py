@@ -25,7 +25,7 @@ for name in ("pandas", "openpyxl", "yaml", "rich.console", "pydantic"):
 from benchmarks import _parquet  # noqa: E402
 from harness import cli  # noqa: E402
 from harness.data import local  # noqa: E402
-from harness.model import revision  # noqa: E402
+from harness.folder import inspect  # noqa: E402
 
 SPARE = 512 << 20  # bytes of address space that a command may take beyond what is loaded
 SECONDS = 60  # of computing, or of waiting
@@ -33,7 +33,7 @@ MUTE = {"identity": lambda text: text, "nothing": lambda *_: None}  # what a mut
 READERS: dict[str, Callable[..., Any]] = {
     "read-data": lambda file, images: [*local.load(file, images)] and None,
     "read-parquet": lambda folder: [*(_parquet.rows(folder, "", "test") or ())] and None,
-    "read-model": lambda folder: revision(folder) and None,
+    "read-model": lambda folder: inspect(folder) and None,
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from harness import mini
 from harness.digest import file_digest
 from harness.manifest import MANIFEST, render
 from tests.hostile.bombs import ARCHIVES, BOOKS, PACKED, PLACES, TEXTS
@@ -44,13 +45,15 @@ ENTRIES: dict[str, tuple[str, str]] = {  # what -> the file's name, and the comm
     "data, lines": ("my.jsonl", "read-data FILE ."),
     "parquet": ("tables/test.parquet", "read-parquet tables"),
     "model": ("model/config.json", "read-model model"),
-    "index of a model": ("model/model.safetensors.index.json", "read-model model"),
+    "index of a model": ("sharded/model.safetensors.index.json", "read-model sharded"),
     "weights": ("model/model.safetensors", "read-model model"),
 }
 STORED = ["split/split.lock", "build/dropped.jsonl", "build/profile.json", "train/log.jsonl", "train/summary.json"]
 STORED += ["items/items.jsonl", "generate/responses.jsonl", "score/units.json", "score/judge.json", f"score/{MANIFEST}"]
 KINDS = {"answers, packed": PACKED, "answers, a workbook": BOOKS, "baseline": ARCHIVES, "bundle": ARCHIVES}
+# As it should be: folders are runs, weights are mapped whatever their size, a run may have no profile.
 MEANT = {("baseline", "folder"), ("bundle", "folder"), ("weights", "sparse"), ("profile of a run", "nowhere")}
+BASE = Path(mini.__file__).parent / "bases" / "0"
 Make = Callable[[Path], None]
 LINES = ("answers, a table", "answers, tabs")  # any text is a table of one column
 WELL = {"empty", "mark", "half a character", "escapes", "python", "one long line", "commas"}  # for some, a value
@@ -66,11 +69,13 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     RunFolder().write(folder)
     for name, value in {
         "asked.json": ASKED, "said.jsonl": YES, "vet.json": VET,
-        "vet-said.json": {"v1_0": "x"}, "model/config.json": {},
+        "vet-said.json": {"v1_0": "x"},
     }.items():  # fmt: skip
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(value))
-    (folder / "model/model.safetensors").write_bytes(b"weights")
+    for name, weights in (("model", "model.safetensors"), ("sharded", "model-00001-of-00001.safetensors")):
+        shutil.copytree(BASE, folder / name, dirs_exist_ok=True)
+        (folder / name / "model.safetensors").rename(folder / name / weights)
     (folder / "good.yaml").write_text("margins: {gqa: 5}")
     (folder / "tables").mkdir()
     return folder
@@ -82,7 +87,7 @@ def lanes(cases: Iterable[tuple[str, str]], quick: Collection[str]) -> Iterator[
 
 
 def bombs(what: str) -> dict[str, Make]:
-    return {} if what == "weights" else KINDS.get(what, TEXTS)  # weights: any bytes will do until they are loaded
+    return KINDS.get(what, TEXTS)
 
 
 PLACED = [(what, how) for what in ENTRIES for how in PLACES if (what, how) not in MEANT]
