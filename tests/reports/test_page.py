@@ -17,6 +17,7 @@ from worlds import NINE, SETTING, Accuracy, answers, run
 
 from harness import reporting
 from harness.benchmark import totals
+from harness.images import Places
 from harness.types import Image, Item, Response, Score, UsageError
 from reports import cards, figures, items, plots
 from reports.facts import row_facts
@@ -218,9 +219,10 @@ def test_pictures_are_encoded_anew_or_left_out(tmp_path: Path) -> None:
     (file,) = list(tmp_path.glob("store/items/*/0.png"))[:1]
     (line,) = (file.parent / "items.jsonl").read_text().splitlines()[:1]
     image = Image(**json.loads(line)["image"])
-    assert items.picture(image, tmp_path / "store").startswith("data:image/png;base64,")
-    assert items.picture(replace(image, sha256="0" * 64), tmp_path / "store") == ""  # another file than was scored
-    assert items.picture(Image("gone.png", "0" * 64), tmp_path / "store") == items.picture(None, tmp_path) == ""
+    places = Places(tmp_path / "store")
+    assert items.picture(image, places).startswith("data:image/png;base64,")
+    assert items.picture(replace(image, sha256="0" * 64), places) == ""  # another file than was scored
+    assert items.picture(Image("gone.png", "0" * 64), places) == items.picture(None, places) == ""
 
 
 def page_of(run: Run) -> str:
