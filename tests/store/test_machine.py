@@ -1,14 +1,13 @@
 """What a full disk raises in the libraries that write for us is known; what is something else passes."""
 
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import PIL.Image
 import pytest
 import torch
+from disk import largest_file
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
@@ -40,17 +39,6 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "pandas": lambda path: pd.DataFrame({"a": TENSOR.numpy()}).to_csv(path),
     "pillow": lambda path: PIL.Image.effect_noise((400, 400), 99).save(path, "PNG"),
 }
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file can grow past `size`, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("writer", WRITERS)

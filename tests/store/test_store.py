@@ -3,14 +3,12 @@
 import errno
 import json
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import toy
+from disk import largest_file
 
 from harness.digest import file_digest, source_digest
 from harness.store import MANIFEST, Stage, Store, failpoint
@@ -197,17 +195,6 @@ def test_source_digest_names_a_broken_file(text: str, tmp_path: Path) -> None:
         source_digest(path)
     with pytest.raises(UsageError, match=r"b\.py cannot be read"):
         source_digest(tmp_path / "b.py")
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file can grow past `size`, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_damages_nothing(tmp_path: Path) -> None:
