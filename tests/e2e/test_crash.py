@@ -24,7 +24,7 @@ import sys
 from harness import store
 
 def commit(self, stage, staging, fields):
-    (staging / store.MANIFEST).write_text(store._render(store.json.loads(store.dumps(fields))))
+    (staging / store.MANIFEST).write_text(store.render(store.json.loads(store.dumps(fields))))
 
 store.Store.done = lambda self, stage: self.path(stage).exists()
 store.Store._aside = lambda self, what, stage: self.path(stage) if what == "staging" else self.root / what / stage.key
@@ -118,10 +118,10 @@ def test_killed_once_at_every_failpoint_it_publishes_the_same(
         if start(folder, "--workers", "1", HARNESS_FAILPOINT=f"{name}:1").wait(timeout=300) == 137:
             fired.add(name)
 
-    # each start goes on from where the last one died: what comes early in a run first, what models see of images last
+    # each start goes on from where the last one died: what comes early in a run first, the folder of its tables last
     for name in sorted(
         FAILPOINTS - {"store.discarded"},
-        key=lambda name: ["split", "store", "engine", "images", "features"].index(name.split(".")[0]),
+        key=lambda name: ["split", "store", "engine", "images", "features", "folder"].index(name.split(".")[0]),
     ):
         kill_at(name)
     finish(folder)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.config import Runtime
+from harness.images import Places, resolved
 from harness.reference import reference_logps
 from harness.types import Record, read_jsonl
 from tests.e2e.conftest import ROOT, SMALL_BED, Done, Ran, harness
@@ -98,7 +99,8 @@ def test_csr_s_second_reference_is_the_first_round_s_policy(seven: Done, tmp_pat
         file.parent: json.loads(file.read_text())["inputs"] for file in seven.store.glob("reference/*/manifest.json")
     }
     [(folder, reads)] = [(folder, reads) for folder, reads in stages.items() if "policy" in reads]
-    records = list(read_jsonl(Record, seven.store / reads["build"] / "records.jsonl"))
+    stored_records = read_jsonl(Record, seven.store / reads["build"] / "records.jsonl")
+    records = [resolved(record, Places(seven.store)) for record in stored_records]
     stored = load_file(folder / "logps.safetensors")["policy"]
 
     def by(model: Path) -> Tensor:
