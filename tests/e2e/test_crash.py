@@ -27,6 +27,7 @@ def commit(self, stage, staging, fields):
     (staging / store.MANIFEST).write_text(store.render(store.json.loads(store.dumps(fields))))
 
 store.Store.done = lambda self, stage: self.path(stage).exists()
+store.Store.damage = lambda self, name: []
 store.Store._aside = lambda self, what, stage: self.path(stage) if what == "staging" else self.root / what / stage.key
 store.Store._commit = commit
 from harness.cli import main
@@ -123,6 +124,8 @@ def test_killed_once_at_every_failpoint_it_publishes_the_same(
         FAILPOINTS - {"store.discarded"},
         key=lambda name: ["split", "store", "engine", "images", "features", "folder"].index(name.split(".")[0]),
     ):
+        if name.startswith("folder."):  # or it holds what it should, and nothing is written
+            (folder / "out" / "table.csv").unlink(missing_ok=True)
         kill_at(name)
     finish(folder)
     (report,) = folder.glob("store/report/*")
