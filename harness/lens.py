@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.codebook import Codebook, errors_in, json_in
 from harness.judge import Ask, Judge
+from harness.model import Dtype, load
 from harness.profile import Tick
 from harness.types import Example, Pair, Unscored
 
@@ -41,7 +42,7 @@ def probes(examples: Sequence[Example], own: Sequence[str]) -> list[Pair]:
 
 
 def sequences(
-    model: Path, pairs: Sequence[Pair], batch_size: int, tick: Tick, shelf: Path
+    model: Path, pairs: Sequence[Pair], dtype: Dtype, batch_size: int, tick: Tick, shelf: Path
 ) -> list[tuple[float, float]]:
     """Summed log-probs of each pair's chosen and rejected response under a folder's model; of those that fit it."""
     import torch
@@ -50,7 +51,7 @@ def sequences(
     from harness.roles import Roles
 
     torch.set_num_threads(1)
-    loaded = reference.ready(model, shelf)
+    loaded = load(model, dtype, reference.device(), shelf)
     forest = reference.trees(pairs, loaded, pass_over=True)
     found = reference.figures(Roles(loaded.model, {}, False), loaded, forest, batch_size, ["policy"], tick)
     sides = [torch.split(found[t.id]["policy"], [sum(branch.supervised) for branch in t.branches]) for t in forest]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._lmms import Model, model_manifest
+from harness.model import Dtype
 from harness.profile import quiet
 from harness.sampler import Sampling, respond
 from harness.types import Image, Prompt, UsageError
@@ -25,16 +26,18 @@ def manifest() -> Any:
 class HarnessModel(Model):  # type: ignore[misc]
     """A checkpoint in Hugging Face's layout, e.g. a `train` stage's `checkpoint/`, that answers lmms-eval's requests.
 
-    Its device is the sampler's choice: an accelerator where there is one. `batch_size` is of prompts.
+    Its device is the sampler's choice: an accelerator where there is one. `batch_size` is of prompts, `dtype` float32
+    or bfloat16.
     """
 
     is_simple = True
 
-    def __init__(self, checkpoint: str = "", batch_size: int | str = 1, device: str | None = None, **_: Any) -> None:
+    def __init__(self, checkpoint: str = "", batch_size: int | str = 1, dtype: Dtype = "float32", **_: Any) -> None:
         super().__init__()
         if not checkpoint:
             raise UsageError("--model harness needs --model_args checkpoint=DIR, a folder in Hugging Face's layout.")
         self.checkpoint = checkpoint
+        self.dtype = dtype
         self.batch_size = 128 if batch_size == "auto" else int(batch_size)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
@@ -42,7 +45,7 @@ class HarnessModel(Model):  # type: ignore[misc]
         said: dict[int, str] = {}
         groups: dict[Sampling, list[int]] = {}
         for number, request in enumerate(requests):
-            groups.setdefault(_sampling(request.args[1]), []).append(number)
+            groups.setdefault(_sampling(request.args[1], self.dtype), []).append(number)
         with tempfile.TemporaryDirectory() as folder:
             for sampling, numbers in groups.items():
                 prompts = [self._prompt(requests[number], Path(folder)) for number in numbers]
@@ -68,13 +71,14 @@ class HarnessModel(Model):  # type: ignore[misc]
         raise NotImplementedError("--model harness answers one question at a time.")
 
 
-def _sampling(asked: dict[str, Any]) -> Sampling:
+def _sampling(asked: dict[str, Any], dtype: Dtype) -> Sampling:
     """A task's generation_kwargs; beams are refused rather than ignored."""
     if asked.get("num_beams", 1) not in (None, 1):
         raise UsageError(f"the task asks for {asked['num_beams']} beams; --model harness is greedy or samples.")
     temperature = float(asked.get("temperature") or 0) if asked.get("do_sample") else 0.0
     top_p = float(asked.get("top_p") or 1) if temperature else 1.0
-    return Sampling(max_new_tokens=int(asked.get("max_new_tokens", 1024)), temperature=temperature, top_p=top_p)
+    most = int(asked.get("max_new_tokens", 1024))
+    return Sampling(max_new_tokens=most, temperature=temperature, top_p=top_p, dtype=dtype)
 
 
 def _until(text: str, asked: dict[str, Any]) -> str:

@@ -182,14 +182,14 @@ def _eyes(folder: str | Path, config: Any) -> "Pixels":
     return pixels
 
 
-def kept(folder: str | Path) -> Loaded:
-    """The model ready to generate, kept until any other is loaded. float32 on the CPU, bfloat16 on an accelerator."""
+def kept(folder: str | Path, dtype: Dtype = "float32") -> Loaded:
+    """The model ready to generate, on an accelerator where there is one; kept until any other is loaded."""
     import torch
     from transformers import GenerationConfig
 
-    name, cuda = revision(folder), torch.cuda.is_available()
+    name = f"{revision(folder)} {dtype}"
     if name not in _kept:
-        loaded = load(folder, "bfloat16" if cuda else "float32", "cuda" if cuda else "cpu")
+        loaded = load(folder, dtype, "cuda" if torch.cuda.is_available() else "cpu")
         loaded.model.eval()
         loaded.model.generation_config = GenerationConfig()  # a checkpoint's own sampling defaults must not leak in
         _kept[name] = loaded

@@ -122,7 +122,7 @@ class Planner:
             lesson, tag = method.lesson(number), f"{spec.id} seed {seed}"
             tag += f" round {number + 1}" if method.rounds > 1 else ""
             policy = {} if lesson.continues else {role: step for role, step in roles.items() if role == Role.POLICY}
-            built = {**who, **base, "round": number, "response_tokens": self.testbed.response_tokens}
+            built = {**who, **base, "round": number, **self.responding}
             built["writer"] = self.asked("writer") if method.needs_writer else ""
             built["clip"] = revision(self.testbed.clip) if method.needs_clip else ""
             tuned = training(spec, self.testbed, lesson)
@@ -144,7 +144,7 @@ class Planner:
         identity = {
             "model": self.models[self.model(seed)],
             "examples": self.testbed.lens,
-            "response_tokens": self.testbed.response_tokens,
+            **self.responding,
             "writer": self.asked("writer"),
             "codebook": self.codebook,
             "round": 0,
@@ -156,7 +156,8 @@ class Planner:
         """The generate and score steps of one cell; `changes` are to how it is generated."""
         benchmark = self.benchmark(name)
         items = self.items(name)
-        sampling = {"max_new_tokens": min(benchmark.max_new_tokens, self.testbed.response_tokens), "temperature": 0.0}
+        most = min(benchmark.max_new_tokens, self.testbed.response_tokens)
+        sampling = {"max_new_tokens": most, "temperature": 0.0, "dtype": self.testbed.training.dtype}
         identity = {"model": self.models[self.model(seed)], "sampling": sampling, "blank": False, **changes}
         inputs = {"items": items} | ({"policy": policy} if policy else {})
         responses = self.step("generate", f"generate {row} {name} seed {seed}", identity, inputs)
@@ -172,6 +173,11 @@ class Planner:
         title = f"crosscheck {row} {name} seed {seed}"
         check = self.step("crosscheck", title, second, reads | {"score": score}) if version else None
         return Cell(row, label, seed, name, score, check)
+
+    @property
+    def responding(self) -> dict[str, Any]:
+        """How models respond to a split's examples: no longer than this, and in the testbed's dtype on any device."""
+        return {"response_tokens": self.testbed.response_tokens, "dtype": self.testbed.training.dtype}
 
     def asked(self, role: str) -> Any:
         """What identifies the judge or writer: for the oracle its code, for others what they are and how asked."""

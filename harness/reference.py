@@ -29,11 +29,6 @@ def device() -> str:
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
-def ready(model: str | Path, shelf: Path | None, dtype: Dtype | None = None) -> Loaded:
-    """The model for figures without a gradient: by default float32 on the CPU, bfloat16 on an accelerator."""
-    return load(model, dtype or ("bfloat16" if torch.cuda.is_available() else "float32"), device(), shelf)
-
-
 def trees(
     records: Sequence[Record], loaded: Loaded, max_length: int | None = None, pass_over: bool = False
 ) -> list[Tree]:

@@ -14,7 +14,7 @@ from harness.closure import code
 from harness.config import Runtime, Testbed, Training
 from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
-from harness.model import revision
+from harness.model import Loaded, load, revision
 from harness.profile import Tick
 from harness.shelves import shelf
 from harness.split import MALFORMED_LIMIT
@@ -105,6 +105,7 @@ class OwnRound:
             top_p=top_p,
             noise_step=noise_step,
             seed=self.seed,
+            dtype=self.step.stage.identity["dtype"],
         )
         size = self.runtime.generate_batch_size
         return self.kept(
@@ -120,7 +121,8 @@ class OwnRound:
         """Diverse continuations by the policy, computed once."""
         from harness.sampler import Search, candidates
 
-        search = Search(count=count, penalty=penalty, stop=stop, max_new_tokens=max_new_tokens)
+        dtype = self.step.stage.identity["dtype"]
+        search = Search(count=count, penalty=penalty, stop=stop, max_new_tokens=max_new_tokens, dtype=dtype)
         size = self.runtime.generate_batch_size
 
         def made(part: Sequence[Prompt]) -> list[Response]:
@@ -171,7 +173,8 @@ class OwnRound:
         base = self.policy if role is Role.POLICY else self.base if headed or self.lesson.continues else self.policy
         made = {r: self.step.reads[r] for r in (Role.POLICY, Role.CRITIC, Role.REWARD) if r in self.step.reads}
         trained = next((Training.model_validate(stage.identity["training"]) for stage in made.values()), None)
-        loaded = reference.ready(base, self.shelf, trained.dtype if trained else None)
+        dtype = trained.dtype if trained else self.step.stage.identity["dtype"]
+        loaded = load(base, dtype, reference.device(), self.shelf)
         lora = trained.lora if trained and headed else None
         trunk = [Role.POLICY] if role is Role.CRITIC and self.lesson.shared_trunk else []
         folders = {r: self.store.sound(stage.name) / "adapters" / r for r, stage in made.items()}
@@ -190,16 +193,14 @@ def _write(out: Path, make: Callable[[Sequence[Prompt]], list[Response]], prompt
     write_jsonl(out / "responses.jsonl", make(prompts))
 
 
-def trainable(record: Record | Dropped, model: Path, max_length: int | None = None) -> Record | Dropped:
+def trainable(record: Record | Dropped, loaded: Loaded, max_length: int | None = None) -> Record | Dropped:
     """The record, or why it cannot be learnt from: equal sides, text that spells control tokens, too many tokens."""
-    from harness.model import kept
     from harness.tree import tree
 
     if isinstance(record, Dropped):
         return record
     if isinstance(record, Pair) and record.chosen == record.rejected:
         return Dropped(record.id, "chosen and rejected are the same")
-    loaded = kept(model)
     try:
         tree(record, loaded.tokenizer, loaded.image_tokens, max_length, loaded.positions)
     except ValueError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from harness.config import Fixed
-from harness.model import Loaded, kept
+from harness.model import Dtype, Loaded, kept
 from harness.profile import Tick
 from harness.template import encode, prompt_text
 from harness.tree import refuse_reserved
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Sampling(Fixed):
     """How responses are drawn; greedy at temperature 0, where `top_p` means nothing.
 
-    With `noise_step`, images are seen after so many steps of diffusion (`harness.pixels.diffuse`).
+    With `noise_step`, images are seen after so many steps of diffusion (`harness.pixels.diffuse`). `dtype` is the
+    model's while it responds.
     """
 
     max_new_tokens: int = Field(gt=0)
@@ -34,6 +35,7 @@ class Sampling(Fixed):
     top_p: float = Field(1.0, gt=0, le=1)
     noise_step: int = Field(0, ge=0, lt=1000)
     seed: int = 0
+    dtype: Dtype = "float32"
 
 
 class Search(Fixed):
@@ -46,6 +48,7 @@ class Search(Fixed):
     penalty: float = Field(ge=0)
     stop: str
     max_new_tokens: int = Field(gt=0)
+    dtype: Dtype = "float32"
 
 
 Row = tuple[tuple[int, ...], Prompt]  # a prompt's tokens and the prompt
@@ -69,7 +72,7 @@ def respond(
     import torch
 
     torch.set_num_threads(1)  # on the CPU a sum's order, and so a close call, depends on the number of threads
-    loaded = kept(folder)
+    loaded = kept(folder, sampling.dtype)
     loaded.features.folder = shelf
     greedy = sampling.temperature == 0
     asked: dict[object, Row] = {}
@@ -116,7 +119,7 @@ def candidates(
     import torch
 
     torch.set_num_threads(1)
-    loaded = kept(folder)
+    loaded = kept(folder, search.dtype)
     loaded.features.folder = shelf
     stop, end = loaded.tokenizer.convert_tokens_to_ids(search.stop), loaded.tokenizer.eos_token_id
     if stop is None or stop == loaded.tokenizer.unk_token_id:

@@ -81,6 +81,15 @@ def test_a_changed_learning_rate_retrains_but_builds_nothing_again() -> None:
     assert len(keys(changed, "train") - keys(BEFORE, "train")) == 1
 
 
+def test_the_dtype_that_models_respond_in_is_the_testbeds_and_in_every_key() -> None:
+    """Whatever the device: float32 on a CPU and bfloat16 on a GPU under one key would be two tables of one run."""
+    halved = BED.model_copy(update={"training": BED.training.model_copy(update={"dtype": "bfloat16"})})
+    changed = plan(REQUEST, halved)
+    for kind in ("build", "generate", "lens"):
+        assert keys(BEFORE, kind) and not keys(BEFORE, kind) & keys(changed, kind), kind
+    assert {s.stage.identity["sampling"]["dtype"] for s in changed.steps if s.stage.kind == "generate"} == {"bfloat16"}
+
+
 def test_another_prompt_for_pope_changes_popes_steps_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import benchmarks.pope
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.model import kept
 from harness.rounds import refuse_malformed, trainable
 from harness.types import Conversation, Dropped, HarnessError, Pair, Record, Turn
 
@@ -13,7 +14,8 @@ SPELT = Conversation("spelt", None, ((Turn("What is it?", "An <image> of a dog."
 
 
 def built(records: list[Record | Dropped]) -> list[Record | Dropped]:
-    return [trainable(record, BASE) for record in records]
+    loaded = kept(BASE)
+    return [trainable(record, loaded) for record in records]
 
 
 def test_a_good_record_stays() -> None:

@@ -56,7 +56,7 @@ def test_own_responses_of_a_prefix_are_found_again(tmp_path: Path, monkeypatch: 
         number=0,
         seed=0,
         asked=rounds.NoWriter(),
-        step=Step("build", Stage("build", {"response_tokens": 8})),
+        step=Step("build", Stage("build", {"response_tokens": 8, "dtype": "float32"})),
         store=Store(tmp_path),
         testbed=bed,
         runtime=runtime,

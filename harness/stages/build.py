@@ -7,6 +7,7 @@ from harness.images import movable
 from harness.judge import Writer, answered
 from harness.llm import Llm
 from harness.method import Method
+from harness.model import kept
 from harness.panel import insist, keep_replies
 from harness.rounds import NoWriter, refuse_malformed, trainable
 from harness.rows import resolve
@@ -32,7 +33,8 @@ def build(work: Work) -> None:
 
     built, spent = answered(writer, build_with)
     insist(writer)
-    made = [trainable(record, policy(work), what["max_length"]) for record in built]
+    loaded = kept(policy(work), what["dtype"])
+    made = [trainable(record, loaded, what["max_length"]) for record in built]
     refuse_malformed(built, made)
     if [record.id for record in made] != [example.id for example in examples]:
         raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")

@@ -17,7 +17,7 @@ def generate(work: Work) -> None:
     sampling = Sampling.model_validate(what["sampling"])
     size = what.get("batch_size", work.runtime.generate_batch_size)
     with measure() as used:
-        loaded = kept(policy(work))
+        loaded = kept(policy(work), sampling.dtype)
         before, folder = loaded.features.made, base_shelf(work)
         responses = respond(policy(work), prompts, sampling, size, work.tick, what["blank"], shelf=folder)
     write_jsonl(out / "responses.jsonl", responses)

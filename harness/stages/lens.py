@@ -1,6 +1,7 @@
 """What training did to chosen and rejected responses and to errors."""
 
 from dataclasses import replace
+from functools import partial
 
 from harness import lens as looking
 from harness.judge import answered
@@ -22,9 +23,10 @@ def lens(work: Work) -> None:
     prompts = [Prompt(e.id, e.image, e.turns[0].question) for e in examples]
     before, after = ([response.text.strip() for response in one.respond(prompts)] for one in (base, trained))
     found: dict[str, float] = {"examples": len(examples)}
+    sequences = partial(looking.sequences, dtype=what["dtype"], batch_size=size, tick=work.tick, shelf=trained.shelf)
     if pairs := looking.probes(examples, before):
-        sequences = [looking.sequences(one.policy, pairs, size, work.tick, one.shelf) for one in (base, trained)]
-        found |= looking.ratios(*sequences) if all(sequences) else {}
+        sums = [sequences(one.policy, pairs) for one in (base, trained)]
+        found |= looking.ratios(*sums) if all(sums) else {}
     if work.testbed.writer != "oracle" or "data" in work.step.reads["split"].inputs:
         writer = asked(work, "writer", work.step.reads["split"])
         found |= answered(writer, lambda who: looking.corrected(examples, before, after, who, what["codebook"]))

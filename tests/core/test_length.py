@@ -64,23 +64,23 @@ def test_a_rollout_is_never_cut(loaded: Loaded, pictures: list[Image]) -> None:
         tree(rollout, loaded.tokenizer, loaded.image_tokens, made.tokens - 1)
 
 
-def test_what_the_model_has_no_positions_for_is_dropped_by_name_in_little_memory(folder: Path) -> None:
+def test_what_the_model_has_no_positions_for_is_dropped_by_name_in_little_memory(loaded: Loaded) -> None:
     """72,000 characters would ask for 14 GB of mask and attention."""
     long = Conversation("long", None, ((Turn("what is there", "a red cat " * 7200),),))
     tracemalloc.start()
-    dropped = trainable(long, folder)
+    dropped = trainable(long, loaded)
     assert tracemalloc.get_traced_memory()[1] < 200e6
     tracemalloc.stop()
     assert isinstance(dropped, Dropped) and dropped.id == "long"
     assert "too long: 21," in dropped.reason and "1,024 places" in dropped.reason
-    assert trainable(long, folder, 1024) == long
+    assert trainable(long, loaded, 1024) == long
 
 
-def test_long_records_do_not_count_as_malformed_data(folder: Path) -> None:
+def test_long_records_do_not_count_as_malformed_data(loaded: Loaded) -> None:
     built: list[Record | Dropped] = [
         Conversation(str(n), None, ((Turn("what", "a cat " * (1 if n % 4 else 1000)),),)) for n in range(100)
     ]
-    made = [trainable(record, folder) for record in built]
+    made = [trainable(record, loaded) for record in built]
     assert sum(isinstance(one, Dropped) for one in made) == 25
     refuse_malformed(built, made)
 

@@ -39,6 +39,13 @@ def naive(loaded: Loaded, prompt: Prompt, count: int) -> list[int]:
     return new
 
 
+def test_a_model_responds_in_the_dtype_that_is_asked_for(folder: Path, pictures: list[Image]) -> None:
+    for dtype in ("bfloat16", "float32"):
+        respond(folder, prompts(pictures)[:1], GREEDY.model_copy(update={"dtype": dtype}), 1, quiet)
+        [loaded] = harness.model._kept.values()
+        assert loaded.model.dtype == getattr(torch, dtype)
+
+
 def test_batched_greedy_is_single_greedy_is_naive(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
     asked = prompts(pictures)
     together = respond(folder, asked, GREEDY, 5, quiet)
