@@ -154,17 +154,27 @@ async def _call(client: "AsyncOpenAI", body: dict[str, Any], timeout_s: float) -
 
 def _refused(error: "APIStatusError") -> Failure:
     """What an HTTP status other than success means."""
-    after = _retry_after(error.response.headers.get("retry-after", ""))
+    headers = error.response.headers
+    after = _retry_after(headers.get("retry-after", ""), headers.get("date", ""))
     return refused(error.status_code, error.message, error.code, after)
 
 
-def _retry_after(header: str) -> float:
-    """Seconds that a Retry-After header (seconds or a date) asks for, at most `MAX_WAIT_S`; 0 where it says nothing."""
+def _retry_after(header: str, date: str = "") -> float:
+    """Seconds that a Retry-After header (seconds or a date) asks for, at most `MAX_WAIT_S`; 0 where it says nothing.
+
+    A date is read by the server's own clock (`date`, the response's Date header): ours may be years behind it.
+    """
     try:
         seconds = float(header)
     except ValueError:
-        try:
-            seconds = parsedate_to_datetime(header).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError, IndexError):
-            return 0.0
+        until, now = _moment(header), _moment(date)
+        seconds = 0.0 if until is None else until - (time.time() if now is None else now)
     return 0.0 if math.isnan(seconds) else min(max(0.0, seconds), MAX_WAIT_S)
+
+
+def _moment(date: str) -> float | None:
+    """Seconds since 1970 of an HTTP date; None of anything else."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.types import UsageError, VisionError
+from harness.untrusted import parse_json
 from harness.yamls import yaml_file
 
 SHIPPED = Path(__file__).with_name("codebook.yaml")
@@ -35,27 +36,51 @@ def common(paths: Iterable[str]) -> Codebook:
 
 
 def json_in(reply: str) -> dict[str, Any]:
-    """The JSON object in a writer's reply, which may stand in prose; raises ValueError where there is none."""
+    """The JSON object in a writer's reply, which may stand in prose; ValueError with the reason where there is none."""
+    start, end = reply.find("{"), reply.rfind("}") + 1
     try:
-        found = json.loads(reply[reply.find("{") : reply.rfind("}") + 1])
-    except RecursionError:
-        raise ValueError("brackets without end") from None
-    if not isinstance(found, dict):
-        raise ValueError("not an object")
-    return found
+        told = parse_json(reply[start:end] if 0 <= start < end else "null", "it")
+    except UsageError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    if not isinstance(told, dict):
+        raise ValueError("it holds no JSON object")
+    return told
+
+
+def objects_in(told: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The list of objects under a name of a writer's JSON; ValueError for anything else."""
+    rows = told.get(name)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f'its "{name}" are no list of objects')
+    return rows
+
+
+def text_in(row: dict[str, Any], name: str) -> str:
+    """The text under a name of a writer's JSON, without blanks around it; a number is its digits.
+
+    ValueError for whatever is no text: null is never the word None.
+    """
+    value = row.get(name)
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        kind = {dict: "an object", list: "a list", bool: "true or false"}.get(type(value), "null")
+        raise ValueError(f'a "{name}" is {kind if name in row else "missing"}, no text')
+    return json.dumps(value)
 
 
 def errors_in(told: dict[str, Any], book: Codebook) -> tuple[VisionError, ...]:
     """The errors a writer lists whose type is in the book, at the book's level; all of them where the book is empty.
 
-    Raises KeyError or TypeError where the list is not in the form asked for.
+    A level or evidence that is missing or null is empty. ValueError where the list is not in the form asked for.
     """
     levels = {name.casefold(): (level, name) for level, types in book.items() for name in types}
     found = []
-    for error in told["errors"]:
-        said = str(error["type"]).strip()
-        if book and said.casefold() not in levels:
+    for error in objects_in(told, "errors"):
+        kind = text_in(error, "type")
+        if book and kind.casefold() not in levels:
             continue
-        level, name = levels.get(said.casefold(), (str(error.get("level", "")), said))
-        found.append(VisionError(level, name, str(error.get("evidence", ""))))
+        own, evidence = ("" if error.get(name) is None else text_in(error, name) for name in ("level", "evidence"))
+        level, name = levels.get(kind.casefold(), (own, kind))
+        found.append(VisionError(level, name, evidence))
     return tuple(found)

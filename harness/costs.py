@@ -17,6 +17,7 @@ from harness.lens import PROMPT as LENS
 from harness.limit import stratified
 from harness.llm import Llm, hire
 from harness.method import Role
+from harness.panel import scored
 from harness.rows import resolve, spec_of
 from harness.steps import Plan, Step
 from harness.store import Store
@@ -109,7 +110,7 @@ def _asks(role: str, planned: Plan, step: Step, store: Store, llm: Llm) -> bool:
     said = {response.id: response for response in responses}
     for item in read_jsonl(Item, store.path(step.reads["items"]) / "items.jsonl"):
         for run in range(llm.runs):
-            benchmark.score(item, said[item.id], Repeat(asked, run))
+            scored(benchmark, item, said[item.id], Repeat(asked, run))
     return bool(asked.asks)
 
 

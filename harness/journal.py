@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import json
 import os
-import time
 import uuid
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -41,8 +40,7 @@ class Journal:
     """The journal in one folder. An object is used by one thread; any number of objects and processes share a folder.
 
     `settled` is what finished calls cost (whole billionths of a USD); `open` holds the reservations of calls that have
-    not finished, by ticket; `beyond` the most that a call of each model cost over its bound (USD); `marks` when
-    something was last seen to be so (seconds since 1970).
+    not finished, by ticket; `beyond` the most that a call of each model cost over its bound (USD).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +50,6 @@ class Journal:
         self.open: dict[str, Reservation] = {}
         self.settled = 0
         self.beyond: dict[str, float] = {}
-        self.marks: dict[str, float] = {}
         self.damaged = 0
         self._me = uuid.uuid4().hex
         self._life: FileLock | None = None
@@ -93,15 +90,13 @@ class Journal:
         key: str = "",
         reply: dict[str, Any] | None = None,
         beyond: tuple[str, float] | None = None,
-        mark: str = "",
     ) -> None:
         """Record what a call cost and, if it gave one, the reply. No kill can undo it; `force` it to disk as well.
 
-        `beyond` is the model and the USD by which the call cost more than its bound. `mark` names what it has shown.
+        `beyond` is the model and the USD by which the call cost more than its bound.
         """
         kept: dict[str, Any] = {"key": key, "reply": reply} if reply is not None else {}
         kept |= {"beyond": [beyond[0], _nano(beyond[1])]} if beyond else {}
-        kept |= {"mark": mark, "at": time.time()} if mark else {}
         failpoint("journal.answered")
         with self._alone():
             self._append({"settle": ticket, "nano": _nano(usd), **kept})
@@ -180,7 +175,6 @@ class Journal:
                 self.replies.setdefault(record["key"], record["reply"])
             model, nano = record.get("beyond", ("", 0))
             self.beyond[model] = max(self.beyond.get(model, 0.0), nano / NANO)
-            self.marks |= {record["mark"]: record["at"]} if "mark" in record else {}
 
     def _append(self, record: dict[str, Any]) -> None:
         """Write one record. The caller is alone: what follows the last whole line is a dead writer's, and is closed."""

@@ -83,8 +83,8 @@ def found_errors(example: Example, response: str, judge: Judge, book: Codebook) 
         return reply
     try:
         return Counter(error.type for error in errors_in(json_in(reply), book))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return Unscored(example.id, "the reply is not the JSON asked for")
+    except ValueError as error:
+        return Unscored(example.id, f"the reply is not the JSON asked for: {error}")
 
 
 def corrected(

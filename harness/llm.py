@@ -23,7 +23,6 @@ from harness.journal import Journal
 from harness.judge import Ask, Judge, Script, spoken
 from harness.profile import Tick
 from harness.replies import SERVER, Answer, Failure, Usage
-from harness.secret import key as secret
 from harness.secret import redact
 from harness.shown import data_url
 from harness.types import Denied, Unscored, dumps
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 GRACE_S = 5.0  # for calls under way when the run must stop: they may be paid for already
 BACKOFF_S, MAX_BACKOFF_S, POLL_S = 0.5, 60.0, 0.1
-PROBED_S = 3600.0  # for so long a server that answered is taken to be there, with the same key and model
 PROBE = Ask("probe", "probe", None, "Reply with the word ready.", {}, max_tokens=1)
 
 
@@ -189,11 +187,8 @@ class Llm:
             backoff = random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2**attempt))
             await asyncio.sleep(said.after_s + backoff)
 
-    async def _try(self, server: "AsyncOpenAI", ask: Ask, key: str = "", mark: str = "") -> Answer | Failure:
-        """One call, reserved before and settled after it; an answer is kept under `key`, if there is one.
-
-        `mark` is kept where a chat completion came, whatever it says.
-        """
+    async def _try(self, server: "AsyncOpenAI", ask: Ask, key: str = "") -> Answer | Failure:
+        """One call, reserved before and settled after it; an answer is kept under `key`, if there is one."""
         body = {**self.body(ask), "messages": [{"role": "user", "content": self._content(ask)}]}
         async with self._turn() as alone:
             ticket, most = await self._ticket(ask, alone)
@@ -208,7 +203,7 @@ class Llm:
             beyond = (self.model, usd - bound) if usd > bound else None
             self._known_cost = self._known_cost or said.usage is not None
             kept = self._kept(said, usd, server) if key and isinstance(said, Answer) else None
-            self.journal.settle(ticket, usd, key, kept, beyond, mark if said.usage else "")
+            self.journal.settle(ticket, usd, key, kept, beyond)
         return said
 
     def _kept(self, said: Answer, usd: float, server: "AsyncOpenAI") -> dict[str, Any]:
@@ -231,7 +226,7 @@ class Llm:
         """A reservation and its USD; waits where calls under way may turn out cheaper than they reserved."""
         hope = True
         while True:
-            most = self.cost(ask) + self.journal.beyond.get(self.model, 0.0)
+            most = self._most(ask)
             if ticket := self.journal.reserve(most, self.runtime.budget, alone):
                 return ticket, most
             if not hope:  # asked once more after nobody was under way
@@ -239,23 +234,25 @@ class Llm:
             if hope := self.journal.waiting():
                 await asyncio.sleep(POLL_S)
 
+    def _most(self, ask: Ask) -> float:
+        """USD to reserve for a call: its bound, and what one has cost beyond."""
+        return self.cost(ask) + self.journal.beyond.get(self.model, 0.0)
+
     def probe(self) -> None:
         """HarnessError where no call can succeed: a wrong key or address, an unknown model, no quota, refused settings.
 
-        One call for one token. It is not made where it has been in the last hour, with the same key and settings: the
-        journal has a digest of these. What may heal by itself (a busy server, a time-out) is no error.
+        One call for one token. What may heal by itself (a busy server, a time-out) is no error, and a budget without
+        room for the call is left to the questions: all of them may have been paid for.
         """
-        what = dumps([self.body(PROBE), secret()])
-        mark = hashlib.sha256(what.encode()).hexdigest()[:32]
         self.journal.refresh()
-        if abs(time.time() - self.journal.marks.get(mark, 0.0)) > PROBED_S:
-            asyncio.run(self._probe(mark))
+        if self.runtime.budget is None or self.journal.spent + self._most(PROBE) <= self.runtime.budget:
+            asyncio.run(self._probe())
 
-    async def _probe(self, mark: str) -> None:
+    async def _probe(self) -> None:
         self._first, reason = asyncio.Lock(), UNREACHED
         async with client(self.runtime.ask_timeout_s) as server:
             for attempt in range(self.runtime.ask_attempts):
-                said = await self._try(server, PROBE, mark=mark)
+                said = await self._try(server, PROBE)
                 if isinstance(said, Answer) or said.usage is not None:
                     return
                 if said.cure or not said.retry:

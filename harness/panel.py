@@ -26,12 +26,12 @@ def score_runs(
     def work(asked: Judge | None) -> list[Scores]:
         runs = judge.runs if isinstance(judge, Llm) else 1
         repeats = [Repeat(asked, run) if asked else None for run in range(runs)]
-        return [[_scored(benchmark, item, responses[item.id], repeat) for item in items] for repeat in repeats]
+        return [[scored(benchmark, item, responses[item.id], repeat) for item in items] for repeat in repeats]
 
     return answered(judge, work) if judge else work(None)
 
 
-def _scored(benchmark: Benchmark, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
+def scored(benchmark: Benchmark, item: Item, response: Response, judge: Judge | None) -> Score | Unscored:
     """The item's score; unscored where the model could not be asked at all."""
     if response.unanswered:
         return Unscored(item.id, response.unanswered)

@@ -12,6 +12,7 @@ import yaml
 from harness.benchmark import benchmark_of
 from harness.compare import prepare
 from harness.config import Runtime, Testbed
+from harness.costs import check_access
 from harness.schedule import Watcher, execute, insist, pending
 from harness.stages.worker import Bodies
 from harness.steps import Request
@@ -34,7 +35,10 @@ class Chosen:
 def choose(
     request: Request, testbed: Testbed, runtime: Runtime, store: Store, rates: Sequence[float], watcher: Watcher
 ) -> Chosen:
-    """Train and score every method at every rate; resumable like any comparison."""
+    """Train and score every method at every rate; resumable like any comparison.
+
+    HarnessError, before anything runs, where a judge or writer that will be asked cannot be (`check_access`).
+    """
     specs = tuple(
         spec.model_copy(update={"training": spec.training | {"learning_rate": rate}, "row": f"{spec.stem}@{rate:g}"})
         for spec in request.methods
@@ -43,6 +47,7 @@ def choose(
     tuning = replace(request, methods=specs, first_seed=FIRST_SEED, tuning=True)
     planned = prepare(tuning, testbed, runtime, store)
     todo = pending([planned.report], store, planned.steps)
+    check_access(planned, todo, store, runtime)
     insist(execute(todo, Bodies(str(store.root), testbed, tuning, runtime), runtime.workers, watcher))
     value: Values = {}
     for cell in planned.cells:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import losses
-from harness.codebook import NONE, SHIPPED, Codebook, errors_in, json_in, read_codebook
+from harness.codebook import NONE, SHIPPED, Codebook, errors_in, json_in, objects_in, read_codebook, text_in
 from harness.judge import Ask
 from harness.method import Lesson, Loss, Method, Round
 from harness.template import SHORT_ANSWER
@@ -193,9 +193,9 @@ def parse(example_id: str, reply: str, max_turns: int, book: Codebook) -> Writte
     try:
         told = json_in(reply)
         errors = errors_in({"errors": [], **told}, book)
-        turns = [Turn(str(turn["question"]).strip(), str(turn["answer"]).strip()) for turn in told["turns"]]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return Unscored(example_id, "the reply is not the JSON asked for")
+        turns = [Turn(text_in(turn, "question"), text_in(turn, "answer")) for turn in objects_in(told, "turns")]
+    except ValueError as error:
+        return Unscored(example_id, f"the reply is not the JSON asked for: {error}")
     turns = [turn for turn in turns if turn.question and turn.answer][:max_turns]
     return Written(tuple(turns), errors) if turns else Unscored(example_id, "the reply has no turns")
 

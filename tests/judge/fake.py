@@ -22,7 +22,9 @@ from harness.llm import Llm
 ROOT = Path(__file__).parents[2]
 CANARY = "sk-test-CANARY-0123456789abcdef"
 QUICK = Runtime(ask_timeout_s=10, ask_deadline_s=30, ask_attempts=4, ask_concurrency=32)
-Answers = Callable[[dict[str, Any], int], Any]  # (request, its how-manieth) -> text, (status, headers, body), bytes
+Answers = Callable[
+    [dict[str, Any], int], Any
+]  # (request, its how-manieth) -> text, (status, headers, body or its pieces), bytes
 HANG = b"hang"
 
 
@@ -38,11 +40,14 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status, headers, data = (200, {}, said) if isinstance(said, bytes) else said
+        whole = isinstance(data, bytes)
         self.send_response(status)
-        for name, value in {"content-type": "application/json", "content-length": str(len(data)), **headers}.items():
+        size = {"content-length": str(len(data))} if whole else {"connection": "close"}
+        for name, value in {"content-type": "application/json", **size, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        for piece in [data] if whole else data:
+            self.wfile.write(piece)
 
     def log_message(self, *_: object) -> None:
         pass

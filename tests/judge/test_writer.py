@@ -66,7 +66,7 @@ def test_an_example_without_a_usable_reply_is_left_out_with_its_reason(tmp_path:
     dropped = {record.id: record.reason for record in made if isinstance(record, Dropped)}
     assert dropped.keys() == {"e3", "e5"}
     assert "content_filter" in dropped["e3"]
-    assert dropped["e5"] == "writer: the reply is not the JSON asked for"
+    assert dropped["e5"] == "writer: the reply is not the JSON asked for: it holds no JSON object"
     assert all(record.errors for record in made if isinstance(record, Conversation))
 
 

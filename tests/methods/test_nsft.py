@@ -39,6 +39,41 @@ def test_makes_no_turn_up_from_a_malformed_reply(reply: str) -> None:
     assert isinstance(parse("x", reply, 5, {}), Unscored)
 
 
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ('{"turns": [{"question": "Is it?", "answer": null}]}', 'a "answer" is null, no text'),
+        ('{"turns": [{"question": null, "answer": "No."}]}', 'a "question" is null, no text'),
+        ('{"turns": [{"question": "Is it?"}]}', 'a "answer" is missing, no text'),
+        ('{"turns": [{"question": "Is it?", "answer": true}]}', 'a "answer" is true or false, no text'),
+        ('{"turns": [{"question": ["Is it?"], "answer": "No."}]}', 'a "question" is a list, no text'),
+        ('{"turns": [{"question": "Is it?", "answer": {"text": "No."}}]}', 'a "answer" is an object, no text'),
+        ('{"turns": [null]}', '"turns" are no list of objects'),
+        ('{"turns": {"question": "Is it?", "answer": "No."}}', '"turns" are no list of objects'),
+        ('{"turns": [], "turns": [{"question": "Is it?", "answer": "No."}]}', "twice in one object"),
+        ('{"turns": [{"question": "How many?", "answer": NaN}]}', "NaN is no number"),
+        ('{"turns": ' + "[" * 2000 + "]" * 2000 + "}", "nests its brackets too deeply"),
+        ('{"errors": null, "turns": [{"question": "Is it?", "answer": "No."}]}', '"errors" are no list'),
+        ('{"errors": [{"type": null}], "turns": [{"question": "Is it?", "answer": "No."}]}', 'a "type" is null'),
+        ('} nothing {', "it holds no JSON object"),
+    ],
+)  # fmt: skip
+def test_what_is_no_text_drops_the_example_with_its_reason(reply: str, reason: str) -> None:
+    """In no record is a null the word None."""
+    first, *_ = Nsft(codebook="none").build(EXAMPLES, Scripted(replies=lambda ask: reply))
+    assert isinstance(first, Dropped) and first.reason.startswith("writer: the reply is not the JSON asked for: ")
+    assert reason in first.reason and "\n" not in first.reason
+
+
+def test_numbers_are_their_digits_and_none_is_a_word() -> None:
+    turns = [{"question": "How many?", "answer": 3}, {"question": "Which share?", "answer": 0.5}]
+    turns += [{"question": "Who?", "answer": " None "}]
+    errors = [{"type": "count", "level": None, "evidence": None}]
+    made = parse("x", json.dumps({"errors": errors, "turns": turns}), 5, {})
+    assert not isinstance(made, Unscored) and [turn.answer for turn in made.turns] == ["3", "0.5", "None"]
+    assert made.errors == (VisionError("", "count", ""),)
+
+
 def test_reads_json_inside_prose_and_keeps_at_most_max_turns() -> None:
     reply = f"Here you are: {json.dumps({'turns': TURNS * 9})} Good luck!"
     assert len(parse("x", reply, 2, {}).turns) == 2  # type: ignore[union-attr]
