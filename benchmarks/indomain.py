@@ -47,9 +47,9 @@ def parse(reply: str) -> tuple[int, int] | None:
 
 
 def verdict(reply: str) -> tuple[int, int] | None:
-    """The numbers in a live judge's reply: `parse`, or the one line that is two such numbers, whatever comes before."""
+    """The numbers in a live judge's reply: those of the one line that is two such numbers, whatever is around it."""
     pairs = {parse(line) for line in reply.split("\n")} - {None}
-    return parse(reply) or (pairs.pop() if len(pairs) == 1 else None)
+    return pairs.pop() if len(pairs) == 1 else None
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,11 @@ def parse_robust(reply: str) -> int | None:
 def verdict(reply: str) -> int | None:
     """The rating in a live judge's reply; None where it names none, several, or one that is not from 0 to 6.
 
-    The last line that begins with it counts, as the prompt asks, whatever was considered before; without such a line
-    the one rating that the reply names.
+    The line that begins with it counts, as the prompt asks, whatever was considered before; without such a line the one
+    rating that the reply names. Two lines with two ratings are none.
     """
     lines = [line for line in reply.split("\n") if LINE.match(line)]
-    named = set(VERDICT.findall(lines[-1] if lines else reply))
+    named = set(VERDICT.findall("\n".join(lines) or reply))
     if len(named) != 1:
         return None
     number, scale, further = named.pop()

@@ -43,7 +43,7 @@ Why is this sign funny? | The sign forbids reading signs, so that one breaks its
 
 
 GRADE = re.compile(r"(?:0|1|0?\.[0-9]+|[01]\.[0-9]+)\.?")
-REASON = re.compile(r"\s*(?:because\b|since\b|[(;:,–—-](?!\s*[0-9.]))", re.IGNORECASE)
+REASON = re.compile(r"\s*(?:because\b|since\b|[(;:,–—-](?!\s*(?:[0-9./]|(?:or|of|out|to)\b)))", re.IGNORECASE)
 
 
 def parse(reply: str) -> float | None:
@@ -58,9 +58,16 @@ def parse(reply: str) -> float | None:
 def verdict(reply: str) -> float | None:
     """The grade in a live judge's reply: what `parse` reads, where it is no part of a sentence ("1 of 3 objects").
 
-    The first line is a number as the prompt has it, from 0 to 1, alone or with its reason behind it.
+    The first line is a number as the prompt has it, from 0 to 1, alone or with its reason behind it, and no other line
+    is another one.
     """
-    word, _, more = reply.strip().partition("\n")[0].strip().partition(" ")
+    first, *more = [_graded(line) for line in reply.strip().split("\n")]
+    return first if {grade for grade in more if grade is not None} <= {first} else None
+
+
+def _graded(line: str) -> float | None:
+    """The grade that a line is."""
+    word, _, more = line.strip().partition(" ")
     if not GRADE.fullmatch(word) or (more.strip() and not REASON.match(more)):
         return None
     return parse(word.rstrip("."))

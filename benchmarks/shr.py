@@ -1,6 +1,7 @@
 """SHR: how many sentences of a description hallucinate. Rules of opendatalab/HA-DPO `shr_utils.py`, prompt reworded."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from harness.types import Item, Response, Score, Unscored, UsageError
 
 LABELS = ("hallucination", "correct", "cannot judge")
 GRAMS = (1, 2, 3, 4)
+LABELLED = re.compile(rf"\W{{0,3}}(\d+)[.)]\W{{0,4}}({'|'.join(LABELS)})\W{{0,3}}(?::.*)?", re.IGNORECASE)
 DROPPED = str.maketrans("", "", ".:\n?,")
 PROMPT = """\
 You judge, sentence by sentence, whether a description of an image is right. You do not see the image. You get
@@ -61,6 +63,16 @@ def parse(reply: str, count: int) -> list[str] | None:
     return labels if len(labels) == count else None
 
 
+def verdict(reply: str, count: int) -> list[str] | None:
+    """The labels in a live judge's reply; None unless each of `count` sentences has one of the three, in order."""
+    lines = [line.strip() for line in reply.split("\n") if line.strip()]
+    heads = [place for place, line in enumerate(lines) if "judgement:" in line.casefold()]
+    found = [LABELLED.fullmatch(line) for line in lines[heads[-1] + 1 :]] if heads else []
+    told = [(int(match[1]), match[2].lower()) for match in found if match]
+    complete = len(told) == len(found) and [number for number, _ in told] == list(range(1, count + 1))
+    return [label for _, label in told] if complete else None
+
+
 def distinct(text: str, n: int) -> float:
     """Distinct n-grams over all, the official "repetition": 1 where nothing is repeated, or too short for one."""
     words = text.translate(DROPPED).split()
@@ -72,10 +84,10 @@ def distinct(text: str, n: int) -> float:
 class Shr(Benchmark):
     """The share of hallucinated sentences among those labelled hallucination, correct or cannot judge.
 
-    Other labels do not count. A reply without a label for every sentence is asked for once more and then leaves the
-    image unscored (the official script leaves its sentences out of the share). Beyond `metrics`, `compute` gives
-    "shr/sentences" and "shr/words" per image, "shr/other_labels" (percent of the sentences) and "shr/distinct<n>", n
-    from 1 to 4: distinct n-grams over all.
+    A reply without one of these for every sentence is asked for once more and then leaves the image unscored (the
+    official script leaves its sentences out of the share); other labels in published judgements do not count. Beyond
+    `metrics`, `compute` gives "shr/sentences" and "shr/words" per image, "shr/other_labels" (percent of the sentences)
+    and "shr/distinct<n>", n from 1 to 4: distinct n-grams over all.
 
     Traps: official responses come from a beam search of 5, which this harness's one sampler does not do; what cannot
     be judged stays in the denominator, so that vague text scores well.
@@ -138,7 +150,7 @@ class Shr(Benchmark):
         given = {"regions": item.facts["regions"], "facts": item.facts["facts"], "sentences": numbered}
         form = f'"Judgement:" and then {len(said)} numbered lines, each with a label, a colon and the reason'
         facts = {**given, "response": response.text}
-        return ask(judge, "shr", item, PROMPT.format(**given), facts, lambda reply: parse(reply, len(said)), form)
+        return ask(judge, "shr", item, PROMPT.format(**given), facts, lambda reply: verdict(reply, len(said)), form)
 
     def compute(self, totals: Totals) -> dict[str, Any]:
         """Shares in percent; lengths and distinct n-grams are means over the images."""

@@ -42,6 +42,7 @@ def _plain(data: bytes) -> str:
 
 
 def _encoded(picture: Pillow.Image, kind: str, **how: int) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, kind, **how)
+    file, bare = io.BytesIO(), picture.copy()
+    bare.info = {}  # a transparent colour, or the profile of a CMYK picture, would be written again
+    bare.save(file, kind, **how)
     return file.getvalue()

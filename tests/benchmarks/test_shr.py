@@ -65,16 +65,15 @@ def test_items_hold_regions_and_notes(tmp_path: Path) -> None:
 
 
 def test_shares_of_sentences_and_of_words() -> None:
-    """Of 4 labelled sentences 1 hallucinates, of their 2 + 2 + 3 + 1 words 2; one sentence has another label."""
-    judge = Judge(
-        "Judgement:\n1. correct: x\n2. Hallucination: x\n3. cannot judge: x\n4. correct: x\n5. partly correct: x"
-    )
-    item = Item("7", None, "", "7", {"regions": "[0, 0, 1, 1]: a dog", "facts": ""})
-    values = computed(shr.Shr(), [(item, "A dog. Two cats. So very nice. Sun. Some more there")], judge)
+    """Of 4 labelled sentences 1 hallucinates, of their 2 + 2 + 3 + 1 words 2; one published label is another one."""
+    labels = "Judgement:\n1. correct: x\n2. Hallucination: x\n3. cannot judge: x\n4. correct: x"
+    published = Item("7", None, "", "7", {"judgement": f"{labels}\n5. partly correct: x"})
+    values = computed(shr.Shr(), [(published, "A dog. Two cats. So very nice. Sun. Some more there")])
     assert (values["shr/hallucinated"], values["shr/hallucinated_words"]) == (25, 25)
     assert (values["shr/other_labels"], values["shr/sentences"], values["shr/words"]) == (20, 5, 11)
-    assert judge.asked[0].prompt.endswith('Sentences:\n1. "A dog"\n2. "Two cats"\n3. "So very nice"\n4. "Sun"\n'
-                                          '5. "Some more there"\n')  # fmt: skip
+    live, judge = Item("7", None, "", "7", {"regions": "[0, 0, 1, 1]: a dog", "facts": ""}), Judge(labels)
+    assert computed(shr.Shr(), [(live, "A dog. Two cats. So very nice. Sun")], judge)["shr/hallucinated"] == 25
+    assert judge.asked[0].prompt.endswith('Sentences:\n1. "A dog"\n2. "Two cats"\n3. "So very nice"\n4. "Sun"\n')
 
 
 def test_the_mutant_that_leaves_out_what_cannot_be_judged_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
