@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from benchmarks._files import parsed, read_json
+from benchmarks._files import parsed, read_json, text_in
 from benchmarks._judging import ask, fenced
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.judge import Judge
@@ -198,11 +198,16 @@ def _judged(path: Path, content: Any) -> list[tuple[str, str, str]]:
         else:
             rows = content["items"] if isinstance(content, dict) else content
             listed = [(str(number), row["caption"], row) for number, row in enumerate(rows)]
-        return [(id, "" if text is None else str(text), str(row["raw_judgement"])) for id, text, row in listed]
+        return [(id, _words_of(path, id, text), _words_of(path, id, row["raw_judgement"])) for id, text, row in listed]
     except (KeyError, TypeError, AttributeError, StopIteration):
         raise UsageError(
             f"{path} should hold the official judgement.json, or a list of items with caption and raw_judgement."
         ) from None
+
+
+def _words_of(path: Path, id: str, value: Any) -> str:
+    """A caption or judgement; a null is an empty one, never the word None."""
+    return "" if value is None else text_in(f'what is said of "{id}" in {path}', value)
 
 
 def _official(rows: Sequence[tuple[str, str, str]]) -> dict[str, float]:

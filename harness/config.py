@@ -81,8 +81,11 @@ class Runtime(Fixed):
 
 
 Price = tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(ge=0, allow_inf_nan=False)]]
-OURS = ("model", "messages", "stream", "n", "best_of", "tools", "tool_choice", "functions", "function_call")
-"""Fields of a request that are not the user's: one reply in words is asked for, and one is paid."""
+OURS = (
+    "model", "messages", "stream", "stream_options", "n", "best_of", "tools", "tool_choice", "functions",
+    "function_call", "modalities", "audio", "prediction", "web_search_options", "plugins",
+)  # fmt: skip
+"""Fields of a request that are not the user's: one reply in words is asked for, and nothing else is paid."""
 
 
 class Chat(Fixed):

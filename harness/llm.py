@@ -56,7 +56,8 @@ class Llm:
     ) -> None:
         if runtime.budget is not None:
             limit = prices.limit_of({"max_tokens": 1, **chat.parameters})
-            prices.check_budget_of(model, part_of(chat), price, limit)
+            listed = chat.price or not chat.parameters.get("service_tier")  # another tier has another price
+            prices.check_budget_of(model, part_of(chat), price if listed else None, limit)
         self.model, self.chat, self.runtime, self.journal = model, chat, runtime, journal
         self.price, self.places, self.tick = price, Places(root, data), tick
         self.failed: dict[str, str] = {}

@@ -1,11 +1,12 @@
 """What a call costs: the most that it can, the likely, and what is charged once the server has counted.
 
 A budget holds because a call is reserved at a bound that no server exceeds which counts no more than one token per byte
-of the request (plus `OVERHEAD_TOKENS` for a template or system prompt of its own, plus the most an image can have) and
+of the request and its parameters (plus `OVERHEAD_TOKENS` for a template or system prompt of its own, plus the most an image can have) and
 keeps to the limit on its reply, reasoning included. A server's own figures are charged where they can be true, and
 never less than a token per four bytes of what was really sent and received; where they cannot, the bound is charged.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ OVERHEAD_TOKENS, LIKELY_OVERHEAD_TOKENS = 256, 16
 # English has a token in 4 to 5 bytes, no natural text one in more than 8; a paragraph is a likely reply.
 LIKELY_BYTES_PER_TOKEN, MOST_BYTES_PER_TOKEN, LIKELY_REPLY_TOKENS = 4, 8, 256
 LIMITS = ("max_tokens", "max_completion_tokens")
+PLAIN = ("model", "messages", "temperature", "seed", *LIMITS)  # fields of a request that no model reads
 
 
 def prompt_bytes(body: Mapping[str, Any]) -> int:
@@ -58,12 +60,19 @@ def limit_of(request: Mapping[str, Any]) -> int | None:
 
 def bound(body: Mapping[str, Any], unlimited: int) -> tuple[int, int]:
     """The most tokens of request and reply; `unlimited` of a reply without a limit."""
-    return prompt_bytes(body) + OVERHEAD_TOKENS + image_tokens(body), limit_of(body) or unlimited
+    most = prompt_bytes(body) + parameter_bytes(body) + OVERHEAD_TOKENS + image_tokens(body)
+    return most, limit_of(body) or unlimited
+
+
+def parameter_bytes(body: Mapping[str, Any]) -> int:
+    """Bytes of a user's own parameters: a server may put them before the model, as it does with a JSON schema."""
+    return sum(len(json.dumps(body[name])) for name in body if name not in PLAIN)
 
 
 def likely(body: Mapping[str, Any], unlimited: int) -> tuple[int, int]:
     """The likely tokens of request and reply."""
-    prompt = prompt_bytes(body) // LIKELY_BYTES_PER_TOKEN + LIKELY_OVERHEAD_TOKENS + image_tokens(body)
+    size = prompt_bytes(body) + parameter_bytes(body)
+    prompt = size // LIKELY_BYTES_PER_TOKEN + LIKELY_OVERHEAD_TOKENS + image_tokens(body)
     return prompt, min(limit_of(body) or unlimited, LIKELY_REPLY_TOKENS)
 
 

@@ -26,6 +26,7 @@ Answers = Callable[
     [dict[str, Any], int], Any
 ]  # (request, its how-manieth) -> text, (status, headers, body or its pieces), bytes
 HANG = b"hang"
+RAW = 0  # for a status: the body is all there is, its own status line and headers included
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -41,6 +42,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         status, headers, data = (200, {}, said) if isinstance(said, bytes) else said
         whole = isinstance(data, bytes)
+        if status == RAW:
+            self.wfile.write(data)
+            self.close_connection = True
+            return
         self.send_response(status)
         size = {"content-length": str(len(data))} if whole else {"connection": "close"}
         for name, value in {"content-type": "application/json", **size, **headers}.items():

@@ -208,7 +208,9 @@ def test_the_larger_of_both_counts_is_charged(usage: Usage, tokens: tuple[int, i
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"n": 4}, "n cannot be set"), ({"stream": True}, "stream cannot"), ({"max_tokens": -1}, "whole number"),
+        ({"n": 4}, "n cannot be set"), ({"web_search_options": {}}, "web_search_options cannot"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction cannot"),
+        ({"stream": True}, "stream cannot"), ({"max_tokens": -1}, "whole number"),
         ({"max_completion_tokens": 1.5}, "whole number"), ({"top_p": float("nan")}, "JSON"),
     ],
 )  # fmt: skip
@@ -222,11 +224,33 @@ def test_parameters_that_would_make_calls_dearer_are_refused(parameters: dict[st
     [
         ("tiny", Chat(), r"--set writing\.price=\[INPUT,OUTPUT\]"),
         ("gpt-4-0613", Chat(parameters={"max_tokens": None}), "a limit on replies"),
+        ("gpt-4-0613", Chat(parameters={"service_tier": "priority"}), r"--set writing\.price=\[INPUT,OUTPUT\]"),
     ],
 )
 def test_a_budget_that_could_not_hold_is_refused(tmp_path: Path, model: str, chat: Chat, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Llm(model, chat, Runtime(budget=1), Journal(tmp_path), prices.PRICES.get(model))
+
+
+def test_a_schema_that_goes_along_is_reserved_too(tmp_path: Path) -> None:
+    """A server puts it before the model, and bills it."""
+    schema = {"type": "json_schema", "json_schema": {"name": "grade", "schema": {"description": "é" * 4000}}}
+    billed: list[float] = []
+
+    def bill(body: dict[str, Any], times: int) -> Any:
+        prompt = len(json.dumps(body["response_format"])) + len(body["messages"][0]["content"])
+        billed.append(prices.usd((prompt, 2), PRICE))
+        choice = {"message": {"role": "assistant", "content": "0.5"}, "finish_reason": "stop"}
+        return json.dumps({"choices": [choice], "usage": {"prompt_tokens": prompt, "completion_tokens": 2}}).encode()
+
+    with serving(bill):
+        judge = llm(tmp_path, QUICK.model_copy(update={"budget": 0.5}), parameters={"response_format": schema})
+        with pytest.raises(HarnessError, match="next question may cost"):
+            judge.ask_all([asked(1)])
+        assert not billed
+        richer = llm(tmp_path, QUICK.model_copy(update={"budget": 1.0}), parameters={"response_format": schema})
+        assert richer.reply(asked(1)) == "0.5"
+    assert sum(billed) <= richer.journal.spent <= 1.0
 
 
 def test_the_dearest_image_is_reserved(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -132,6 +133,15 @@ def test_the_score_stage_keeps_judge_and_replies(runs: Any) -> None:
         assert list(judge["snapshots"]) == ["key *** ***-day1 fp_1"]
     replies = [json.loads(line) for file in place.folder.glob("store/score/*/replies.jsonl") for line in file.open()]
     assert all(reply["id"].startswith("mmhal/") and "Rating: " in reply["text"] for reply in replies)
+
+
+def test_verdicts_in_the_journal_need_no_server(runs: Any) -> None:
+    """The store has lost its scores; whatever is to be asked has its reply, so nobody is called, not even to probe."""
+    place, *_ = runs
+    for kind in ("score", "report"):
+        shutil.rmtree(place.folder / "store" / kind)
+    ran = place.compare()
+    assert ran.status == 0 and ran.asked == 0 and "\n0 stages run" not in ran.said, ran.said
 
 
 def test_a_key_in_the_wrong_place_is_not_repeated(runs: Any) -> None:

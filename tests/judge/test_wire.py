@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake import QUICK, Server, asked, completion, llm, serving
+from fake import QUICK, RAW, Server, asked, completion, llm, serving
 
 from harness import asking
 from harness.journal import Journal
@@ -105,6 +105,38 @@ def test_a_packed_reply_is_unpacked_or_has_its_reason(tmp_path: Path, coding: st
 def test_errors_are_bounded_too(tmp_path: Path) -> None:
     reply = reply_to(tmp_path, (400, {"content-encoding": "gzip"}, gzipped_zeros(64)))
     assert isinstance(reply, Unscored) and "longer than 4 MiB" in reply.reason
+
+
+def raw(head: str, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    return RAW, {}, head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body
+
+
+CHUNKED, ONE = "HTTP/1.1 200 OK\ntransfer-encoding: chunked", b"%x\r\n" % len(ANSWER) + ANSWER + b"\r\n"
+GARBAGE = {
+    "nothing": (RAW, {}, b""), "no HTTP": (RAW, {}, b"\x00\xff\x13\r\n\r\n"), "half a status": (RAW, {}, b"HTTP/1.1 2"),
+    "a status of 99": raw("HTTP/1.1 099 OK", ANSWER), "a status of 999": raw("HTTP/1.1 999 OK", ANSWER),
+    "no content": raw("HTTP/1.1 204 OK"), "a part": raw("HTTP/1.1 206 OK", ANSWER),
+    "a body that is cut": raw(f"HTTP/1.1 200 OK\ncontent-length: {len(ANSWER) + 9}", ANSWER),
+    "a body that ends early": raw(f"HTTP/1.1 200 OK\ncontent-length: {len(ANSWER) - 9}", ANSWER),
+    "two lengths": raw(f"HTTP/1.1 200 OK\ncontent-length: 5\ncontent-length: {len(ANSWER)}", ANSWER),
+    "a length below 0": raw("HTTP/1.1 200 OK\ncontent-length: -5", ANSWER),
+    "no chunks": raw(CHUNKED, ANSWER), "a chunk too long": raw(CHUNKED, b"7fffffffffffffff\r\n" + ANSWER),
+    "chunks without an end": raw(CHUNKED, ONE), "a line of chunks": raw(CHUNKED, b"5;" + b"x" * MIB + b"\r\n"),
+    "a long header": raw("HTTP/1.1 200 OK\nx: " + "a" * MIB, ANSWER), "no header": raw("HTTP/1.1 200 OK\nx", ANSWER),
+    "a header in Latin 1": raw("HTTP/1.1 200 OK\nx-request-id: \xff\xfe", ANSWER),
+    "an error nested deeply": raw("HTTP/1.1 400 OK", b'{"error":' + b"[" * 100_000),
+    "an error in no charset": raw("HTTP/1.1 400 OK\ncontent-type: text/plain; charset=idna", b"\xff\xfe"),
+    "an error of one object": raw("HTTP/1.1 400 OK", b'{"error": {"code": {}, "message": 5}}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_garbage_is_a_failure_that_counts_as_paid_and_is_asked_again(tmp_path: Path, name: str) -> None:
+    with serving(lambda body, times: GARBAGE[name] if times == 1 else "0.5"):
+        failed = llm(tmp_path, ONCE).reply(asked(1))
+        journal = Journal(tmp_path)
+        assert isinstance(failed, Unscored) and journal.spent > 0 and not journal.replies
+        assert llm(tmp_path, ONCE).reply(asked(1)) == "0.5"
 
 
 def to(server: Server, path: str = "/v1/chat/completions") -> str:
