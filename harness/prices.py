@@ -1,9 +1,10 @@
 """What a call costs: the most that it can, the likely, and what is charged once the server has counted.
 
 A budget holds because a call is reserved at a bound that no server exceeds which counts no more than one token per byte
-of the request and its parameters (plus `OVERHEAD_TOKENS` for a template or system prompt of its own, plus the most an image can have) and
-keeps to the limit on its reply, reasoning included. A server's own figures are charged where they can be true, and
-never less than a token per four bytes of what was really sent and received; where they cannot, the bound is charged.
+of the request and its parameters (plus `OVERHEAD_TOKENS` for a template or system prompt of its own, plus the most an
+image can have) and keeps to the limit on its reply, reasoning included. A server's own figures are charged where they
+can be true, and never less than a token per four bytes of what was really sent and received; where they cannot, the
+bound is charged.
 """
 
 import json
