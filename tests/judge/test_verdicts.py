@@ -51,6 +51,13 @@ def test_what_is_no_verdict_is_not_read_as_one(read: Callable[[str], Any], repli
     assert [reply for reply in replies if read(reply) is not None] == []
 
 
+def test_rules_for_published_verdicts_would_make_numbers_of_them() -> None:
+    """The mutants: what official scripts read, which take the first thing that looks like a verdict."""
+    lenient = [mmvet.parse, mmhal.parse_robust, indomain.parse, lambda reply: shr.parse(reply, 2)]
+    read = [sum(rule(reply) is not None for reply in said) for rule, (_, said) in zip(lenient, CASES, strict=True)]
+    assert read[0] > 5 and read[1] > 3 and read[2] > 0 and read[3] > 3
+
+
 @pytest.mark.parametrize(
     ("read", "reply", "verdict"),
     [

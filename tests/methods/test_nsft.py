@@ -65,6 +65,12 @@ def test_what_is_no_text_drops_the_example_with_its_reason(reply: str, reason: s
     assert reason in first.reason and "\n" not in first.reason
 
 
+def test_with_str_for_a_reading_a_null_would_be_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("methods.nsft.text_in", lambda row, name: str(row[name]))
+    made = parse("x", '{"turns": [{"question": "Is it?", "answer": null}]}', 5, {})
+    assert not isinstance(made, Unscored) and made.turns[0].answer == "None"
+
+
 def test_numbers_are_their_digits_and_none_is_a_word() -> None:
     turns = [{"question": "How many?", "answer": 3}, {"question": "Which share?", "answer": 0.5}]
     turns += [{"question": "Who?", "answer": " None "}]
