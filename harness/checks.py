@@ -15,6 +15,8 @@ from harness.steps import Request
 from harness.targets import linear_layers, targets
 from harness.types import UsageError
 
+OWN_ROWS = ("baseline", "blank", "noise")  # which no method makes, and which are compared with or shown untested
+
 
 def check(request: Request, testbed: Testbed) -> None:
     """Everything that can be known to be wrong or missing before a plan is made, in one error."""
@@ -37,6 +39,8 @@ def check(request: Request, testbed: Testbed) -> None:
             training(spec, testbed, method.lesson(number))
         if spec.id in seen:
             raise UsageError(f"the method {spec.id} is named twice; name it once, or give the rows different options.")
+        if spec.id in OWN_ROWS:
+            raise UsageError(f"{spec.id} is the name of a row of ours; give the method's file another name.")
         seen.add(spec.id)
         if method.needs_writer and local and testbed.writer == "oracle":
             raise UsageError(

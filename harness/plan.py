@@ -234,6 +234,7 @@ def plan(request: Request, testbed: Testbed, reference: str = "cached") -> Plan:
         "synthetic": testbed.synthetic,
         "protocol": testbed.protocol,
         "data": request.data,
+        "models": {str(seed): planner.models[planner.model(seed)] for seed in seeds},
         "rows": {cell.row: cell.label for cell in cells},
     }
     lenses = {

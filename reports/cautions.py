@@ -7,14 +7,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from reports.estimates import ROBUST, Estimate
-from reports.outcomes import NOISE
+from reports.outcomes import CONTROLS, NOISE
 from reports.statistics import LEVEL, holm, quantile
-from reports.table import Column, Row
+from reports.table import Column, Row, Setting
 
 Found = Mapping[str, Mapping[str, Mapping[str, Estimate]]]  # benchmark -> method -> metric -> estimate
 
 
-def cautions(columns: Sequence[Column], rows: Sequence[Row], found: Found, tests: int) -> Iterator[str]:
+def cautions(
+    columns: Sequence[Column], rows: Sequence[Row], found: Found, tests: int, setting: Setting
+) -> Iterator[str]:
     """The sentences that apply to this table; `tests` is the number of comparisons in Holm's family."""
     cells = [
         (row, column, found[column.benchmark][row.method][column.metric])
@@ -22,7 +24,7 @@ def cautions(columns: Sequence[Column], rows: Sequence[Row], found: Found, tests
         for column in columns
         if column.metric in found.get(column.benchmark, {}).get(row.method, {})
     ]
-    compared = [(row, column, e) for row, column, e in cells if e.deltas and row.method != NOISE]
+    compared = [(row, column, e) for row, column, e in cells if e.deltas and row.method not in CONTROLS]
     here = holm([e.p_here for *_, e in compared])
     if compared:
         yield from _detectable(columns, [(column, e) for _, column, e in compared], tests)
@@ -30,7 +32,8 @@ def cautions(columns: Sequence[Column], rows: Sequence[Row], found: Found, tests
         for (row, column, _), p in zip(compared, here, strict=True):
             if p < LEVEL:
                 resolved.setdefault(row.label, []).append(column.label)
-        yield from _seeds(max(len(e.deltas) for *_, e in compared), tests, resolved)
+        seeds = max((e.deltas for *_, e in compared), key=len)
+        yield from _seeds(list(seeds), tests, resolved, setting.bases(seeds))
     if any(row.method == NOISE for row in rows):
         yield "noise floor: the baseline's own responses, generated in batches of another size; not tested"
     for (row, column, e), p in zip(compared, here, strict=True):
@@ -56,15 +59,22 @@ def _detectable(columns: Sequence[Column], compared: Sequence[tuple[Column, Esti
         yield "minimum detectable difference at 80 % power, alone (with the mark): " + ", ".join(texts)
 
 
-def _seeds(seeds: int, tests: int, resolved: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """With several seeds: what a mark takes, and what holds for these base models if for no others."""
+def _seeds(at: Sequence[int], tests: int, resolved: Mapping[str, Sequence[str]], bases: int) -> Iterator[str]:
+    """With several seeds: what a mark takes and is for, and what holds for these models if for no others.
+
+    Seeds that share a base model are draws of the data, and no sample of base models.
+    """
+    seeds, of = len(at), "one base model" if bases == 1 else f"{bases} base models"
+    general, these = "base models in general", f"{seeds} base models"
+    if bases < seeds:
+        general, these = f"draws of the data with {of}, not base models in general", f"{seeds} draws with {of}"
     if seeds > 1:
         level = LEVEL / max(tests, 1)
         takes = (f"{quantile(level, count - 1):.1f} with {count} seeds" for count in (seeds, 2 * seeds))
         yield (
-            "a mark is for base models in general: the first takes a difference of its standard error between seeds "
+            f"a mark is for {general}: the first takes a difference of its standard error between seeds "
             f"times {', '.join(takes)} (Student's t)"
         )
     if seeds > 1 and resolved:
         listed = "; ".join(f"{label}: {', '.join(columns)}" for label, columns in resolved.items())
-        yield f"resolved for these {seeds} base models alone (images resampled, Holm-adjusted): {listed}"
+        yield f"resolved for these {these} alone (images resampled, Holm-adjusted): {listed}"

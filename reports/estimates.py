@@ -19,6 +19,7 @@ from reports.statistics import (
     interval,
     mean,
     p_value,
+    shown,
     sign_flip,
 )
 
@@ -31,7 +32,8 @@ class Estimate:
 
     `low` and `high` are the 95 % interval of `delta`, of `value` where there is none. `deltas` has one difference
     for each seed that both have, on the units that both have: `n`, with several seeds the fewest of them. `draws` are
-    the bootstrap replicates of `deltas` (seeds, replicates). `p` is for base models in general, `p_here` for these.
+    the bootstrap replicates of `deltas` (seeds, replicates). `p` is for seeds like these in general (other base models,
+    where each has its own), `p_here` for these models.
     """
 
     value: float
@@ -83,6 +85,7 @@ def estimate(
         common = {seed: pair for (name, seed), pair in pairs.items() if name == method}
         if not common:
             low, high = interval(values, np.stack([drawn[place][metric] for place in mine]))
+            low, high = shown(low, high, min(map(sums.images, mine)))
             return Estimate(mean(values), low, high, min(len(sets[place]) for place in mine))
         deltas = {
             seed: measured[new].get(metric, math.nan) - measured[old].get(metric, math.nan)
@@ -91,6 +94,7 @@ def estimate(
         draws = np.stack([drawn[new][metric] - drawn[old][metric] for old, new in common.values()])
         flips = np.stack([flipped[method, seed][metric] for seed in common])
         low, high = interval(list(deltas.values()), draws)
+        low, high = shown(low, high, min(sums.images(old) for old, _ in common.values()))
         n = min(len(sets[old]) for old, _ in common.values())
         p = p_value(list(deltas.values()), flips)
         return Estimate(mean(values), low, high, n, p, images_p(flips), deltas, draws)

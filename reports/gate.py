@@ -175,7 +175,10 @@ def judge(label: str, metric: Metric, accepted: float, now: Estimate, margin: fl
     sign = 1 if metric.higher_is_better else -1
     worst, best = sorted((sign * now.low, sign * now.high))
     if math.isnan(now.delta) or math.isnan(worst):
-        verdict, said = Verdict.INCOMPLETE, "the metric is not defined on these units"
+        verdict, said = (
+            Verdict.INCOMPLETE,
+            "the metric has no interval on these units: they are too few, or it is not defined",
+        )
     elif best < -margin and now.p < LEVEL:
         verdict, said = Verdict.REGRESSED, "the whole interval is beyond the margin"
     elif worst >= -margin:

@@ -12,7 +12,9 @@ from harness.untrusted import DATA, json_lines, json_object
 from reports.manifest import JUDGED, UNITS, checked
 
 BASELINE = "baseline"
+BLANK = "blank"  # the row of the baseline asked about blank images
 NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
+CONTROLS = (BLANK, NOISE)  # rows that no method made: shown, never tested
 MAX_UNSCORED = 0.01
 
 
@@ -39,6 +41,11 @@ class Outcome:
     def coverage(self) -> float:
         """The share of units with a verdict, in percent; NaN where there are no units."""
         return float(ratio(len(self.units), len(self.units) + self.unscored))
+
+    @property
+    def images(self) -> int:
+        """How many images the units are about: what is resampled."""
+        return len({unit.cluster for unit in self.units})
 
     def spread(self, metric: str) -> float:
         """The standard deviation of a metric between the judge's runs; NaN where there was one run or none."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.benchmark import Benchmark
 from reports.outcomes import Failed, Outcome, measure, withheld
-from reports.statistics import REPLICATES, Sums, bootstrap, interval
+from reports.statistics import REPLICATES, Sums, bootstrap, interval, shown
 from reports.table import Setting
 
 
@@ -33,9 +33,8 @@ def results_rows(
             what = {"metric": first, "direction": better[first], "n": 0, "unscored": 0, "stage": one.stage}
             yield {**who, **what, **shared, "withheld": f"failed: {one.why}"}
         mine = sorted((o for o in outcomes if o.benchmark == name), key=lambda o: (o.method, o.seed))
-        for outcome, drawn in zip(
-            mine, bootstrap(benchmark, Sums.of([o.units for o in mine]), replicates), strict=True
-        ):
+        drawn_by = bootstrap(benchmark, Sums.of([o.units for o in mine]), replicates)
+        for outcome, drawn in zip(mine, drawn_by, strict=True):
             values, reason = measure(benchmark, outcome.units), withheld(benchmark, [outcome])
             for metric, value in values.items():
                 row: dict[str, Any] = {
@@ -54,7 +53,7 @@ def results_rows(
                     row["lmms_eval"] = dict(outcome.second[metric])
                 if not math.isnan(spread := outcome.spread(metric)):
                     row |= {"judge_runs": len(outcome.runs[metric]), "judge_sd": spread}
-                low, high = interval([value], drawn[metric][None])
+                low, high = shown(*interval([value], drawn[metric][None]), outcome.images)
                 if reason or math.isnan(value):
                     yield row | {"withheld": reason or "not defined on these units"}
                 else:

@@ -84,7 +84,9 @@ class Run:
     @property
     def setting(self) -> Setting:
         """What all rows share."""
-        return Setting(self.manifest["testbed"], self.manifest["protocol"], self.manifest["synthetic"])
+        parts = self.parts or (self,)
+        models = {seed: dumps(model) for part in parts for seed, model in part.manifest["models"].items()}
+        return Setting(self.manifest["testbed"], self.manifest["protocol"], self.manifest["synthetic"], models)
 
     @property
     def failed(self) -> list[Failed]:

@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.05
 REPLICATES = 2000
+LEAST = 2  # images without which there is nothing to resample: no interval, no test
+FEW = 10  # images below which an interval is rough, and none where nothing varied among them
 _MAX_UNDEFINED = 0.05  # share of replicates in which a metric may be 0/0 before its interval is given up
 _WEIGHTS_AT_ONCE = 1 << 21
 
@@ -46,6 +48,10 @@ class Sums:
                 parts[:, block, column] = np.bincount(rows, weights=values, minlength=len(clusters))
         return cls(clusters, names, _on_grid(parts))
 
+    def images(self, place: int) -> int:
+        """How many clusters a set has."""
+        return int(self.parts[:, place].any(axis=1).sum())
+
     def metrics(self, benchmark: Benchmark, totals: Array) -> dict[str, Array]:
         """Metric id -> (replicates,) from totals (replicates, names); NaN where there are no units at all."""
         shape = totals.shape[0]
@@ -61,7 +67,8 @@ def bootstrap(benchmark: Benchmark, sums: Sums, replicates: int = REPLICATES) ->
 
     A replicate draws as many images as there are, with replacement, once for all sets: totals = W @ parts with W
     multinomial, metrics = compute(totals). The draw depends on the images' identities only, so that two benchmarks over
-    the same images are resampled together. Davison & Hinkley, Bootstrap Methods (1997), section 3.8.
+    the same images are resampled together. NaN for a set with fewer than `LEAST` images. Davison & Hinkley, Bootstrap
+    Methods (1997), section 3.8.
     """
     images, sets, names = sums.parts.shape
     rng = _generator("bootstrap", sums.clusters)
@@ -71,7 +78,8 @@ def bootstrap(benchmark: Benchmark, sums: Sums, replicates: int = REPLICATES) ->
         weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
         blocks.append(weights @ sums.parts.reshape(images, sets * names))
     totals = np.concatenate(blocks).reshape(replicates, sets, names)
-    return [sums.metrics(benchmark, totals[:, place]) for place in range(sets)]
+    drawn = (sums.metrics(benchmark, totals[:, place]) for place in range(sets))
+    return [metrics if sums.images(place) >= LEAST else _unknown(metrics) for place, metrics in enumerate(drawn)]
 
 
 def sign_flip(
@@ -82,8 +90,8 @@ def sign_flip(
     `pairs` are the places of (baseline, method) among the sets. Row 0 is the identity, the difference observed; the
     flips are the same for all pairs. Under the null hypothesis that method and baseline are exchangeable within an
     image, all rows are equally likely, so the share of rows at least as extreme as row 0 is an exact p-value at any
-    number of images, where a bootstrap's is only asymptotic. Good, Permutation, Parametric and Bootstrap Tests of
-    Hypotheses (2005), section 3.2; counting row 0 is the +1 of Phipson & Smyth (2010).
+    number of images, where a bootstrap's is only asymptotic; below `LEAST` it is NaN. Good, Permutation, Parametric and
+    Bootstrap Tests of Hypotheses (2005), section 3.2; counting row 0 is the +1 of Phipson & Smyth (2010).
     """
     images, _, names = sums.parts.shape
     old, new = ([pair[side] for pair in pairs] for side in (0, 1))
@@ -98,8 +106,13 @@ def sign_flip(
     for place, (before, after) in enumerate(pairs):
         olds = sums.metrics(benchmark, totals[before] + moved[:, place])
         news = sums.metrics(benchmark, totals[after] - moved[:, place])
-        found.append({name: news[name] - olds[name] for name in news})
+        moves = {name: news[name] - olds[name] for name in news}
+        found.append(moves if min(map(sums.images, (before, after))) >= LEAST else _unknown(moves))
     return found
+
+
+def _unknown(metrics: dict[str, Array]) -> dict[str, Array]:
+    return {name: np.full_like(values, np.nan) for name, values in metrics.items()}
 
 
 def interval(values: Sequence[float], draws: Array) -> tuple[float, float]:
@@ -119,6 +132,14 @@ def interval(values: Sequence[float], draws: Array) -> tuple[float, float]:
     seed, share = quantile(LEVEL, len(values) - 1) * standard_error(values), common(draws[:, kept])
     below, above = (max(side, math.hypot(share * max(side, 0.0), seed)) for side in (centre - low, high - centre))
     return centre - below, centre + above
+
+
+def shown(low: float, high: float, images: int) -> tuple[float, float]:
+    """The interval; NaN where few images gave one without width, for then nothing varied and nothing is known.
+
+    All of four right is no interval from 100 to 100.
+    """
+    return (math.nan, math.nan) if low == high and images < FEW else (low, high)
 
 
 def p_value(values: Sequence[float], flipped: Array) -> float:
@@ -168,7 +189,7 @@ def common(draws: Array) -> float:
 
 def detectable(values: Sequence[float], draws: Array, level: float = LEVEL, power: float = 0.8) -> float:
     """The difference that has p < `level` with this power, given the spread seen; NaN where nothing varied at all."""
-    if math.isnan(mean(values)):
+    if math.isnan(mean(values)) or np.isnan(draws).all():
         return math.nan
     whole, seed = float(np.nanstd(np.mean(draws, axis=0))), standard_error(values)
     if not whole and not seed:

@@ -4,7 +4,8 @@ Numbers and plain strings; `reports.tabulate` makes one from outcomes, `reports.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from harness.benchmark import Group
 from reports.statistics import LEVEL
@@ -18,11 +19,16 @@ GROUPS: dict[Group, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What every row of the table shares."""
+    """What every row of the table shares, and which base model each seed took."""
 
     testbed: str
     protocol: str
     synthetic: bool
+    models: Mapping[str, str] = field(default_factory=dict)  # seed -> which base model it took
+
+    def bases(self, seeds: Collection[int]) -> int:
+        """How many base models these seeds took; one where that is not known, so that nothing is claimed of others."""
+        return len({self.models.get(str(seed), "") for seed in seeds})
 
     @property
     def testbed_in_words(self) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from harness.benchmark import Benchmark, Group
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
-from reports.outcomes import BASELINE, MAX_UNSCORED, NOISE, Failed, Outcome, withheld
-from reports.statistics import LEVEL, REPLICATES, holm, interval, mean
+from reports.outcomes import BASELINE, CONTROLS, MAX_UNSCORED, Failed, Outcome, withheld
+from reports.statistics import FEW, LEAST, LEVEL, REPLICATES, holm, interval, mean
 from reports.table import GROUPS, Cell, Column, Row, Setting, Table
 from reports.totals import RULE, RULE_IN_WORDS, total, what_changes
 
@@ -48,7 +48,7 @@ def build(
     columns = tuple(_columns(benchmarks, found))
     shown = [(method, column) for method in order for column in columns if column.metric != "total"]
     estimates = {(m, c): found[c.benchmark][m][c.metric] for m, c in shown if m in found[c.benchmark]}
-    tested = {at: e.p for at, e in estimates.items() if at[0] != NOISE and not math.isnan(e.p)}
+    tested = {at: e.p for at, e in estimates.items() if at[0] not in CONTROLS and not math.isnan(e.p)}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     rows = []
     for method in order:
@@ -74,7 +74,7 @@ def build(
     notes = (
         *failures(failed, {row.method: row.label for row in rows}, benchmarks),
         *_notes(setting, columns, rows, held, benchmarks, len(tested)),
-        *cautions(columns, rows, found, len(tested)),
+        *cautions(columns, rows, found, len(tested), setting),
     )
     return Table(setting, columns, tuple(rows), notes)
 
@@ -147,6 +147,8 @@ def _total(
         return Cell()
     deltas = [total(group, {name: term.deltas[seed] for name, term in known.items()}) for seed in seeds.pop()]
     low, high = interval(deltas, np.asarray(total(group, {name: term.draws for name, term in known.items()})))
+    if any(math.isnan(term.low) for term in known.values()):
+        low = high = math.nan
     return Cell(delta=mean(deltas), low=low, high=high, n=min(term.n for term in known.values()))
 
 
@@ -169,7 +171,7 @@ def _notes(
     yield f"testbed: {setting.testbed_in_words}; protocol: {setting.protocol}"
     seeds = sorted({o.seed for cell in held.values() for o in cell})
     if len(seeds) > 1:
-        yield f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): intervals hold images and seeds (base model, data)"
+        yield f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): intervals hold images and {_varied(setting, seeds)}"
     else:
         yield "1 seed: does not include variation between base models"
     for row in rows:
@@ -181,6 +183,7 @@ def _notes(
         for name in names
     }
     yield "units: " + ", ".join(f"{benchmarks[name].label} {size:,}" for name, size in sizes.items())
+    yield from _images({name: benchmarks[name] for name in names}, held)
     yield "second figure: difference to the baseline on the same units; [95 % interval], images resampled"
     yield (
         f"* Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image"
@@ -201,6 +204,29 @@ def _notes(
     yield from _repeats(rows, held, benchmarks)
     if any(cell.withheld for row in rows for cell in row.cells):
         yield f"n/a: more than {MAX_UNSCORED:.0%} of the units have no verdict (in brackets: the share that has one)"
+
+
+def _varied(setting: Setting, seeds: Sequence[int]) -> str:
+    """What differs from seed to seed, and what therefore is not in an interval."""
+    bases = setting.bases(seeds)
+    if bases == len(seeds):
+        return "seeds (base model, data)"
+    of = "one base model" if bases == 1 else f"{bases} base models"
+    return f"draws of the data with {of}: they say nothing of base models in general"
+
+
+def _images(benchmarks: Mapping[str, Benchmark], held: Mapping[tuple[str, str], Sequence[Outcome]]) -> Iterator[str]:
+    """Which benchmarks have too few images for an interval, or few enough to doubt it."""
+    least = {
+        name: min((o.images for (_, of), cell in held.items() if of == name for o in cell if o.units), default=FEW)
+        for name in benchmarks
+    }
+    single = [f"{benchmarks[name].label} {count}" for name, count in least.items() if count < LEAST]
+    few = [f"{benchmarks[name].label} {count}" for name, count in least.items() if LEAST <= count < FEW]
+    if single:
+        yield f"no interval and no test, which take {LEAST} images: {', '.join(single)}"
+    if few:
+        yield f"few images, so intervals are rough, and not shown where nothing varied: {', '.join(few)}"
 
 
 def _repeats(

@@ -2,6 +2,7 @@
 
 from harness.benchmark import benchmark_of
 from harness.stages.work import Work
+from harness.types import dumps
 from reports.files import write_report
 from reports.outcomes import Outcome, read_runs, read_second, read_units
 from reports.table import Setting
@@ -20,5 +21,6 @@ def report(work: Work) -> None:
         runs, label = read_runs(store.sound(stage.name) / "judge.json"), what["rows"][row]
         outcomes.append(Outcome(row, label, int(seed), benchmark, units, unscored, stage.key, runs, second))
     benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in reads.values()}
-    setting = Setting(what["testbed"], what["protocol"], what["synthetic"])
+    models = {seed: dumps(model) for seed, model in what["models"].items()}
+    setting = Setting(what["testbed"], what["protocol"], what["synthetic"], models)
     write_report(work.out, outcomes, benchmarks, list(what["rows"]), setting)

@@ -14,6 +14,7 @@ from scipy.stats import binom, norm
 from worlds import NINE, SETTING, Accuracy, Pope, run
 
 from harness.benchmark import Benchmark, Unit
+from reports import statistics
 from reports.estimates import Estimate, estimate
 from reports.outcomes import Outcome, measure
 from reports.statistics import Sums, bootstrap, common, detectable, holm, interval, p_value, sign_flip
@@ -146,8 +147,35 @@ def test_four_images_cannot_prove_anything() -> None:
     old = [Unit(f"{i}", f"{i}", {"right": 0.0, "n": 1.0}) for i in range(4)]
     new = [replace(unit, parts={"right": 1.0, "n": 1.0}) for unit in old]
     found = estimate(Accuracy(), outcomes((old, new)))["new"]["acc/percent"]
-    assert (found.low, found.high) == (100.0, 100.0)
+    assert math.isnan(found.low) and math.isnan(found.high)  # not from 100 to 100
     assert found.p == pytest.approx(1 / 8, abs=0.03)
+
+
+@pytest.mark.parametrize("questions", [1, 5])
+def test_one_image_has_a_value_and_neither_interval_nor_test(questions: int) -> None:
+    """A single cluster cannot be resampled: "100.0 [100.0, 100.0]" was printed as a 95 % interval."""
+    old = [Unit(f"{n}", "image", {"right": 0.0, "n": 1.0}) for n in range(questions)]
+    new = [replace(unit, parts={"right": 1.0, "n": 1.0}) for unit in old]
+    for pairs in ([(old, new)], [(old, new)] * 3):
+        found = estimate(Accuracy(), outcomes(*pairs), replicates=50)
+        assert (found["baseline"]["acc/percent"].value, found["new"]["acc/percent"].value) == (0, 100)
+        assert found["new"]["acc/percent"].delta == 100
+        for one in (found["baseline"]["acc/percent"], found["new"]["acc/percent"]):
+            assert all(math.isnan(x) for x in (one.low, one.high, one.p, one.p_here, one.detectable()))
+
+
+def test_an_interval_of_one_image_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "LEAST", 1)
+    monkeypatch.setattr(statistics, "FEW", 1)
+    with pytest.raises(AssertionError):
+        test_one_image_has_a_value_and_neither_interval_nor_test(1)
+
+
+def test_two_images_that_differ_have_an_interval() -> None:
+    old = [Unit(f"{n}", f"{n}", {"right": 0.0, "n": 1.0}) for n in range(2)]
+    new = [old[0], replace(old[1], parts={"right": 1.0, "n": 1.0})]
+    found = estimate(Accuracy(), outcomes((old, new)), replicates=400)["new"]["acc/percent"]
+    assert (found.low, found.delta, found.high) == (0, 50, 100)
 
 
 def test_equal_answers_differ_by_nothing() -> None:

@@ -140,6 +140,68 @@ def test_notes_say_what_the_intervals_leave_out() -> None:
     assert "only 1 of the 2 seeds: Cont. SFT" in short.notes
 
 
+def only(outcomes: Sequence[Outcome], images: int) -> list[Outcome]:
+    """The outcomes on the first images."""
+    kept = {f"image {number}" for number in range(images)}
+    return [replace(o, units=[unit for unit in o.units if unit.cluster in kept]) for o in outcomes]
+
+
+def test_one_image_gets_no_interval_no_mark_no_total_and_a_note() -> None:
+    table = made(only(run(METHODS), 1))
+    cells = [cell for row in table.rows for cell in row.cells]
+    assert all(math.isnan(x) for cell in cells for x in (cell.low, cell.high, cell.p_holm))
+    assert not math.isnan(cell(table, "nsft", "sqa/img").value)
+    (note,) = (note for note in table.notes if note.startswith("no interval and no test, which take 2 images"))
+    assert "SQA 1" in note and "MMHal 1" in note
+    assert any("over 0 comparisons" in note for note in table.notes)
+    shown = render.markdown(table) + render.comma_separated(table) + render.latex(table)
+    assert not re.search(r"\[[-+\d]", shown.replace("[95 %", "")) and "nan" not in shown
+    rows = list(results_rows(only(run(METHODS), 1), NINE, SETTING, 50))
+    assert all("value" in row and "ci_lo" not in row for row in rows)
+
+
+def test_few_images_are_flagged() -> None:
+    assert any(note.startswith("few images, so intervals are rough") for note in made(only(run(METHODS), 4)).notes)
+    assert not any(note.startswith(("few images", "no interval")) for note in made(only(run(METHODS), 10)).notes)
+
+
+def test_seeds_with_one_base_model_claim_draws_of_the_data_and_no_more() -> None:
+    """`--seeds 3` of a testbed with one model."""
+    seeds = (0, 1, 2)
+    one = replace(SETTING, models=dict.fromkeys("012", "the same"))
+    two = replace(SETTING, models={"0": "a", "1": "b", "2": "a"})
+    notes = {
+        name: made(run(METHODS, seeds), 100, bed).notes
+        for name, bed in {"one": one, "two": two, "three": SETTING}.items()
+    }
+    said = {name: next(note for note in found if note.startswith("3 seeds (0, 1, 2)")) for name, found in notes.items()}
+    assert said["three"].endswith("images and seeds (base model, data)")
+    assert "draws of the data with one base model: they say nothing of base models in general" in said["one"]
+    assert "draws of the data with 2 base models: they say nothing" in said["two"]
+    for name in ("one", "two"):
+        claims = [note for note in notes[name] if "base models in general" in note]
+        assert all("not base models in general" in note or "nothing of base models" in note for note in claims)
+        assert not any("for these 3 base models alone" in note for note in notes[name])
+    unknown = made(run(METHODS, seeds), 100, Setting("mini", "paper", True)).notes
+    assert any("with one base model: they say nothing" in note for note in unknown)
+
+
+def test_rows_that_no_method_made_are_in_nobodys_family() -> None:
+    """The baseline on blank images and the noise floor are shown; Holm's correction is for methods."""
+    plain = made(run(METHODS))
+    extra = [
+        replace(o, method=name, label=name)
+        for name in ("blank", "noise")
+        for o in run([("x", "x", 0.3)])
+        if o.method == "x"
+    ]
+    table = build([*run(METHODS), *extra], NINE, ["blank", "noise", *ORDER], SETTING, 300)
+    assert [row.cells for row in table.rows if row.method in ORDER] == [
+        row.cells for row in plain.rows if row.method in ORDER
+    ]
+    assert {cell.verdict for row in table.rows if row.method in ("blank", "noise") for cell in row.cells} == {""}
+
+
 def test_input_order_gives_identical_bytes() -> None:
     outcomes = run(METHODS, seeds=(0, 1))
     rng = random.Random(1)

@@ -11,7 +11,7 @@ from harness.benchmark import Benchmark, Group, Metric, Totals, Unit, ratio
 from reports.outcomes import Outcome
 from reports.table import Setting
 
-SETTING = Setting(testbed="mini", protocol="paper", synthetic=True)
+SETTING = Setting("mini", "paper", True, {str(seed): f"model {seed}" for seed in range(8)})
 
 
 @dataclass(frozen=True)
