@@ -21,7 +21,7 @@ WRONG: list[Any] = [None, 5, -1.5, True, "x", "", [], [1], ["x"], {}, {"x": 1}, 
 def runs(tmp_path: Path) -> Path:
     """A folder with an accepted run, a new one and a policy that pass."""
     for name in ("accepted", "now"):
-        Comparison({"baseline": 0.6, "dpo": 0.7}, images=8).write(tmp_path / name)
+        Comparison({"baseline": 0.6, "dpo": 0.7}, images=12).write(tmp_path / name)
     (tmp_path / "gate.yaml").write_text(POLICY)
     return tmp_path
 
