@@ -19,7 +19,6 @@ from reports.statistics import (
     interval,
     mean,
     p_value,
-    shown,
     sign_flip,
 )
 
@@ -85,7 +84,6 @@ def estimate(
         common = {seed: pair for (name, seed), pair in pairs.items() if name == method}
         if not common:
             low, high = interval(values, np.stack([drawn[place][metric] for place in mine]))
-            low, high = shown(low, high, min(map(sums.images, mine)))
             return Estimate(mean(values), low, high, min(len(sets[place]) for place in mine))
         deltas = {
             seed: measured[new].get(metric, math.nan) - measured[old].get(metric, math.nan)
@@ -94,7 +92,6 @@ def estimate(
         draws = np.stack([drawn[new][metric] - drawn[old][metric] for old, new in common.values()])
         flips = np.stack([flipped[method, seed][metric] for seed in common])
         low, high = interval(list(deltas.values()), draws)
-        low, high = shown(low, high, min(sums.images(old) for old, _ in common.values()))
         n = min(len(sets[old]) for old, _ in common.values())
         p = p_value(list(deltas.values()), flips)
         return Estimate(mean(values), low, high, n, p, images_p(flips), deltas, draws)

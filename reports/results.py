@@ -53,7 +53,7 @@ def results_rows(
                     row["lmms_eval"] = dict(outcome.second[metric])
                 if not math.isnan(spread := outcome.spread(metric)):
                     row |= {"judge_runs": len(outcome.runs[metric]), "judge_sd": spread}
-                low, high = shown(*interval([value], drawn[metric][None]), outcome.images)
+                low, high = shown(*interval([value], drawn[metric][None]))
                 if reason or math.isnan(value):
                     yield row | {"withheld": reason or "not defined on these units"}
                 else:

@@ -19,8 +19,10 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.05
 REPLICATES = 2000
-LEAST = 2  # images without which there is nothing to resample: no interval, no test
-FEW = 10  # images below which an interval is rough, and none where nothing varied among them
+# Of 2,000 simulated 95 % percentile intervals of a mean this many percent held it (normal, binary, paired binary): 50,
+# 41 and 38 with 2 images, 86, 82 and 73 with 6, 90, 96 and 92 with 10, 93, 95 and 95 with 30.
+LEAST = 10  # images below which there is no interval and no test
+FEW = 30  # images below which an interval is flagged as rough
 _MAX_UNDEFINED = 0.05  # share of replicates in which a metric may be 0/0 before its interval is given up
 _WEIGHTS_AT_ONCE = 1 << 21
 
@@ -32,6 +34,7 @@ class Sums:
     clusters: list[str]
     names: list[str]
     parts: Array
+    images: list[int]  # of each set
 
     @classmethod
     def of(cls, sets: Sequence[Sequence[Unit]]) -> "Sums":
@@ -46,11 +49,7 @@ class Sums:
             for column, name in enumerate(names):
                 values = np.array([unit.parts.get(name, 0.0) for unit in ordered], dtype=float)
                 parts[:, block, column] = np.bincount(rows, weights=values, minlength=len(clusters))
-        return cls(clusters, names, _on_grid(parts))
-
-    def images(self, place: int) -> int:
-        """How many clusters a set has."""
-        return int(self.parts[:, place].any(axis=1).sum())
+        return cls(clusters, names, _on_grid(parts), [len({unit.cluster for unit in units}) for units in sets])
 
     def metrics(self, benchmark: Benchmark, totals: Array) -> dict[str, Array]:
         """Metric id -> (replicates,) from totals (replicates, names); NaN where there are no units at all."""
@@ -79,7 +78,7 @@ def bootstrap(benchmark: Benchmark, sums: Sums, replicates: int = REPLICATES) ->
         blocks.append(weights @ sums.parts.reshape(images, sets * names))
     totals = np.concatenate(blocks).reshape(replicates, sets, names)
     drawn = (sums.metrics(benchmark, totals[:, place]) for place in range(sets))
-    return [metrics if sums.images(place) >= LEAST else _unknown(metrics) for place, metrics in enumerate(drawn)]
+    return [metrics if count >= LEAST else _unknown(metrics) for metrics, count in zip(drawn, sums.images, strict=True)]
 
 
 def sign_flip(
@@ -107,7 +106,7 @@ def sign_flip(
         olds = sums.metrics(benchmark, totals[before] + moved[:, place])
         news = sums.metrics(benchmark, totals[after] - moved[:, place])
         moves = {name: news[name] - olds[name] for name in news}
-        found.append(moves if min(map(sums.images, (before, after))) >= LEAST else _unknown(moves))
+        found.append(moves if min(sums.images[before], sums.images[after]) >= LEAST else _unknown(moves))
     return found
 
 
@@ -134,12 +133,12 @@ def interval(values: Sequence[float], draws: Array) -> tuple[float, float]:
     return centre - below, centre + above
 
 
-def shown(low: float, high: float, images: int) -> tuple[float, float]:
-    """The interval; NaN where few images gave one without width, for then nothing varied and nothing is known.
+def shown(low: float, high: float) -> tuple[float, float]:
+    """The interval as it may be printed: NaN for one without width, for where nothing varied resampling tells nothing.
 
-    All of four right is no interval from 100 to 100.
+    All of fifty right is no interval from 100 to 100: a rate of 94 % gives that once in twenty times.
     """
-    return (math.nan, math.nan) if low == high and images < FEW else (low, high)
+    return (math.nan, math.nan) if low == high else (low, high)
 
 
 def p_value(values: Sequence[float], flipped: Array) -> float:

@@ -13,7 +13,7 @@ from harness.benchmark import Benchmark, Group
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
 from reports.outcomes import BASELINE, CONTROLS, MAX_UNSCORED, Failed, Outcome, withheld
-from reports.statistics import FEW, LEAST, LEVEL, REPLICATES, holm, interval, mean
+from reports.statistics import FEW, LEAST, LEVEL, REPLICATES, holm, interval, mean, shown
 from reports.table import GROUPS, Cell, Column, Row, Setting, Table
 from reports.totals import RULE, RULE_IN_WORDS, total, what_changes
 
@@ -46,8 +46,8 @@ def build(
         for name, benchmark in benchmarks.items()
     }
     columns = tuple(_columns(benchmarks, found))
-    shown = [(method, column) for method in order for column in columns if column.metric != "total"]
-    estimates = {(m, c): found[c.benchmark][m][c.metric] for m, c in shown if m in found[c.benchmark]}
+    places = [(method, column) for method in order for column in columns if column.metric != "total"]
+    estimates = {(m, c): found[c.benchmark][m][c.metric] for m, c in places if m in found[c.benchmark]}
     tested = {at: e.p for at, e in estimates.items() if at[0] not in CONTROLS and not math.isnan(e.p)}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     rows = []
@@ -73,7 +73,7 @@ def build(
         rows.append(Row(method, label, len({o.seed for o in mine}), tuple(cells)))
     notes = (
         *failures(failed, {row.method: row.label for row in rows}, benchmarks),
-        *_notes(setting, columns, rows, held, benchmarks, len(tested)),
+        *_notes(setting, columns, rows, held, benchmarks, list(estimates.values()), len(tested)),
         *cautions(columns, rows, found, len(tested), setting),
     )
     return Table(setting, columns, tuple(rows), notes)
@@ -127,7 +127,8 @@ def _cell(found: Estimate | None, p_holm: float, outcomes: Sequence[Outcome], re
     if not found or reason:
         return Cell(unscored=unscored, withheld=reason)
     coverage = min(o.coverage for o in outcomes) if judged else math.nan
-    return Cell(found.value, found.delta, found.low, found.high, p_holm, found.n, unscored, coverage=coverage)
+    low, high = shown(found.low, found.high)
+    return Cell(found.value, found.delta, low, high, p_holm, found.n, unscored, coverage=coverage)
 
 
 def _total(
@@ -146,9 +147,7 @@ def _total(
     if len(known) < len(terms) or len(seeds) != 1:
         return Cell()
     deltas = [total(group, {name: term.deltas[seed] for name, term in known.items()}) for seed in seeds.pop()]
-    low, high = interval(deltas, np.asarray(total(group, {name: term.draws for name, term in known.items()})))
-    if any(math.isnan(term.low) for term in known.values()):
-        low = high = math.nan
+    low, high = shown(*interval(deltas, np.asarray(total(group, {name: term.draws for name, term in known.items()}))))
     return Cell(delta=mean(deltas), low=low, high=high, n=min(term.n for term in known.values()))
 
 
@@ -165,6 +164,7 @@ def _notes(
     rows: Sequence[Row],
     held: Mapping[tuple[str, str], Sequence[Outcome]],
     benchmarks: Mapping[str, Benchmark],
+    estimates: Sequence[Estimate],
     tests: int,
 ) -> Iterator[str]:
     """What must stand beside the numbers for them to be read rightly."""
@@ -184,6 +184,8 @@ def _notes(
     }
     yield "units: " + ", ".join(f"{benchmarks[name].label} {size:,}" for name, size in sizes.items())
     yield from _images({name: benchmarks[name] for name in names}, held)
+    if any(e.low == e.high for e in estimates):
+        yield "no interval where nothing varied between the images: to resample them tells nothing"
     yield "second figure: difference to the baseline on the same units; [95 % interval], images resampled"
     yield (
         f"* Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image"
@@ -221,12 +223,12 @@ def _images(benchmarks: Mapping[str, Benchmark], held: Mapping[tuple[str, str], 
         name: min((o.images for (_, of), cell in held.items() if of == name for o in cell if o.units), default=FEW)
         for name in benchmarks
     }
-    single = [f"{benchmarks[name].label} {count}" for name, count in least.items() if count < LEAST]
+    too_few = [f"{benchmarks[name].label} {count}" for name, count in least.items() if count < LEAST]
     few = [f"{benchmarks[name].label} {count}" for name, count in least.items() if LEAST <= count < FEW]
-    if single:
-        yield f"no interval and no test, which take {LEAST} images: {', '.join(single)}"
+    if too_few:
+        yield f"no interval and no test below {LEAST} images, where one of 95 % does not hold: {', '.join(too_few)}"
     if few:
-        yield f"few images, so intervals are rough, and not shown where nothing varied: {', '.join(few)}"
+        yield f"fewer than {FEW} images, so 95 % intervals are rough (9 in 10 hold): {', '.join(few)}"
 
 
 def _repeats(

@@ -142,21 +142,17 @@ def test_the_detectable_difference_is_found_in_four_of_five_comparisons() -> Non
     assert 0.75 < np.mean(found) < 0.95
 
 
-def test_four_images_cannot_prove_anything() -> None:
-    """All four better: 2 of the 16 sign patterns are as extreme, so p is about 1/8 whatever the bootstrap says."""
-    old = [Unit(f"{i}", f"{i}", {"right": 0.0, "n": 1.0}) for i in range(4)]
-    new = [replace(unit, parts={"right": 1.0, "n": 1.0}) for unit in old]
-    found = estimate(Accuracy(), outcomes((old, new)))["new"]["acc/percent"]
-    assert math.isnan(found.low) and math.isnan(found.high)  # not from 100 to 100
-    assert found.p == pytest.approx(1 / 8, abs=0.03)
+def all_right(images: int, questions: int = 1) -> tuple[list[Unit], list[Unit]]:
+    """A baseline that is wrong on every question, and a method that is right."""
+    ids = [(f"{image}/{q}", f"{image}") for image in range(images) for q in range(questions)]
+    old = [Unit(id, image, {"right": 0.0, "n": 1.0}) for id, image in ids]
+    return old, [replace(unit, parts={"right": 1.0, "n": 1.0}) for unit in old]
 
 
-@pytest.mark.parametrize("questions", [1, 5])
-def test_one_image_has_a_value_and_neither_interval_nor_test(questions: int) -> None:
-    """A single cluster cannot be resampled: "100.0 [100.0, 100.0]" was printed as a 95 % interval."""
-    old = [Unit(f"{n}", "image", {"right": 0.0, "n": 1.0}) for n in range(questions)]
-    new = [replace(unit, parts={"right": 1.0, "n": 1.0}) for unit in old]
-    for pairs in ([(old, new)], [(old, new)] * 3):
+@pytest.mark.parametrize("images", [1, 2, 4, 9])
+def test_few_images_have_a_value_and_neither_interval_nor_test(images: int) -> None:
+    """Of two images 40 to 50 % of "95 %" intervals hold what they should; of one it was "100.0 [100.0, 100.0]"."""
+    for pairs in ([all_right(images, 5)], [all_right(images, 5)] * 3):
         found = estimate(Accuracy(), outcomes(*pairs), replicates=50)
         assert (found["baseline"]["acc/percent"].value, found["new"]["acc/percent"].value) == (0, 100)
         assert found["new"]["acc/percent"].delta == 100
@@ -164,18 +160,24 @@ def test_one_image_has_a_value_and_neither_interval_nor_test(questions: int) -> 
             assert all(math.isnan(x) for x in (one.low, one.high, one.p, one.p_here, one.detectable()))
 
 
-def test_an_interval_of_one_image_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "LEAST", 1)
-    monkeypatch.setattr(statistics, "FEW", 1)
+def test_an_interval_of_few_images_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "LEAST", 9)
+    test_few_images_have_a_value_and_neither_interval_nor_test(4)
     with pytest.raises(AssertionError):
-        test_one_image_has_a_value_and_neither_interval_nor_test(1)
+        test_few_images_have_a_value_and_neither_interval_nor_test(9)
 
 
-def test_two_images_that_differ_have_an_interval() -> None:
-    old = [Unit(f"{n}", f"{n}", {"right": 0.0, "n": 1.0}) for n in range(2)]
-    new = [old[0], replace(old[1], parts={"right": 1.0, "n": 1.0})]
-    found = estimate(Accuracy(), outcomes((old, new)), replicates=400)["new"]["acc/percent"]
-    assert (found.low, found.delta, found.high) == (0, 50, 100)
+def test_ten_images_have_an_interval_and_a_test() -> None:
+    old, new = all_right(10)
+    found = estimate(Accuracy(), outcomes((old, old[:5] + new[5:])), replicates=400)["new"]["acc/percent"]
+    assert found.low < found.delta == 50 < found.high
+    assert found.p == pytest.approx(2 / 2**5, abs=0.03)  # five images moved, all one way
+
+
+def test_one_image_asked_often_is_one_image() -> None:
+    """The units' number is no number of images."""
+    found = estimate(Accuracy(), outcomes(all_right(1, 40)), replicates=50)["new"]["acc/percent"]
+    assert math.isnan(found.low) and found.n == 40
 
 
 def test_equal_answers_differ_by_nothing() -> None:

@@ -151,7 +151,7 @@ def test_one_image_gets_no_interval_no_mark_no_total_and_a_note() -> None:
     cells = [cell for row in table.rows for cell in row.cells]
     assert all(math.isnan(x) for cell in cells for x in (cell.low, cell.high, cell.p_holm))
     assert not math.isnan(cell(table, "nsft", "sqa/img").value)
-    (note,) = (note for note in table.notes if note.startswith("no interval and no test, which take 2 images"))
+    (note,) = (note for note in table.notes if note.startswith("no interval and no test below 10 images"))
     assert "SQA 1" in note and "MMHal 1" in note
     assert any("over 0 comparisons" in note for note in table.notes)
     shown = render.markdown(table) + render.comma_separated(table) + render.latex(table)
@@ -160,9 +160,26 @@ def test_one_image_gets_no_interval_no_mark_no_total_and_a_note() -> None:
     assert all("value" in row and "ci_lo" not in row for row in rows)
 
 
-def test_few_images_are_flagged() -> None:
-    assert any(note.startswith("few images, so intervals are rough") for note in made(only(run(METHODS), 4)).notes)
-    assert not any(note.startswith(("few images", "no interval")) for note in made(only(run(METHODS), 10)).notes)
+@pytest.mark.parametrize(
+    ("images", "flag"), [(9, "no interval and no test below 10"), (10, "fewer than 30 images, so 95 %"), (30, "")]
+)
+def test_few_images_are_flagged(images: int, flag: str) -> None:
+    flags = [note for note in made(only(run(METHODS), images)).notes if note.startswith(("fewer", "no interval and"))]
+    assert [note.startswith(flag) for note in flags] == [True] * bool(flag)
+
+
+def test_where_nothing_varied_there_is_no_interval() -> None:
+    """All of sixty images right was "100.0 [100.0, 100.0]"; all answers as before were "+0.0 [+0.0, +0.0]"."""
+    right = [replace(o, units=[replace(u, parts={"right": 1.0, "n": 1.0}) for u in o.units]) for o in run(METHODS)]
+    table = made(right)
+    cells = [cell for row in table.rows for cell in row.cells]
+    assert all(math.isnan(cell.low) and math.isnan(cell.high) for cell in cells)
+    assert {cell.delta for cell in cells if not math.isnan(cell.delta)} == {0.0}
+    assert any(note.startswith("no interval where nothing varied") for note in table.notes)
+    moved = build(run([("nsft", "nSFT", 0.3)]), NINE, ["nsft"], SETTING, 200)
+    assert not any(note.startswith("no interval where nothing varied") for note in moved.notes)
+    rows = list(results_rows(right, NINE, SETTING, 50))
+    assert all("value" in row and "ci_lo" not in row for row in rows if row["metric"] != "chair/words")
 
 
 def test_seeds_with_one_base_model_claim_draws_of_the_data_and_no_more() -> None:

@@ -109,9 +109,8 @@ def sums(parts: dict[str, Array], tag: str) -> Sums:
     """The worlds side by side over the same images; `tag` makes their names, and so the draw, another one."""
     stacked = np.stack(list(parts.values()), axis=-1)  # (worlds, 2, images, units, names)
     by_image = stacked.sum(axis=3).transpose(2, 0, 1, 3)
-    return Sums(
-        [f"{tag}/{i}" for i in range(len(by_image))], list(parts), by_image.reshape(len(by_image), -1, len(parts))
-    )
+    flat = by_image.reshape(len(by_image), -1, len(parts))
+    return Sums([f"{tag}/{i}" for i in range(len(flat))], list(parts), flat, [len(flat)] * flat.shape[1])
 
 
 Found = tuple[Array, Array, Array]  # low, high and p of every world
