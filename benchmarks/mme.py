@@ -66,6 +66,11 @@ class Mme(Benchmark):
     official_n: ClassVar[int] = 2374
     protocol: ClassVar[str] = "short answer"
 
+    @property
+    def official_units(self) -> int:
+        """The two questions about an image are one."""
+        return self.official_n // PAIR
+
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """Subtask by subtask, image by image, the two questions of an image one after the other."""
         if table := _parquet.rows(folder, self.hub, "test"):

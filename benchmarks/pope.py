@@ -79,6 +79,11 @@ class Pope(Benchmark):
     official_n: ClassVar[int] = 9000
     protocol: ClassVar[str] = "short answer"
 
+    @property
+    def official_units(self) -> int:
+        """3,000 questions in each of two splits, and the random one."""
+        return self.official_n - 3000 + self.random_rows
+
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions of the three files, one file after the other."""
         if table := _parquet.rows(folder, self.hub, "test"):

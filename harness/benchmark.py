@@ -112,6 +112,11 @@ class Benchmark:
     heldout: ClassVar[bool] = False  # items are held-out examples of the comparison's source, the option `source`
     missing_is_wrong: ClassVar[bool] = False  # whether the official scorer counts an item without a response
 
+    @property
+    def official_units(self) -> int:
+        """How many units the official set has with these options (0: there is none); by default one for each item."""
+        return self.official_n
+
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The items in `folder`, in the official order; raises UsageError that names a missing file."""
         raise NotImplementedError

@@ -18,9 +18,10 @@ from harness.checks import check
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
 from harness.costs import check_access, check_budget
+from harness.folder import architecture, inspect
 from harness.mending import outdated, take_out
 from harness.panel import unanswered
-from harness.plan import plan
+from harness.plan import base_model, plan
 from harness.reporting import publish, tables
 from harness.schedule import Failure, Watcher, execute, pending
 from harness.secret import redact
@@ -234,6 +235,8 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         "rows": {spec.id: json.loads(dumps(spec.model_dump())) for spec in request.methods},
         "benchmarks": {name: testbed.benchmarks.get(name, {}) for name in request.benchmarks},
         "judges": {name: identity["judge"] for name, identity in judged.items() if identity["judge"]},
+        "setting": testbed.setting(),
+        "architectures": architectures(planned),
         "models": {str(cell.seed): cell.score.reads["responses"].identity["model"] for cell in planned.cells},
         "split_lock": {
             title: json.loads(file.read_text(encoding="utf-8"))["digest"]
@@ -261,6 +264,13 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         ],
         "stages": [step.stage.name for step in planned.steps],
     }
+
+
+def architectures(planned: Plan) -> dict[str, dict[str, int]]:
+    """Seed -> what its base model's weights look like."""
+    folders = {str(cell.seed): Path(base_model(planned.testbed, cell.seed)) for cell in planned.cells}
+    known = {folder: architecture(inspect(folder)) for folder in set(folders.values())}
+    return {seed: known[folder] for seed, folder in folders.items()}
 
 
 def checkout() -> dict[str, Any]:

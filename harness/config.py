@@ -197,6 +197,27 @@ class Testbed(Fixed):
     methods: dict[str, dict[str, Any]] = {}
     benchmarks: dict[str, dict[str, Any]] = {}
 
+    def setting(self) -> dict[str, Any]:
+        """What of it changes a number, whichever files it reads: by this, not by its name, is a testbed another's."""
+        left_out: dict[str, Any] = dict.fromkeys(
+            (
+                "name",
+                "synthetic",
+                "protocol",
+                "models",
+                "data",
+                "clip",
+                "lens",
+                "crosscheck",
+                "prices",
+                "examples",
+                "scenes",
+            ),
+            True,
+        )
+        left_out |= {"judging": {"price", "runs"}, "writing": {"price"}, "reading": {"max_dropped", "links"}}
+        return self.model_dump(mode="json", exclude=left_out)
+
 
 def read_testbed(name: str) -> Testbed:
     """A built-in testbed by name, or a user's YAML file; `~` and paths relative to the file are resolved."""

@@ -3,6 +3,7 @@
 What only shows when weights are read (a shape that the config does not have, NaN) is looked at by `harness.weights`.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -90,6 +91,23 @@ def places(tensors: Mapping[str, Stored]) -> int:
     return (
         next(one.shape[0] for name, one in tensors.items() if name.endswith("embeddings.position_embedding.weight")) - 1
     )
+
+
+def architecture(tensors: Mapping[str, Stored]) -> dict[str, int]:
+    """What the headers of a LLaVA model's weights say it is: widths and depths of language model and tower, counts."""
+    depth: dict[str, set[str]] = {"layers": set(), "vision_layers": set()}
+    for name in tensors:
+        if match := LAYER.match(name):
+            depth["vision_layers" if "vision" in match["stack"] else "layers"].add(match["number"])
+    ends = {"hidden_size": ("embed_tokens.weight", 1), "vocab_size": ("embed_tokens.weight", 0)}
+    ends |= {"vision_hidden_size": ("embeddings.patch_embedding.weight", 0)}
+    sizes = {
+        what: next(one.shape[axis] for name, one in tensors.items() if name.endswith(end))
+        for what, (end, axis) in ends.items()
+    }
+    counts = {what: len(numbers) for what, numbers in depth.items()}
+    parameters = sum(math.prod(one.shape) for one in tensors.values())
+    return {**sizes, **counts, "patches": places(tensors), "parameters": parameters}
 
 
 def _refuse_pointers(folder: Path) -> None:

@@ -62,7 +62,7 @@ class Planner:
 
     def model(self, seed: int) -> str:
         """The base model's folder for a seed."""
-        return self.testbed.models[seed % len(self.testbed.models)]
+        return base_model(self.testbed, seed)
 
     def split(self, seed: int) -> Step:
         """The examples that every method of this seed consumes."""
@@ -201,6 +201,11 @@ class Planner:
         for spec in self.request.methods:
             label = resolve(spec).title if spec.id == spec.stem else spec.id
             yield spec, spec.id, label, {}
+
+
+def base_model(testbed: Testbed, seed: int) -> str:
+    """The base model's folder for a seed."""
+    return testbed.models[seed % len(testbed.models)]
 
 
 def own_source(testbed: Testbed, request: Request) -> Testbed:

@@ -24,6 +24,7 @@ from harness.types import UsageError
 from reports import cards, figures, gridtext, plots, render
 from reports.bundle import write_bundle
 from reports.crosscheck import crosscheck
+from reports.earned import Ran
 from reports.facts import row_facts
 from reports.files import put, write_report
 from reports.grid import Grid
@@ -77,7 +78,23 @@ class Measured:
         parts = reversed(self.run.parts or (self.run,))  # a row that several runs have is the first one's
         specs: dict[str, Any] = {row: spec for part in parts for row, spec in part.manifest["rows"].items()}
         methods = {row: (plugins.stem(spec["name"]), spec["options"]) for row, spec in specs.items()}
-        return Part(self.run.name, self.run.manifest["data"], self.table, self.outcomes, self.benchmarks, methods)
+        ran = [ran_of(part) for part in self.run.parts or (self.run,)]
+        own = {row for row, spec in specs.items() if spec["name"].endswith(".py") or retrained(spec, ran)}
+        data = self.run.manifest["data"]
+        return Part(self.run.name, data, self.table, self.outcomes, self.benchmarks, methods, ran, own)
+
+
+def ran_of(run: Run) -> Ran:
+    """What one comparison ran, from its manifest and its splits' locks."""
+    told = run.manifest
+    examples = {facts.lock[1] for facts in row_facts(run) if facts.lock}
+    return Ran(told["data"], told.get("architectures", {}), told.get("setting", {}), told["benchmarks"], examples)
+
+
+def retrained(spec: Mapping[str, Any], ran: Sequence[Ran]) -> bool:
+    """Whether a row has training arguments that are not its testbed's."""
+    usual = [one.setting.get("methods", {}).get(spec["name"], {}) for one in ran if one.setting]
+    return any(value != given.get(name) for given in usual for name, value in spec.get("training", {}).items())
 
 
 def report(

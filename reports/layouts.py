@@ -91,7 +91,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One table: what its rows and columns are. `by` is what makes a block, `across` what repeats the columns."""
+    """One table: what its rows and columns are. `by` is what makes a block, `across` what repeats the columns.
+
+    `examples`: how many a method was trained on.
+    """
 
     number: int
     title: str
@@ -102,6 +105,7 @@ class Layout:
     across: bool = False
     bases: tuple[str, ...] = ("llava-1.5-7b",)
     sources: tuple[str, ...] = ("llava150k",)
+    examples: int = 10_000
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -151,7 +155,8 @@ LAYOUTS = {
                 Claim("SIMA-7B", "sima"),
                 Claim("nSFT (ours)", "nsft"),
             ),
-            sources=("mixture of 5k OCRVQA, 5k TextCaps and 5k LLaVA-150k",),
+            sources=("a mixture of 5k OCRVQA, 5k TextCaps and 5k LLaVA-150k within LLaVA-665k",),
+            examples=15_000,
         ),
         Layout(
             3,
@@ -215,6 +220,7 @@ LAYOUTS = {
                 Claim("DPO", "seva", kl=True),
             ),
             sources=("textcaps",),
+            examples=5_000,
         ),
     )
 }

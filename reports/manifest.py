@@ -73,6 +73,8 @@ class _Manifest(_Known):
     store: str
     split_lock: dict[str, Any]
     models: dict[str, Any]
+    setting: Options = {}
+    architectures: dict[str, dict[str, int]] = {}
     judges: dict[str, Any]
     benchmarks: dict[str, Options]
     rows: dict[str, _Row]

@@ -1,13 +1,14 @@
 """The paper's Tables 1 to 7 from measured comparisons, alone or beside the printed numbers."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.benchmark import Benchmark
 from harness.types import UsageError
 from reports import layouts
+from reports.earned import Ran, shortfalls, told
 from reports.grid import Entry, Grid, Head, Line, with_best
 from reports.layouts import BASES, LAYOUTS, SOURCES, Claim, Column, Layout
 from reports.outcomes import BASELINE, Outcome, measure, withheld
@@ -25,7 +26,8 @@ LANGUAGE = {"llava-1.5-7b": "Vicuna-7B", "llava-1.5-13b": "Vicuna-13B"}
 class Part:
     """Measured results of one base and data source: a comparison, or several joined.
 
-    `methods` tells of each row of the table which method file and options made it.
+    `methods` tells of each row of the table which method file and options made it, `ran` what each comparison ran;
+    `own` are rows of a user's file, or trained otherwise than the testbed says: no row of the paper's.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Part:
     outcomes: Sequence[Outcome]
     benchmarks: Mapping[str, Benchmark]
     methods: Mapping[str, tuple[str, Mapping[str, Any]]]
+    ran: Sequence[Ran] = ()
+    own: Collection[str] = ()
 
     @property
     def base(self) -> str:
@@ -42,13 +46,17 @@ class Part:
 
 
 def paper_table(number: int, parts: Sequence[Part], beside: bool = False) -> Grid:
-    """Table `number` from measured parts; `beside` adds a column "paper" with the printed number to each column.
+    """Table `number` from measured parts; `beside` adds to each column that earned it one with the printed numbers.
 
     Without parts it is the paper's own table. UsageError where parts or the paper cannot stand in one table.
     """
     layout = LAYOUTS[number]
     if not parts:
         return with_best(_grid(layout, {}, _printed(layout), ()))
+    lacking = dict[str, tuple[str, ...]]()
+    for part in parts if beside else ():
+        for column, reasons in shortfalls(layout, part.base, part.ran, part.outcomes).items():
+            lacking[column] = tuple(dict.fromkeys((*lacking.get(column, ()), *reasons)))
     _refuse(layout, parts, beside)
     measured: Sheet = {}
     for part in parts:
@@ -56,8 +64,10 @@ def paper_table(number: int, parts: Sequence[Part], beside: bool = False) -> Gri
             key = ("" if layout.across else _block(layout, part), names)
             cells = {place: _measured(part, row, column) for place, column in _places(layout, part)}
             measured[key] = {**measured.get(key, {}), **cells}
-    notes = tuple(_notes(layout, parts, measured, beside))
-    return with_best(_grid(layout, measured, _printed(layout) if beside else {}, notes))
+    ran = [one for part in parts for one in part.ran]
+    notes = (*_notes(layout, parts, measured), *(told(layout, ran, lacking) if beside else ()))
+    shown = [] if lacking.get("") or not beside else [c.key for c in layout.columns if c.key not in lacking]
+    return with_best(_grid(layout, measured, _printed(layout, shown), notes))
 
 
 def _block(layout: Layout, part: Part) -> str:
@@ -76,13 +86,14 @@ def _places(layout: Layout, part: Part) -> Iterator[tuple[Place, Column]]:
 def _names(layout: Layout, part: Part) -> dict[str, Names]:
     """Row -> its names, in the paper's order; a row the paper has no name for keeps its own, and comes last."""
     found: dict[str, tuple[int, Names]] = {}
-    taken: set[Names] = set()
+    taken, printed = set[Names](), {claim.label for claim in layout.claims}
     for row in part.table.rows:
         stem, options = part.methods.get(row.method, (row.method, {}))
-        claims = ((place, claim) for place, claim in enumerate(layout.claims) if claim.holds(stem, options))
+        known = () if row.method in part.own else layout.claims
+        claims = ((place, claim) for place, claim in enumerate(known) if claim.holds(stem, options))
         place, claim = next(claims, (len(layout.claims), Claim(row.label, stem)))
         names = (claim.label, *_second(layout, part, stem, options))
-        if names in taken:
+        if names in taken or (place == len(layout.claims) and claim.label in printed):
             names = (f"{row.label} ({row.method})", *names[1:])
         taken.add(names)
         found[row.method] = (place, names)
@@ -141,15 +152,15 @@ def cell_of(table: Table, method: str, where: str, total: bool = False) -> Cell 
     return None
 
 
-def _printed(layout: Layout) -> Sheet:
-    """The paper's own numbers as a sheet."""
+def _printed(layout: Layout, shown: Collection[str] | None = None) -> Sheet:
+    """The paper's own numbers as a sheet: of all columns, or of those that are shown."""
     sheet: Sheet = {}
     for row in layouts.printed()[f"table{layout.number}"]["rows"]:
         block = row.get({"data": "data", "base": "base"}.get(layout.by, ""), "")
         second = {2: row.get("lm", ""), 7: layouts.kl_sign(row) if "with_kl" in row else ""}
         names = (row["method"], *((second[layout.number],) if layout.number in second else ()))
         for group, keys in layout.groups:
-            for key in keys:
+            for key in (key for key in keys if shown is None or key in shown):
                 column, value = layouts.COLUMNS[key], row[key]
                 entry = Entry(math.nan if value is None else value, column.digits, signed=column.total is not None)
                 where = ("", names) if layout.across else (block, names)
@@ -161,18 +172,25 @@ def _grid(layout: Layout, measured: Sheet, paper: Sheet, notes: Iterable[str]) -
     """Measured and printed cells in one table, or the one that is there."""
     sheets = [sheet for sheet in (measured, paper) if sheet]
     places = list(dict.fromkeys(place for sheet in sheets for cells in sheet.values() for place in cells))
+    printed = {place for cells in paper.values() for place in cells}
     if layout.across:  # the paper's order of sources
         places.sort(key=lambda place: [*SOURCES.values(), place[0]].index(place[0]))
     heads, lines = [], []
     for group, key in places:
         column = layouts.COLUMNS[key]
         head = Head(column.heading, group, column.lower, rank=column.total is None)
-        heads += [head, replace(head, label=f"{head.label} (paper)")] if len(sheets) == 2 else [head]
+        both = len(sheets) == 2 and (group, key) in printed
+        heads += [head, replace(head, label=f"{head.label} (paper)")] if both else [head]
     keys = list(dict.fromkeys(key for sheet in sheets for key in sheet))
     blocks = list(dict.fromkeys(block for block, _ in keys))
     for block, names in sorted(keys, key=lambda key: blocks.index(key[0])):
         row = [sheet.get((block, names), {}) for sheet in sheets]
-        entries = (cells.get(place, Entry()) for place in places for cells in row)
+        entries = (
+            cells.get(place, Entry())
+            for place in places
+            for cells, sheet in zip(row, sheets, strict=True)
+            if sheet is not paper or not measured or place in printed
+        )
         lines.append(Line(names, tuple(entries), block))
     by = {"data": "Alignment data", "base": "Base"}.get(layout.by, "") if not layout.across else ""
     source = (layouts.printed()["source"],) if paper else ()
@@ -198,14 +216,14 @@ def _refuse(layout: Layout, parts: Sequence[Part], beside: bool) -> None:
             raise UsageError(
                 f"{name} has the protocol {setting.protocol}, the paper {layouts.PROTOCOL}: not one table. {own}"
             )
-        if setting.testbed not in layout.bases:
+        if setting.testbed in BASES and setting.testbed not in layout.bases:
             raise UsageError(
                 f"{name} was measured on {setting.testbed}, the paper's table {layout.number} on "
                 f"{' and '.join(layout.bases)}: other models, so not one table. {own}"
             )
 
 
-def _notes(layout: Layout, parts: Sequence[Part], measured: Sheet, beside: bool) -> Iterator[str]:
+def _notes(layout: Layout, parts: Sequence[Part], measured: Sheet) -> Iterator[str]:
     """What the table must say below it."""
     about = {f"{_block(layout, part)}: " if len(parts) > 1 else "": part for part in parts}
     said: dict[str, None] = {}
@@ -220,17 +238,6 @@ def _notes(layout: Layout, parts: Sequence[Part], measured: Sheet, beside: bool)
     yield from said
     yield "bold: the best figure of its column and block; only * says that a difference to the baseline is resolved"
     yield from _dashes(layout, parts, measured)
-    if beside:
-        yield "paper: as printed there, not measured here; nothing is tested between the two columns"
-        for data in dict.fromkeys(part.data for part in parts if part.data not in layout.sources):
-            yield f"paper: aligned with {', '.join(layout.sources)}; measured: with {data}"
-        judged = ", ".join(column.heading for column in layout.columns if column.judged)
-        if judged:
-            yield f"judged by another model than the paper's, so a level of its own: {judged}"
-        ours = [next((c.metric for c in part.table.columns if c.benchmark == "chair"), "") for part in parts]
-        if any(ours) and any(column.benchmark == "chair" for column in layout.columns):
-            metrics = ", ".join(dict.fromkeys(filter(None, ours)))
-            yield f"CHAIR: ours is {metrics}; the paper does not say how it finds objects"
 
 
 def _dashes(layout: Layout, parts: Sequence[Part], measured: Sheet) -> Iterator[str]:
