@@ -71,6 +71,11 @@ class Mme(Benchmark):
         """The two questions about an image are one."""
         return self.official_n // PAIR
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """200 for each perception subtask that is asked."""
+        return 0.0, 200.0 * len(set(PERCEPTION) & set(self.subtasks))
+
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """Subtask by subtask, image by image, the two questions of an image one after the other."""
         if table := _parquet.rows(folder, self.hub, "test"):

@@ -117,6 +117,11 @@ class Benchmark:
         """How many units the official set has with these options (0: there is none); by default one for each item."""
         return self.official_n
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The worst and the best value that `metrics[0]` can have with these options; by default its scale."""
+        return self.metrics[0].scale
+
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The items in `folder`, in the official order; raises UsageError that names a missing file."""
         raise NotImplementedError

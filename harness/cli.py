@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -95,24 +95,24 @@ def compare(
         show_plan(prepare(asked, bed, runtime, Store(store)), Store(store), bed, as_json)
         return
     from harness.run_folder import chosen
+    from harness.sizes import compare_sizes, parsed
     from harness.terminal import show_table, watching
 
-    folder = chosen(out, asked, bed, sets or [], sizes)
+    numbers = parsed(sizes) if sizes else []
+    folder = chosen(out, asked, bed, sets or [], ",".join(map(str, numbers)))
     with watching(quiet=as_json) as watcher:
-        if sizes:
-            from harness.sizes import compare_sizes, parsed
-
-            said, status = compare_sizes(asked, bed, runtime, Store(store), folder, watcher, parsed(sizes), page)
+        if numbers:
+            said, status = compare_sizes(asked, bed, runtime, Store(store), folder, watcher, numbers, page)
             say_styled(said)
             raise typer.Exit(status)
         done = run(asked, bed, runtime, Store(store), folder, watcher, page)
     if as_json:
         rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
-        failed = [asdict(one) for one in done.failed]
+        failed = [one.model_dump() for one in done.failed]
         say_json({"out": str(folder), "stages_run": done.ran, "failed": failed, "results": rows})
     else:
         show_table(folder, Store(store))
-        for sentence in (*done.mended, *done.preferences, *done.left_out, *done.unanswered):
+        for sentence in done.told:
             typer.echo(sentence, err=True)
         typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
     if done.failed:

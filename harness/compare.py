@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +29,9 @@ from harness.stages.worker import Bodies
 from harness.steps import Plan, Request, Step
 from harness.store import MANIFEST, Store
 from harness.types import Dropped, dumps, read_jsonl
-from reports.outcomes import Failed
+from reports import cards
+from reports.facts import StageFacts
+from reports.manifest import Failed
 
 PACKAGES = ("torch", "transformers", "deepspeed", "peft", "numpy", "scipy", "pillow")
 
@@ -40,7 +42,7 @@ class Finished:
 
     `unanswered`: cells whose judge gave some questions no reply; `failed`: what could not be made, and why, with the
     exit `status` that means; `mended`: which finished stages were not as they had been stored, and were made again;
-    `preferences`: what became of the data's rejected answers.
+    `preferences`: what became of the data's rejected answers; `moved`: where another comparison's folder went.
     """
 
     plan: Plan
@@ -52,6 +54,12 @@ class Finished:
     status: int = 0
     mended: tuple[str, ...] = ()
     preferences: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What must be said of it beside its table."""
+        return (*self.moved, *self.mended, *self.preferences, *self.left_out, *self.unanswered)
 
 
 def prepare(request: Request, testbed: Testbed, runtime: Runtime, store: Store) -> Plan:
@@ -75,7 +83,9 @@ def compare(
     check_budget(planned, todo, store, runtime.budget)
     try_outside(request, todo)
     check_access(planned, todo, store, runtime)
+    whose, moved = run_folder.identity(request, testbed), list[Path | None]()
     with run_folder.held(out, store):
+        moved.append(run_folder.aside(out, whose, store))
         if todo:  # of an interrupted run, `harness report` shows what there is
             run_folder.begin(out, provenance(planned, store, out))
     bodies = Bodies(str(store.root), testbed, request, runtime)
@@ -86,12 +96,14 @@ def compare(
         raise next(iter(lost.values())).error
     failed = tuple(failures(planned, lost))
     with run_folder.held(out, store):
+        moved.append(run_folder.aside(out, whose, store))  # where one was begun meanwhile
         run_folder.install(out, partial(fill, planned, store, out, failed, page))
     unanswered = tuple(silence(planned, store))
     status = max([3] * bool(unanswered) + [max(3, failure.error.exit_status) for failure in lost.values()], default=0)
     ran, mended = sum(step.key not in lost for step in (*todo, *again)), tuple(map(str, damaged))
     dropped, rejected = (tuple(find(planned, store)) for find in (left_out, preferences))
-    return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected)
+    moves = tuple(f"{out} held another comparison, which is in {place} now" for place in moved if place)
+    return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves)
 
 
 def try_outside(request: Request, todo: Sequence[Step]) -> None:
@@ -124,16 +136,20 @@ def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page:
 def failures(planned: Plan, lost: Mapping[str, Failure]) -> Iterator[Failed]:
     """Every cell and figure that was not made, with the step that failed and its reason."""
     labels = {cell.row: cell.label for cell in planned.cells}
+
+    def made(row: str, seed: int, what: str, failure: Failure) -> Failed:
+        why = str(failure.error)
+        return Failed(row=row, label=labels[row], seed=seed, benchmark=what, stage=failure.title, why=why)
+
     for cell in planned.cells:
         if failure := lost.get(cell.score.key):
-            yield Failed(cell.row, cell.label, cell.seed, cell.benchmark, failure.title, str(failure.error))
+            yield made(cell.row, cell.seed, cell.benchmark, failure)
         elif cell.crosscheck and (failure := lost.get(cell.crosscheck.key)):
-            what = f"lmms-eval on {cell.benchmark}"
-            yield Failed(cell.row, cell.label, cell.seed, what, failure.title, str(failure.error))
+            yield made(cell.row, cell.seed, f"lmms-eval on {cell.benchmark}", failure)
     for (row, seed), step in planned.lenses.items():
         failure = lost.get(step.key)
         if failure and failure.title == step.title:
-            yield Failed(row, labels[row], seed, "lens", failure.title, str(failure.error))
+            yield made(row, seed, "lens", failure)
     if (failure := lost.get(planned.report.key)) and failure.title == planned.report.title:
         raise failure.error
 
@@ -166,13 +182,14 @@ def left_out(planned: Plan, store: Store) -> Iterator[str]:
 
 
 def preferences(planned: Plan, store: Store) -> Iterator[str]:
-    """One sentence per row whose data have rejected answers: whether its method reads them."""
+    """A sentence per row whose data have rejected answers: whether its method reads them."""
+    found: dict[str, dict[int, tuple[int, str]]] = {}
     for (row, seed), steps in planned.trained.items():
-        builds = [store.path(step.stage) / "profile.json" for step in steps if step.stage.kind == "build"]
-        built = bool(builds) and builds[0].is_file()
-        told = json.loads(builds[0].read_text(encoding="utf-8")).get("rejected") if built else None
-        if told and seed == planned.request.first_seed:
-            yield f"{row}: the data have {told['examples']:,} rejected answers, {told['use']}"
+        builds = [StageFacts(store.path(step.stage)) for step in steps if step.stage.kind == "build"]
+        if builds:
+            found.setdefault(row, {})[seed] = builds[0].rejected
+    for row, told in found.items():
+        yield from cards.preferences(row, told)
 
 
 def measured(step: Step, store: Store) -> dict[str, Any]:
@@ -221,7 +238,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         "store": os.path.relpath(store.root, out.absolute()),
         "request": run_folder.identity(request, testbed),
         "finished": store.done(planned.report.stage) and not failed,
-        "failed": [asdict(one) for one in failed],
+        "failed": [one.model_dump() for one in failed],
         "testbed": testbed.name,
         "synthetic": testbed.synthetic,
         "protocol": testbed.protocol,

@@ -100,6 +100,33 @@ def owner(folder: Path) -> str:
     return ""
 
 
+def aside(folder: Path, wanted: str, store: Store) -> Path | None:
+    """Another comparison's folder goes, whole, to the next free name beside it; where to, or None where there was none.
+
+    UsageError where that cannot be, or where its manifest is nobody's we know: nothing of others' is ever emptied.
+    """
+    whose = owner(folder)
+    if whose in ("", wanted):
+        return None
+    if whose == "?":
+        raise UsageError(
+            f"{folder} holds a {MANIFEST} that no comparison of this version wrote; give another folder with --out, "
+            "or move that one away."
+        )
+    place = next(
+        place for number in range(2, 10_000) if not (place := folder.with_name(f"{folder.name}-{number}")).exists()
+    )
+    try:
+        if folder.is_symlink() or store.root.resolve().is_relative_to(folder.resolve()):
+            raise OSError("it is a link, or its store is in it")
+        folder.rename(place)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{folder} holds another comparison, which cannot be moved aside ({error}); give another folder with --out."
+        ) from None
+    return place
+
+
 def clear(folder: Path) -> bool:
     """Take a comparison's files out of its folder, tables first and the manifest last; whether there were any.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.compare import Finished, compare
 from harness.config import Runtime, Testbed
 from harness.reporting import figure, scaling_table, show
-from harness.run_folder import SIZES, identity, write
+from harness.run_folder import SIZES, aside, held, identity, write
 from harness.schedule import Watcher
 from harness.steps import Request
 from harness.store import Store
@@ -36,8 +36,10 @@ def compare_sizes(
     Returns what to print, and the exit status. Figure 4 is drawn where there are the three benchmarks of a total.
     """
     done = list[Finished]()
-    out.mkdir(parents=True, exist_ok=True)
     whose = identity(request, testbed, ",".join(map(str, sizes)))
+    with held(out, store):
+        place = aside(out, whose, store)
+    out.mkdir(parents=True, exist_ok=True)
     write(out / SIZES, json.dumps({"request": whose, "sizes": sorted(sizes)}) + "\n")
     for size in sorted(sizes):
         asked = replace(request, examples=size, pool=max(sizes))
@@ -47,7 +49,9 @@ def compare_sizes(
     said, ran = show(grid, "terminal", out), sum(finished.ran for finished in done)
     whole = any(set(printed) <= set(request.benchmarks) for _, printed in GROUPS.values())
     drawn = ", and " + ", ".join(map(str, figure(folders, "4", out, store.root))) if whole else ""
-    why = "".join(f"\n{one.stage} of {at.out.name}: {one.why}" for at in done for one in at.failed)
+    why = f"\n{out} held another comparison, which is in {place} now" if place else ""
+    why += "".join(f"\n{at.out.name}: {sentence}" for at in done for sentence in at.told)
+    why += "".join(f"\n{one.stage} of {at.out.name}: {one.why}" for at in done for one in at.failed)
     status = max(finished.status for finished in done)
     return f"{said}\n{ran} stages run; a comparison per size in {out}{drawn}{why}", status
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -103,13 +103,23 @@ def _card_notes(facts: Sequence[RowFacts]) -> Iterator[str]:
             shown = ", ".join(f"{kind} {count:,}" for kind, count in errors.most_common())
             yield f"{label}: errors of own responses by the codebook, all seeds: {shown}"
     for label, members in by_row(facts):
-        told = [stage.rejected for row in members[:1] for stage in row.of("build")[:1] if stage.rejected[0]]
-        yield from (f"{label}: the data have {count:,} rejected answers per seed, {use}" for count, use in told)
+        yield from preferences(label, {row.seed: stage.rejected for row in members for stage in row.of("build")[:1]})
     yield "per seed, summed over rounds; tokens generated: own responses, asked for by several methods but made once"
     yield (
         "forward tokens: own responses and what a build scores (each prompt counted for itself), reference log-probs "
         "and training (policy and critic each); –: not measured, or not part of the method"
     )
+
+
+def preferences(row: str, told: Mapping[int, tuple[int, str]]) -> Iterator[str]:
+    """What a row did with the data's rejected answers, from seed -> (how many there were, what became of them)."""
+    for use in dict.fromkeys(use for count, use in told.values() if count):
+        counts = {seed: count for seed, (count, same) in told.items() if same == use and count}
+        if len(counts) == len(told) and len(set(counts.values())) == 1:
+            many = f"{next(iter(counts.values())):,} rejected answers{' per seed' if len(told) > 1 else ''}"
+        else:
+            many = ", ".join(f"{count:,} (seed {seed})" for seed, count in sorted(counts.items())) + " rejected answers"
+        yield f"{row}: the data have {many}, {use}"
 
 
 def _locks(facts: Sequence[RowFacts]) -> str:

@@ -174,9 +174,14 @@ Point = tuple[float, float, float, float]  # examples, value, low, high
 
 
 def scaling(
-    panels: Mapping[str, Mapping[str, Sequence[Point]]], average: Mapping[str, Mapping[str, float]]
+    panels: Mapping[str, Mapping[str, Sequence[Point]]],
+    average: Mapping[str, Mapping[str, float]],
+    without: Sequence[str] = (),
 ) -> "Figure":
-    """Figure 4: a panel per total, a line per method over the number of examples; `average`: data -> label -> mean."""
+    """Figure 4: a panel per total, a line per method over the number of examples; `average`: data -> label -> mean.
+
+    `without` are benchmarks that are in no mean.
+    """
     figure, axes = _panels(1, len(panels) + bool(average), 2.9 * (len(panels) + bool(average)), 3)
     colours = _colours(dict.fromkeys(name for lines in (*panels.values(), *average.values()) for name in lines))
     for at, (title, lines) in enumerate(panels.items()):
@@ -192,13 +197,25 @@ def scaling(
         axes[at].set_xticks(sorted({n for points in lines.values() for n, *_ in points}))
     if average:
         _bars(axes[-1], average, colours)
-        axes[-1].set_title("mean of the nine, 0 to 100", loc="left")
+        of = f"{9 - len(without)}" if without else "the nine"
+        axes[-1].set_title(f"mean of {of}, 0 to 100", loc="left")
+        axes[-1].set_xlabel(_left_out(without))
     _legend(figure)
     return figure
 
 
-def distribution(panels: Mapping[str, tuple[tuple[float, float], Mapping[str, Sequence[float]]]]) -> "Figure":
-    """Figure 6: title -> (ends of the scale, label -> scores of the units): the share of units by score."""
+def _left_out(without: Sequence[str]) -> str:
+    """What says below a figure that benchmarks are not in it; empty where all are."""
+    return f"left out, too few verdicts: {', '.join(_name(one) for one in without)}" if without else ""
+
+
+def distribution(
+    panels: Mapping[str, tuple[tuple[float, float], Mapping[str, Sequence[float]]]], without: Sequence[str] = ()
+) -> "Figure":
+    """Figure 6: title -> (ends of the scale, label -> scores of the units): the share of units by score.
+
+    `without` are benchmarks that have no panel.
+    """
     figure, axes = _panels(1, max(1, len(panels)), 10, 2.8)
     for at, (title, (ends, scores)) in enumerate(panels.items()):
         low, high = min(ends), max(ends)
@@ -213,6 +230,8 @@ def distribution(panels: Mapping[str, tuple[tuple[float, float], Mapping[str, Se
         axes[at].set_title(_name(title), loc="left")
         axes[at].set_xlabel("score")
         axes[at].set_ylabel("% of units")
+    if without:
+        figure.supxlabel(_left_out(without), fontsize=8)
     _legend(figure)
     return figure
 

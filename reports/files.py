@@ -9,7 +9,8 @@ from rich.console import Console
 from harness.benchmark import Benchmark
 from harness.types import dumps
 from reports import render
-from reports.outcomes import Failed, Outcome
+from reports.manifest import Failed
+from reports.outcomes import Outcome
 from reports.results import results_rows
 from reports.table import Setting
 from reports.tabulate import build

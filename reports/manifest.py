@@ -51,13 +51,17 @@ class _Trained(_Known):
     stages: list[StageName] = Field(min_length=1)
 
 
-class _Failed(_Known):
+class Failed(_Known):
+    """A cell that has no scores, or a stage beside the table ("lens", "crosscheck") that was not made, and why."""
+
     row: str
     label: str
     seed: int
     benchmark: str
     stage: str
     why: str
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
 class _Row(_Known):
@@ -83,7 +87,7 @@ class _Manifest(_Known):
     stages: list[StageName]
     source: Options = {}
     packages: dict[str, Any] = {}
-    failed: list[_Failed] = []
+    failed: list[Failed] = []
     finished: bool = True
 
 

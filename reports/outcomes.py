@@ -53,18 +53,6 @@ class Outcome:
         return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A cell that has no scores, or a stage beside the table ("lens", "crosscheck") that was not made, and why."""
-
-    row: str
-    label: str
-    seed: int
-    benchmark: str
-    stage: str
-    why: str
-
-
 def read_units(path: Path) -> tuple[list[Unit], int]:
     """A score stage's `units.json`: the units, and the number of unscored items."""
     stored = checked(UNITS, json_object(path, limit=DATA), path)

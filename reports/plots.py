@@ -1,7 +1,7 @@
 """What each figure shows of a run: from outcomes and stage facts to the numbers that `reports.figures` draws."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from harness.benchmark import Benchmark
@@ -10,11 +10,12 @@ from reports.cards import KINDS, by_row, mean_of, roles
 from reports.facts import RowFacts
 from reports.layouts import SOURCES
 from reports.layouts import method as method_of
-from reports.outcomes import BASELINE, Outcome, measure
+from reports.outcomes import BASELINE, Outcome, measure, withheld
 from reports.statistics import mean
 from reports.table import GROUPS, Table
 
 Draw = figures.Draw | None  # None: there is nothing to draw
+NINE = [name for _, printed in GROUPS.values() for name in printed]
 PEAKS = ("peak_device_gib", "peak_host_gib")
 
 
@@ -58,18 +59,29 @@ def curves(facts: Sequence[RowFacts]) -> Draw:
 
 
 def distribution(outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark]) -> Draw:
-    """Figure 6: the judged benchmarks, unit by unit, all seeds together; in-domain ones alone if there are any."""
+    """Figure 6: the judged benchmarks, unit by unit, all seeds together; in-domain ones alone if there are any.
+
+    One of which a row's cell is withheld is left out and named: shares of the units that got a verdict are no figure.
+    """
     judged = [name for name, benchmark in benchmarks.items() if benchmark.judged]
+    wanted = [one for one in judged if one == "indomain"] or judged
     panels: dict[str, tuple[tuple[float, float], dict[str, list[float]]]] = {}
-    for name in [one for one in judged if one == "indomain"] or judged:
+    without = unjudged(outcomes, {name: benchmarks[name] for name in wanted})
+    for name in (name for name in wanted if name not in without):
         benchmark, scores = benchmarks[name], dict[str, list[float]]()
         metric = benchmark.metrics[0]
         for outcome in (o for o in outcomes if o.benchmark == name):
             values = [measure(benchmark, [unit])[metric.id] for unit in outcome.units]
             scores.setdefault(outcome.label, []).extend(values)
         if scores:
-            panels[metric.label] = (metric.scale, scores)
-    return partial(figures.distribution, panels) if panels else None
+            panels[metric.label] = (benchmark.ends, scores)
+    return partial(figures.distribution, panels, list(without.values())) if panels else None
+
+
+def unjudged(outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark]) -> dict[str, str]:
+    """Name -> label of the benchmarks of which some row's cell is withheld."""
+    lost = {o.benchmark for o in outcomes if o.benchmark in benchmarks and withheld(benchmarks[o.benchmark], [o])}
+    return {name: benchmark.label for name, benchmark in benchmarks.items() if name in lost}
 
 
 def scaling(tables: Sequence[tuple[int, str, Table, Sequence[Outcome], Mapping[str, Benchmark]]]) -> Draw:
@@ -77,7 +89,11 @@ def scaling(tables: Sequence[tuple[int, str, Table, Sequence[Outcome], Mapping[s
     panels: dict[str, dict[str, list[figures.Point]]] = {}
     average: dict[str, dict[str, float]] = {}
     largest = {data: max(n for n, other, *_ in tables if other == data) for _, data, *_ in tables}
-    for n, data, table, outcomes, benchmarks in tables:
+    at_largest = [table for table in tables if table[0] == largest[table[1]]]
+    without = dict[str, str]()
+    for *_, outcomes, benchmarks in at_largest:
+        without |= unjudged(outcomes, {name: benchmarks[name] for name in NINE if name in benchmarks})
+    for n, data, table, *_ in tables:
         where = f" ({SOURCES.get(data, data)})" if len(largest) > 1 else ""
         for at, column in enumerate(table.columns):
             if column.metric == "total":
@@ -86,30 +102,30 @@ def scaling(tables: Sequence[tuple[int, str, Table, Sequence[Outcome], Mapping[s
                     cell = row.cells[at]
                     if row.method != BASELINE and math.isfinite(cell.delta):
                         lines.setdefault(row.label, []).append((n, cell.delta, cell.low, cell.high))
-        if n == largest[data]:
-            means = {row.label: nine(row.method, outcomes, benchmarks) for row in table.rows}
-            known = {name: value for name, value in means.items() if math.isfinite(value)}
-            average.setdefault(SOURCES.get(data, data), {}).update(known)
+    for _, data, table, outcomes, benchmarks in at_largest:
+        means = {row.label: level(row.method, outcomes, benchmarks, without) for row in table.rows}
+        known = {name: value for name, value in means.items() if math.isfinite(value)}
+        average.setdefault(SOURCES.get(data, data), {}).update(known)
     panels = {title: lines for title, lines in panels.items() if lines}
     average = {data: means for data, means in average.items() if means}
-    return partial(figures.scaling, panels, average) if panels else None
+    return partial(figures.scaling, panels, average, list(without.values())) if panels else None
 
 
-def nine(method: str, outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark]) -> float:
-    """Mean of the nine benchmarks, each from 0 (its scale's worst end) to 100 (its best); NaN unless all are there.
+def level(
+    method: str, outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark], without: Collection[str] = ()
+) -> float:
+    """Mean of the nine benchmarks, each from 0 (its worst end) to 100 (its best); NaN unless all are there.
 
-    The rule is ours: the paper names none for its Figure 4d.
+    Those in `without` take no part. The rule is ours: the paper names none for its Figure 4d.
     """
-    names = [name for _, printed in GROUPS.values() for name in printed]
     levels = []
-    for name in names:
+    for name in (name for name in NINE if name not in without):
         mine = [o for o in outcomes if (o.method, o.benchmark) == (method, name)]
         if not mine or name not in benchmarks:
             return math.nan
-        metric = benchmarks[name].metrics[0]
-        worst, best = metric.scale
-        value = mean([measure(benchmarks[name], outcome.units)[metric.id] for outcome in mine])
-        levels.append(100 * (value - worst) / (best - worst))
+        worst, best = benchmarks[name].ends
+        values = [measure(benchmarks[name], outcome.units)[benchmarks[name].metrics[0].id] for outcome in mine]
+        levels.append(100 * (mean(values) - worst) / (best - worst) if best != worst else math.nan)
     return mean(levels)
 
 

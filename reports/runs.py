@@ -19,8 +19,8 @@ from harness.types import UsageError, dumps
 from harness.untrusted import json_object
 from reports.archive import is_bundle, unpack
 from reports.manifest import MANIFEST as SHAPE
-from reports.manifest import PROFILE, checked
-from reports.outcomes import BASELINE, Failed, Outcome, read_runs, read_second, read_units
+from reports.manifest import PROFILE, Failed, checked
+from reports.outcomes import BASELINE, Outcome, read_runs, read_second, read_units
 from reports.table import Setting
 
 UNITS, SECOND, JUDGE = "units.json", "crosscheck.jsonl", "judge.json"
@@ -96,7 +96,7 @@ class Run:
         cells = {(cell.row, cell.seed, cell.benchmark) for cell in self.cells}
         return [
             one
-            for one in (Failed(**{name: entry[name] for name in Failed.__dataclass_fields__}) for entry in told)
+            for one in map(Failed.model_validate, told)
             if (at := (one.row, one.seed, one.benchmark)) in missing or at not in cells
         ]
 

@@ -12,7 +12,8 @@ import numpy as np
 from harness.benchmark import Benchmark, Group
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
-from reports.outcomes import BASELINE, CONTROLS, MAX_UNSCORED, Failed, Outcome, withheld
+from reports.manifest import Failed
+from reports.outcomes import BASELINE, CONTROLS, MAX_UNSCORED, Outcome, withheld
 from reports.statistics import FEW, LEAST, LEVEL, REPLICATES, holm, interval, mean, shown
 from reports.table import GROUPS, Cell, Column, Row, Setting, Table
 from reports.totals import RULE, RULE_IN_WORDS, total, what_changes

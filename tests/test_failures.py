@@ -164,3 +164,51 @@ def test_a_metric_that_raises_fails_its_cell_before_any_table(tmp_path: Path) ->
     assert not (tmp_path / "units.json").exists()
     write_units(tmp_path / "units.json", Accuracy(), [item], [Score("a", {"right": 1.0, "n": 1.0})])
     assert (tmp_path / "units.json").exists()
+
+
+def test_out_on_another_comparison_s_folder_moves_that_one_aside_and_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was emptied without a word."""
+    first, _ = compared(tmp_path, monkeypatch, methods="sft")
+    kept = {file.name: file.read_bytes() for file in first.out.iterdir()}
+    assert not first.moved and not compared(tmp_path, monkeypatch, methods="sft")[0].moved
+    second, _ = compared(tmp_path, monkeypatch, methods="dpo")
+    place = tmp_path / "out-2"
+    assert second.told[:1] == (f"{first.out} held another comparison, which is in {place} now",)
+    assert {file.name: file.read_bytes() for file in place.iterdir()} == kept
+    assert {row for row, _ in cells(second.out)} == {"baseline", "dpo"}
+    assert "Cont. SFT" in report([place], None, "", False, "md", None, None)  # it still finds its store
+    third, _ = compared(tmp_path, monkeypatch, methods="sft")
+    assert third.moved == (f"{first.out} held another comparison, which is in {tmp_path / 'out-3'} now",)
+
+
+def test_a_folder_that_is_emptied_would_be_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing.run_folder, "aside", lambda *given: None)
+    with pytest.raises(AssertionError):
+        test_out_on_another_comparison_s_folder_moves_that_one_aside_and_says_where(tmp_path, monkeypatch)
+
+
+def test_a_manifest_of_somebody_else_s_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    theirs = tmp_path / "out" / "manifest.json"
+    theirs.write_text('{"name": "a web page"}')
+    with pytest.raises(UsageError, match=r"no comparison of this version wrote; give another folder with --out"):
+        compared(tmp_path, monkeypatch)
+    assert theirs.read_text() == '{"name": "a web page"}'
+
+
+def test_a_folder_that_holds_its_store_is_refused_rather_than_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "Bodies", ToyBodies({}))
+    store = Store(tmp_path / "store")
+
+    def run(methods: str) -> None:
+        bed, wanted, runtime = asked(methods)
+        comparing.compare(wanted, bed, runtime, store, tmp_path, Silent(), page=False)
+
+    run("sft")
+    with pytest.raises(UsageError, match=r"cannot be moved aside .*; give another folder with --out"):
+        run("dpo")
+    assert {row for row, _ in cells(tmp_path)} == {"baseline", "sft"}

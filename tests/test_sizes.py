@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness import compare as comparing
 from harness import rounds, sampler
 from harness.data import llava150k
 from harness.method import Lesson
@@ -14,11 +15,13 @@ from harness.mini.sources import write_source
 from harness.plan import plan
 from harness.profile import quiet
 from harness.request import request
-from harness.sizes import parsed
+from harness.sizes import compare_sizes, parsed
 from harness.split import split
 from harness.steps import Plan, Step
 from harness.store import Stage, Store
+from harness.terminal import Silent
 from harness.types import Prompt, Response, UsageError
+from tests.toy_bodies import ToyBodies, asked
 
 
 def planned(size: int, pool: int) -> Plan:
@@ -79,3 +82,44 @@ def test_sizes_must_be_two_different_numbers(text: str) -> None:
     with pytest.raises(UsageError, match="at least two"):
         parsed(text)
     assert parsed("1000, 250") == [250, 1000]
+
+
+def sizes_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, benchmarks: str, methods: str = "sft"
+) -> tuple[str, int, Path]:
+    """`--sizes 4,8` with toy bodies: what it prints, its status, its folder."""
+    monkeypatch.setattr(comparing, "Bodies", ToyBodies())
+    bed, wanted, runtime = asked(methods, benchmarks)
+    out = folder / "out"
+    said, status = compare_sizes(wanted, bed, runtime, Store(folder / "store"), out, Silent(), [4, 8], page=False)
+    return said, status, out
+
+
+def test_one_benchmark_has_its_differences_by_size_and_no_figure_of_totals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended with "figure4 needs a group of three benchmarks", after everything had been trained and scored."""
+    said, status, out = sizes_of(tmp_path, monkeypatch, "gqa")
+    assert status == 0
+    assert "Figure 4: differences to the baseline" in said and "a comparison per size" in said
+    rows = [line for line in said.splitlines() if "Cont. SFT" in line]
+    assert [("4" in row.split(), "8" in row.split(), "+8.3" in row) for row in rows] == [
+        (True, False, True),
+        (False, True, True),
+    ]
+    assert not list(out.glob("figure4.svg")) and (out / "4" / "table.md").is_file()
+
+
+def test_three_benchmarks_of_a_total_have_the_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, status, out = sizes_of(tmp_path, monkeypatch, "sqa,gqa,textvqa")
+    assert status == 0 and "Figure 4: totals" in said
+    assert (out / "figure4.svg").is_file() and str(out / "figure4.svg") in said
+
+
+def test_sizes_in_the_folder_of_others_move_them_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes_of(tmp_path, monkeypatch, "gqa")
+    again, _, out = sizes_of(tmp_path, monkeypatch, "gqa")
+    assert "held another comparison" not in again and "0 stages run" in again
+    said, _, _ = sizes_of(tmp_path, monkeypatch, "gqa", "dpo")
+    assert f"{out} held another comparison, which is in {out}-2 now" in said
+    assert "Cont. SFT" in (tmp_path / "out-2" / "8" / "table.md").read_text()

@@ -47,6 +47,9 @@ class Toy:
                 (out / {"train": "summary.json"}.get(step.stage.kind, "profile.json")).write_text(
                     "{}", encoding="utf-8"
                 )
+            if step.stage.kind == "split":
+                examples = [[f"e{n}", "hash"] for n in range(step.stage.identity["n"])]
+                (out / "split.lock").write_text(dumps({"digest": "0" * 64, "examples": examples}), encoding="utf-8")
             if step.stage.kind == "report":
                 body_of("report")(Work(step, out, tick, self.store, self.testbed, self.asked, self.runtime))
             if step.stage.kind == "score":

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.colors import to_hex
 from runfolder import LABELS, RunFolder
 from test_grid import HOSTILE, OUR_ATTRIBUTES, OUR_ELEMENTS, Seen
-from worlds import NINE, SETTING, Accuracy, answers, run
+from worlds import NINE, Accuracy, answers
 
 from harness import reporting
 from harness.benchmark import totals
@@ -23,7 +23,6 @@ from reports import cards, figures, items, plots
 from reports.facts import row_facts
 from reports.grid import Grid
 from reports.runs import Run, join, opened
-from reports.tabulate import build
 
 Drawing = Callable[[str], figures.Draw]
 
@@ -57,6 +56,20 @@ def test_the_fairness_card_counts_what_each_method_was_given(opened_run: Callabl
     assert number(card, "GT-DPO", "trainable parameters") == 1000
     assert math.isnan(number(card, "nSFT", "tokens generated"))  # not measured: a dash, not a zero
     assert card.notes[0].startswith("every method consumed the same examples: seed 0: 32 of split.lock 000000000000")
+
+
+def test_what_became_of_rejected_answers_is_said_for_every_seed() -> None:
+    """It was said for the first seed alone."""
+
+    def said(told: dict[int, tuple[int, str]]) -> list[str]:
+        return list(cards.preferences("dpo", told))
+
+    assert said({0: (0, "")}) == []
+    assert said({0: (32, "read"), 1: (32, "read")}) == ["dpo: the data have 32 rejected answers per seed, read"]
+    assert said({0: (0, ""), 1: (9, "read"), 2: (8, "read")}) == [
+        "dpo: the data have 9 (seed 1), 8 (seed 2) rejected answers, read"
+    ]
+    assert len(said({0: (9, "read"), 1: (9, "not read")})) == 2
 
 
 def test_a_method_that_had_fewer_examples_is_named(opened_run: Callable[[RunFolder], Run]) -> None:
@@ -156,20 +169,6 @@ def test_a_method_has_one_colour_in_all_panels_of_figure_4() -> None:
     lines = {line.get_label(): line.get_color() for line in first.lines}
     assert [line.get_color() for line in second.lines if line.get_label() == "b"] == [lines["b"]]
     assert to_hex(bars.patches[0].get_facecolor()) == lines["b"].lower()
-
-
-def test_scaling_takes_totals_by_size_and_the_mean_of_the_nine_at_the_largest() -> None:
-    points = []
-    for n, gain in ((500, 0.2), (250, 0.1)):
-        outcomes = run([("nsft", "nSFT", gain)])
-        points.append((n, "llava150k", build(outcomes, NINE, ["nsft"], SETTING, 20), outcomes, NINE))
-    drawn = plots.scaling(points)
-    assert drawn is not None
-    panels, average = drawn.args  # type: ignore[attr-defined]
-    assert list(panels) == ["VQA", "Comprehension", "Hallucination"]
-    assert [n for n, *_ in panels["VQA"]["nSFT"]] == [500, 250]
-    assert average["LLaVA-150k"]["nSFT"] == pytest.approx(plots.nine("nsft", points[0][3], NINE))
-    assert plots.scaling([(250, "x", build([], {}, [], SETTING, 20), [], {})]) is None
 
 
 def test_what_an_item_moved_is_the_metric_with_its_score_and_with_the_baselines() -> None:

@@ -33,8 +33,13 @@ class Fake(Accuracy):
         self.__dict__ |= {"real": plugins.make("benchmarks", name, Benchmark, options), "name": name}
         self.__dict__ |= {field: getattr(self.real, field) for field in ("label", "group", "metrics", "judged")}
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        real: tuple[float, float] = self.__dict__["real"].ends
+        return real
+
     def compute(self, totals: Totals) -> dict[str, Any]:
-        worst, best = self.metrics[0].scale
+        worst, best = self.ends
         return {self.metrics[0].id: worst + (best - worst) * ratio(totals["right"], totals["n"], 1)}
 
 
