@@ -31,7 +31,7 @@ class Ran:
         return json.loads(self.stdout)
 
 
-def harness(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: int = 300) -> Ran:
+def harness(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: int = 900) -> Ran:
     """Run `harness` with these arguments."""
     command = [sys.executable, "-m", "harness.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
