@@ -7,7 +7,6 @@ or after a resume.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -83,16 +82,11 @@ def _words(name: str, count: int) -> NDArray[np.int32]:
     return high
 
 
-def placed(model: nn.Module, config: Any) -> Draws:
+def placed(model: nn.Module) -> Draws:
     """Replace every dropout of `model` by one that is drawn per record and place; returns what they are drawn by.
 
-    UsageError where the language model (`config`) drops attention weights, which belong to pairs of places.
+    Attention weights belong to pairs of places; `harness.folder` refuses a model that drops them.
     """
-    if getattr(config, "attention_dropout", 0.0):
-        raise UsageError(
-            f"the base model has attention_dropout {config.attention_dropout}, which would be drawn anew for every "
-            "batch size and number of processes; set it to 0 in its config.json."
-        )
     draws = Draws()
     dropouts = {name: module for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p}
     for name, module in dropouts.items():

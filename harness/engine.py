@@ -124,7 +124,7 @@ class Run:
         self.lesson = method.lesson(job.round)
         folders = {role: Path(folder) for role, folder in job.adapters.items()}
         self.roles = assemble(self.loaded.model, training.lora, job.seed, self.lesson, folders)
-        self.draws = dropout.placed(self.roles.train(), self.loaded.model.config.text_config)
+        self.draws = dropout.placed(self.roles.train())
         self.trainable = sum(p.numel() for p in self.roles.parameters() if p.requires_grad)
         self.realised = realised(self.lesson, job.runtime.reference, training.lora is not None)
         self.cached = _reference(job) if self.realised == "cached" else None

@@ -146,6 +146,11 @@ def _config(folder: Path, kind: Kind, again: str) -> dict[str, Any]:
         tower = config["vision_config"].get("model_type")
         if tower != "clip_vision_model":
             raise UsageError(f"{folder} has a {tower!r} vision tower; only LLaVA-1.5's CLIP tower is supported here.")
+        if dropped := config["text_config"].get("attention_dropout"):
+            raise UsageError(
+                f"{folder} has attention_dropout {dropped}, which would be drawn anew for every batch size and number "
+                "of processes; set it to 0 in its config.json."
+            )
     if config.get("quantization_config"):
         raise UsageError(f"{folder} is quantised (quantization_config); {again}, unquantised.")
     return config

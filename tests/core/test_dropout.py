@@ -1,7 +1,5 @@
 """Dropout is drawn by seed, step, record, place and module, and by nothing else."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -80,7 +78,7 @@ def test_nothing_is_dropped_when_it_is_off_or_does_not_train() -> None:
 
 def test_every_dropout_of_a_model_is_replaced() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1), nn.Sequential(nn.Dropout(0.2), nn.Dropout(0.0)))
-    draws = placed(model, SimpleNamespace())
+    draws = placed(model)
     made = [module for module in model.modules() if isinstance(module, Dropout)]
     assert [(module.name, module.p) for module in made] == [("1", 0.1), ("2.0", 0.2)]
     assert all(module.draws is draws for module in made)
@@ -91,5 +89,3 @@ def test_what_has_no_record_or_place_is_refused_by_name() -> None:
     draws.at(*MOMENT, ids=["a"], length=5, device="cpu")
     with pytest.raises(UsageError, match=r"layers\.0\.dropout drops out values of shape \(5, 8\)"):
         Dropout(0.5, "layers.0.dropout", draws)(torch.ones(5, 8))
-    with pytest.raises(UsageError, match=r"attention_dropout 0\.1"):
-        placed(nn.Linear(2, 2), SimpleNamespace(attention_dropout=0.1))

@@ -115,6 +115,10 @@ HEADERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: config(f, vision_config={"model_type": "siglip_vision_model"}),
         "'siglip_vision_model' vision",
     ),
+    "attention weights dropped": (
+        lambda f: config(f, text_config={"attention_dropout": 0.1}),
+        r"attention_dropout 0\.1, which would be drawn anew",
+    ),
     "quantised": (lambda f: config(f, quantization_config={"bits": 4}), "is quantised"),
     "no JSON": (lambda f: (f / "config.json").write_text('{"model_type": "lla'), "config.json is not JSON"),
     "an empty config": (lambda f: (f / "config.json").write_text(""), "config.json is not JSON"),

@@ -98,7 +98,10 @@ def kill_at_random(folder: Path, kills: int, rng: random.Random, span: float) ->
             child.wait()
 
 
-@pytest.mark.parametrize("chain", range(4))
+HEAVY = pytest.mark.heavy
+
+
+@pytest.mark.parametrize("chain", [0, *(pytest.param(chain, marks=HEAVY) for chain in (1, 2, 3))])
 def test_killed_five_times_at_random_it_publishes_the_same(
     chain: int, undisturbed: tuple[dict[str, str], float], tmp_path: Path
 ) -> None:
@@ -107,6 +110,7 @@ def test_killed_five_times_at_random_it_publishes_the_same(
     assert finish(tmp_path / "run") == expected
 
 
+@HEAVY
 def test_killed_once_at_every_failpoint_it_publishes_the_same(
     undisturbed: tuple[dict[str, str], float], tmp_path: Path
 ) -> None:
