@@ -96,7 +96,7 @@ def compare(
         return
     from harness.run_folder import chosen
     from harness.sizes import compare_sizes, parsed
-    from harness.terminal import show_table, watching
+    from harness.terminal import show_cost, show_table, watching
 
     numbers = parsed(sizes) if sizes else []
     folder = chosen(out, asked, bed, sets or [], ",".join(map(str, numbers)))
@@ -111,10 +111,11 @@ def compare(
         failed = [one.model_dump() for one in done.failed]
         say_json({"out": str(folder), "stages_run": done.ran, "failed": failed, "results": rows})
     else:
-        show_table(folder, Store(store))
         for sentence in done.told:
             typer.echo(sentence, err=True)
-        typer.echo(f"\n{done.ran} stages run; tables, results and provenance in {folder}", err=True)
+        typer.echo(f"\n{done.ran} stages run\n", err=True)
+        show_table(folder, Store(store))
+        show_cost(folder, Store(store))
     if done.failed:
         named = ", ".join(dict.fromkeys(one.stage for one in done.failed))
         say(f"not complete: {named} failed (see above); the same command tries only what failed again.", done.status)

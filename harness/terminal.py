@@ -148,6 +148,19 @@ def show_table(folder: Path, store: Store) -> None:
         say_styled(narrow_table(folder, store.root).rstrip())
 
 
+def show_cost(folder: Path, store: Store) -> None:
+    """What each row cost to make, and where to look next."""
+    from reports import cards
+    from reports.facts import row_facts
+    from reports.runs import opened
+
+    with opened([folder], store.root) as (run,):
+        for label, words in cards.cost(row_facts(run)):
+            typer.echo(f"{'cost':<18}{label}: {words}")
+    page = folder / "report.html"
+    typer.echo(f"\nOpen {page}" if page.is_file() else f"\nTables, results and provenance are in {folder}")
+
+
 def show_plan(planned: Plan, store: Store, testbed: Testbed, as_json: bool = False) -> None:
     """Print every step of a plan: done, or to run and why; as one JSON object if asked."""
     from harness.costs import bills

@@ -17,6 +17,7 @@ from reports.table import GROUPS, Cell, Column, Table
 
 KINDS = ("build", "reference", "train", "generate", "score")
 MADE = ("build", "reference", "train")
+PEAKS = {"peak_device_gib": "GPU", "peak_host_gib": "main"}
 CARD = {  # heading: (stages, figure); summed over rounds, mean over seeds
     "examples": (("build",), "examples"),
     "records": (("build",), "records"),
@@ -169,6 +170,25 @@ def profile(facts: Sequence[RowFacts]) -> Grid:
         "a stage that another method shares (own responses) is counted where it ran first",
     )
     return Grid("Profile", ("Method", "Stage"), heads, tuple(lines), notes)
+
+
+def cost(facts: Sequence[RowFacts]) -> Iterator[tuple[str, str]]:
+    """Label and, in words, what it took to build and train a row: time per seed and the peak memory of a process."""
+    for label, members in by_row(facts):
+        seconds = mean_of(members, MADE, "seconds")
+        peaks = {name: max(row.peak(MADE, name) or 0 for row in members) for name in PEAKS}
+        where = next((name for name, peak in peaks.items() if peak), None)
+        memory = f", {peaks[where]:.1f} GiB of {PEAKS[where]} memory" if where else ""
+        if not math.isnan(seconds):
+            yield label, f"{duration(seconds)} to build and train{memory}"
+
+
+def duration(seconds: float) -> str:
+    """Time in words: 41 s, 3 min 20 s, 5 h 12 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _costs(members: Sequence[RowFacts], kind: str, energy: bool) -> Iterator[Entry]:

@@ -1,6 +1,7 @@
 """Writes a comparison's files: every format of the table, and the rows for machines."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def write_report(
     file = io.StringIO()
     console = Console(record=True, width=WIDTH, file=file, force_terminal=False)
     console.print(render.terminal(table, WIDTH))
-    put(out / "table.txt", file.getvalue())
+    put(out / "table.txt", re.sub(r" +$", "", file.getvalue(), flags=re.MULTILINE))
     put(out / "table.svg", console.export_svg(title="harness compare", unique_id="table", clear=False))
     put(out / "table.ansi", console.export_text(styles=True))
     for ending, text in (("md", render.markdown), ("csv", render.comma_separated), ("tex", render.latex)):

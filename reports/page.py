@@ -13,6 +13,7 @@ from reports.grid import Grid, groups
 from reports.outcomes import BASELINE
 from reports.runs import Run
 from reports.table import Table
+from reports.verdict import trust, verdicts
 
 SAYS = {
     "intervals": (
@@ -36,7 +37,13 @@ def report_page(run: Run, table: Table, pictures: Mapping[str, figures.Picture])
     seed = min((cell.seed for cell in run.cells), default=0)
     known = items.asked(run, seed)
     sides = items.side_by_side(known, list(run.rows.values()))
-    sections = {"scores": "Scores", "fairness": "Fairness card", "cost": "Time and memory", "training": "Training"}
+    sections = {
+        "verdict": "Verdict",
+        "scores": "Scores",
+        "fairness": "Fairness card",
+        "cost": "Time and memory",
+        "training": "Training",
+    }
     sections |= {"distribution": "Judged scores"} if "distribution" in pictures else {}
     sections |= {"side": "Side by side"} if sides else {}
     return page(
@@ -46,6 +53,10 @@ def report_page(run: Run, table: Table, pictures: Mapping[str, figures.Picture])
         synthetic=run.setting.synthetic,
         alarms=list(alarms(run, facts)),
         contents=list({**sections, "items": "Items that decided", "provenance": "Provenance"}.items()),
+        verdicts=verdicts(table),
+        trust=list(trust(table)),
+        cost=dict(cards.cost(facts)),
+        signs=render.SIGNS,
         scores=cards.summary(table),
         fairness=cards.fairness(facts),
         profile=cards.profile(facts),

@@ -16,10 +16,13 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Group as Stack
+from rich.table import Column as GridColumn
+from rich.table import Table as Grid
 from rich.text import Text
 
 from harness.console import visible
 from reports.table import GROUPS, Column, Row, Table
+from reports.verdict import trust, verdicts
 
 DASH = "–"
 CSV_FIELDS = (
@@ -27,6 +30,8 @@ CSV_FIELDS = (
     *"ci_of ci_lo ci_hi p_holm n unscored verdict withheld testbed protocol".split(),
 )
 _LABEL, _GAP = 16, 2
+SIGNS = {"better": "▲", "worse": "▼", "open": "?", "untested": "–", "failed": "✗"}
+STYLES = {"better": "bold green", "worse": "bold red", "failed": "bold red"}
 _SIGNS = "=+@-−＝＋＠－﹦﹢﹫﹣⁼⁺⁻₌₊₋﬩⩵⩶"  # and what Unicode takes for one of them
 FORMULA = re.compile(rf"(^|;)(?=[\s\"'`\u2018-\u201f]*[{re.escape(_SIGNS)}])")
 NOTE = 1000  # the most of a note that is shown
@@ -60,12 +65,32 @@ def terminal(table: Table, width: int = 110) -> Stack:
                 if second.strip():
                     parts.append(Text((" " * _LABEL + second).rstrip(), style="dim"))
             parts.append(Text(""))
-    return Stack(*parts, *(Text(short(note, NOTE), style="dim") for note in (*cut, *table.notes)))
+    notes = (Text(short(note, NOTE), style="dim") for note in (*cut, *table.notes))
+    return Stack(*parts, *notes, *_verdict(table))
+
+
+def _verdict(table: Table) -> Iterator[Text | Grid]:
+    """The last lines: one per row, and how far to trust them; each part has a sign and words, so colour only helps."""
+    made = verdicts(table)
+    if not made:
+        return
+    lines = Grid.grid(GridColumn(width=_LABEL, no_wrap=True), padding=(0, _GAP, 0, 0))
+    for one in made:
+        parts = [Text(f"{SIGNS[kind]} {short(words, REASON)}", style=STYLES.get(kind, "")) for kind, words in one.parts]
+        lines.add_row(short(one.label, _LABEL), Text("   ").join(parts))
+    for number, sentence in enumerate(trust(table)):
+        lines.add_row("" if number else "trust", Text(sentence, style="dim"))
+    yield from (Text(""), Text("Verdict, against the baseline", style="bold"), lines)
 
 
 def markdown(table: Table) -> str:
     """One pipe table per group, the notes below as a list."""
     lines = [f"Testbed: {md(table.setting.testbed_in_words)}", ""]
+    if made := verdicts(table):
+        lines += ["**Verdict**, against the baseline", ""]
+        for one in made:
+            lines.append(f"- {md(one.label)}: {'; '.join(f'{SIGNS[kind]} {md(words)}' for kind, words in one.parts)}")
+        lines += [*(f"- trust: {md(words)}" for words in trust(table)), ""]
     for title, columns in _blocks(table):
         lines += [f"**{title}**", "", pipes(["method", *(md(_heading(column)) for _, column in columns)])]
         lines.append(pipes(["---", *["---:"] * len(columns)]))

@@ -38,7 +38,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; `metric` is a metric's id, or "total". `lower` where a smaller value is better."""
+    """One column; `metric` is a metric's id, or "total". `lower` where a smaller value is better.
+
+    `beside` marks what is shown to read a score by, and is none itself: recall and length beside CHAIR.
+    """
 
     group: Group
     benchmark: str
@@ -46,6 +49,12 @@ class Column:
     label: str
     digits: int
     lower: bool = False
+    beside: bool = False
+
+    @property
+    def scored(self) -> bool:
+        """Whether it is a benchmark's score, which may be won or lost."""
+        return self.metric != "total" and not self.beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,8 @@ class Cell:
 
     `n` are the units in the difference (with several seeds, of the seed with the fewest), `withheld` is shown in place
     of the numbers, and so is that the cell `failed`, whose reason stands below the table. `coverage` is the share of
-    units with a judge's verdict, in percent; NaN where nobody judged.
+    units with a judge's verdict, in percent; NaN where nobody judged. `detectable` is the difference that would get the
+    mark in 4 of 5 such comparisons.
     """
 
     value: float = math.nan
@@ -67,6 +77,7 @@ class Cell:
     withheld: str = ""
     coverage: float = math.nan
     failed: str = ""
+    detectable: float = math.nan
 
     @property
     def resolved(self) -> bool:

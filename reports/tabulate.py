@@ -69,7 +69,8 @@ def build(
                 reason = withheld(benchmarks[column.benchmark], known)
                 at = (method, column)
                 judged = benchmarks[column.benchmark].judged
-                cells.append(_cell(estimates.get(at), adjusted.get(at, math.nan), known, reason, judged))
+                p_holm = adjusted.get(at, math.nan)
+                cells.append(_cell(estimates.get(at), p_holm, known, reason, judged, LEVEL / max(len(tested), 1)))
         label = min((o.label for o in mine), default=next((one.label for one in failed if one.row == method), method))
         rows.append(Row(method, label, len({o.seed for o in mine}), tuple(cells)))
     notes = (
@@ -118,18 +119,23 @@ def _columns(
             yield Column(group, name, metric.id, benchmarks[name].label, metric.digits, not metric.higher_is_better)
             computed = dict.fromkeys(of for estimates in found[name].values() for of in estimates)
             for prefix, heading in BESIDE.get(name, {}).items():
-                yield from (Column(group, name, of, heading, 1) for of in computed if of.startswith(prefix))
+                yield from (
+                    Column(group, name, of, heading, 1, beside=True) for of in computed if of.startswith(prefix)
+                )
         if all(name in benchmarks for name in printed):
             yield Column(group, "total", "total", "total", 1)
 
 
-def _cell(found: Estimate | None, p_holm: float, outcomes: Sequence[Outcome], reason: str, judged: bool) -> Cell:
+def _cell(
+    found: Estimate | None, p_holm: float, outcomes: Sequence[Outcome], reason: str, judged: bool, level: float
+) -> Cell:
     unscored = sum(o.unscored for o in outcomes)
     if not found or reason:
         return Cell(unscored=unscored, withheld=reason)
     coverage = min(o.coverage for o in outcomes) if judged else math.nan
     low, high = shown(found.low, found.high)
-    return Cell(found.value, found.delta, low, high, p_holm, found.n, unscored, coverage=coverage)
+    least = found.detectable(level)
+    return Cell(found.value, found.delta, low, high, p_holm, found.n, unscored, coverage=coverage, detectable=least)
 
 
 def _total(

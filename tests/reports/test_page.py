@@ -58,6 +58,15 @@ def test_the_fairness_card_counts_what_each_method_was_given(opened_run: Callabl
     assert card.notes[0].startswith("every method consumed the same examples: seed 0: 32 of split.lock 000000000000")
 
 
+def test_what_a_row_cost_is_said_in_words(opened_run: Callable[[RunFolder], Run]) -> None:
+    words = dict(cards.cost(row_facts(opened_run(RunFolder(seeds=(0, 1))))))
+    assert set(words) == {"nSFT", "GT-DPO"}  # the baseline was not made here
+    assert re.fullmatch(r"\d+ s to build and train, \d+\.\d GiB of (main|GPU) memory", words["nSFT"])
+    assert [cards.duration(seconds) for seconds in (59.4, 60, 3599, 3600, 86_460)] == [
+        "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "24 h 1 min",
+    ]  # fmt: skip
+
+
 def test_what_became_of_rejected_answers_is_said_for_every_seed() -> None:
     """It was said for the first seed alone."""
 
@@ -239,6 +248,7 @@ def test_a_judged_mean_has_its_coverage_beside_it_and_no_other_has(opened_run: C
 
 def test_the_page_has_every_section_and_every_response_that_decided(opened_run: Callable[[RunFolder], Run]) -> None:
     text = page_of(opened_run(RunFolder()))
+    assert text.index('id="verdict"') < text.index('id="scores"') and "to build and train" in text
     for section in ("scores", "fairness", "cost", "training", "items", "provenance"):
         assert f'<section id="{section}">' in text
     assert "synthetic testbed: these numbers say nothing about real models" in text
@@ -293,7 +303,7 @@ def test_a_damaged_log_and_lost_responses_leave_gaps_not_errors(tmp_path: Path) 
         said.unlink()
     with opened([folder]) as (run,):
         reporting.pages(run, tmp_path)
-    assert "says" not in (tmp_path / "report.html").read_text()
+    assert not re.search(r"(baseline|nsft|dpo) says", (tmp_path / "report.html").read_text())
     assert not (tmp_path / "lens.svg").exists()
 
 
