@@ -66,7 +66,7 @@ def close(one: Job, other: Job) -> bool:
     [
         pytest.param(0, 0, signal.SIGKILL, marks=heavy),
         pytest.param(2, 1, signal.SIGTERM, marks=heavy),
-        (3, 1, signal.SIGKILL),
+        pytest.param(3, 1, signal.SIGKILL, marks=heavy),
     ],
 )
 def test_two_processes_equal_one_and_go_on_after_a_rank_was_killed(  # type: ignore[no-untyped-def]

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import harness
 
 
+@pytest.mark.heavy
 def test_every_base_meets_every_bar(tmp_path: Path) -> None:
     ran = harness("doctor", "--testbed", "mini", "--limit", "200", "--store", str(tmp_path / "store"), timeout=590)
     assert ran.status == 0, ran.stdout

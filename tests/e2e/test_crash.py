@@ -139,6 +139,7 @@ def test_killed_once_at_every_failpoint_it_publishes_the_same(
     assert fired == FAILPOINTS
 
 
+@HEAVY
 def test_four_at_once_do_every_stage_once_and_agree(undisturbed: tuple[dict[str, str], float], tmp_path: Path) -> None:
     expected, _ = undisturbed
     folders = [tmp_path / str(number) for number in range(4)]
@@ -155,6 +156,7 @@ def test_four_at_once_do_every_stage_once_and_agree(undisturbed: tuple[dict[str,
         assert fingerprint(shared, folder / "out") == expected
 
 
+@HEAVY
 def test_a_store_that_trusts_half_a_stage_is_caught(undisturbed: tuple[dict[str, str], float], tmp_path: Path) -> None:
     expected, _ = undisturbed
     calm, killed = tmp_path / "calm", tmp_path / "killed"

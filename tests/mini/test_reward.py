@@ -60,6 +60,7 @@ def heldout(folder: Path, count: int) -> tuple[list[Example], dict[str, Scene]]:
     return list(llava150k.load(folder)), read_scenes(folder / "scenes.jsonl")  # type: ignore[return-value]
 
 
+@pytest.mark.heavy
 def test_the_reward_model_prefers_the_truer_of_two_held_out_responses(tmp_path: Path) -> None:
     """Pairs of sampled responses to scenes it has not seen; truer is what the preferences are by: fewer errors."""
     made = trained(tmp_path / "store", 600, 1, 1, 32, reward_epochs=3)
@@ -91,6 +92,7 @@ def test_the_reward_model_prefers_the_truer_of_two_held_out_responses(tmp_path: 
     assert sum(right) / len(right) >= 0.75
 
 
+@pytest.mark.heavy
 def test_the_mean_reward_rises(tmp_path: Path) -> None:
     """From the first rollouts to the last, in at least four of five seeds."""
     made = trained(tmp_path, 96, 5, 4, 8, steps=3, reward_epochs=2)
