@@ -4,19 +4,21 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from harness import __version__
 from harness.blame import DEBUG, explained
 from harness.console import NOBODY_READS, behind_doors, say_json, say_styled
 from harness.types import UsageError
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Compare alignment methods for vision-language models honestly: one split, one loop, one scorer, one table.",
@@ -50,15 +52,37 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 
 STORE = Path("runs/store")
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def command(summary: str, *examples: str, **settings: Any) -> Callable[[Command], Command]:
+    """A command with a whole line in `harness --help` and examples below its own."""
+    shown = "".join(f"\n  harness {example}" for example in examples)
+    return app.command(short_help=summary, epilog=f"\b\nExamples:{shown}" if shown else None, **settings)
+
+
+def told_version(asked: bool) -> None:
+    """Print the version and stop."""
+    if asked:
+        typer.echo(f"harness {__version__}")
+        raise typer.Exit
+
 
 @app.callback()
 def everywhere(
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error; also as HARNESS_DEBUG=1.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=told_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """What every command takes; `main` reads it, so that it may stand anywhere."""
 
 
-@app.command()
+@command(
+    "Train the methods on one split, score them all, print who won",
+    "compare",
+    "compare --methods sft,dpo,seva --seeds 3",
+    "compare --methods nsft,dpo:beta=0.5 --set training.learning_rate=1e-4",
+    "compare --methods dpo,./mine.py --data my.jsonl --images photos/",
+)
 def compare(
     methods: Methods = "nsft,dpo",
     data: Data = "llava150k",
@@ -123,7 +147,13 @@ def compare(
         raise typer.Exit(done.status)
 
 
-@app.command()
+@command(
+    "The paper's tables and figures from finished comparisons",
+    "report runs/X",
+    "report runs/X --table 1 --paper",
+    "report runs/X --figure lens --out figures/",
+    "report runs/X --bundle x.zip",
+)
 def report(
     runs: Annotated[list[Path] | None, typer.Argument(help="Folders of `harness compare`, or bundles.")] = None,
     table: Annotated[int | None, typer.Option(help="A table of the paper, 1 to 7.")] = None,
@@ -149,13 +179,17 @@ def report(
     say_styled(reporting.report(runs or [], table, figure, paper, form, out, store))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@command(
+    "What a comparison would run, what is done, what it costs",
+    "plan --methods sft,nsft,dpo",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
 def plan(context: typer.Context) -> None:
     """Print what a comparison would run, what is done already, and why. Takes the options of compare."""
     app(["compare", "--dry-run", *context.args], standalone_mode=False)
 
 
-@app.command()
+@command("Choose each method's learning rate on the tuning split", "sweep --methods sft,dpo --rates 1e-4,3e-4")
 def sweep(
     methods: Methods = "sft,nsft,dpo",
     data: Data = "llava150k",
@@ -180,7 +214,7 @@ def sweep(
     typer.echo(chosen.text)
 
 
-@app.command()
+@command("Make the embedded testbed's own parts")
 def data(
     name: Annotated[str, typer.Argument(help="mini: the embedded testbed.")],
     train_base: Annotated[bool, typer.Option(help="Train the base models from random initialisation.")] = False,
@@ -211,7 +245,7 @@ def data(
         typer.echo(f"CLIP (synthetic testbed) written to {out / 'clip'}")
 
 
-@app.command()
+@command("Check the installation, the store, a testbed's files and bases", "doctor", "doctor --testbed llava-1.5-7b")
 def doctor(
     testbed: TestbedName = "",
     limit: Limit = 300,
@@ -238,7 +272,9 @@ def doctor(
         raise typer.Exit(3)
 
 
-@app.command()
+@command(
+    "Score published answers by the official rules", "score pope --questions random=q.jsonl --answers random=a.jsonl"
+)
 def score(
     benchmark: Annotated[str, typer.Argument(help="Whose answers: pope, mme, ... (see harness benchmarks).")],
     answers: Annotated[list[str] | None, typer.Option(help="Answers, official format: PATH or NAME=PATH.")] = None,
@@ -271,7 +307,9 @@ def score(
         show(done)
 
 
-@app.command()
+@command(
+    "Has a run become worse than an accepted one? For CI", "gate runs/X --baseline accepted.zip --policy gate.yaml"
+)
 def gate(
     run: Annotated[Path, typer.Argument(help="A finished comparison: its folder, or a bundle.")],
     baseline: Annotated[Path | None, typer.Option(help="The accepted run: a file of --accept, or a run.")] = None,
@@ -294,7 +332,7 @@ def gate(
         raise typer.Exit(status)
 
 
-@app.command()
+@command("Try a method or benchmark of yours on made-up data", "check ./mine.py")
 def check(
     plugin: Annotated[str, typer.Argument(help="A method or benchmark: a name, or the path of a file.")],
     options: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE: an option of it.")] = None,
@@ -309,7 +347,7 @@ def check(
         typer.echo(tried)
 
 
-@app.command()
+@command("List the methods, or explain one", "methods", "methods nsft")
 def methods(name: Annotated[str, typer.Argument(help="One method, to explain.")] = "") -> None:
     """List the methods, or explain one: roles, rounds, options with defaults and sources."""
     from harness.terminal import show_methods
@@ -317,7 +355,7 @@ def methods(name: Annotated[str, typer.Argument(help="One method, to explain.")]
     show_methods(name)
 
 
-@app.command()
+@command("List the benchmarks, or explain one", "benchmarks", "benchmarks pope")
 def benchmarks(name: Annotated[str, typer.Argument(help="One benchmark, to explain.")] = "") -> None:
     """List the benchmarks, or explain one: metrics, protocol, files."""
     from harness.terminal import show_benchmarks
