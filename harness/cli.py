@@ -363,6 +363,14 @@ def benchmarks(name: Annotated[str, typer.Argument(help="One benchmark, to expla
     show_benchmarks(name)
 
 
+@command("What a word of a table or verdict means", "explain holm", 'explain "cannot tell"')
+def explain(word: Annotated[str, typer.Argument(help="A word, or part of one; without: all words.")] = "") -> None:
+    """Explain a word of a table, a verdict or a report in plain language; without one, list them."""
+    from reports.glossary import entry, glossary
+
+    typer.echo("\n\n".join(entry(word)) if word else "\n".join(glossary()))
+
+
 @behind_doors
 def main() -> None:
     """The entry point: errors are sentences with a status each, Ctrl-C says how to go on."""

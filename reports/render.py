@@ -69,6 +69,11 @@ def terminal(table: Table, width: int = 110) -> Stack:
     return Stack(*parts, *notes, *_verdict(table))
 
 
+HEADING = Text("Verdict, against the baseline", "bold").append(
+    "   (a word is new? harness explain WORD)", "not bold dim"
+)
+
+
 def _verdict(table: Table) -> Iterator[Text | Grid]:
     """The last lines: one per row, and how far to trust them; each part has a sign and words, so colour only helps."""
     made = verdicts(table)
@@ -80,7 +85,7 @@ def _verdict(table: Table) -> Iterator[Text | Grid]:
         lines.add_row(short(one.label, _LABEL), Text("   ").join(parts))
     for number, sentence in enumerate(trust(table)):
         lines.add_row("" if number else "trust", Text(sentence, style="dim"))
-    yield from (Text(""), Text("Verdict, against the baseline", style="bold"), lines)
+    yield from (Text(""), HEADING, lines)
 
 
 def markdown(table: Table) -> str:
