@@ -41,6 +41,7 @@ ASKED = frozenset({"harness.llm", "harness.mini.oracles"})
 DATA = {
     "harness.codebook": ("harness/codebook.yaml",),
     "benchmarks._coco_objects": ("benchmarks/chair_data/*",),
+    "reports.glossary": ("reports/glossary.md",),
     "reports.page": ("reports/pages/*",),
     "reports.layouts": ("reports/paper_tables.json",),
 }

@@ -81,10 +81,10 @@ def _verdict(table: Table) -> Iterator[Text | Grid]:
         return
     lines = Grid.grid(GridColumn(width=_LABEL, no_wrap=True), padding=(0, _GAP, 0, 0))
     for one in made:
-        parts = [Text(f"{SIGNS[kind]} {short(words, REASON)}", style=STYLES.get(kind, "")) for kind, words in one.parts]
-        lines.add_row(short(one.label, _LABEL), Text("   ").join(parts))
+        parts = [Text(f"{SIGNS[kind]} {short(words, NOTE)}", style=STYLES.get(kind, "")) for kind, words in one.parts]
+        lines.add_row(Text(short(one.label, _LABEL)), Text("   ").join(parts))
     for number, sentence in enumerate(trust(table)):
-        lines.add_row("" if number else "trust", Text(sentence, style="dim"))
+        lines.add_row("" if number else "trust", Text(short(sentence, NOTE), style="dim"))
     yield from (Text(""), HEADING, lines)
 
 
@@ -94,7 +94,9 @@ def markdown(table: Table) -> str:
     if made := verdicts(table):
         lines += ["**Verdict**, against the baseline", ""]
         for one in made:
-            lines.append(f"- {md(one.label)}: {'; '.join(f'{SIGNS[kind]} {md(words)}' for kind, words in one.parts)}")
+            lines.append(
+                f"- **{md(one.label)}**: {'; '.join(f'{SIGNS[kind]} {md(words)}' for kind, words in one.parts)}"
+            )
         lines += [*(f"- trust: {md(words)}" for words in trust(table)), ""]
     for title, columns in _blocks(table):
         lines += [f"**{title}**", "", pipes(["method", *(md(_heading(column)) for _, column in columns)])]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from reports.outcomes import BASELINE, CONTROLS
 from reports.table import Cell, Column, Row, Table
 
+LONGEST = 40  # of a heading
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -62,7 +64,7 @@ def trust(table: Table) -> Iterator[str]:
         if column.scored:
             cells = (row.cells[place] for row in table.rows if row.method in compared)
             needed = [cell.detectable for cell in cells if not math.isnan(cell.detectable)]
-            least |= {column.label: f"{column.label} {max(needed):.{column.digits}f}"} if needed else {}
+            least |= {_name(column): f"{_name(column)} {max(needed):.{column.digits}f}"} if needed else {}
     if least:
         yield f"smaller differences than these are seldom seen here: {', '.join(least.values())}"
 
@@ -71,10 +73,14 @@ def _verdict(columns: Sequence[Column], row: Row) -> Verdict:
     cells = [(column, cell) for column, cell in zip(columns, row.cells, strict=True) if column.scored]
     won = [pair for pair in cells if pair[1].resolved and _gain(*pair) > 0]
     lost = [pair for pair in cells if pair[1].resolved and _gain(*pair) < 0]
-    tested = [column.label for column, cell in cells if not math.isnan(cell.p_holm)]
-    open_ = [label for label in tested if label not in {column.label for column, _ in (*won, *lost)}]
-    untested = [column.label for column, cell in cells if math.isnan(cell.p_holm)]
+    tested = [_name(column) for column, cell in cells if not math.isnan(cell.p_holm)]
+    open_ = [label for label in tested if label not in {_name(column) for column, _ in (*won, *lost)}]
+    untested = [_name(column) for column, cell in cells if math.isnan(cell.p_holm)]
     return Verdict(row.method, row.label, _told(won), _told(lost), tuple(open_), tuple(untested), row.failed)
+
+
+def _name(column: Column) -> str:
+    return column.label[:LONGEST]
 
 
 def _gain(column: Column, cell: Cell) -> float:
@@ -83,4 +89,4 @@ def _gain(column: Column, cell: Cell) -> float:
 
 
 def _told(cells: Sequence[tuple[Column, Cell]]) -> tuple[tuple[str, str], ...]:
-    return tuple((column.label, f"{cell.delta:+z.{column.digits}f}") for column, cell in cells)
+    return tuple((_name(column), f"{cell.delta:+z.{column.digits}f}") for column, cell in cells)

@@ -161,6 +161,7 @@ LOADERS = {
     "harness.benchmark": "a benchmark: Planner.items and Planner.cell give its file to items and score",
     "harness.stages.split": "a source: Planner.split gives its file",
     "benchmarks.indomain": "a source: Planner.items gives its file where a benchmark is held out",
+    "reports.earned": "benchmarks of a finished run, for how many questions the official ones have",
     "reports.layouts": "labels and benchmarks of a finished run, whose keys are in its manifest",
     "reports.runs": "labels and benchmarks of a finished run, whose keys are in its manifest",
 }

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 
 from harness.config import MethodSpec, Runtime, read_testbed
@@ -31,6 +32,7 @@ def test_the_largest_sum_of_totals_wins_and_the_first_of_equal_ones() -> None:
     )
 
 
+@pytest.mark.heavy
 def test_a_sweep_trains_every_rate_on_the_tuning_split_and_names_one_per_method(tmp_path: Path) -> None:
     bed, store = read_testbed(str(SMALL)), Store(tmp_path)
     request = Request((MethodSpec(name="sft"),), examples=4, limit=4, benchmarks=tuple(NAMES))

@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.conftest import ROOT, SMALL_BED, fingerprint
 
+pytestmark = pytest.mark.heavy  # test_owner kills a comparison in the ordinary lane
 SIZES = ["--examples", "12", "--limit", "6", "--benchmarks", "gqa,mmb,pope,chair,mmhal", "--no-page"]
 COMPARE = ["compare", "--methods", "nsft,dpo", *SIZES]
 MUTANT = """
@@ -98,10 +99,7 @@ def kill_at_random(folder: Path, kills: int, rng: random.Random, span: float) ->
             child.wait()
 
 
-HEAVY = pytest.mark.heavy
-
-
-@pytest.mark.parametrize("chain", [0, *(pytest.param(chain, marks=HEAVY) for chain in (1, 2, 3))])
+@pytest.mark.parametrize("chain", range(4))
 def test_killed_five_times_at_random_it_publishes_the_same(
     chain: int, undisturbed: tuple[dict[str, str], float], tmp_path: Path
 ) -> None:
@@ -110,7 +108,6 @@ def test_killed_five_times_at_random_it_publishes_the_same(
     assert finish(tmp_path / "run") == expected
 
 
-@HEAVY
 def test_killed_once_at_every_failpoint_it_publishes_the_same(
     undisturbed: tuple[dict[str, str], float], tmp_path: Path
 ) -> None:
@@ -139,7 +136,6 @@ def test_killed_once_at_every_failpoint_it_publishes_the_same(
     assert fired == FAILPOINTS
 
 
-@HEAVY
 def test_four_at_once_do_every_stage_once_and_agree(undisturbed: tuple[dict[str, str], float], tmp_path: Path) -> None:
     expected, _ = undisturbed
     folders = [tmp_path / str(number) for number in range(4)]
@@ -156,7 +152,6 @@ def test_four_at_once_do_every_stage_once_and_agree(undisturbed: tuple[dict[str,
         assert fingerprint(shared, folder / "out") == expected
 
 
-@HEAVY
 def test_a_store_that_trusts_half_a_stage_is_caught(undisturbed: tuple[dict[str, str], float], tmp_path: Path) -> None:
     expected, _ = undisturbed
     calm, killed = tmp_path / "calm", tmp_path / "killed"

@@ -56,7 +56,7 @@ def test_each_base_loads_and_answers(seed):
     assert said["pope"] > 60
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [SEEDS[0], *(pytest.param(seed, marks=pytest.mark.heavy) for seed in SEEDS[1:])])
 def test_each_base_tells_the_truer_of_its_own_responses(seed):
     torch.set_num_threads(1)
     judged = measure_critic(*load(BASES / seed), 40, "test/0")
@@ -97,6 +97,7 @@ def test_cached_tower_features_are_those_of_the_model(base):
     assert torch.allclose(cached, torch.stack(list(whole)), atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_a_seed_always_gives_the_same_model(tmp_path):
     counts = {"vision_steps": 3, "warm_steps": 2, "mixed_steps": 2, "simple_steps": 1, "critic_steps": 1}
     counts |= {"choosing_steps": 1, "last_steps": 1}
