@@ -116,6 +116,8 @@ class _Units(_Known):
 
 class _Judged(_Known):
     values: dict[str, list[Annotated[float, Field(allow_inf_nan=False)]]]
+    name: str = ""
+    servers: list[str] = []
 
 
 MANIFEST, PROFILE, UNITS, JUDGED = (TypeAdapter(kind) for kind in (_Manifest, _Profile, _Units, _Judged))

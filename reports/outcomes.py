@@ -24,7 +24,8 @@ class Outcome:
 
     `units` are those with all their verdicts, `unscored` counts the verdicts that are missing. The untouched policy's
     method is "baseline". `runs` holds each metric's values in the runs of a judge; `second` is another scorer's opinion
-    on the same responses, by metric, for `results.jsonl` and for no table.
+    on the same responses, by metric, for `results.jsonl` and for no table; `judged_by` the model that judged and its
+    hosts.
     """
 
     method: str
@@ -36,6 +37,7 @@ class Outcome:
     key: str
     runs: Mapping[str, Sequence[float]] = field(default_factory=dict)
     second: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    judged_by: str = ""
 
     @property
     def coverage(self) -> float:
@@ -59,10 +61,14 @@ def read_units(path: Path) -> tuple[list[Unit], int]:
     return [Unit(unit["id"], unit["cluster"], unit["parts"]) for unit in stored["units"]], len(stored["unscored"])
 
 
-def read_runs(path: Path) -> dict[str, list[float]]:
-    """A score stage's `judge.json`: every metric's values in the judge's runs; empty where no judge was asked."""
+def read_judged(path: Path) -> tuple[dict[str, list[float]], str]:
+    """A score stage's `judge.json`: every metric's values in the judge's runs, and which model at which hosts judged.
+
+    Both are empty where no judge was asked, the second also where it was no model.
+    """
     told = checked(JUDGED, json_object(path, limit=DATA), path) if path.is_file() else {"values": {}}
-    return dict(told["values"])
+    servers = told.get("servers", [])
+    return dict(told["values"]), f"{told.get('name', '')} at {', '.join(servers)}" if servers else ""
 
 
 def read_second(path: Path) -> dict[str, dict[str, Any]]:

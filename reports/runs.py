@@ -20,7 +20,7 @@ from harness.untrusted import json_object
 from reports.archive import is_bundle, unpack
 from reports.manifest import MANIFEST as SHAPE
 from reports.manifest import PROFILE, Failed, checked
-from reports.outcomes import BASELINE, Outcome, read_runs, read_second, read_units
+from reports.outcomes import BASELINE, Outcome, read_judged, read_second, read_units
 from reports.table import Setting
 
 UNITS, SECOND, JUDGE = "units.json", "crosscheck.jsonl", "judge.json"
@@ -54,9 +54,9 @@ class StoredCell:
         units, unscored = read_units(self.file(self.score, UNITS))
         second = self.file(self.crosscheck, SECOND) if self.crosscheck else Path()
         opinions = read_second(second) if second.is_file() else {}  # a bundle of units alone has no such file
-        runs = read_runs(self.file(self.score, JUDGE))
+        runs, judge = read_judged(self.file(self.score, JUDGE))
         key = Path(self.score).name
-        return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, runs, opinions)
+        return Outcome(self.row, self.label, self.seed, self.benchmark, units, unscored, key, runs, opinions, judge)
 
     def file(self, stage: str, name: str) -> Path:
         """A stage's file, if there is one; HarnessError where it is not what was stored."""

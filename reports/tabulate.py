@@ -210,6 +210,7 @@ def _notes(
                 yield f"compared on the {cell.n:,} units scored in both: {row.label}, {benchmarks[name].label}"
     if any(not math.isnan(cell.coverage) for row in rows for cell in row.cells):
         yield "in brackets behind a value: the share of the units that have the judge's verdict"
+    yield from _judges(held, {row.method: row.label for row in rows}, benchmarks)
     yield from _repeats(rows, held, benchmarks)
     if any(cell.withheld for row in rows for cell in row.cells):
         yield f"n/a: more than {MAX_UNSCORED:.0%} of the units have no verdict (in brackets: the share that has one)"
@@ -236,6 +237,20 @@ def _images(benchmarks: Mapping[str, Benchmark], held: Mapping[tuple[str, str], 
         yield f"no interval and no test below {LEAST} images, where one of 95 % does not hold: {', '.join(too_few)}"
     if few:
         yield f"fewer than {FEW} images, so 95 % intervals are rough (9 in 10 hold): {', '.join(few)}"
+
+
+def _judges(
+    held: Mapping[tuple[str, str], Sequence[Outcome]], labels: Mapping[str, str], benchmarks: Mapping[str, Benchmark]
+) -> Iterator[str]:
+    """Which model judged and at which host; verdicts of a server asked before are kept, and another's are others."""
+    for name, benchmark in benchmarks.items():
+        rows = {labels[row]: sorted({o.judged_by for o in cell}) for (row, of), cell in held.items() if of == name}
+        judges = sorted({judge for mine in rows.values() for judge in mine if judge})
+        if len(judges) == 1:
+            yield f"{benchmark.label} judged by {judges[0]}"
+        elif judges:
+            told = (f"{label}: {' and '.join(filter(None, mine)) or 'not known'}" for label, mine in rows.items())
+            yield f"NOT THE SAME JUDGE for {benchmark.label}, so its differences are no method's: {'; '.join(told)}"
 
 
 def _repeats(

@@ -4,7 +4,7 @@ from harness.benchmark import benchmark_of
 from harness.stages.work import Work
 from harness.types import dumps
 from reports.files import write_report
-from reports.outcomes import Outcome, read_runs, read_second, read_units
+from reports.outcomes import Outcome, read_judged, read_second, read_units
 from reports.table import Setting
 
 
@@ -18,8 +18,9 @@ def report(work: Work) -> None:
         units, unscored = read_units(store.sound(stage.name) / "units.json")
         check = step.reads.get(f"lmms-eval/{name}")
         second = read_second(store.sound(check.name) / "crosscheck.jsonl") if check else {}
-        runs, label = read_runs(store.sound(stage.name) / "judge.json"), what["rows"][row]
-        outcomes.append(Outcome(row, label, int(seed), benchmark, units, unscored, stage.key, runs, second))
+        runs, judge = read_judged(store.sound(stage.name) / "judge.json")
+        label = what["rows"][row]
+        outcomes.append(Outcome(row, label, int(seed), benchmark, units, unscored, stage.key, runs, second, judge))
     benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in reads.values()}
     models = {seed: dumps(model) for seed, model in what["models"].items()}
     setting = Setting(what["testbed"], what["protocol"], what["synthetic"], models)

@@ -100,3 +100,19 @@ def test_a_gain_that_vanishes_under_a_robust_parse_is_a_format_effect(learnt: st
     assert bool(told) == said
     if said:
         assert "+0.0 [+0.0, +0.0] by a robust one" in told[0]
+
+
+def test_verdicts_of_two_servers_are_not_compared_without_a_word() -> None:
+    """Replies are kept under the model's name: another server's under that name would be taken for the same judge's."""
+
+    def judged(*where: str) -> Table:
+        outcomes = [replace(o, judged_by="") if o.benchmark != "mmhal" else o for o in run(METHODS)]
+        rows = dict(zip(["baseline", *(name for name, _, _ in METHODS)], where, strict=True))
+        return made([replace(o, judged_by=rows[o.method]) if o.benchmark == "mmhal" else o for o in outcomes])
+
+    one = judged(*["openai:gpt-4 at api.openai.com"] * 3)
+    assert "MMHal judged by openai:gpt-4 at api.openai.com" in one.notes
+    two = judged("openai:gpt-4 at localhost", *["openai:gpt-4 at api.openai.com"] * 2)
+    said = note(two, "NOT THE SAME JUDGE for MMHal")
+    assert "LLaVA-1.5-7B: openai:gpt-4 at localhost; " in said and "Cont. SFT: openai:gpt-4 at api.openai.com" in said
+    assert not any("JUDGE" in text or "judged by" in text for text in made(run(METHODS)).notes)
