@@ -52,7 +52,7 @@ def trust(table: Table) -> Iterator[str]:
     setting, seeds = table.setting, max((row.seeds for row in table.rows), default=0)
     if setting.synthetic:
         yield "synthetic testbed: it says nothing about real models"
-    bases = min(seeds, max(1, setting.bases([int(seed) for seed in setting.models])))
+    bases = min(seeds, max(1, len(set(setting.models.values()))))
     yield (
         f"{seeds} seed{'s' * (seeds != 1)}, {bases} base model{'s' * (bases != 1)}"
         + (": another draw of the data, or another base, may come out otherwise" if seeds < 2 else "")
@@ -73,10 +73,9 @@ def _verdict(columns: Sequence[Column], row: Row) -> Verdict:
     cells = [(column, cell) for column, cell in zip(columns, row.cells, strict=True) if column.scored]
     won = [pair for pair in cells if pair[1].resolved and _gain(*pair) > 0]
     lost = [pair for pair in cells if pair[1].resolved and _gain(*pair) < 0]
-    tested = [_name(column) for column, cell in cells if not math.isnan(cell.p_holm)]
-    open_ = [label for label in tested if label not in {_name(column) for column, _ in (*won, *lost)}]
-    untested = [_name(column) for column, cell in cells if math.isnan(cell.p_holm)]
-    return Verdict(row.method, row.label, _told(won), _told(lost), tuple(open_), tuple(untested), row.failed)
+    unresolved = tuple(_name(column) for column, cell in cells if not (cell.resolved or math.isnan(cell.p_holm)))
+    untested = tuple(_name(column) for column, cell in cells if math.isnan(cell.p_holm))
+    return Verdict(row.method, row.label, _told(won), _told(lost), unresolved, untested, row.failed)
 
 
 def _name(column: Column) -> str:
