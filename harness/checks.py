@@ -11,11 +11,9 @@ from harness.data import local as own_data
 from harness.folder import inspect, places
 from harness.llm import unusable
 from harness.rows import resolve, training
-from harness.steps import Request
+from harness.steps import BASELINE, CONTROLS, Request
 from harness.targets import linear_layers, targets
 from harness.types import UsageError
-
-OWN_ROWS = ("baseline", "blank", "noise")  # which no method makes, and which are compared with or shown untested
 
 
 def check(request: Request, testbed: Testbed) -> None:
@@ -39,7 +37,7 @@ def check(request: Request, testbed: Testbed) -> None:
             training(spec, testbed, method.lesson(number))
         if spec.id in seen:
             raise UsageError(f"the method {spec.id} is named twice; name it once, or give the rows different options.")
-        if spec.id in OWN_ROWS:
+        if spec.id in (BASELINE, *CONTROLS):
             raise UsageError(f"{spec.id} is the name of a row of ours; give the method's file another name.")
         seen.add(spec.id)
         if method.needs_writer and local and testbed.writer == "oracle":

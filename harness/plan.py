@@ -22,7 +22,7 @@ from harness.llm import identified
 from harness.method import Baseline, Role, realised
 from harness.model import revision
 from harness.rows import pathless, resolve, training
-from harness.steps import Cell, Plan, Request, Step
+from harness.steps import BASELINE, BLANK, NOISE, Cell, Plan, Request, Step
 from harness.store import Stage
 
 BODIES = {"train": ("harness.stages.train", "harness.stages.reference")}  # cached log-probs are in no key of their own
@@ -193,11 +193,11 @@ class Planner:
 
     def rows(self) -> Iterator[tuple[MethodSpec | None, str, str, dict[str, Any]]]:
         """(spec, row, label, changes to how responses are generated) of the table, baseline first."""
-        yield None, "baseline", Baseline.label, {}
+        yield None, BASELINE, Baseline.label, {}
         if self.request.blank:
-            yield None, "blank", "baseline, blank image", {"blank": True}
+            yield None, BLANK, "baseline, blank image", {"blank": True}
         if self.request.noise_batch:
-            yield None, "noise", "noise floor", {"batch_size": self.request.noise_batch}
+            yield None, NOISE, "noise floor", {"batch_size": self.request.noise_batch}
         for spec in self.request.methods:
             label = resolve(spec).title if spec.id == spec.stem else spec.id
             yield spec, spec.id, label, {}

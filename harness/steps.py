@@ -7,6 +7,11 @@ from harness.store import Stage
 
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
 
+BASELINE = "baseline"
+BLANK = "blank"  # the row of the baseline asked about blank images
+NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
+CONTROLS = (BLANK, NOISE)  # rows that no method made: shown, never tested
+
 
 @dataclass(frozen=True)
 class Request:

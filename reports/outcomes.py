@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.benchmark import Benchmark, Unit, ratio, totals
+from harness.steps import BASELINE as BASELINE
+from harness.steps import BLANK as BLANK
+from harness.steps import CONTROLS as CONTROLS
+from harness.steps import NOISE as NOISE
 from harness.untrusted import DATA, json_lines, json_object
 from reports.manifest import JUDGED, UNITS, checked
 
-BASELINE = "baseline"
-BLANK = "blank"  # the row of the baseline asked about blank images
-NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
-CONTROLS = (BLANK, NOISE)  # rows that no method made: shown, never tested
 MAX_UNSCORED = 0.01
 
 
