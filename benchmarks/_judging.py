@@ -5,12 +5,11 @@ import unicodedata
 from collections.abc import Callable
 from typing import TypeVar
 
-from harness.judge import Ask, Judge
+from harness.judge import Ask, Judge, verdict
 from harness.types import Item, Unscored
 
 Verdict = TypeVar("Verdict")
 
-AGAIN = "\n\nYour last reply to this could not be read. Reply with {form} and nothing else."
 SYNTAX = set('"\\<>[]|`')  # quotation marks, role markers, table cells, code fences
 
 
@@ -52,18 +51,11 @@ def ask(
     """The judge's verdict about a response to `item`, or why there is none.
 
     `parse` gives None for a reply that is no verdict or out of range: then the judge is asked once more and told the
-    `form` ("one number from 0.0 to 1.0"), and after that the item is unscored. `max_tokens` bounds the reply. `see`
-    shows the item's image to a judge that can see; without it the judge reads text alone.
+    `form` (`harness.judge.verdict`). `max_tokens` bounds the reply. `see` shows the item's image to a judge that can
+    see; without it the judge reads text alone.
     """
     if judge is None:
         return Unscored(item.id, f"{purpose} needs a judge and none was given")
-    last = ""
-    for attempt, text in (("", prompt), ("/again", prompt + AGAIN.format(form=form))):
-        reply = judge.reply(Ask(f"{purpose}/{item.id}{attempt}", purpose, item.image, text, facts, max_tokens, see))
-        if isinstance(reply, Unscored):
-            return Unscored(item.id, reply.reason)
-        verdict = parse(reply)
-        if verdict is not None:
-            return verdict
-        last = reply
-    return Unscored(item.id, f"the judge's reply is not {form}: {last[-80:]!r}")
+    asked = Ask(f"{purpose}/{item.id}", purpose, item.image, prompt, facts, max_tokens, see)
+    given = verdict(judge, asked, parse, form)
+    return Unscored(item.id, given.reason) if isinstance(given, Unscored) else given

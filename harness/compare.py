@@ -155,17 +155,17 @@ def failures(planned: Plan, lost: Mapping[str, Failure]) -> Iterator[Failed]:
 
 
 def silence(planned: Plan, store: Store) -> Iterator[str]:
-    """One sentence per scored cell whose judge gave some questions no reply at all."""
-    for cell in planned.cells:
-        lost = unanswered(store.path(cell.score.stage))
+    """One sentence per scored cell or lens that asked questions which have no answer."""
+    for step in [cell.score for cell in planned.cells] + list(planned.lenses.values()):
+        lost = unanswered(store.path(step.stage))
         if lost:
-            yield f"{cell.score.title}: {len(lost)} questions without a reply ({lost[0]}); the same command asks again"
+            yield f"{step.title}: {len(lost)} questions without an answer ({lost[0]}); the same command asks again"
 
 
 def reopen(planned: Plan, store: Store) -> None:
-    """Take cells with unanswered questions out of the store, and the report with them: only those are asked again."""
-    incomplete = [cell for cell in planned.cells if unanswered(store.path(cell.score.stage))]
-    made = [step.stage for cell in incomplete for step in (cell.score, cell.crosscheck) if step]
+    """Take what has unanswered questions out of the store, and the report with it: only those are asked again."""
+    asking = [(cell.score, cell.crosscheck) for cell in planned.cells] + [(lens,) for lens in planned.lenses.values()]
+    made = [one.stage for steps in asking if unanswered(store.path(steps[0].stage)) for one in steps if one]
     for stage in [planned.report.stage, *made] if made else ():
         if store.done(stage):
             store.discard(stage.name)

@@ -1,8 +1,9 @@
 """Every reply that was paid for, kept for good: append-only, shared by all processes, safe against a torn tail.
 
 One line of JSON per record, sealed by a digest of itself. A record is a reservation, made before a call, or a
-settlement, made after it, which holds the reply and what it cost. A call whose process died before it settled counts
-as paid: nobody knows that it was not. Whether a process lives is told by a lock that it holds, never by a clock.
+settlement, made after it, which holds the reply and what it cost; a third kind takes a reply back that cannot be
+read. A call whose process died before it settled counts as paid: nobody knows that it was not. Whether a process lives
+is told by a lock that it holds, never by a clock.
 """
 
 import asyncio
@@ -102,6 +103,11 @@ class Journal:
             self._append({"settle": ticket, "nano": _nano(usd), **kept})
         failpoint("journal.written")
 
+    def void(self, key: str, reply: dict[str, Any]) -> None:
+        """Keep this reply no longer: what it says cannot be read. What it cost stays; a newer reply does too."""
+        with self._alone():
+            self._append({"void": key, "reply": _seal(reply)})
+
     async def force(self) -> None:
         """Wait until what has been written is on disk."""
         await asyncio.to_thread(sync, self.file)
@@ -165,6 +171,9 @@ class Journal:
         record = _unsealed(line)
         if record is None:
             self.damaged += 1
+        elif "void" in record:
+            if _seal(self.replies.get(record["void"], {})) == record["reply"]:
+                del self.replies[record["void"]]
         elif "reserve" in record:
             by, alone = record.get("by", ""), record.get("alone", False)
             self.open[record["reserve"]] = Reservation(record["nano"], by, alone)

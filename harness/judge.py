@@ -24,7 +24,8 @@ class Ask:
     `purpose` names the rubric ("mmvet", "mmhal", "nsft"); `prompt` is the whole text an LLM reads; `facts` are
     the pieces it was made from (question, reference, response, ...), for those who need no prose. `image` says what
     it is about; an LLM that can see is shown it only with `see`. `max_tokens` bounds the reply; `run` tells repeats
-    of one question apart.
+    of one question apart. `fault` says what is wrong with a reply, "" where nothing is: whoever keeps replies keeps
+    none with a fault.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Ask:
     max_tokens: int = 1024
     see: bool = False
     run: int = 0
+    fault: Callable[[str], str] | None = None
 
 
 class Judge(Protocol):
@@ -65,6 +67,43 @@ class Panel(Judge, Protocol):
     def ask_all(self, asks: Iterable[Ask]) -> None:
         """Make the replies to all of them known."""
         ...
+
+
+AGAIN = "\n\nYour last reply to this could not be read. Reply with {form} and nothing else."
+
+
+def verdict(judge: Judge, ask: Ask, read: Callable[[str], Result | None], form: str) -> Result | Unscored:
+    """What `read` makes of the reply, or why there is nothing to be made of it.
+
+    `read` gives None, or raises ValueError with the reason, for a reply that is not `form` ("one number from 0.0 to
+    1.0"). Then the judge is asked once more and told the form. A second reply like that is a failure: an LLM's is not
+    kept, so the same command asks again.
+    """
+
+    def told(reply: str) -> Result | Unscored:
+        """What a reply says, or what is wrong with it."""
+        try:
+            made, why = read(reply), repr(reply[-80:])
+        except ValueError as error:
+            made, why = None, str(error)
+        return Unscored(ask.id, f"the reply is not {form}: {why}") if made is None else made
+
+    def fault(reply: str) -> str:
+        """The same for whoever keeps replies."""
+        made = told(reply)
+        return made.reason if isinstance(made, Unscored) else ""
+
+    reasons = []
+    prompt = ask.prompt + AGAIN.format(form=form)
+    for asked in (ask, replace(ask, id=f"{ask.id}/again", prompt=prompt, fault=fault)):
+        reply = judge.reply(asked)
+        made = reply if isinstance(reply, Unscored) else told(reply)
+        if not isinstance(made, Unscored):
+            return made
+        reasons.append(made.reason)
+        if isinstance(reply, Unscored):
+            break
+    return Unscored(ask.id, "; asked again: ".join(dict.fromkeys(reasons)))
 
 
 def answered(judge: Judge, work: Callable[[Judge], Result]) -> Result:

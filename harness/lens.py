@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.codebook import Codebook, errors_in, json_in
-from harness.judge import Ask, Judge
+from harness.judge import Ask, Judge, verdict
 from harness.model import Dtype, load
 from harness.profile import Tick
 from harness.types import Example, Pair, Unscored
 
 FEW = 10
+FORM = "the JSON asked for"
 PROMPT = """You list what a vision-language model got wrong about an image that you cannot see.
 
 Ground truth about the image:
@@ -78,13 +79,8 @@ def found_errors(example: Example, response: str, judge: Judge, book: Codebook) 
     """How many errors of each type of the codebook a response has, by somebody who knows the ground truth."""
     turn, told = example.turns[0], json.dumps(book)
     facts = {"question": turn.question, "ground_truth": turn.answer, "response": response, "codebook": told}
-    reply = judge.reply(Ask(f"errors/{example.id}", "errors", example.image, PROMPT.format(**facts), facts))
-    if isinstance(reply, Unscored):
-        return reply
-    try:
-        return Counter(error.type for error in errors_in(json_in(reply), book))
-    except ValueError as error:
-        return Unscored(example.id, f"the reply is not the JSON asked for: {error}")
+    ask = Ask(f"errors/{example.id}", "errors", example.image, PROMPT.format(**facts), facts)
+    return verdict(judge, ask, lambda reply: Counter(e.type for e in errors_in(json_in(reply), book)), FORM)
 
 
 def corrected(

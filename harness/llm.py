@@ -85,15 +85,19 @@ class Llm:
         return key in self.failed or self.journal.get(key) is not None
 
     def reply(self, ask: Ask) -> str | Unscored:
-        """The reply in the journal; asked for now where there is none."""
+        """The reply in the journal; asked for now where there is none. One with a fault does not stay there."""
         if not self.known(ask):
             self.ask_all([ask])
         key = self.key(ask)
-        kept = self.journal.get(key)
-        if kept is None:
-            return Unscored(ask.id, self.failed[key])
-        self.used[ask.id, ask.run] = {"id": ask.id, "run": ask.run, "key": key, **kept}
-        return spoken(kept["text"])
+        while (kept := self.journal.get(key)) is not None:
+            self.used[ask.id, ask.run] = {"id": ask.id, "run": ask.run, "key": key, **kept}
+            text = spoken(kept["text"])
+            fault = ask.fault(text) if ask.fault else ""
+            if not fault:
+                return text
+            self.failed[key] = fault
+            self.journal.void(key, kept)
+        return Unscored(ask.id, self.failed[key])
 
     def ask_all(self, asks: Iterable[Ask]) -> None:
         """Ask what is not known yet, side by side; raises HarnessError where going on makes no sense."""

@@ -104,6 +104,6 @@ def insist(writer: Judge) -> None:
 
 
 def unanswered(folder: Path) -> list[str]:
-    """Why questions of a finished score stage have no reply, one reason each; none where asking again is no use."""
+    """Why questions of a finished score or lens stage have no answer, one reason each."""
     file = folder / JUDGE
     return json_object(file, limit=DATA).get("unanswered", []) if file.is_file() else []

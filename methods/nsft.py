@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import losses
 from harness.codebook import NONE, SHIPPED, Codebook, errors_in, json_in, objects_in, read_codebook, text_in
-from harness.judge import Ask
+from harness.judge import Ask, verdict
 from harness.method import Lesson, Loss, Method, Round
 from harness.template import SHORT_ANSWER
 from harness.types import Conversation, Dropped, Example, Prompt, Record, Response, Turn, Unscored, VisionError
@@ -47,6 +47,7 @@ CONTROL = """Write exactly {turns} short question-answer turns about an image yo
 Choose what to ask at random among what the ground truth says. Balance questions that are answered yes and no.
 
 Answer with one JSON object: {{"errors": [], "turns": [{{"question": "...", "answer": "..."}}]}}"""
+FORM = "the JSON asked for"
 LEAD = 5  # by how many constructed turns yes may be ahead of no, over all examples so far, or no of yes
 
 
@@ -154,13 +155,14 @@ class Nsft(Method):
         }
         listed = f"\nVision error codebook:\n{facts['codebook']}\n" if book else ""
         prompt = PROMPT.format(**facts | {"codebook": listed, "by_codebook": " from the codebook" if book else ""})
-        reply = round.writer.reply(Ask(example.id, "nsft", example.image, prompt, facts))
-        made = reply if isinstance(reply, Unscored) else parse(example.id, reply, self.max_turns, book)
+        ask = Ask(example.id, "nsft", example.image, prompt, facts)
+        made = verdict(round.writer, ask, lambda reply: parse(reply, self.max_turns, book), FORM)
         if isinstance(made, Unscored) or self.turns == "corrective":
             return made
-        facts = {"ground_truth": facts["ground_truth"], "turns": str(len(made.turns))}
-        reply = round.writer.reply(Ask(example.id, "nsft_control", example.image, CONTROL.format(**facts), facts))
-        return reply if isinstance(reply, Unscored) else parse(example.id, reply, len(made.turns), {})
+        count = len(made.turns)
+        facts = {"ground_truth": facts["ground_truth"], "turns": str(count)}
+        ask = Ask(example.id, "nsft_control", example.image, CONTROL.format(**facts), facts)
+        return verdict(round.writer, ask, lambda reply: parse(reply, count, {}), FORM)
 
     def reading(
         self, example: Example, responses: Sequence[Response], examples: Sequence[Example], seed: int
@@ -188,16 +190,15 @@ def turn_prompts(example: Example) -> list[Prompt]:
     return [Prompt(f"{example.id}#{n}", example.image, turn.question) for n, turn in enumerate(example.turns)]
 
 
-def parse(example_id: str, reply: str, max_turns: int, book: Codebook) -> Written | Unscored:
-    """The turns and errors in a writer's JSON reply; anything else is Unscored with the reason."""
-    try:
-        told = json_in(reply)
-        errors = errors_in({"errors": [], **told}, book)
-        turns = [Turn(text_in(turn, "question"), text_in(turn, "answer")) for turn in objects_in(told, "turns")]
-    except ValueError as error:
-        return Unscored(example_id, f"the reply is not the JSON asked for: {error}")
+def parse(reply: str, max_turns: int, book: Codebook) -> Written:
+    """The turns and errors in a writer's JSON reply; ValueError with the reason for anything else."""
+    told = json_in(reply)
+    errors = errors_in({"errors": [], **told}, book)
+    turns = [Turn(text_in(turn, "question"), text_in(turn, "answer")) for turn in objects_in(told, "turns")]
     turns = [turn for turn in turns if turn.question and turn.answer][:max_turns]
-    return Written(tuple(turns), errors) if turns else Unscored(example_id, "the reply has no turns")
+    if not turns:
+        raise ValueError("it has no turns")
+    return Written(tuple(turns), errors)
 
 
 def balanced(turns: Sequence[Turn], answered: Counter[str]) -> tuple[Turn, ...]:

@@ -5,7 +5,9 @@ from functools import partial
 
 from harness import lens as looking
 from harness.judge import answered
+from harness.llm import Llm
 from harness.method import Lesson
+from harness.panel import JUDGE, keep_replies
 from harness.rounds import NoWriter
 from harness.stages.asked import asked
 from harness.stages.examples import locked_examples
@@ -30,4 +32,6 @@ def lens(work: Work) -> None:
     if work.testbed.writer != "oracle" or "data" in work.step.reads["split"].inputs:
         writer = asked(work, "writer", work.step.reads["split"])
         found |= answered(writer, lambda who: looking.corrected(examples, before, after, who, what["codebook"]))
+        if isinstance(writer, Llm):
+            (work.out / JUDGE).write_text(dumps(keep_replies(work.out, writer)), encoding="utf-8")
     (work.out / "profile.json").write_text(dumps(found), encoding="utf-8")

@@ -104,7 +104,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_open_questions_withhold_the_cell_and_exit_with_3(runs: Any) -> None:
     _, first, _, _ = runs
     assert first.status == 3, first.said
-    assert "n/a (judge" in first.said and "questions without a reply" in first.said and "HTTP 500" in first.said
+    assert "n/a (judge" in first.said and "questions without an answer" in first.said and "HTTP 500" in first.said
 
 
 def test_the_same_command_asks_the_open_questions_only(runs: Any) -> None:

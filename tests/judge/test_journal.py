@@ -122,3 +122,16 @@ def test_four_processes_write_whole_lines_and_keep_one_budget(tmp_path: Path) ->
         assert child.exitcode == 0
     journal = Journal(tmp_path)
     assert (journal.spent, len(journal.replies), journal.damaged) == (0.5, 50, 0)
+
+
+def test_what_cannot_be_read_is_taken_back_for_all_and_what_it_cost_stays(full: Path) -> None:
+    mine, other = Journal(full), Journal(full)
+    unread = mine.get("key2")
+    assert unread
+    mine.void("key2", unread)
+    assert Journal(full).get("key2") is None and Journal(full).spent == pytest.approx(0.06)
+    ticket = mine.reserve(0.05, None)
+    assert ticket
+    mine.settle(ticket, 0.01, "key2", {"text": "0.5"})
+    other.void("key2", unread)  # it read the old reply; the new one is not its to take
+    assert other.get("key2") == Journal(full).get("key2") == {"text": "0.5"}

@@ -100,7 +100,22 @@ def test_no_hostile_reply_is_a_number_or_kept_for_one(tmp_path: Path) -> None:
         kept = {reply["text"] for reply in Journal(tmp_path / "store" / ".journal").replies.values()}
         assert len(kept) <= len(GRADES) + 1 and "1.0" not in kept
         assert CliRunner().invoke(app, command).stdout == first.stdout
-        assert sum(server.asked.values()) == 2 * failed + 2 * len(GRADES) + 1
+        assert sum(server.asked.values()) == 2 * failed + 3 * len(GRADES) + 1
+
+
+def test_a_judge_that_finds_its_form_is_heard_by_the_same_command(tmp_path: Path) -> None:
+    """Twice no verdict leaves the item unscored and says so; once the judge is mended the command gets its verdict."""
+    files, said = mmvet_files(tmp_path, 2), {0: "0.5", 1: "Good."}
+    command = ["score", "mmvet", *files, "--judge", "openai:gpt-4-0613", "--store", str(tmp_path / "s"), "--json"]
+    with serving(lambda body, times: said[case(body)]) as server:
+        first = json.loads(CliRunner().invoke(app, command).stdout)
+        assert (first["n"], first["unscored"]) == (1, 1)
+        said[1] = "1.0"
+        second = CliRunner().invoke(app, command)
+        assert second.exit_code == 0 and json.loads(second.stdout)["metrics"]["mmvet/all"] == 75.0
+        assert sum(server.asked.values()) == 4
+        assert CliRunner().invoke(app, command).stdout == second.stdout
+        assert sum(server.asked.values()) == 4
 
 
 def test_the_judges_parameters_go_into_the_request(tmp_path: Path) -> None:

@@ -37,9 +37,9 @@ class Model:
         return self.said.setdefault(question.prompt, SAYS[int(question.id.split("/")[1])])
 
 
-def grades(judge: Judge) -> list[float | Unscored]:
-    """One item per reply of SAYS, each a grade of 0 or 1."""
-    items = [Item(str(n), None, f"Grade response {n}.", str(n), {}) for n in range(len(SAYS))]
+def grades(judge: Judge, count: int = len(SAYS)) -> list[float | Unscored]:
+    """One item per reply of SAYS, or of the first, each a grade of 0 or 1."""
+    items = [Item(str(n), None, f"Grade response {n}.", str(n), {}) for n in range(count)]
     parse = {"0": 0.0, "1": 1.0}.get
     return [ask(judge, "toy", item, item.prompt, {}, parse, "0 or 1", max_tokens=8) for item in items]
 
@@ -109,4 +109,5 @@ def test_verdicts_are_what_the_model_said_and_are_asked_for_once(
     assert found == verdicts
     assert all(one["tokens"][0] > 0 and one["finish"] == "stop" for one in judge.used.values())
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")  # nobody is there, and nobody is asked
-    assert grades(Llm(str(folder), Chat(), PATIENT, Journal(tmp_path), None, tmp_path)) == verdicts
+    again = Llm(str(folder), Chat(), PATIENT, Journal(tmp_path), None, tmp_path)
+    assert grades(again, 2) == verdicts[:2]

@@ -50,14 +50,14 @@ def writes(body: dict[str, Any], times: int) -> Any:
     return json.dumps({"errors": errors, "turns": turns})
 
 
-@pytest.mark.parametrize(("turns", "calls"), [("corrective", 12), ("random", 22)])
+@pytest.mark.parametrize(("turns", "calls"), [("corrective", 13), ("random", 23)])
 def test_a_second_build_pays_nothing_and_gives_the_same(tmp_path: Path, turns: Any, calls: int) -> None:
-    """The control asks once more for each example that got turns."""
+    """The control asks once more for each example that got turns; no JSON is asked for twice, a failure each time."""
     with serving(writes) as server:
         first = build(Nsft(turns=turns), llm(tmp_path))
         assert sum(server.asked.values()) == calls
         assert build(Nsft(turns=turns), llm(tmp_path))[:3] == first[:3]
-        assert sum(server.asked.values()) == calls + 1  # a refusal is no reply: it is asked again
+        assert sum(server.asked.values()) == calls + 2  # a refusal is no reply, and no JSON twice is none
 
 
 def test_an_example_without_a_usable_reply_is_left_out_with_its_reason(tmp_path: Path) -> None:
@@ -77,5 +77,5 @@ def test_another_codebook_is_another_question(tmp_path: Path) -> None:
         build(Nsft(), llm(tmp_path))
         before = sum(server.asked.values())
         [first, *_] = build(replace(Nsft(), codebook=str(book)), llm(tmp_path))
-        assert sum(server.asked.values()) == before + 12
+        assert sum(server.asked.values()) == before + 13
     assert isinstance(first, Conversation) and first.errors == ()  # this writer knows "existence" only

@@ -36,7 +36,8 @@ def test_drops_an_example_its_writer_fails_on() -> None:
     "reply", ["", "no JSON", "{}", '{"turns": 3}', '{"turns": [{"question": "Is it?"}]}', '{"turns": []}']
 )
 def test_makes_no_turn_up_from_a_malformed_reply(reply: str) -> None:
-    assert isinstance(parse("x", reply, 5, {}), Unscored)
+    with pytest.raises(ValueError, match=r"it holds no|it has no turns|no list of objects|no text"):
+        parse(reply, 5, {})
 
 
 @pytest.mark.parametrize(
@@ -67,22 +68,22 @@ def test_what_is_no_text_drops_the_example_with_its_reason(reply: str, reason: s
 
 def test_with_str_for_a_reading_a_null_would_be_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("methods.nsft.text_in", lambda row, name: str(row[name]))
-    made = parse("x", '{"turns": [{"question": "Is it?", "answer": null}]}', 5, {})
-    assert not isinstance(made, Unscored) and made.turns[0].answer == "None"
+    made = parse('{"turns": [{"question": "Is it?", "answer": null}]}', 5, {})
+    assert made.turns[0].answer == "None"
 
 
 def test_numbers_are_their_digits_and_none_is_a_word() -> None:
     turns = [{"question": "How many?", "answer": 3}, {"question": "Which share?", "answer": 0.5}]
     turns += [{"question": "Who?", "answer": " None "}]
     errors = [{"type": "count", "level": None, "evidence": None}]
-    made = parse("x", json.dumps({"errors": errors, "turns": turns}), 5, {})
-    assert not isinstance(made, Unscored) and [turn.answer for turn in made.turns] == ["3", "0.5", "None"]
+    made = parse(json.dumps({"errors": errors, "turns": turns}), 5, {})
+    assert [turn.answer for turn in made.turns] == ["3", "0.5", "None"]
     assert made.errors == (VisionError("", "count", ""),)
 
 
 def test_reads_json_inside_prose_and_keeps_at_most_max_turns() -> None:
     reply = f"Here you are: {json.dumps({'turns': TURNS * 9})} Good luck!"
-    assert len(parse("x", reply, 2, {}).turns) == 2  # type: ignore[union-attr]
+    assert len(parse(reply, 2, {}).turns) == 2
 
 
 BOOK = {"instance": {"existence": "..."}, "image": {"event": "..."}}
@@ -98,16 +99,15 @@ BOOK = {"instance": {"existence": "..."}, "image": {"event": "..."}}
 )
 def test_a_record_keeps_the_errors_that_the_codebook_has(level: str, type: str, kept: list[tuple[str, str]]) -> None:
     found = [{"level": level, "type": type, "evidence": "a cat"}]
-    made = parse("x", json.dumps({"errors": found, "turns": TURNS}), 5, BOOK)
-    assert not isinstance(made, Unscored)
+    made = parse(json.dumps({"errors": found, "turns": TURNS}), 5, BOOK)
     assert [(error.level, error.type) for error in made.errors] == kept
     assert len(made.turns) == 1
 
 
 def test_without_a_codebook_the_writer_names_errors_as_it_likes() -> None:
     found = [{"level": "scene", "type": "smell", "evidence": "a rose"}]
-    made = parse("x", json.dumps({"errors": found, "turns": TURNS}), 5, {})
-    assert not isinstance(made, Unscored) and made.errors == (VisionError("scene", "smell", "a rose"),)
+    made = parse(json.dumps({"errors": found, "turns": TURNS}), 5, {})
+    assert made.errors == (VisionError("scene", "smell", "a rose"),)
 
 
 def test_the_errors_go_into_the_record() -> None:
