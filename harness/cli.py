@@ -13,6 +13,7 @@ import typer
 
 from harness import __version__
 from harness.blame import DEBUG, explained
+from harness.commands.export import export
 from harness.console import NOBODY_READS, behind_doors, say_json, say_styled
 from harness.types import UsageError
 
@@ -330,6 +331,13 @@ def gate(
         status, text = gating.judge(run, baseline, policy, store, junit, markdown)
         typer.echo(text)
         raise typer.Exit(status)
+
+
+command(
+    "Take a row's training records or its model to other tools",
+    "export runs/X --records nsft --format trl",
+    "export runs/X --checkpoint dpo --out my-model",
+)(export)
 
 
 @command("Try a method or benchmark of yours on made-up data", "check ./mine.py")

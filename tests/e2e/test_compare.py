@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from transformers import LlavaForConditionalGeneration
+
 from tests.e2e.conftest import ROOT, SMALL, Done, fingerprint, harness
 
 
@@ -64,6 +66,23 @@ def test_every_method_trained_on_the_examples_of_one_lock(done: Done) -> None:
 
 def test_own_responses_were_generated_once_for_both_methods(done: Done) -> None:
     assert len(list(done.store.glob("responses/*"))) == 1
+
+
+def test_what_a_row_was_trained_on_can_be_taken_elsewhere_and_compared_on(done: Done, tmp_path: Path) -> None:
+    ran = harness("export", str(done.out), "--records", "dpo", "--format", "trl", "--out", str(tmp_path / "x"))
+    assert ran.status == 0 and "rows of" in ran.stdout, ran.stderr
+    plan = ["plan", "--methods", "dpo:rejected=data", "--data", str(tmp_path / "x" / "records.json"), "--examples", "8"]
+    assert harness(*plan, "--store", str(tmp_path / "store"), *SMALL).status == 0
+
+
+def test_a_trained_model_can_be_taken_to_plain_transformers(done: Done, tmp_path: Path) -> None:
+    ran = harness("export", str(done.out), "--checkpoint", "dpo", "--out", str(tmp_path / "model"))
+    assert ran.status == 0, ran.stderr
+    assert re.search(r"\| CHAIR\S* \| `chair/\S+` \| \d", (tmp_path / "model" / "README.md").read_text())
+    stored = {file.read_bytes() for file in done.store.glob("train/*/checkpoint/model.safetensors")}
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() in stored
+    _, info = LlavaForConditionalGeneration.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not any(info.values())
 
 
 def test_the_same_command_again_runs_nothing_and_imports_no_torch(done: Done) -> None:

@@ -1,0 +1,1 @@
+"""Commands with a file each; `harness.cli` registers them."""

@@ -1,0 +1,39 @@
+"""`harness export`: what a comparison made, for other tools: a row's training records, or its trained model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.types import UsageError
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished comparison: its folder, or a bundle.")],
+    records: Annotated[str, typer.Option(help="The row whose training records are wanted.")] = "",
+    checkpoint: Annotated[str, typer.Option(help="The row whose trained model is wanted, adapters merged.")] = "",
+    form: Annotated[str, typer.Option("--format", help="Of records: llava, trl or sharegpt.")] = "llava",
+    seed: Annotated[int | None, typer.Option(help="Which repetition; default: the first.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder to write to; default: exports/ROW-WHAT.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Where the pictures of your own --data are.")] = None,
+    push: Annotated[str, typer.Option(help="OWNER/NAME: also upload it to the Hugging Face hub, private.")] = "",
+    store: Annotated[
+        Path | None, typer.Option("--store", help="The run's store; default: the one its manifest names.")
+    ] = None,
+) -> None:
+    """Take a row's training records or its trained model elsewhere, with a card that says what it is."""
+    from harness.exporting import FORMS, Made, new_folder, pushed
+    from reports.runs import opened
+
+    row, what = records or checkpoint, "records" if records else "checkpoint"
+    if bool(records) == bool(checkpoint):
+        raise UsageError("say what to export: either --records ROW or --checkpoint ROW.")
+    if form not in FORMS:
+        raise UsageError(f'no format "{form}"; there are {", ".join(FORMS)}.')
+    folder = out or Path("exports") / f"{row}-{what}"
+    with opened([run], store) as (found,), new_folder(folder) as part:
+        made = Made.of(found, row, seed)
+        said = made.records(part, form, images) if records else made.checkpoint(part)
+    typer.echo("\n".join([*said, f"written to {folder}"]))
+    if push:
+        typer.echo(f"uploaded to {pushed(folder, push, 'dataset' if records else 'model')}")

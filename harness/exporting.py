@@ -1,0 +1,214 @@
+"""What a comparison made, written for other tools: the records that a row was trained on, the model that came of it.
+
+Each with a card, `README.md`, that says what it is and where it comes from.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from PIL import Image as Pillow
+
+from harness.data._written import FORMS, written
+from harness.digest import file_digest
+from harness.images import FORMATS, Places, resolve
+from harness.store import Store
+from harness.types import HarnessError, Image, Record, Rollout, UsageError, read_jsonl
+from reports.outcomes import BASELINE
+from reports.render import md
+from reports.results import results_rows
+from reports.runs import Run
+
+__all__ = ["FORMS", "Made", "new_folder", "pushed"]
+LICENSE = {"license": "other", "license_name": "as-base-model-and-data"}
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A place to fill, which becomes `folder` in the end or goes; UsageError where something is there already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already; name a new folder with --out.")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if folder.is_dir():
+            folder.rmdir()  # it is empty
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one row of a run made with one seed: `stages` are its own, `kind/key`, in the order they were made."""
+
+    run: Run
+    row: str
+    seed: int
+    stages: Sequence[str]
+
+    @classmethod
+    def of(cls, run: Run, row: str, seed: int | None) -> "Made":
+        """UsageError where the run trained nothing for that row or seed. Without a seed, the first."""
+        trained = {(made["row"], made["seed"]): made["stages"] for made in run.manifest["trained"]}
+        seeds = sorted(number for name, number in trained if name == row)
+        if not seeds:
+            rows = ", ".join(dict.fromkeys(name for name, _ in trained)) or "none"
+            raise UsageError(f'{run.name} trained no row "{row}"; it trained {rows}.')
+        if seed is not None and seed not in seeds:
+            raise UsageError(f"{run.name} has no seed {seed} of {row}; it has {', '.join(map(str, seeds))}.")
+        chosen = seeds[0] if seed is None else seed
+        return cls(run, row, chosen, trained[row, chosen])
+
+    @property
+    def about(self) -> str:
+        """Where it comes from, in a few words; synthetic is said."""
+        testbed = self.run.setting.testbed_in_words
+        return (
+            f"{self.run.rows.get(self.row, self.row)}, {self.run.manifest['data']}, seed {self.seed}, testbed {testbed}"
+        )
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Its stages of a kind."""
+        return [stage for stage in self.stages if stage.startswith(f"{kind}/")]
+
+    def records(self, out: Path, form: str, images: Path | None) -> list[str]:
+        """Write what the row was trained on, a file per round, and its pictures; a line about each file.
+
+        UsageError where no format can hold any of it.
+        """
+        data, builds = self.run.manifest.get("folder"), self.of_kind("build")
+        copied, told = Copied(Places(self.run.store, Path(data) if data else None, images), out), []
+        files = [f"records-{number}.json" if builds[1:] else "records.json" for number in range(1, len(builds) + 1)]
+        for name, stage in zip(files, builds, strict=True):
+            made = list(read_jsonl(Record, Store(self.run.store).sound(stage) / "records.jsonl"))
+            kept = [record for record in made if not isinstance(record, Rollout)]
+            rows = [row for one in kept for row in written(one, form, copied(one.image), f"harness: {self.about}")]
+            if rows:
+                (out / name).write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+                told.append(f"{name}: {len(rows):,} rows of {len(kept):,} records")
+            if len(kept) < len(made):
+                told.append(f"{name}: {len(made) - len(kept):,} rollouts left out, whose figures no format holds")
+        there = [name for name in files if (out / name).is_file()]
+        if not there:
+            raise UsageError(f"{self.row} has no records that a format holds ({'; '.join(told) or 'no build'}).")
+        upright = " --set reading.images=upright" if copied.upright else ""
+        card = [f"Training records of {md(self.about)}, in the format {form}.", *told]
+        card += [f"Paths of images start from this folder. `harness compare --data {there[0]}{upright}` reads it back."]
+        write_card(out, "Training records", {**LICENSE, "tags": self.tags}, card)
+        return told
+
+    def checkpoint(self, out: Path) -> list[str]:
+        """Write the trained model, adapters merged, in Hugging Face's layout; a line about it."""
+        trained = self.of_kind("train")
+        if not trained:
+            raise UsageError(f"{self.row} trained no model.")
+        store = Store(self.run.store)
+        home = store.sound(trained[-1])
+        shutil.copytree(home / "checkpoint", out, dirs_exist_ok=True)
+        identity = store.manifest_of(trained[-1])["identity"]
+        base = self.run.manifest["models"].get(str(self.seed), "not known")
+        card = [
+            f"{md(self.about)}. Adapters, where it had some, are merged.",
+            f"Base: the model with the digest `{base}`.",
+            f"Method: {md(self.row)}, options {told_as_json(identity.get('options', {}))}.",
+            f"Training: {told_as_json(identity.get('training', {}))}.",
+            f"Rounds: {len(trained)}; stage {trained[-1]} of harness {self.run.manifest.get('harness', 'not known')}.",
+        ]
+        write_card(out, "Model", {**LICENSE, "library_name": "transformers", "tags": self.tags}, card, self.scores())
+        return [f"the model of {self.about}"]
+
+    @property
+    def tags(self) -> list[str]:
+        """For the head of a card."""
+        return ["vlm-alignment", self.row, *(["synthetic"] if self.run.setting.synthetic else [])]
+
+    def scores(self) -> list[str]:
+        """Each benchmark's first metric with its interval over items, and the baseline's, as a table of markdown."""
+        known = self.run.benchmarks()
+        mine = [one for one in self.run.outcomes() if one.method in (self.row, BASELINE) and one.seed == self.seed]
+        asked = {name: known[name] for name in dict.fromkeys(one.benchmark for one in mine)}
+        rows = list(results_rows(mine, asked, self.run.setting))
+        lines = ["| benchmark | metric | this model | 95 % interval | base | items |", "|-|-|-|-|-|-|"]
+        for name, benchmark in asked.items():
+            first = benchmark.metrics[0]
+            of = {row["method"]: row for row in rows if (row["benchmark"], row["metric"]) == (name, first.id)}
+            if self.row in of:
+                row, base = of[self.row], of.get(BASELINE, {})
+                low, high = row.get("low"), row.get("high")
+                between = "–" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+                cells = [md(benchmark.label), f"`{first.id}`", figure(row), between, figure(base), str(row["n"])]
+                lines.append(f"| {' | '.join(cells)} |")
+        return lines if lines[2:] else ["Nothing of it was scored."]
+
+
+def figure(row: Mapping[str, Any]) -> str:
+    """A value as a card has it, or why there is none."""
+    return f"{row['value']:.4g}" if "value" in row else md(str(row.get("withheld", "–")))
+
+
+def told_as_json(value: object) -> str:
+    """Settings as code in markdown."""
+    return f"`{json.dumps(value, sort_keys=True, ensure_ascii=False).replace('`', '?')}`"
+
+
+def write_card(out: Path, title: str, head: Mapping[str, Any], said: Sequence[str], below: Sequence[str] = ()) -> None:
+    """`README.md`: what the hub reads of it, then what a person does."""
+    front = yaml.safe_dump(dict(head), sort_keys=False, allow_unicode=True)
+    lines = ["---", f"{front}---", "", f"# {title}", "", *(f"- {line}" for line in said), "", *below, ""]
+    (out / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+class Copied:
+    """Copies pictures into a folder, each once, under its digest; `upright` is how the last one is to be read."""
+
+    def __init__(self, places: Places, out: Path) -> None:
+        self.places, self.out, self.upright = places, out, False
+        self.names = dict[str, str]()
+
+    def __call__(self, image: Image | None) -> str:
+        """The copy's path from the folder, "" of no image; HarnessError where the picture is not what it was."""
+        if image is None:
+            return ""
+        if image.sha256 not in self.names:
+            self.names[image.sha256] = self._copy(image)
+        self.upright = image.upright
+        return self.names[image.sha256]
+
+    def _copy(self, image: Image) -> str:
+        path = Path(resolve(image, self.places).path)
+        if image.path.startswith("@images/") and self.places.images is None:
+            raise UsageError("the pictures are in a folder of your own; say with --images where it is.")
+        if not path.is_file() or file_digest(path) != image.sha256:
+            raise HarnessError(f"{path} is not the picture that was trained on, or is gone; put it back.")
+        with Pillow.open(path, formats=FORMATS) as picture:
+            kind = (picture.format or "").lower().replace("jpeg", "jpg")
+        name = f"images/{image.sha256[:24]}.{kind}"
+        (self.out / "images").mkdir(exist_ok=True)
+        shutil.copyfile(path, self.out / name)
+        return name
+
+
+def pushed(folder: Path, name: str, kind: Literal["model", "dataset"]) -> str:
+    """Upload a folder to a private repository of the hub; its address. HarnessError with what the hub said."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        hub = HfApi()
+        address = hub.create_repo(name, private=True, exist_ok=True, repo_type=kind)
+        hub.upload_folder(folder_path=folder, repo_id=name, repo_type=kind)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise HarnessError(
+            f"{folder} is written, and could not be uploaded to {name}: {why}. See to the network and the login "
+            "(`hf auth login`), then upload the folder with `hf upload`."
+        ) from error
+    return str(address)

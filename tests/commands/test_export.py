@@ -1,0 +1,187 @@
+"""What a comparison made reads back where it is taken: records through --data, a model in plain transformers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as Pillow
+from typer.testing import CliRunner
+
+from harness import exporting
+from harness.cli import app
+from harness.config import Reading
+from harness.data import local
+from harness.data._written import FORMS, written
+from harness.store import Stage, Store
+from harness.types import Conversation, Dropped, Example, Image, Pair, Rollout, Turn, write_jsonl
+
+ASKED = (Turn("What is there?", "A red cup."), Turn("Is it full?", "No, it is empty."))
+PAIR = Pair("p", None, "Is it full?", "No.", "Yes, of tea.", history=(ASKED[0],))
+SPOKEN = Conversation("c", None, (ASKED,))
+BRANCHES = Conversation("b", None, ((ASKED[0],), (ASKED[1],)))
+
+
+def read_back(file: Path, **reading: Any) -> list[Example]:
+    found = list(local.load(file, file.parent, reading=Reading(**reading)))
+    assert not any(isinstance(one, Dropped) for one in found), found
+    return [one for one in found if isinstance(one, Example)]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_format_reads_back_as_it_was(form: str, shown: bool, tmp_path: Path) -> None:
+    Pillow.new("RGB", (6, 4)).save(tmp_path / "a.png")
+    rows = [row for record in (SPOKEN, PAIR, BRANCHES) for row in written(record, form, "a.png" * shown, "ours")]
+    (tmp_path / "records.json").write_text(json.dumps(rows))
+    told = {one.id: one for one in read_back(tmp_path / "records.json")}
+    assert told["c"].turns == ASKED and told["c"].rejected is None
+    assert told["p"].turns == (ASKED[0], Turn("Is it full?", "No.")) and told["p"].rejected == "Yes, of tea."
+    assert (told["b#0"].turns, told["b#1"].turns) == ((ASKED[0],), (ASKED[1],))
+    assert all((one.image is not None) == shown for one in told.values())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_its_rejected_side_a_pair_would_read_back_as_another(form: str, tmp_path: Path) -> None:
+    """The mutant: whoever writes pairs as conversations loses what they are for."""
+    [row] = written(PAIR, form, "", "ours")
+    kept = {name: cell for name, cell in row.items() if "rejected" not in name}
+    (tmp_path / "records.json").write_text(json.dumps([kept]))
+    [one] = read_back(tmp_path / "records.json")
+    assert one.rejected is None
+
+
+class World:
+    """A run of one row, made up: a build of these records, a training, a picture in the store."""
+
+    def __init__(self, folder: Path, *builds: list[Any]) -> None:
+        store = Store(folder / "store")
+        (folder / "store" / "images").mkdir(parents=True)
+        Pillow.new("RGB", (6, 4), (9, 90, 200)).save(folder / "store" / "images" / "a.png")
+        self.picture = folder / "store" / "images" / "a.png"
+        self.stages = []
+        for number, records in enumerate(builds):
+            build, train = Stage("build", {"round": number}), Stage("train", {"round": number, "training": {"lr": 1}})
+            store.run(build, lambda out, records=records: write_jsonl(out / "records.jsonl", records))
+            store.run(train, self.model)
+            self.stages += [build.name, train.name]
+        self.run = folder / "run"
+        self.run.mkdir()
+        manifest = {
+            "testbed": "mini", "synthetic": True, "protocol": "llava", "data": "llava150k", "store": "../store",
+            "split_lock": {}, "models": {"0": "m" * 64}, "judges": {}, "benchmarks": {}, "cells": [],
+            "rows": {"nsft": {"name": "nsft"}}, "stages": self.stages,
+            "trained": [{"row": "nsft", "seed": 0, "stages": self.stages}],
+        }  # fmt: skip
+        (self.run / "manifest.json").write_text(json.dumps(manifest))
+
+    @staticmethod
+    def model(out: Path) -> None:
+        (out / "checkpoint").mkdir()
+        (out / "checkpoint" / "config.json").write_text("{}")
+
+    def export(self, *words: str) -> Any:
+        return CliRunner().invoke(app, ["export", str(self.run), *words])
+
+
+def shown(path: Path) -> Image:
+    from harness.digest import file_digest
+
+    return Image("images/a.png", file_digest(path))
+
+
+def test_records_come_with_their_pictures_and_a_card_that_says_synthetic(tmp_path: Path) -> None:
+    Pillow.new("RGB", (6, 4), (9, 90, 200)).save(tmp_path / "twin.png")
+    there = World(tmp_path, [Conversation("c", shown(tmp_path / "twin.png"), (ASKED,)), SPOKEN])
+    ran = there.export("--records", "nsft", "--out", str(tmp_path / "x"))
+    assert ran.exit_code == 0 and "2 rows of 2 records" in ran.output
+    first, second = read_back(tmp_path / "x" / "records.json")
+    assert first.image and second.image is None
+    assert Path(first.image.path).read_bytes() == there.picture.read_bytes()
+    card = (tmp_path / "x" / "README.md").read_text()
+    assert "mini (synthetic)" in card and "- synthetic\n" in card and "--data records.json" in card
+
+
+def test_rollouts_are_left_out_by_name_and_alone_they_are_no_export(tmp_path: Path) -> None:
+    rollout = Rollout("r", None, "What?", (1, 2), {"advantage": (0.1, 0.2)})
+    there = World(tmp_path, [PAIR], [rollout])
+    ran = there.export("--records", "nsft", "--format", "trl", "--out", str(tmp_path / "x"))
+    assert "records-2.json: 1 rollouts left out" in ran.output
+    assert [file.name for file in sorted((tmp_path / "x").iterdir())] == ["README.md", "records-1.json"]
+    (tmp_path / "other").mkdir()
+    alone = World(tmp_path / "other", [rollout]).export("--records", "nsft", "--out", str(tmp_path / "y"))
+    assert "no records that a format holds" in str(alone.exception) and not (tmp_path / "y").exists()
+
+
+def test_the_model_comes_with_what_it_is(tmp_path: Path) -> None:
+    ran = World(tmp_path, [SPOKEN]).export("--checkpoint", "nsft", "--out", str(tmp_path / "x"))
+    assert ran.exit_code == 0, ran.output
+    card = (tmp_path / "x" / "README.md").read_text()
+    assert (tmp_path / "x" / "config.json").is_file()
+    for words in ("m" * 64, '{"lr": 1}', "mini (synthetic)", "license: other", "Nothing of it was scored."):
+        assert words in card
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "either --records ROW or --checkpoint ROW"),
+        (["--records", "nsft", "--checkpoint", "nsft"], "either --records ROW or --checkpoint ROW"),
+        (["--records", "dpo"], 'trained no row "dpo"; it trained nsft'),
+        (["--records", "nsft", "--seed", "3"], "no seed 3 of nsft; it has 0"),
+        (["--records", "nsft", "--format", "vicuna"], "there are llava, trl, sharegpt"),
+        (["--records", "nsft", "--out", "."], "is there already"),
+    ],
+)
+def test_what_cannot_be_exported_is_a_sentence(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = World(tmp_path, [SPOKEN])
+    monkeypatch.chdir(tmp_path)
+    ran = there.export(*words)
+    assert said in str(ran.exception) and not (tmp_path / "exports" / "nsft-records").exists()
+
+
+def test_a_picture_that_is_not_the_one_trained_on_is_not_passed_on(tmp_path: Path) -> None:
+    Pillow.new("RGB", (6, 4), (9, 90, 201)).save(tmp_path / "other.png")
+    there = World(tmp_path, [Conversation("c", shown(tmp_path / "other.png"), (ASKED,))])
+    ran = there.export("--records", "nsft", "--out", str(tmp_path / "x"))
+    assert "is not the picture that was trained on" in str(ran.exception) and not (tmp_path / "x").exists()
+
+
+def test_a_damaged_model_is_not_passed_on(tmp_path: Path) -> None:
+    there = World(tmp_path, [SPOKEN])
+    (tmp_path / "store" / there.stages[1] / "checkpoint" / "config.json").write_text("[]")
+    ran = there.export("--checkpoint", "nsft", "--out", str(tmp_path / "x"))
+    assert "has changed" in str(ran.exception) and not (tmp_path / "x").exists()
+
+
+class Hub:
+    """A hub that remembers what it was given."""
+
+    given: list[Any]
+
+    def create_repo(self, name: str, **how: Any) -> str:
+        self.given.append((name, how["private"], how["repo_type"]))
+        return f"https://hub/{name}"
+
+    def upload_folder(self, folder_path: Path, **how: Any) -> None:
+        self.given.append(sorted(file.name for file in Path(folder_path).iterdir()))
+
+
+def test_pushed_it_is_private_and_of_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    Hub.given = []
+    ran = World(tmp_path, [SPOKEN]).export("--checkpoint", "nsft", "--out", str(tmp_path / "x"), "--push", "me/it")
+    assert "uploaded to https://hub/me/it" in ran.output
+    assert Hub.given == [("me/it", True, "model"), ["README.md", "config.json"]]
+
+
+def test_a_hub_that_cannot_be_reached_costs_the_upload_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(self: Any, *words: Any, **how: Any) -> None:
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", down)
+    ran = World(tmp_path, [SPOKEN]).export("--records", "nsft", "--out", str(tmp_path / "x"), "--push", "me/it")
+    assert isinstance(ran.exception, exporting.HarnessError) and "no route to the hub" in str(ran.exception)
+    assert (tmp_path / "x" / "records.json").is_file()
