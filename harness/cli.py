@@ -49,6 +49,7 @@ Budget = Annotated[
     float | None,
     typer.Option(min=0, help="USD that LLM judge and writer may cost, all runs on this store together."),
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show everything that is left out by default.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 STORE = Path("runs/store")
@@ -103,6 +104,7 @@ def compare(
     dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
     sizes: Annotated[str, typer.Option(help="Numbers of examples, e.g. 250,500,1000: one comparison each.")] = "",
     page: Annotated[bool, typer.Option(help="Write report.html and the figures too.")] = True,
+    verbose: Verbose = False,
 ) -> None:
     """Build every method's data from one split, train, score on the benchmarks, print the table."""
     from harness.compare import compare as run
@@ -115,17 +117,18 @@ def compare(
     if noise_floor:
         asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
     if dry_run:
-        from harness.terminal import show_plan
+        from harness.plan_text import show_plan
 
-        show_plan(prepare(asked, bed, runtime, Store(store)), Store(store), bed, as_json)
+        show_plan(prepare(asked, bed, runtime, Store(store)), Store(store), runtime.workers, as_json, verbose)
         return
+    from harness.progress import told, watching
     from harness.run_folder import chosen
     from harness.sizes import compare_sizes, parsed
-    from harness.terminal import show_cost, show_table, watching
+    from harness.terminal import show_cost, show_table
 
     numbers = parsed(sizes) if sizes else []
     folder = chosen(out, asked, bed, sets or [], ",".join(map(str, numbers)))
-    with watching(quiet=as_json) as watcher:
+    with watching(Store(store), runtime.workers, as_json, verbose) as watcher:
         if numbers:
             said, status = compare_sizes(asked, bed, runtime, Store(store), folder, watcher, numbers, page)
             say_styled(said)
@@ -138,7 +141,7 @@ def compare(
     else:
         for sentence in done.told:
             typer.echo(sentence, err=True)
-        typer.echo(f"\n{done.ran} stages run\n", err=True)
+        typer.echo(f"\n{told(done.ran, done.seconds)}\n", err=True)
         show_table(folder, Store(store))
         show_cost(folder, Store(store))
     if done.failed:
@@ -203,14 +206,14 @@ def sweep(
     workers: Workers = None,
 ) -> None:
     """Choose each method's learning rate on the tuning split: the same rates, the same rule for every method."""
+    from harness.progress import watching
     from harness.request import numbers, request
     from harness.store import Store
     from harness.sweep import choose
-    from harness.terminal import watching
 
     tried = numbers("--rates", rates, float)
     bed, asked, runtime = request(methods, data, "", testbed, seeds, "", examples, limit, None, workers)
-    with watching(quiet=False) as watcher:
+    with watching(Store(store), runtime.workers) as watcher:
         chosen = choose(asked, bed, runtime, Store(store), tried, watcher)
     typer.echo(chosen.text)
 

@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +43,8 @@ class Finished:
 
     `unanswered`: cells whose judge gave some questions no reply; `failed`: what could not be made, and why, with the
     exit `status` that means; `mended`: which finished stages were not as they had been stored, and were made again;
-    `preferences`: what became of the data's rejected answers; `moved`: where another comparison's folder went.
+    `preferences`: what became of the data's rejected answers; `moved`: where another comparison's folder went;
+    `seconds`: how long it took.
     """
 
     plan: Plan
@@ -55,6 +57,7 @@ class Finished:
     mended: tuple[str, ...] = ()
     preferences: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
+    seconds: float = 0.0
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -76,7 +79,7 @@ def compare(
 
     A row that fails does not end the others. Raises its error where nothing at all was scored.
     """
-    planned = prepare(request, testbed, runtime, store)
+    began, planned = time.monotonic(), prepare(request, testbed, runtime, store)
     damaged = take_out(planned, store)
     reopen(planned, store)
     todo = pending((*planned.goals, *(each.step for each in damaged)), store, planned.steps)
@@ -103,7 +106,8 @@ def compare(
     ran, mended = sum(step.key not in lost for step in (*todo, *again)), tuple(map(str, damaged))
     dropped, rejected = (tuple(find(planned, store)) for find in (left_out, preferences))
     moves = tuple(f"{out} held another comparison, which is in {place} now" for place in moved if place)
-    return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves)
+    took = time.monotonic() - began
+    return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves, took)
 
 
 def try_outside(request: Request, todo: Sequence[Step]) -> None:

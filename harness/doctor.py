@@ -21,11 +21,11 @@ from harness.mini.oracles import read_scenes
 from harness.mini.world import Scene
 from harness.model import load
 from harness.plan import plan
+from harness.progress import watching
 from harness.schedule import execute, insist, pending
 from harness.stages.worker import Bodies
 from harness.steps import Plan, Request
 from harness.store import Store
-from harness.terminal import watching
 from harness.testbed_check import examine
 from harness.types import Item, Response, read_jsonl
 from reports.outcomes import read_units
@@ -76,7 +76,7 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     asked = Request((), data=request.data, seeds=len(testbed.models), limit=request.limit, blank=True)
     check(asked, testbed)
     store, planned = Store(root), plan(asked, testbed)
-    with watching(quiet=False) as watcher:
+    with watching(store, runtime.workers) as watcher:
         todo = pending([cell.score for cell in planned.cells], store, planned.steps)
         insist(execute(todo, Bodies(str(store.root), testbed, asked, runtime), runtime.workers, watcher))
     values = measured(planned, store)

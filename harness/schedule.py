@@ -55,8 +55,8 @@ def insist(lost: Mapping[str, Failure]) -> None:
 class Watcher(Protocol):
     """Who is told what happens: the terminal, a log, a test."""
 
-    def expect(self, steps: int) -> None:
-        """So many steps will run."""
+    def expect(self, steps: Sequence[Step]) -> None:
+        """These steps will run."""
 
     def started(self, step: Step) -> None:
         """A worker took the step."""
@@ -133,7 +133,7 @@ class Course:
         self.waiting = {step.key: step for step in steps}
         self.lost: dict[str, Failure] = {}
         self.watcher = watcher
-        watcher.expect(len(steps))
+        watcher.expect(steps)
 
     def next(self, busy: Iterable[str]) -> Step | None:
         """The first waiting step that waits for no other; `busy` are the keys of those under way."""

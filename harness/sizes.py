@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.compare import Finished, compare
 from harness.config import Runtime, Testbed
+from harness.progress import told
 from harness.reporting import figure, scaling_table, show
 from harness.run_folder import SIZES, aside, held, identity, write
 from harness.schedule import Watcher
@@ -46,14 +47,15 @@ def compare_sizes(
         done.append(compare(asked, testbed, runtime, store, out / str(size), watcher, page))
     folders = [finished.out for finished in done]
     grid = scaling_table(folders, store.root)
-    said, ran = show(grid, "terminal", out), sum(finished.ran for finished in done)
+    said = show(grid, "terminal", out)
     whole = any(set(printed) <= set(request.benchmarks) for _, printed in GROUPS.values())
     drawn = ", and " + ", ".join(map(str, figure(folders, "4", out, store.root))) if whole else ""
     why = f"\n{out} held another comparison, which is in {place} now" if place else ""
     why += "".join(f"\n{at.out.name}: {sentence}" for at in done for sentence in at.told)
     why += "".join(f"\n{one.stage} of {at.out.name}: {one.why}" for at in done for one in at.failed)
     status = max(finished.status for finished in done)
-    return f"{said}\n{ran} stages run; a comparison per size in {out}{drawn}{why}", status
+    ran = told(sum(finished.ran for finished in done), sum(finished.seconds for finished in done))
+    return f"{said}\n{ran}; a comparison per size in {out}{drawn}{why}", status
 
 
 def parsed(text: str) -> list[int]:

@@ -3,138 +3,18 @@
 import dataclasses
 import inspect
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.config import Testbed
-from harness.console import columns, console, say_json, say_styled
+from harness.console import columns, console, say_styled
 from harness.method import Method
-from harness.schedule import Watcher
-from harness.steps import Plan, Step
 from harness.store import Store
-
-
-class Silent:
-    """Says nothing."""
-
-    def expect(self, steps: int) -> None:
-        """So many steps will run."""
-
-    def started(self, step: Step) -> None:
-        """A step began."""
-
-    def ticked(self, key: str, done: int, total: int) -> None:
-        """A step came further."""
-
-    def finished(self, step: Step, seconds: float) -> None:
-        """A step is done."""
-
-    def failed(self, step: Step, why: str) -> None:
-        """A step failed, or (without a reason) one that reads it."""
-
-
-class Lines(Silent):
-    """One line per finished step: for logs and pipes."""
-
-    def __init__(self) -> None:
-        self.total = self.count = 0
-
-    def expect(self, steps: int) -> None:
-        """Remember how many there will be."""
-        self.total += steps
-
-    def finished(self, step: Step, seconds: float) -> None:
-        """Say so."""
-        self.count += 1
-        typer.echo(f"[{self.count}/{self.total}] {step.title}: {seconds:.1f} s", err=True)
-
-    def failed(self, step: Step, why: str) -> None:
-        """Say so; what waited for it is not counted any more."""
-        if why:
-            self.count += 1
-            typer.echo(f"[{self.count}/{self.total}] {step.title}: FAILED: {why}", err=True)
-        else:
-            self.total -= 1
-
-
-class Bars(Silent):
-    """A bar per running step and one for all, with rate and time left."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.all = progress.add_task("all steps", total=0)
-        self.bars: dict[str, TaskID] = {}
-
-    def expect(self, steps: int) -> None:
-        """Set the length of the bar for all steps."""
-        self.progress.update(self.all, total=(self.progress.tasks[0].total or 0) + steps)
-
-    def started(self, step: Step) -> None:
-        """Show the step's bar."""
-        self.bars[step.key] = self.progress.add_task(Text(step.title).plain, total=None)
-
-    def ticked(self, key: str, done: int, total: int) -> None:
-        """Move the step's bar."""
-        if key in self.bars:
-            self.progress.update(self.bars[key], completed=done, total=total)
-
-    def finished(self, step: Step, seconds: float) -> None:
-        """Take the step's bar away and leave a line."""
-        self._end(step)
-        self.progress.console.print(Text(f"{step.title}: {seconds:.1f} s", style="dim"))
-
-    def failed(self, step: Step, why: str) -> None:
-        """Take the step's bar away, if it has one, and say why."""
-        self._end(step)
-        if why:
-            self.progress.console.print(Text(f"{step.title}: FAILED: {why}", style="red"))
-
-    def _end(self, step: Step) -> None:
-        if step.key in self.bars:
-            self.progress.remove_task(self.bars.pop(step.key))
-        self.progress.advance(self.all)
-
-
-@contextmanager
-def watching(quiet: bool) -> Iterator[Watcher]:
-    """Bars on a terminal, lines elsewhere, nothing if quiet; all on stderr."""
-    if quiet:
-        yield Silent()
-    elif not sys.stderr.isatty():
-        yield Lines()
-    else:
-        shown = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-        # what others print must not pass through it: rich would take their escape sequences for styles
-        with Progress(
-            *shown,
-            Rate(),
-            TimeRemainingColumn(),
-            console=console(err=True),
-            redirect_stdout=False,
-            redirect_stderr=False,
-        ) as progress:
-            yield Bars(progress)
-
-
-class Rate(TextColumn):
-    """Units per second of a bar."""
-
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def render(self, task: object) -> Text:
-        """The speed, once there is one."""
-        speed = getattr(task, "speed", None)
-        return Text(f"{speed:.1f}/s" if speed else "")
 
 
 def show_table(folder: Path, store: Store) -> None:
@@ -159,33 +39,6 @@ def show_cost(folder: Path, store: Store) -> None:
             typer.echo(f"{'cost':<18}{label}: {words}")
     page = folder / "report.html"
     typer.echo(f"\nOpen {page}" if page.is_file() else f"\nTables, results and provenance are in {folder}")
-
-
-def show_plan(planned: Plan, store: Store, testbed: Testbed, as_json: bool = False) -> None:
-    """Print every step of a plan: done, or to run and why; as one JSON object if asked."""
-    from harness.costs import bills
-    from harness.schedule import pending
-
-    todo = {step.key for step in pending(planned.goals, store, planned.steps)}
-    lines = []
-    for step in planned.steps:
-        state, why = "done" if store.done(step.stage) else "skip", ""
-        if step.key in todo:
-            changed = any(stage.key in todo for stage in step.reads.values())
-            state, why = "run", "reads a stage that will run" if changed else store.why(step.stage)
-        lines.append({"state": state, "title": step.title, "stage": step.stage.name, "why": why})
-    costs = [str(bill) for bill in bills(planned, [step for step in planned.steps if step.key in todo], store)]
-    if as_json:
-        known = {"testbed": testbed.name, "synthetic": testbed.synthetic, "to_run": len(todo)}
-        say_json({**known, "stages": lines, "costs": costs})
-        return
-    for line in lines:
-        about = f": {line['why']}" if line["why"] else f" ({line['stage']})"
-        typer.echo(f"{line['state']:<5} {line['title']}{about}")
-    typer.echo(f"{len(todo)} of {len(planned.steps)} stages to run.")
-    for cost in costs:
-        typer.echo(f"{cost}.")
-    typer.echo(f"testbed: {testbed.name}{' (synthetic)' if testbed.synthetic else ''}")
 
 
 def show_methods(name: str) -> None:

@@ -12,10 +12,10 @@ import pytest
 from harness import compare as comparing
 from harness import schedule
 from harness.compare import Finished
+from harness.progress import Silent
 from harness.reporting import report
 from harness.stages.score import write_units
 from harness.store import Store
-from harness.terminal import Silent
 from harness.types import Denied, HarnessError, Item, Score, UsageError
 from tests.reports.worlds import Accuracy
 from tests.toy_bodies import ToyBodies, asked

@@ -11,10 +11,10 @@ import pytest
 
 from harness.plugins import module
 from harness.profile import Tick
+from harness.progress import Silent
 from harness.schedule import execute, pending
 from harness.steps import Step
 from harness.store import Stage, Store
-from harness.terminal import Silent
 from harness.types import HarnessError
 
 

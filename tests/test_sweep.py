@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from harness.config import MethodSpec, Runtime, read_testbed
+from harness.progress import Silent
 from harness.steps import Request
 from harness.store import Store
 from harness.sweep import FIRST_SEED, best, choose, gain
-from harness.terminal import Silent
 from reports.totals import RULE
 
 NAMES = [name for names in RULE.values() for name in names]

@@ -13,9 +13,9 @@ import harness.stages.generate as body
 from harness import store as storing
 from harness.compare import Finished, compare
 from harness.config import MethodSpec, Runtime, read_testbed
+from harness.progress import Silent
 from harness.steps import Request
 from harness.store import MANIFEST, Store
-from harness.terminal import Silent
 from harness.types import HarnessError, Response
 from reports.runs import opened
 

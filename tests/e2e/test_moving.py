@@ -15,11 +15,11 @@ from harness.config import MethodSpec, Runtime, Testbed, read_testbed
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source
 from harness.profile import quiet
+from harness.progress import Silent
 from harness.shelves import SHELVES
 from harness.stages.worker import Worker
 from harness.steps import Request
 from harness.store import Store
-from harness.terminal import Silent
 from harness.types import HarnessError
 
 SMALL = read_testbed(str(Path(__file__).with_name("small.yaml")))

@@ -12,11 +12,11 @@ from harness.compare import compare
 from harness.config import MethodSpec, Runtime, Testbed, read_testbed
 from harness.costs import check_access
 from harness.plan import plan
+from harness.progress import Silent
 from harness.request import validated
 from harness.steps import Request
 from harness.store import Store
 from harness.sweep import choose
-from harness.terminal import Silent
 from harness.types import HarnessError
 from reports.totals import RULE
 

@@ -15,6 +15,7 @@ from harness.mini.world import Scene
 from harness.model import load
 from harness.plan import plan
 from harness.profile import quiet
+from harness.progress import Silent
 from harness.reference import figures, trees
 from harness.roles import assemble
 from harness.sampler import Sampling, respond
@@ -22,7 +23,6 @@ from harness.schedule import execute, insist, pending
 from harness.stages.worker import Bodies
 from harness.steps import Plan, Request, Step
 from harness.store import Store
-from harness.terminal import Silent
 from harness.types import Conversation, Example, Prompt, Record, Rollout, Turn, read_jsonl
 from methods.ppo import Ppo
 

@@ -1,0 +1,161 @@
+"""What `harness plan` prints: a summary of what a comparison still has to do, or every stage and why."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import typer
+from rich.table import Column
+from rich.table import Table as Grid
+from rich.text import Text
+
+from harness.console import console, say_json
+from harness.costs import bills
+from harness.forecast import Forecast, parts, together
+from harness.schedule import pending
+from harness.steps import Plan, Step
+from harness.store import Store
+from harness.types import HarnessError
+from reports.cards import duration
+
+STATES = {"run": "run", "done": "reused", "skip": "not needed"}
+SHARED = "shared by all rows"
+
+
+@dataclass(frozen=True)
+class Share:
+    """One row's share of a plan.
+
+    `seconds` are those of the stages to run, as far as they are known, None where nothing is; `unknown` names the kinds
+    of the others. `bytes`: what the stages that are reused take on disk.
+    """
+
+    row: str
+    label: str
+    to_run: int
+    reused: int
+    seconds: float | None
+    unknown: tuple[str, ...]
+    bytes: int
+
+    @property
+    def time(self) -> str:
+        """In words."""
+        if not self.to_run:
+            return "–"
+        if self.seconds is None:
+            return "not known yet"
+        return in_words(self.seconds, whole=not self.unknown)
+
+
+def shares(planned: Plan, todo: Sequence[Step], store: Store, forecast: Forecast) -> list[Share]:
+    """One for what the rows share, and one per row."""
+    labels, keys = {"": SHARED} | {cell.row: cell.label for cell in planned.cells}, {step.key for step in todo}
+    return [_share(row, labels[row], steps, keys, store, forecast) for row, steps in parts(planned).items()]
+
+
+def _share(row: str, label: str, steps: Sequence[Step], keys: set[str], store: Store, forecast: Forecast) -> Share:
+    mine = [(step.stage.kind, forecast.of(step)) for step in steps if step.key in keys]
+    done = [step for step in steps if step.key not in keys and store.done(step.stage)]
+    taken = sum(_bytes(store, step) for step in done)
+    unknown = tuple(dict.fromkeys(kind for kind, seconds in mine if seconds is None))
+    return Share(row, label, len(mine), len(done), summed(seconds for _, seconds in mine), unknown, taken)
+
+
+def _bytes(store: Store, step: Step) -> int:
+    try:
+        return sum(known["bytes"] for known in store.manifest(step.stage)["files"].values())
+    except HarnessError:  # damaged: the comparison makes it anew and says so
+        return 0
+
+
+def summed(seconds: Iterable[float | None]) -> float | None:
+    """The sum of those that are known; None where none is."""
+    known = [one for one in seconds if one is not None]
+    return math.fsum(known) if known else None
+
+
+def in_words(seconds: float, whole: bool) -> str:
+    """An expected time; `whole` where no part of it is unknown."""
+    return f"{'about' if whole else 'more than'} {duration(max(seconds, 1))}"
+
+
+def show_plan(planned: Plan, store: Store, workers: int, as_json: bool = False, verbose: bool = False) -> None:
+    """Print what each row has to run and may reuse, with time, disk and calls; `verbose`: every stage, and why."""
+    todo = pending(planned.goals, store, planned.steps)
+    forecast = Forecast(store, planned.steps)
+    found = shares(planned, todo, store, forecast)
+    known_at_all = any(share.seconds is not None for share in found)
+    wall = together(todo, lambda step: forecast.of(step) or 0.0, workers) if known_at_all else None
+    costs = [str(bill) for bill in bills(planned, todo, store)]
+    testbed = planned.testbed
+    if as_json:
+        known = {"testbed": testbed.name, "synthetic": testbed.synthetic, "to_run": len(todo)}
+        summary = {"rows": [_row(share) for share in found], "seconds": wall, "workers": workers}
+        say_json({**known, "stages": _lines(planned, todo, store), "costs": costs, "summary": summary})
+        return
+    for line in _lines(planned, todo, store) if verbose else ():
+        about = f": {line['why']}" if line["why"] else f" ({line['stage']})"
+        typer.echo(f"{STATES[line['state']]:<11}{line['title']}{about}")
+    if verbose:
+        typer.echo()
+    if todo:
+        console().print(_grid(found), highlight=False)
+        typer.echo(_in_all(found, wall, workers))
+    else:
+        taken = _size(sum(share.bytes for share in found))
+        typer.echo(f"nothing to do: all {len(planned.steps)} stages are in the store ({taken})")
+    for cost in costs:
+        typer.echo(f"{cost}.")
+    more = "" if verbose else "; every stage, and why it runs: -v"
+    typer.echo(f"testbed: {testbed.name}{' (synthetic)' if testbed.synthetic else ''}{more}")
+
+
+def _row(share: Share) -> dict[str, object]:
+    known = {"to_run": share.to_run, "reused": share.reused, "bytes": share.bytes}
+    return {"row": share.row, "label": share.label, **known, "seconds": share.seconds, "unknown": list(share.unknown)}
+
+
+def _lines(planned: Plan, todo: Sequence[Step], store: Store) -> list[Mapping[str, str]]:
+    """Every step: done, or to run and why."""
+    keys, lines = {step.key for step in todo}, list[Mapping[str, str]]()
+    for step in planned.steps:
+        state, why = "done" if store.done(step.stage) else "skip", ""
+        if step.key in keys:
+            changed = any(stage.key in keys for stage in step.reads.values())
+            state, why = "run", "reads a stage that will run" if changed else store.why(step.stage)
+        lines.append({"state": state, "title": step.title, "stage": step.stage.name, "why": why})
+    return lines
+
+
+def _grid(found: Sequence[Share]) -> Grid:
+    numbers = ("to run", "reused", "expected time", "reused, on disk")
+    heads = Column("stages", overflow="fold"), *(Column(name, justify="right") for name in numbers)
+    grid = Grid(*heads, box=None, pad_edge=False)
+    runs, reused, taken = (sum(getattr(one, name) for one in found) for name in ("to_run", "reused", "bytes"))
+    unknown = tuple(kind for share in found for kind in share.unknown)
+    total = Share("", "total", runs, reused, summed(one.seconds for one in found), unknown, taken)
+    for share in (*found, total):
+        texts = (share.label, str(share.to_run), str(share.reused), share.time, _size(share.bytes))
+        grid.add_row(*map(Text, texts), style="bold" if share is total else "")
+    return grid
+
+
+def _in_all(found: Sequence[Share], wall: float | None, workers: int) -> str:
+    """How long it takes side by side, where that comes from, and for what it is not known."""
+    if wall is None:
+        return "time: not known yet, for nothing like it has run in this store"
+    unknown = [f"{share.label} ({', '.join(share.unknown)})" for share in found if share.unknown]
+    side = f"{in_words(wall, not unknown)} with {workers} worker{'s' * (workers != 1)}"
+    missing = f"; not known yet: {'; '.join(unknown)}" if unknown else ""
+    return f"{side}, by what such stages took in this store{missing}"
+
+
+def _size(count: int) -> str:
+    """Bytes in words, the units of files: 1 MB is a million."""
+    if not count:
+        return "–"
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{math.ceil(count / 1e3)} kB"
