@@ -15,13 +15,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness import HOME
 from harness.digest import source
 
 OURS = ("harness", "methods", "benchmarks", "reports")
 
 # Modules that cannot change a result, and why; what only they import cannot either.
 NEUTRAL = {
-    "harness": "holds the version of the package and nothing else",
+    "harness": "holds the version, and finds our packages where they are",
     "harness.closure": "makes keys; no result sees them",
     "harness.contents": "remembers digests of files; makes keys",
     "harness.manifest": "seals what a body has written and finds what has changed since",
@@ -70,10 +71,10 @@ Module = tuple[str, Path, tuple[Path, ...]]  # name, file, and the folders that 
 
 
 class Sources:
-    """The source files under one root, read once each. `root` is the folder that holds the packages."""
+    """The source files of our packages, read once each: of `harness` in `root`, of the others in `home`."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, home: Path | None = None) -> None:
+        self.root, self.home = root, home or root
         self._reads: dict[tuple[Path, int], tuple[str, tuple[str, ...]]] = {}
         self._found: dict[str, list[Module]] = {}
         self._closures: dict[tuple[str | Path, ...], dict[str, Path]] = {}
@@ -86,9 +87,10 @@ class Sources:
         for name, path, _ in self._closure(entries):
             reached[name] = path
             for pattern in DATA.get(name, ()):
-                reached |= {str(p.relative_to(self.root)): p for p in self.root.glob(pattern) if p.is_file()}
+                folder = self._folder(name)
+                reached |= {str(p.relative_to(folder)): p for p in folder.glob(pattern) if p.is_file()}
         made = dict(sorted(reached.items()))
-        if not any(isinstance(entry, Path) and not self._is_ours(entry) for entry in entries):
+        if not any(isinstance(entry, Path) and not self._inside(entry) for entry in entries):
             self._closures[entries] = made  # a user's files may change while we run, ours do not
         return made
 
@@ -107,7 +109,7 @@ class Sources:
             for top in {imported.partition(".")[0] for imported in self._read(path)[1]}:
                 if top in DECIDING:
                     names |= {DECIDING[top], *BROUGHT.get(top, ())}
-                elif not self._is_ours(path):
+                elif not self._inside(path):
                     names.add(top)
         return {name: short for name in sorted(names) if (short := _version(name))}
 
@@ -137,24 +139,30 @@ class Sources:
 
     def _file(self, path: Path) -> Module:
         """A plugin given by its file: one of ours, or a user's, who may import what lies beside it."""
-        if self._is_ours(path):
-            return ".".join(path.relative_to(self.root).with_suffix("").parts), path, ()
+        if inside := self._inside(path):
+            return ".".join(inside.with_suffix("").parts), path, ()
         return path.name, path, (path.parent, *_importable())
 
-    def _is_ours(self, path: Path) -> bool:
-        return path.is_relative_to(self.root) and path.relative_to(self.root).parts[0] in OURS
+    def _folder(self, name: str) -> Path:
+        """The folder that the package of one of our modules lies in."""
+        return self.root if name.partition(".")[0] == "harness" else self.home
+
+    def _inside(self, path: Path) -> Path | None:
+        """A file of ours as its package has it; None of others."""
+        insides = [path.relative_to(folder) for folder in (self.home, self.root) if path.is_relative_to(folder)]
+        return next((inside for inside in insides if inside.parts[0] in OURS), None)
 
     def _places(self, name: str, homes: tuple[Path, ...]) -> list[Module]:
         """The module and its parents, as far as they are files of ours or lie in one of a user's folders."""
         if name.partition(".")[0] in OURS:
             if name not in self._found:
-                self._found[name] = _files_of(name, self.root, ())
+                self._found[name] = _files_of(name, self._folder(name), ())
             return self._found[name]
         return next((places for home in homes if (places := _files_of(name, home, homes))), [])
 
     def _read(self, path: Path) -> tuple[str, tuple[str, ...]]:
         """(digest, names imported) of a file; what is no Python imports nothing."""
-        name = path, 0 if self._is_ours(path) else path.stat().st_mtime_ns
+        name = path, 0 if self._inside(path) else path.stat().st_mtime_ns
         if name not in self._reads:
             digest, tree = source(path)
             self._reads[name] = digest, tuple(sorted(set(_imported(tree)))) if tree else ()
@@ -211,7 +219,7 @@ def _version(name: str) -> str:
     return ".".join(full.split(".")[:2])
 
 
-SOURCES = Sources(Path(__file__).resolve().parents[1])
+SOURCES = Sources(Path(__file__).resolve().parents[1], HOME.resolve())
 
 
 def code(*entries: str | Path) -> dict[str, Any]:

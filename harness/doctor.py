@@ -31,7 +31,6 @@ from harness.types import Item, Response, read_jsonl
 from reports.outcomes import read_units
 
 CRITIC_SCENES = 100
-OURS = ("harness", "methods", "benchmarks", "reports")
 
 
 def installation(root: Path) -> bool:
@@ -39,14 +38,6 @@ def installation(root: Path) -> bool:
     healthy = True
     typer.echo(f"python {platform.python_version()} on {platform.platform()}")
     typer.echo("  ".join(f"{name} {metadata.version(name)}" for name in PACKAGES))
-    homes = {}
-    for name in OURS:
-        spec = importlib.util.find_spec(name)
-        homes[name] = Path(spec.origin).parent.parent if spec and spec.origin else None
-    intruders = [f"{name} ({home})" for name, home in homes.items() if home != homes["harness"]]
-    if intruders:
-        healthy = False
-        typer.echo(f"wrong: {', '.join(intruders)} is not ours; another distribution shadows it. Uninstall that.")
     if importlib.util.find_spec("torchvision"):
         typer.echo("note: torchvision is installed; its CPU wheels break transformers' LLaVA. Uninstall it on a CPU.")
     for package in ("methods", "benchmarks"):
