@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -80,6 +80,13 @@ def compare(
     A row that fails does not end the others. Raises its error where nothing at all was scored.
     """
     began, planned = time.monotonic(), prepare(request, testbed, runtime, store)
+    with store.used():
+        made = _compare(planned, runtime, store, out, watcher, page)
+    return replace(made, seconds=time.monotonic() - began)
+
+
+def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: Watcher, page: bool) -> Finished:
+    request, testbed = planned.request, planned.testbed
     damaged = take_out(planned, store)
     reopen(planned, store)
     todo = pending((*planned.goals, *(each.step for each in damaged)), store, planned.steps)
@@ -106,8 +113,7 @@ def compare(
     ran, mended = sum(step.key not in lost for step in (*todo, *again)), tuple(map(str, damaged))
     dropped, rejected = (tuple(find(planned, store)) for find in (left_out, preferences))
     moves = tuple(f"{out} held another comparison, which is in {place} now" for place in moved if place)
-    took = time.monotonic() - began
-    return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves, took)
+    return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves)
 
 
 def try_outside(request: Request, todo: Sequence[Step]) -> None:

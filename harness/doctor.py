@@ -26,6 +26,7 @@ from harness.schedule import execute, insist, pending
 from harness.stages.worker import Bodies
 from harness.steps import Plan, Request
 from harness.store import Store
+from harness.terminal import examine_store
 from harness.testbed_check import examine
 from harness.types import Item, Response, read_jsonl
 from reports.outcomes import read_units
@@ -42,12 +43,9 @@ def installation(root: Path) -> bool:
         typer.echo("note: torchvision is installed; its CPU wheels break transformers' LLaVA. Uninstall it on a CPU.")
     for package in ("methods", "benchmarks"):
         typer.echo(f"{package}: {', '.join(plugins.names(package))}")
-    damaged = Store(root).verify() if root.is_dir() else {}
-    for name, damage in damaged.items():
-        healthy = False
-        typer.echo(f"wrong: stage {name} in {root}: {'; '.join(damage)}. Delete its folder; it will be made again.")
-    if not damaged:
-        typer.echo(f"store {root}: {len(Store(root).finished()) if root.is_dir() else 0} finished stages, none damaged")
+    if root.is_dir():
+        return examine_store(Store(root)) and healthy
+    typer.echo(f"store {root}: not there yet")
     return healthy
 
 
@@ -67,10 +65,10 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     asked = Request((), data=request.data, seeds=len(testbed.models), limit=request.limit, blank=True)
     check(asked, testbed)
     store, planned = Store(root), plan(asked, testbed)
-    with watching(store, runtime.workers) as watcher:
+    with watching(store, runtime.workers) as watcher, store.used():
         todo = pending([cell.score for cell in planned.cells], store, planned.steps)
         insist(execute(todo, Bodies(str(store.root), testbed, asked, runtime), runtime.workers, watcher))
-    values = measured(planned, store)
+        values = measured(planned, store)
     seeds = range(len(testbed.models))
     for seed in seeds:
         values["baseline", seed]["critic"], values["blank", seed]["critic"] = verdicts(testbed.models[seed]), nan

@@ -15,9 +15,29 @@ _held: set[int] = set()
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock `path`, a file made for it; waits while any other process holds it."""
+    with _locked(path, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold the lock `path` with any number of others who share it; waits while one holds it alone."""
+    with _locked(path, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def at_once(path: Path) -> Iterator[None]:
+    """`exclusive`, except that it never waits: BlockingIOError while any other process holds the lock."""
+    with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, how)
         _held.add(file.fileno())
         try:
             yield

@@ -173,10 +173,15 @@ def write(file: Path, text: str) -> None:
 @contextmanager
 def held(folder: Path, store: Store) -> Iterator[None]:
     """Nobody else who uses the store writes to the folder meanwhile."""
-    lock = store.root / ".locks" / f"out-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:20]}"
+    lock = lock_of(folder, store)
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
         yield
+
+
+def lock_of(folder: Path, store: Store) -> Path:
+    """The lock of a run's folder, which stays in the store."""
+    return store.root / ".locks" / f"out-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:20]}"
 
 
 def begin(folder: Path, manifest: Mapping[str, Any]) -> None:

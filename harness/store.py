@@ -12,9 +12,9 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,11 +24,13 @@ from typing import Any
 from harness import __version__
 from harness.contents import CONTENTS
 from harness.digest import file_digest
-from harness.locks import exclusive
+from harness.locks import at_once, exclusive, shared
 from harness.machine import explained
 from harness.manifest import MANIFEST as MANIFEST
 from harness.manifest import damage_in, is_stored, read_manifest, render
 from harness.types import HarnessError, dumps
+
+USE = "in-use"  # the lock that whoever relies on finished stages shares, and whoever takes some away holds alone
 
 _reached: Counter[str] = Counter()
 _sound: set[Path] = set()  # folders of stages that this process has looked at
@@ -116,7 +118,7 @@ class Store:
         of a training whose own parent was killed, because they hold the lock too (`harness.locks`).
         """
         if not self.done(stage) or self.damage(stage.name):
-            with explained(self.root), exclusive(self._lock(stage)):
+            with explained(self.root), self.used(), exclusive(self._lock(stage)):
                 if self.done(stage) and (damage := self.damage(stage.name)):
                     sys.stderr.write(f"{stage.name}: {damage[0]}; the stage is made again\n")
                     self.discard(stage.name)
@@ -127,6 +129,28 @@ class Store:
                 if self.done(stage):
                     shutil.rmtree(work, ignore_errors=True)
         return self.path(stage)
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """While open, nobody clears the store (`alone`): for whoever relies on stages that are finished."""
+        with ExitStack() as held:
+            with explained(self.root):
+                held.enter_context(shared(self.root / ".locks" / USE))
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While open, nobody makes stages or relies on them; HarnessError, at once, where somebody does.
+
+        The processes of a comparison that was killed count as long as they live.
+        """
+        with ExitStack() as held:
+            try:
+                with explained(self.root):
+                    held.enter_context(at_once(self.root / ".locks" / USE))
+            except BlockingIOError:
+                raise HarnessError(f"{self.root}: a comparison works on this store; try again when it ends.") from None
+            yield
 
     def _produce(self, stage: Stage, body: Callable[[Path], None]) -> None:
         staging = self._aside("staging", stage)
@@ -214,11 +238,21 @@ class Store:
         found = self.root.glob(f"{kind}/*/{MANIFEST}")
         return sorted(f"{path.parent.parent.name}/{path.parent.name}" for path in found if path.parts[-3][0] != ".")
 
-    def verify(self, stage: Stage | None = None) -> dict[str, list[str]]:
-        """Damaged stages (`kind/key`) and what is wrong with each, by reading every byte; empty if all is well."""
+    def verify(
+        self, stage: Stage | None = None, tick: Callable[[int, int], None] | None = None
+    ) -> dict[str, list[str]]:
+        """Damaged stages (`kind/key`) and what is wrong with each, by reading every byte; empty if all is well.
+
+        `tick` is told how many stages have been read, of how many.
+        """
         folders = [path for path in self.root.glob("[!.]*/*") if path.is_dir()] if stage is None else [self.path(stage)]
-        found = {f"{folder.parent.name}/{folder.name}": damage_in(folder, file_digest) for folder in sorted(folders)}
-        return {name: damage for name, damage in found.items() if damage}
+        found = dict[str, list[str]]()
+        for read, folder in enumerate(sorted(folders), 1):
+            if damage := damage_in(folder, file_digest):
+                found[f"{folder.parent.name}/{folder.name}"] = damage
+            if tick:
+                tick(read, len(folders))
+        return found
 
     def why(self, stage: Stage) -> str:
         """Why the stage is not done: what differs from the finished stage of its kind that is nearest to it."""
@@ -234,13 +268,13 @@ class Store:
         return f"differs from {nearest['kind']}/{nearest['key']} in {'; '.join(changed[:4])}{more}."
 
     def _facts(self, stage: Stage) -> dict[str, str]:
-        facts = _flat(json.loads(dumps(stage.identity)))
+        facts = leaves(json.loads(dumps(stage.identity)))
         for name, read in stage.inputs.items():
             facts |= {f"{name}.{fact}": value for fact, value in self._facts(read).items()}
         return facts
 
     def _facts_of(self, manifest: dict[str, Any]) -> dict[str, str]:
-        facts = _flat(manifest["identity"])
+        facts = leaves(manifest["identity"])
         for name, read in manifest["inputs"].items():
             if (self.root / read / MANIFEST).is_file():
                 inner = self._facts_of(read_manifest(self.root / read))
@@ -287,10 +321,10 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _flat(value: Any, name: str = "") -> dict[str, str]:
-    """Leaves of nested JSON by dotted name."""
+def leaves(value: Any, name: str = "") -> dict[str, str]:
+    """The leaves of nested JSON, as JSON, by dotted name."""
     if isinstance(value, dict) and value:
-        inner = [_flat(value[key], f"{name}.{key}" if name else str(key)) for key in value]
+        inner = [leaves(value[key], f"{name}.{key}" if name else str(key)) for key in value]
         return {key: leaf for part in inner for key, leaf in part.items()}
     return {name: dumps(value)}
 

@@ -45,15 +45,16 @@ def choose(
         for rate in rates
     )
     tuning = replace(request, methods=specs, first_seed=FIRST_SEED, tuning=True)
-    planned = prepare(tuning, testbed, runtime, store)
-    todo = pending([planned.report], store, planned.steps)
-    check_access(planned, todo, store, runtime)
-    insist(execute(todo, Bodies(str(store.root), testbed, tuning, runtime), runtime.workers, watcher))
     value: Values = {}
-    for cell in planned.cells:
-        benchmark = benchmark_of(cell.score.stage.identity)
-        units, _ = read_units(store.sound(cell.score.stage.name) / "units.json")
-        value[cell.row, cell.seed, cell.benchmark] = measure(benchmark, units)[benchmark.metrics[0].id]
+    with store.used():
+        planned = prepare(tuning, testbed, runtime, store)
+        todo = pending([planned.report], store, planned.steps)
+        check_access(planned, todo, store, runtime)
+        insist(execute(todo, Bodies(str(store.root), testbed, tuning, runtime), runtime.workers, watcher))
+        for cell in planned.cells:
+            benchmark = benchmark_of(cell.score.stage.identity)
+            units, _ = read_units(store.sound(cell.score.stage.name) / "units.json")
+            value[cell.row, cell.seed, cell.benchmark] = measure(benchmark, units)[benchmark.metrics[0].id]
     seeds = sorted({cell.seed for cell in planned.cells})
     lines = [f"# tuning split, seeds {seeds}, {testbed.name}{' (synthetic)' if testbed.synthetic else ''}"]
     rated: dict[str, float] = {}

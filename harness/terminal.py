@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
@@ -39,6 +40,31 @@ def show_cost(folder: Path, store: Store) -> None:
             typer.echo(f"{'cost':<18}{label}: {words}")
     page = folder / "report.html"
     typer.echo(f"\nOpen {page}" if page.is_file() else f"\nTables, results and provenance are in {folder}")
+
+
+def examine_store(store: Store) -> bool:
+    """Read every byte of a store's stages; print which are damaged and the cure. False where one is."""
+    with Progress(
+        TextColumn("reading the store"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(err=True),
+        redirect_stdout=False,
+        redirect_stderr=False,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        bar = progress.add_task("", total=None)
+        damaged = store.verify(tick=lambda read, all: progress.update(bar, completed=read, total=all))
+    for name, damage in damaged.items():
+        typer.echo(
+            f"wrong: stage {name} in {store.root}: {'; '.join(damage)}. The command of a comparison that uses it makes "
+            "it anew; where none does, delete its folder."
+        )
+    if not damaged:
+        typer.echo(f"store {store.root}: {len(store.finished())} finished stages, none damaged")
+    return not damaged
 
 
 def show_methods(name: str) -> None:
