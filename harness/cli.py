@@ -13,7 +13,10 @@ import typer
 
 from harness import __version__
 from harness.blame import DEBUG, explained
+from harness.commands.diff import diff
 from harness.commands.export import export
+from harness.commands.runs import app as runs_app
+from harness.commands.store import app as store_app
 from harness.console import NOBODY_READS, behind_doors, say_json, say_styled
 from harness.types import UsageError
 
@@ -59,8 +62,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def command(summary: str, *examples: str, **settings: Any) -> Callable[[Command], Command]:
     """A command with a whole line in `harness --help` and examples below its own."""
+    return app.command(short_help=summary, epilog=epilog(*examples), **settings)
+
+
+def epilog(*examples: str) -> str | None:
+    """The examples below a command's help."""
     shown = "".join(f"\n  harness {example}" for example in examples)
-    return app.command(short_help=summary, epilog=f"\b\nExamples:{shown}" if shown else None, **settings)
+    return f"\b\nExamples:{shown}" if shown else None
 
 
 def told_version(asked: bool) -> None:
@@ -380,6 +388,26 @@ def explain(word: Annotated[str, typer.Argument(help="A word, or part of one; wi
     from reports.glossary import entry, glossary
 
     typer.echo("\n\n".join(entry(word)) if word else "\n".join(glossary()))
+
+
+command(
+    "How two runs, or two rows, differ: settings, scores, items",
+    "diff A B",
+    "diff A:nsft A:dpo",
+    "diff A old.zip --json",
+)(diff)
+app.add_typer(
+    runs_app,
+    name="runs",
+    short_help="List the comparisons there are; rename or remove them",
+    epilog=epilog("runs", "runs dpo --json", "runs rename nsft-dpo-llava150k-mini first", "runs remove first"),
+)
+app.add_typer(
+    store_app,
+    name="store",
+    short_help="What the store holds; verify it, remove what no run needs",
+    epilog=epilog("store ls", "store show train/0123", "store verify", "store gc", "store gc --runs runs --yes"),
+)
 
 
 @behind_doors

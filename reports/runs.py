@@ -25,6 +25,7 @@ from reports.table import Setting
 
 UNITS, SECOND, JUDGE = "units.json", "crosscheck.jsonl", "judge.json"
 SHARED = ("testbed", "synthetic", "protocol", "data")  # fields of a manifest that runs in one table have in common
+UNNAMED = "its stages"  # differ, and what made them does not tell how
 BY_NAME = ("split_lock", "models", "judges", "benchmarks")  # the same, by split, seed or benchmark, where both have it
 
 
@@ -249,13 +250,22 @@ def other_policies(one: Run, other: Run) -> Iterator[str]:
             yield f"policy ({one.rows[made['row']]}, seed {made['seed']}): {changed}"
 
 
+def other_items(one: Run, other: Run) -> Iterator[str]:
+    """Where two runs asked other items, and what differs in what made them."""
+    theirs = {cell.benchmark: cell for cell in other.cells}
+    for name, cell in {cell.benchmark: cell for cell in one.cells}.items():
+        its = theirs.get(name)
+        if its and its.items != cell.items:
+            yield f"items ({name}): {_changed((one.store, cell.items), (other.store, its.items))}"
+
+
 def _changed(mine: tuple[Path, str], its: tuple[Path, str]) -> str:
     """The names of the first facts that differ between what made two stages."""
     there = [(Store(store), name, (store / name / MANIFEST).is_file()) for store, name in (mine, its)]
     facts = [store.facts(name) if done else dict[str, str]() for store, name, done in there]
     both = facts[0].keys() & facts[1].keys()  # a bundle does not hold every stage that a store does
     names = sorted(name for name in both if facts[0][name] != facts[1][name])
-    return ", ".join(names[:3]) + (", ..." if names[3:] else "") or "its stages"
+    return ", ".join(names[:3]) + (", ..." if names[3:] else "") or UNNAMED
 
 
 def _short(value: object) -> str:

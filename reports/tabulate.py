@@ -46,7 +46,7 @@ def build(
         )
         for name, benchmark in benchmarks.items()
     }
-    columns = tuple(_columns(benchmarks, found))
+    columns = tuple(columns_of(benchmarks, found))
     places = [(method, column) for method in order for column in columns if column.metric != "total"]
     estimates = {(m, c): found[c.benchmark][m][c.metric] for m, c in places if m in found[c.benchmark]}
     tested = {at: e.p for at, e in estimates.items() if at[0] not in CONTROLS and not math.isnan(e.p)}
@@ -70,7 +70,7 @@ def build(
                 at = (method, column)
                 judged = benchmarks[column.benchmark].judged
                 p_holm = adjusted.get(at, math.nan)
-                cells.append(_cell(estimates.get(at), p_holm, known, reason, judged, LEVEL / max(len(tested), 1)))
+                cells.append(cell_of(estimates.get(at), p_holm, known, reason, judged, LEVEL / max(len(tested), 1)))
         label = min((o.label for o in mine), default=next((one.label for one in failed if one.row == method), method))
         rows.append(Row(method, label, len({o.seed for o in mine}), tuple(cells)))
     notes = (
@@ -108,7 +108,7 @@ def _by_cell(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], tuple[Outcome
     return {name: tuple(o for o in ordered if (o.method, o.benchmark) == name) for name in names}
 
 
-def _columns(
+def columns_of(
     benchmarks: Mapping[str, Benchmark], found: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
 ) -> Iterator[Column]:
     """The paper's order, other benchmarks after it; a total only where the paper's three are all there."""
@@ -126,7 +126,7 @@ def _columns(
             yield Column(group, "total", "total", "total", 1)
 
 
-def _cell(
+def cell_of(
     found: Estimate | None, p_holm: float, outcomes: Sequence[Outcome], reason: str, judged: bool, level: float
 ) -> Cell:
     unscored = sum(o.unscored for o in outcomes)
@@ -190,7 +190,7 @@ def _notes(
         for name in names
     }
     yield "units: " + ", ".join(f"{benchmarks[name].label} {size:,}" for name, size in sizes.items())
-    yield from _images({name: benchmarks[name] for name in names}, held)
+    yield from few_images({name: benchmarks[name] for name in names}, held)
     if any(e.low == e.high for e in estimates):
         yield "no interval where nothing varied between the images: to resample them tells nothing"
     yield "second figure: difference to the baseline on the same units; [95 % interval], images resampled"
@@ -225,7 +225,7 @@ def _varied(setting: Setting, seeds: Sequence[int]) -> str:
     return f"draws of the data with {of}: they say nothing of base models in general"
 
 
-def _images(benchmarks: Mapping[str, Benchmark], held: Mapping[tuple[str, str], Sequence[Outcome]]) -> Iterator[str]:
+def few_images(benchmarks: Mapping[str, Benchmark], held: Mapping[tuple[str, str], Sequence[Outcome]]) -> Iterator[str]:
     """Which benchmarks have too few images for an interval, or few enough to doubt it."""
     least = {
         name: min((o.images for (_, of), cell in held.items() if of == name for o in cell if o.units), default=FEW)

@@ -26,7 +26,9 @@ def test_a_command_has_a_whole_line_in_the_list(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"data"}))
 def test_the_examples_of_a_command_have_options_that_it_knows(name: str) -> None:
     """`plan` takes those of `compare`; `data` has commands of its own."""
+    inner = getattr(COMMANDS[name], "commands", {}).values()
     parameters = [*COMMANDS[name].params, *(COMMANDS["compare"].params if name == "plan" else ())]
+    parameters += [parameter for command in inner for parameter in command.params]
     known = {option for parameter in parameters for option in parameter.opts}
     examples = shown(name, "--help").partition("Examples:")[2].split("\n")
     lines = [line.strip() for line in examples if line.strip()]
