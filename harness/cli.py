@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -115,33 +114,44 @@ def compare(
     verbose: Verbose = False,
 ) -> None:
     """Build every method's data from one split, train, score on the benchmarks, print the table."""
-    from harness.compare import compare as run
-    from harness.compare import prepare
-    from harness.request import request, validated
-    from harness.store import Store
+    from harness.face import Wanted
+    from harness.sizes import compare_sizes, parsed
 
-    bed, asked, runtime = request(methods, data, images, testbed, seeds, benchmarks, examples, limit, sets, workers)
-    runtime = runtime if budget is None else validated(runtime, {"budget": budget})
-    if noise_floor:
-        asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
+    numbers = parsed(sizes) if sizes else []
+    wanted = Wanted.of(
+        methods,
+        data,
+        testbed,
+        images=images,
+        seeds=seeds,
+        benchmarks=benchmarks,
+        examples=examples,
+        limit=limit,
+        set=sets or [],
+        out=out,
+        store=store,
+        workers=workers,
+        budget=budget,
+        noise_floor=noise_floor,
+        sizes=numbers,
+    )
     if dry_run:
         from harness.plan_text import show_plan
 
-        show_plan(prepare(asked, bed, runtime, Store(store)), Store(store), runtime.workers, as_json, verbose)
+        show_plan(wanted.plan(), wanted.store, wanted.runtime.workers, as_json, verbose)
         return
     from harness.progress import told, watching
-    from harness.run_folder import chosen
-    from harness.sizes import compare_sizes, parsed
     from harness.terminal import show_cost, show_table
 
-    numbers = parsed(sizes) if sizes else []
-    folder = chosen(out, asked, bed, sets or [], ",".join(map(str, numbers)))
-    with watching(Store(store), runtime.workers, as_json, verbose) as watcher:
+    folder = wanted.folder
+    with watching(wanted.store, wanted.runtime.workers, as_json, verbose) as watcher:
         if numbers:
-            said, status = compare_sizes(asked, bed, runtime, Store(store), folder, watcher, numbers, page)
+            said, status = compare_sizes(
+                wanted.request, wanted.testbed, wanted.runtime, wanted.store, folder, watcher, numbers, page
+            )
             say_styled(said)
             raise typer.Exit(status)
-        done = run(asked, bed, runtime, Store(store), folder, watcher, page)
+        done = wanted.run(watcher, page)
     if as_json:
         rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
         failed = [one.model_dump() for one in done.failed]
@@ -150,8 +160,8 @@ def compare(
         for sentence in done.told:
             typer.echo(sentence, err=True)
         typer.echo(f"\n{told(done.ran, done.seconds)}\n", err=True)
-        show_table(folder, Store(store))
-        show_cost(folder, Store(store))
+        show_table(folder, wanted.store)
+        show_cost(folder, wanted.store)
     if done.failed:
         named = ", ".join(dict.fromkeys(one.stage for one in done.failed))
         say(f"not complete: {named} failed (see above); the same command tries only what failed again.", done.status)

@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from harness import plugins
 from harness.benchmark import benchmark_of, totals
 from harness.checks import check
-from harness.compare import PACKAGES
+from harness.comparison import PACKAGES
 from harness.config import Runtime, Testbed
 from harness.console import console
 from harness.mini import bars as mini

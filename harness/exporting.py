@@ -105,15 +105,18 @@ class Made:
         write_card(out, "Training records", {**LICENSE, "tags": self.tags}, card)
         return told
 
-    def checkpoint(self, out: Path) -> list[str]:
-        """Write the trained model, adapters merged, in Hugging Face's layout; a line about it."""
+    def model(self) -> Path:
+        """The folder of the trained model, adapters merged, in Hugging Face's layout; HarnessError if it is damaged."""
         trained = self.of_kind("train")
         if not trained:
             raise UsageError(f"{self.row} trained no model.")
-        store = Store(self.run.store)
-        home = store.sound(trained[-1])
-        shutil.copytree(home / "checkpoint", out, dirs_exist_ok=True)
-        identity = store.manifest_of(trained[-1])["identity"]
+        return Store(self.run.store).sound(trained[-1]) / "checkpoint"
+
+    def checkpoint(self, out: Path) -> list[str]:
+        """Write the trained model; a line about it."""
+        shutil.copytree(self.model(), out, dirs_exist_ok=True)
+        trained = self.of_kind("train")
+        identity = Store(self.run.store).manifest_of(trained[-1])["identity"]
         base = self.run.manifest["models"].get(str(self.seed), "not known")
         card = [
             f"{md(self.about)}. Adapters, where it had some, are merged.",

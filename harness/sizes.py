@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.compare import Finished, compare
+from harness.comparison import Finished, compare
 from harness.config import Runtime, Testbed
 from harness.progress import told
 from harness.reporting import figure, scaling_table, show

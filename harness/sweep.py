@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import yaml
 
 from harness.benchmark import benchmark_of
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.config import Runtime, Testbed
 from harness.costs import check_access
 from harness.schedule import Watcher, execute, insist, pending

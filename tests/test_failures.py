@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from harness import compare as comparing
+from harness import comparison as comparing
 from harness import schedule
-from harness.compare import Finished
+from harness.comparison import Finished
 from harness.progress import Silent
 from harness.reporting import report
 from harness.stages.score import write_units

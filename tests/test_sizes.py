@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness import compare as comparing
+from harness import comparison as comparing
 from harness import rounds, sampler
 from harness.data import llava150k
 from harness.method import Lesson

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from transformers import LlavaForConditionalGeneration
 
+import harness as comparisons
 from tests.e2e.conftest import ROOT, SMALL, Done, fingerprint, harness
 
 
@@ -66,6 +67,17 @@ def test_every_method_trained_on_the_examples_of_one_lock(done: Done) -> None:
 
 def test_own_responses_were_generated_once_for_both_methods(done: Done) -> None:
     assert len(list(done.store.glob("responses/*"))) == 1
+
+
+def test_python_reads_the_same_comparison(done: Done) -> None:
+    found = comparisons.load(done.out)
+    rows = {row["metric"]: row for row in csv.DictReader((done.out / "table.csv").open()) if row["method"] == "dpo"}
+    assert found.table().loc["GT-DPO"].to_dict() == {metric: float(row["value"]) for metric, row in rows.items()}
+    items = found.items("pope")
+    assert set(items["label"]) == {"baseline", "nSFT", "GT-DPO"} and Path(items["image"][0]).is_file()
+    assert items["response"].map(len).min() > 0 and items["unscored"].eq("").all()
+    assert (found.checkpoint("nsft") / "model.safetensors").is_file() and found.failed == []
+    assert str(found) == (done.out / "table.txt").read_text()
 
 
 def test_what_a_row_was_trained_on_can_be_taken_elsewhere_and_compared_on(done: Done, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import harness.stages.generate as body
 from harness import store as storing
-from harness.compare import Finished, compare
+from harness.comparison import Finished, compare
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.progress import Silent
 from harness.steps import Request

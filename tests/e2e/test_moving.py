@@ -10,7 +10,7 @@ import pytest
 
 import harness.stages.build as building
 from harness import images, split
-from harness.compare import compare, prepare
+from harness.comparison import compare, prepare
 from harness.config import MethodSpec, Runtime, Testbed, read_testbed
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source

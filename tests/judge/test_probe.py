@@ -8,7 +8,7 @@ import pytest
 from fake import CANARY, QUICK, completion, llm, refusal, serving
 
 from harness import llm as asking
-from harness.compare import compare
+from harness.comparison import compare
 from harness.config import MethodSpec, Runtime, Testbed, read_testbed
 from harness.costs import check_access
 from harness.plan import plan

@@ -1,0 +1,224 @@
+"""The public face: comparisons from Python. The command line goes through it too.
+
+import harness
+
+done = harness.compare("nsft,dpo", limit=50)
+done.table()                    # rows by metrics, a pandas DataFrame; .results(), .items("pope") likewise
+done.checkpoint("nsft")         # a folder that transformers reads
+harness.load("runs/nsft-dpo-llava150k-mini-limit=50")
+"""
+
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.config import Runtime, Testbed
+from harness.plugins import unknown
+from harness.schedule import Watcher
+from harness.steps import Request
+from harness.store import MANIFEST, Store
+from harness.types import UsageError, dumps
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from harness.comparison import Finished
+    from harness.steps import Plan
+    from reports.runs import Run, StoredCell
+
+STORE = Path("runs/store")
+FIGURES = ("value", "delta", "ci_lo", "ci_hi", "p_holm", "n", "unscored", "verdict", "withheld")  # of table.csv
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A comparison that was asked for: what, on which testbed, how it is run, and the folder of its files."""
+
+    request: Request
+    testbed: Testbed
+    runtime: Runtime
+    store: Store
+    folder: Path
+
+    @classmethod
+    def of(
+        cls,
+        methods: str | Sequence[str],
+        data: str = "llava150k",
+        testbed: str | Path = "mini",
+        *,
+        images: str | Path = "",
+        seeds: int = 1,
+        benchmarks: str | Sequence[str] = "",
+        examples: int | None = None,
+        limit: int | None = None,
+        set: Mapping[str, object] | Sequence[str] = (),
+        out: str | Path | None = None,
+        store: str | Path = STORE,
+        workers: int | None = None,
+        budget: float | None = None,
+        noise_floor: bool = False,
+        sizes: Sequence[int] = (),
+    ) -> "Wanted":
+        """From the words of `harness compare`; UsageError for what cannot be meant."""
+        from harness.request import request, validated
+        from harness.run_folder import chosen
+
+        sets = [f"{name}={dumps(value)}" for name, value in set.items()] if isinstance(set, Mapping) else list(set)
+        rows, columns = (text if isinstance(text, str) else ",".join(text) for text in (methods, benchmarks))
+        words = (rows, str(data), str(images), str(testbed), seeds, columns, examples, limit, sets, workers)
+        bed, asked, runtime = request(*words)
+        runtime = runtime if budget is None else validated(runtime, {"budget": budget})
+        if noise_floor:
+            asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
+        folder = chosen(Path(out) if out is not None else None, asked, bed, sets, ",".join(map(str, sizes)))
+        return cls(asked, bed, runtime, Store(Path(store)), folder)
+
+    def plan(self) -> "Plan":
+        """What would run (`harness.comparison.prepare`)."""
+        from harness.comparison import prepare
+
+        return prepare(self.request, self.testbed, self.runtime, self.store)
+
+    def run(self, watcher: Watcher, page: bool = True) -> "Finished":
+        """Run what is not in the store yet and write the folder (`harness.comparison.compare`)."""
+        from harness.comparison import compare as run
+
+        return run(self.request, self.testbed, self.runtime, self.store, self.folder, watcher, page)
+
+
+def compare(
+    methods: str | Sequence[str] = "nsft,dpo",
+    data: str = "llava150k",
+    testbed: str | Path = "mini",
+    *,
+    quiet: bool = False,
+    page: bool = True,
+    **options: Any,
+) -> "Comparison":
+    """Build every method's data from one split, train, score on the benchmarks.
+
+    `options` are those of `harness compare`: `images`, `seeds`, `benchmarks`, `examples`, `limit`, `out`, `store`,
+    `workers`, `budget` (USD), `noise_floor`, and `set`, {"dpo.beta": 0.5}. What is in the store is not made again.
+    A row that fails does not end the others (`Comparison.failed`). Raises UsageError for a request that is wrong and
+    HarnessError where nothing could be scored.
+    """
+    from harness.progress import watching
+
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        raise UsageError(
+            "harness.compare starts processes that import your script again; put the call under "
+            '`if __name__ == "__main__":`.'
+        )
+    wanted = Wanted.of(methods, data, testbed, **options)
+    with watching(wanted.store, wanted.runtime.workers, quiet) as watcher:
+        done = wanted.run(watcher, page)
+    return Comparison(wanted.folder, wanted.store.root, done.told)
+
+
+def load(run: str | Path, store: str | Path | None = None) -> "Comparison":
+    """A finished comparison by its folder, or by its name under runs/; UsageError where there is none.
+
+    `store` is where its stages lie, by default where its manifest says.
+    """
+    folder = next((path for path in (Path(run), Path("runs") / run) if (path / MANIFEST).is_file()), Path(run))
+    found = Comparison(folder, Path(store) if store else None)
+    with found.opened():
+        return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison on disk. `told` is what was said of it beside its table: what was left out of the data, and why."""
+
+    folder: Path
+    store: Path | None = None
+    told: tuple[str, ...] = ()
+
+    @contextmanager
+    def opened(self) -> "Iterator[Run]":
+        """The run as reports read it."""
+        from reports.runs import opened
+
+        with opened([self.folder], self.store) as (run,):
+            yield run
+
+    def table(self, figure: str = "value") -> "DataFrame":
+        """Rows by metrics: each row's `figure`, NaN where there is none.
+
+        "value", "delta" (to the baseline, on the same items), "ci_lo", "ci_hi" (95 %), "p_holm", "n", "unscored",
+        "verdict" or "withheld" (why there is no value).
+        """
+        if figure not in FIGURES:
+            raise unknown("figure", figure, list(FIGURES))
+        cells = self._csv()
+        shown = cells.pivot(index="label", columns="metric", values=figure)
+        return shown.loc[list(dict.fromkeys(cells["label"])), list(dict.fromkeys(cells["metric"]))]
+
+    def results(self) -> "DataFrame":
+        """A line per row, seed, benchmark and metric, sub-scores too, with its own interval: `results.jsonl`."""
+        import pandas
+
+        return pandas.read_json(self.folder / "results.jsonl", lines=True, dtype=False, convert_dates=False)
+
+    def items(self, benchmark: str, seed: int | None = None) -> "DataFrame":
+        """A line per item and row: what was asked, which picture, what the row said, and the parts of its score.
+
+        Parts are columns "score/NAME"; "unscored" says why there are none. Without `seed`, all seeds.
+        """
+        import pandas
+
+        with self.opened() as run:
+            if benchmark not in run.manifest["benchmarks"]:
+                raise unknown("benchmark of this run", benchmark, sorted(run.manifest["benchmarks"]))
+            cells = [c for c in run.cells if c.benchmark == benchmark and c.done and seed in (None, c.seed)]
+            return pandas.DataFrame([line for cell in cells for line in _lines(cell)])
+
+    def checkpoint(self, row: str, seed: int | None = None) -> Path:
+        """The folder of a row's trained model, in Hugging Face's layout, adapters merged; HarnessError if damaged."""
+        from harness.exporting import Made
+
+        with self.opened() as run:
+            return Made.of(run, row, seed).model()
+
+    @property
+    def failed(self) -> list[str]:
+        """What could not be made, and why; empty where the comparison is complete."""
+        with self.opened() as run:
+            return [f"{one.label}, {one.benchmark}, seed {one.seed}: {one.why}" for one in run.failed]
+
+    def _csv(self) -> "DataFrame":
+        import pandas
+
+        text = dict.fromkeys(("method", "label", "benchmark", "metric", "verdict", "withheld"), str)
+        return pandas.read_csv(self.folder / "table.csv", dtype=text, keep_default_na=False, na_values=[""])
+
+    def __str__(self) -> str:
+        return (self.folder / "table.txt").read_text(encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        """For notebooks: where it lies, what testbed it is of, and the table."""
+        beds = ", ".join(dict.fromkeys(self._csv()["testbed"]))
+        table = self.table().to_html(float_format="{:.1f}".format, na_rep="–")
+        return f"<p>{escape(str(self.folder))}, testbed {escape(beds)}</p>{table}"
+
+
+def _lines(cell: "StoredCell") -> Iterator[dict[str, Any]]:
+    """A cell's items with what was said to them and how that was scored."""
+    from harness.images import Places, resolve
+    from harness.types import Item, Response, Score, Unscored, read_jsonl
+
+    places = Places(cell.store, cell.data)
+    said = {one.id: one for one in read_jsonl(Response, cell.file(cell.responses, "responses.jsonl"))}
+    scores = {one.id: one for one in read_jsonl(Score | Unscored, cell.file(cell.score, "scores.jsonl"))}
+    for item in read_jsonl(Item, cell.file(cell.items, "items.jsonl")):
+        score = scores[item.id]
+        about = {"id": item.id, "unit": item.unit, "row": cell.row, "label": cell.label, "seed": cell.seed}
+        asked = {"prompt": item.prompt, "image": resolve(item.image, places).path if item.image else ""}
+        parts = {f"score/{name}": value for name, value in score.parts.items()} if isinstance(score, Score) else {}
+        why = score.reason if isinstance(score, Unscored) else ""
+        yield {**about, **asked, "response": said[item.id].text, **parts, "unscored": why}

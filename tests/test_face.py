@@ -1,0 +1,82 @@
+"""Comparisons from Python: the words are those of the command line, and a folder reads back as tables."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.face import Wanted
+from harness.types import UsageError
+
+HEAD = "method,label,seeds,benchmark,metric,value,delta,ci_of,ci_lo,ci_hi,p_holm,n,unscored,verdict,withheld,testbed"
+LINES = (
+    "baseline,baseline,1,pope,pope/f1,90.5,,value,,,,36,0,,,mini (synthetic)",
+    "baseline,baseline,1,chair,chair/i,,,value,,,,36,0,,not defined,mini (synthetic)",
+    "b,None <b>,1,pope,pope/f1,80.25,-10.25,delta,-12,-8,0.01,36,0,worse,,mini (synthetic)",
+    "b,None <b>,1,chair,chair/i,NA,,delta,,,,36,0,,not defined,mini (synthetic)",
+)
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> harness.Comparison:
+    (tmp_path / "table.csv").write_text("\n".join([HEAD, *LINES[:3], LINES[3].replace("NA", "")]))
+    rows = [{"method": "b", "label": "NaN", "metric": "pope/f1", "value": 80.25, "n": 36}]
+    (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return harness.Comparison(tmp_path)
+
+
+def test_the_table_keeps_the_order_of_rows_and_metrics(comparison: harness.Comparison) -> None:
+    table = comparison.table()
+    assert list(table.index) == ["baseline", "None <b>"] and list(table.columns) == ["pope/f1", "chair/i"]
+    assert table.loc["None <b>", "pope/f1"] == 80.25 and table["chair/i"].isna().all()
+    assert comparison.table("delta").loc["None <b>", "pope/f1"] == -10.25
+    assert comparison.table("withheld").loc["baseline", "chair/i"] == "not defined"
+
+
+def test_a_label_that_reads_like_nothing_stays_a_label(comparison: harness.Comparison) -> None:
+    assert comparison.results()["label"].tolist() == ["NaN"]
+
+
+def test_a_notebook_shows_text_as_text_and_says_synthetic(comparison: harness.Comparison) -> None:
+    shown = comparison._repr_html_()
+    assert "mini (synthetic)" in shown and "None &lt;b&gt;" in shown and "<b>" not in shown and "–" in shown
+
+
+def test_a_figure_that_is_none_is_named(comparison: harness.Comparison) -> None:
+    with pytest.raises(UsageError, match='no figure "values"; did you mean "value"'):
+        comparison.table("values")
+
+
+def test_settings_may_be_a_dict_or_the_words_of_the_command() -> None:
+    given = {"dpo.beta": 0.5, "training.lora": {"r": 4, "lora_alpha": 8}, "runtime.num_processes": 2}
+    words = ["dpo.beta=0.5", "training.lora={r: 4, lora_alpha: 8}", "runtime.num_processes=2"]
+    one, other = (Wanted.of(["sft", "dpo"], set=sets, limit=8, out="x") for sets in (given, words))
+    assert one.request == other.request and one.testbed == other.testbed
+    assert one.runtime == other.runtime and one.runtime.num_processes == 2
+
+
+def test_no_run_of_that_name_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is neither a folder"):
+        harness.load(tmp_path / "none")
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    """Workers import the script again; without the guard each of them would compare, too."""
+    root = Path(__file__).parents[1]
+    small, script = root / "tests" / "e2e" / "small.yaml", tmp_path / "script.py"
+    words = f"[], testbed={str(small)!r}, benchmarks='pope', limit=2, store='s', out='o', quiet=True, page=False"
+    script.write_text(f"import harness\nharness.compare({words})\n")
+    ran = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode and 'put the call under `if __name__ == "__main__":`' in ran.stderr
+
+
+def test_importing_it_imports_neither_torch_nor_pandas() -> None:
+    code = "import sys, harness; harness.compare, harness.load; print({'torch', 'pandas'} & {*sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"
