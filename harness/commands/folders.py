@@ -55,11 +55,15 @@ def listed(root: Path) -> Iterator[Listed]:
     """
     if not root.is_dir():
         raise UsageError(f"{root} is no folder; `harness compare` makes {RUNS} with its first comparison.")
+    sized = set[Path]()
     for folder, error in _folders(root):
+        if folder in sized:
+            continue
         name = str(folder.relative_to(root)) if folder != root else folder.resolve().name
         if error:
             yield Listed(name, folder, why=error, known=False)
         elif one := read(folder, name):
+            sized |= one.parts.keys()
             yield one
 
 
@@ -113,16 +117,15 @@ def _folders(root: Path) -> Iterator[tuple[Path, str]]:
         folder = todo.pop()
         try:
             status = folder.stat()
-            inner = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name != PART)
+            inner = sorted(path.name for path in folder.iterdir() if path.name != PART and path.is_dir())
         except OSError as error:
-            yield folder, f"it cannot be read: {error.strerror}"
+            yield folder, f"it cannot be read: {error.strerror}."
             continue
         if (status.st_dev, status.st_ino) in seen or ".locks" in inner:  # the second is a store
             continue
         seen.add((status.st_dev, status.st_ino))
         yield folder, ""
-        if not os.path.lexists(folder / SIZES):
-            todo += [folder / name for name in reversed(inner)]
+        todo += [folder / name for name in reversed(inner)]
 
 
 def found(name: str, root: Path) -> Path:

@@ -44,7 +44,7 @@ def ls(root: Root = STORE, as_json: Json = False) -> None:
         kind = name.partition("/")[0]
         count, taken = kinds.get(kind, (0, 0))
         kinds[kind] = count + 1, taken + size(store.root / name)
-    others = {name: size(store.root / name) for name in OTHERS if (store.root / name).is_dir()}
+    others = {name: taken for name in OTHERS if (taken := size(store.root / name))}
     if as_json:
         say_json({"store": str(store.root), "kinds": amounts(kinds), "beside": others})
         return
@@ -104,7 +104,8 @@ def gc(
         going = {"kinds": amounts(clearing.kinds), "stages": list(clearing.stages), "rests": rests}
         say_json({"removed": yes, "runs": clearing.runs, "kept": kept, "strangers": clearing.strangers, **going})
         return
-    typer.echo(f"{clearing.runs} runs need {kept['stages']} stages, {decimal(kept['bytes'])}")
+    runs_need = "1 run needs" if clearing.runs == 1 else f"{clearing.runs} runs need"
+    typer.echo(f"{runs_need} {kept['stages']} stages, {decimal(kept['bytes'])}")
     if not clearing.kinds:
         typer.echo("nothing else is there, so nothing can go")
         return
@@ -159,7 +160,8 @@ def one_stage(store: "Store", word: str) -> str:
         name for name in names if word and (name.startswith(word) or name.partition("/")[2].startswith(word))
     ]
     if len(fitting) != 1:
-        many = f"{len(fitting)} begin so: {', '.join(fitting[:3])}, ..." if fitting else "none is called so"
+        more = ", ..." if fitting[3:] else ""
+        many = f"{len(fitting)} begin so: {', '.join(fitting[:3])}{more}" if fitting else "none is called so"
         raise UsageError(f"{word} is no finished stage of {store.root} ({many}); give more of KIND/KEY.")
     return fitting[0]
 

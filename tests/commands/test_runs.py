@@ -103,8 +103,14 @@ def test_several_sizes_are_one_comparison(harness: Said, tmp_path: Path) -> None
     made(tmp_path, "8").rename(tmp_path / "sized" / "8")
     [(name, one)] = listed(harness, tmp_path).items()
     assert (name, one["sizes"], one["state"]) == ("sized", [8, 16], "unfinished, its store is gone")
-    (tmp_path / "sized" / "sizes.json").write_text('{"sizes": ["many"]}')
-    assert "does not say its sizes" in harness("runs", "--in", tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"sizes": [16]}', '{"sizes": ["many"]}'])
+def test_a_size_that_is_not_told_is_a_run_of_its_own(harness: Said, tmp_path: Path, text: str) -> None:
+    (tmp_path / "sized").mkdir()
+    (tmp_path / "sized" / "sizes.json").write_text(text)
+    made(tmp_path, "8").rename(tmp_path / "sized" / "8")
+    assert set(listed(harness, tmp_path)) == {"sized", "sized/8"}
 
 
 def test_a_run_is_renamed_and_keeps_its_store(harness: Said, tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ ENTRIES: dict[str, tuple[str, str]] = {  # what -> the file's name, and the comm
     "baseline": ("accepted.zip", "gate run --baseline FILE --policy good.yaml"),
     "bundle": ("bundle.zip", "report FILE"),
     "manifest": ("run/manifest.json", "report run"),
+    "manifest to compare": ("run/manifest.json", "diff run run"),
+    "manifest to keep": ("run/manifest.json", "store gc --store store --runs run"),
+    "sizes": ("run/sizes.json", "store gc --store store --runs run"),
     "profile of a run": ("run/profile.json", "gate run --baseline run --policy good.yaml"),
     "answers": ("answers.jsonl", "score pope --questions asked.json --answers FILE"),
     "answers, one value": ("answers.json", "score pope --questions asked.json --answers FILE"),
@@ -53,6 +56,7 @@ STORED += ["items/items.jsonl", "generate/responses.jsonl", "score/units.json", 
 KINDS = {"answers, packed": PACKED, "answers, a workbook": BOOKS, "baseline": ARCHIVES, "bundle": ARCHIVES}
 # As it should be: folders are runs, weights are mapped whatever their size, a run may have no profile.
 MEANT = {("baseline", "folder"), ("bundle", "folder"), ("weights", "sparse"), ("profile of a run", "nowhere")}
+MEANT |= {("manifest to keep", "nowhere"), ("sizes", "nowhere")}  # no run, and one without sizes
 BASE = Path(mini.__file__).parent / "bases" / "0"
 Make = Callable[[Path], None]
 LINES = ("answers, a table", "answers, tabs")  # any text is a table of one column
@@ -165,5 +169,10 @@ def test_a_file_of_a_store_is_a_gap_or_refused(
         fields["files"][wanted] = {"sha256": file_digest(stage / wanted), "bytes": (stage / wanted).stat().st_size}
         (stage / MANIFEST).write_text(render(fields))
     figures = ["5", *(["curves"] if kind == "train" else [])]
-    for command in ("report run", *(f"report run --figure {figure}" for figure in figures)):
+    for command in (
+        "report run",
+        "diff run:nsft run:dpo",
+        "store show generate --store store",
+        *(f"report run --figure {figure}" for figure in figures),
+    ):
         refused(harness(tmp_path, *command.split()), tmp_path, well=True)
