@@ -160,7 +160,7 @@ def compare(
         for sentence in done.told:
             typer.echo(sentence, err=True)
         typer.echo(f"\n{told(done.ran, done.seconds)}\n", err=True)
-        show_table(folder, wanted.store)
+        show_table(folder, wanted.store, verbose)
         show_cost(folder, wanted.store)
     if done.failed:
         named = ", ".join(dict.fromkeys(one.stage for one in done.failed))

@@ -26,7 +26,10 @@ NARROWEST = 30  # columns; a name and a number need no less
 PLAIN_WIDTH = 120  # columns where nobody says how many there are: a pipe or a file
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
-_STAND_INS = str.maketrans({"–": "-", "—": "-", "−": "-", "…": "~", "↓": "v", "↑": "^", "Δ": "d", "×": "x", "→": ">"})
+_STAND_INS = str.maketrans(
+    {"–": "-", "—": "-", "−": "-", "…": "~", "↓": "v", "↑": "^", "Δ": "d", "×": "x", "→": ">"}
+    | {"▲": "^", "▼": "!", "│": "|"}
+)
 
 
 class _Visible(dict[int, str]):

@@ -147,11 +147,11 @@ def whole(measured: Measured, form: str) -> str:
     return "\n".join([first, *(show(grid, form, None) for grid in cards_of)])
 
 
-def narrow_table(folder: Path, store: Path) -> str:
-    """The table of a comparison's `table.txt`, computed anew for the terminal's width."""
+def fitted_table(folder: Path, store: Path, verbose: bool = False) -> str:
+    """The table of a comparison's `table.txt`, computed anew for the terminal's width; `verbose`: with every note."""
     with opened([folder], store) as (run,):
         made = build(run.outcomes(), run.benchmarks(), list(run.rows), run.setting, failed=run.failed)
-        return printed(partial(render.terminal, made))
+        return printed(partial(render.terminal, made, verbose=verbose))
 
 
 def without(run: Run, names: Collection[str]) -> Run:

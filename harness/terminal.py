@@ -18,15 +18,18 @@ from harness.method import Method
 from harness.store import Store
 
 
-def show_table(folder: Path, store: Store) -> None:
-    """Print a finished comparison's table: coloured on a terminal, plain elsewhere, as wide as there is room."""
-    from harness.reporting import narrow_table  # slow to import, and lists need none of it
+def show_table(folder: Path, store: Store, verbose: bool = False) -> None:
+    """Print a finished comparison's table: coloured on a terminal, plain elsewhere, as wide as there is room.
+
+    `verbose`: with every note below it.
+    """
+    from harness.reporting import fitted_table  # slow to import, and lists need none of it
     from reports.files import WIDTH
 
-    if columns() >= WIDTH:
+    if columns() >= WIDTH and not verbose:
         say_styled((folder / "table.ansi").read_text(encoding="utf-8").rstrip())
     else:
-        say_styled(narrow_table(folder, store.root).rstrip())
+        say_styled(fitted_table(folder, store.root, verbose).rstrip())
 
 
 def show_cost(folder: Path, store: Store) -> None:

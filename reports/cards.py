@@ -50,9 +50,7 @@ def summary(table: Table) -> list[Grid]:
 
 
 def _whole(column: Column, cell: Cell) -> Entry:
-    entry = Entry(
-        cell.value, column.digits, FAILED if cell.failed else cell.withheld, mark="*" if cell.resolved else ""
-    )
+    entry = Entry(cell.value, column.digits, FAILED if cell.failed else cell.withheld, mark=column.outcome(cell))
     return replace(entry, delta=cell.delta, low=cell.low, high=cell.high, coverage=cell.coverage)
 
 

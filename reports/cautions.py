@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from reports.estimates import ROBUST, Estimate
+from reports.legend import Detail
+from reports.numerals import numeral
 from reports.outcomes import CONTROLS, NOISE
 from reports.statistics import LEVEL, holm, quantile
 from reports.table import Column, Row, Setting
@@ -39,7 +41,7 @@ def cautions(
     for (row, column, e), p in zip(compared, here, strict=True):
         twin = found[column.benchmark][row.method].get(column.metric + ROBUST)
         if p < LEVEL and twin and not (twin.p_here < LEVEL and twin.delta * e.delta > 0):
-            shown = (f"{number:+.{column.digits}f}" for number in (e.delta, twin.delta, twin.low, twin.high))
+            shown = (numeral(number, column.digits, "+") for number in (e.delta, twin.delta, twin.low, twin.high))
             said = "{} by the official parse, {} [{}, {}] by a robust one".format(*shown)
             yield f"format effect: {row.label}, {column.label}: {said}"
 
@@ -56,7 +58,7 @@ def _detectable(columns: Sequence[Column], compared: Sequence[tuple[Column, Esti
         if not math.isnan(alone):
             texts.append(f"{column.label} {alone:.{column.digits}f} ({marked:.{column.digits}f})")
     if texts:
-        yield "minimum detectable difference at 80 % power, alone (with the mark): " + ", ".join(texts)
+        yield Detail("minimum detectable difference at 80 % power, alone (with a mark): " + ", ".join(texts))
 
 
 def _seeds(at: Sequence[int], tests: int, resolved: Mapping[str, Sequence[str]], bases: int) -> Iterator[str]:
@@ -71,7 +73,7 @@ def _seeds(at: Sequence[int], tests: int, resolved: Mapping[str, Sequence[str]],
     if seeds > 1:
         level = LEVEL / max(tests, 1)
         takes = (f"{quantile(level, count - 1):.1f} with {count} seeds" for count in (seeds, 2 * seeds))
-        yield (
+        yield Detail(
             f"a mark is for {general}: the first takes a difference of its standard error between seeds "
             f"times {', '.join(takes)} (Student's t)"
         )

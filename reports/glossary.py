@@ -4,6 +4,7 @@ import difflib
 from importlib.resources import files
 
 from harness.types import UsageError
+from reports.numerals import MARKS
 
 
 def glossary() -> dict[str, str]:
@@ -14,8 +15,9 @@ def glossary() -> dict[str, str]:
 
 
 def entry(word: str) -> tuple[str, str]:
-    """A word of the glossary and its explanation, by any part of its name; UsageError names the nearest."""
-    words, asked = glossary(), word.casefold().strip("* ")
+    """A word of the glossary and its explanation, by a part of its name or by a mark; UsageError names the nearest."""
+    named = next((name for name, sign in MARKS.items() if word.strip() == sign), word)
+    words, asked = glossary(), named.casefold().strip("* ")
     found = [name for name in words if asked and asked in name.casefold()]
     if len(found) != 1:
         near = found or difflib.get_close_matches(asked, words, 3, 0.5) or list(words)

@@ -26,9 +26,9 @@ class Head:
 class Entry:
     """One cell: `text` as it is, or a number; a NaN is a dash. Differences are `signed` and stand in brackets.
 
-    `delta` is shown beside the value, `mark` (a star) follows what is shown last; `low` and `high` are the interval of
-    the delta, or of the value where there is none. `unshown` is a delta that only CSV has room for. `coverage`: percent
-    of units with a verdict, NaN if nobody judges.
+    `delta` is shown beside the value; the sign of `mark` (a key of `MARKS`) follows what stands last. `low` and `high`
+    are the interval of the delta, or of the value where there is none. `unshown` is a delta that only CSV has room for.
+    `coverage`: percent of units with a verdict, NaN if nobody judges.
     """
 
     value: float = math.nan

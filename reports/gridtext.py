@@ -11,7 +11,8 @@ from rich.console import Group as Stack
 from rich.text import Text
 
 from reports.grid import Entry, Grid, Head, groups
-from reports.render import DASH, NOTE, ampersands, covered, exact, md, pipes, raised, short, spreadsheet, tex
+from reports.numerals import MARKS, numeral
+from reports.render import DASH, NOTE, STYLES, ampersands, covered, exact, md, pipes, raised, short, spreadsheet, tex
 
 FIELDS = "table block row group column value delta ci_lo ci_hi mark best text".split()
 _GAP = 2
@@ -35,8 +36,9 @@ def terminal(grid: Grid, width: int = 110) -> Stack:
             for number in numbers:
                 row = Text(_left(short(names[number], margin), margin))
                 for at in places:
-                    bold = "bold" if grid.lines[number].entries[at].best else ""
-                    row.append(_right(cells[at][number], wide[at]), style=bold)
+                    entry = grid.lines[number].entries[at]
+                    style = f"{'bold ' * entry.best}{STYLES.get(entry.mark, '')}"
+                    row.append(_right(cells[at][number], wide[at]), style=style)
                 parts.append(row)
         parts.append(Text(""))
     return Stack(*parts, *(Text(short(note, NOTE), style="dim") for note in grid.notes))
@@ -103,12 +105,12 @@ def shown(entry: Entry, spans: bool = False) -> str:
         return short(entry.text).strip()
     if not math.isfinite(entry.value) and not math.isfinite(entry.delta):
         return DASH
-    comma = "," if abs(entry.value) >= 10_000 else ""
-    value = f"{entry.value:{'+' if entry.signed else ''}z{comma}.{entry.digits}f}" if math.isfinite(entry.value) else ""
+    form = ("," if abs(entry.value) >= 10_000 else "") + ("+" if entry.signed else "")
+    value = numeral(entry.value, entry.digits, form) if math.isfinite(entry.value) else ""
     value += covered(entry.coverage) if value else ""
-    delta = f"{entry.delta:+z.{entry.digits}f}" if math.isfinite(entry.delta) else ""
+    delta = numeral(entry.delta, entry.digits, "+") if math.isfinite(entry.delta) else ""
     figure = f"({value})" if entry.signed else " ".join(filter(None, (value, delta)))
-    return " ".join(filter(None, (figure + entry.mark, span(entry) if spans else "")))
+    return " ".join(filter(None, (figure + MARKS.get(entry.mark, ""), span(entry) if spans else "")))
 
 
 def span(entry: Entry) -> str:
@@ -116,7 +118,7 @@ def span(entry: Entry) -> str:
     if entry.text or not (math.isfinite(entry.low) and math.isfinite(entry.high)):
         return ""
     sign = "+" if entry.signed or math.isfinite(entry.delta) else ""
-    return f"[{entry.low:{sign}z.{entry.digits}f}, {entry.high:{sign}z.{entry.digits}f}]"
+    return f"[{', '.join(numeral(end, entry.digits, sign) for end in (entry.low, entry.high))}]"
 
 
 def heading(head: Head) -> str:

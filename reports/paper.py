@@ -14,7 +14,7 @@ from reports.layouts import BASES, LAYOUTS, SOURCES, Claim, Column, Layout
 from reports.outcomes import BASELINE, Outcome, measure, withheld
 from reports.render import FAILED
 from reports.statistics import mean
-from reports.table import Cell, Table
+from reports.table import Cell, Table, outcome
 
 Names = tuple[str, ...]
 Place = tuple[str, str]  # a column: its group (the data source in Table 3) and its key
@@ -120,12 +120,11 @@ def _measured(part: Part, row: str, column: Column) -> Entry:
         return Entry(digits=column.digits)
     if column.total:
         return Entry(0.0 if row == BASELINE else cell.delta, signed=True, low=cell.low, high=cell.high)
-    mark = "*" if cell.resolved else ""
     return Entry(
         cell.value,
         column.digits,
         FAILED if cell.failed else cell.withheld,
-        mark=mark,
+        mark=outcome(cell, column.lower),
         low=cell.low,
         high=cell.high,
         unshown=cell.delta,
@@ -236,7 +235,7 @@ def _notes(layout: Layout, parts: Sequence[Part], measured: Sheet) -> Iterator[s
                 common = all(note in other.table.notes for other in parts)
                 said.setdefault(note if common else prefix + note)
     yield from said
-    yield "bold: the best figure of its column and block; only * says that a difference to the baseline is resolved"
+    yield "bold: the best figure of its column and block; only ▲ and ▼ tell a resolved difference to the baseline"
     yield from _dashes(layout, parts, measured)
 
 

@@ -11,6 +11,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -21,6 +22,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from harness.console import visible
+from reports.legend import brief
+from reports.numerals import MARKS, numeral
 from reports.table import GROUPS, Column, Row, Table
 from reports.verdict import trust, verdicts
 
@@ -30,8 +33,10 @@ CSV_FIELDS = (
     *"ci_of ci_lo ci_hi p_holm n unscored verdict withheld testbed protocol".split(),
 )
 _LABEL, _GAP = 16, 2
-SIGNS = {"better": "▲", "worse": "▼", "open": "?", "untested": "–", "failed": "✗"}
-STYLES = {"better": "bold green", "worse": "bold red", "failed": "bold red"}
+BESIDE = "no scores"  # heads columns that a score is read by
+SIGNS = {**MARKS, "open": "?", "untested": "–", "failed": "✗"}
+STYLES = {"better": "green", "worse": "red", "failed": "red"}
+_RULE, _MARKS = Text("│ ", "dim"), "".join(MARKS.values())
 _SIGNS = "=+@-−＝＋＠－﹦﹢﹫﹣⁼⁺⁻₌₊₋﬩⩵⩶"  # and what Unicode takes for one of them
 FORMULA = re.compile(rf"(^|;)(?=[\s\"'`\u2018-\u201f]*[{re.escape(_SIGNS)}])")
 NOTE = 1000  # the most of a note that is shown
@@ -41,36 +46,51 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"{\char34}", "`": r"{\char96}",
     "[": "{[}", "]": "{]}", "*": "{*}", "-": "{-}", "–": "--", "Δ": r"$\Delta$", "↓": r"$\downarrow$",
-    "✓": r"$\surd$", "✗": r"$\times$",
+    "✓": r"$\surd$", "✗": r"$\times$", "−": "$-$", "▲": r"$\bigtriangleup$", "▼": r"$\bigtriangledown$",
 }  # fmt: skip
 
 
-def terminal(table: Table, width: int = 110) -> Stack:
+def terminal(table: Table, width: int = 110, verbose: bool = False) -> Stack:
     """What rich prints: a block per group of benchmarks, the difference beside the value, its interval below.
 
-    A group too wide for `width` is cut into several blocks, so that no number is ever cut.
+    A group too wide for `width` is cut into several blocks, so that no number is ever cut. What is no score stands
+    behind a rule. Below is what the table needs to be read; with `verbose` every note.
     """
     labels = [short(row.label, _LABEL) for row in table.rows]
     whole = [short(row.label) for row in table.rows]
     cut = [f"{label} is {full}" for label, full in zip(labels, whole, strict=True) if label != full]
     parts: list[Text] = []
+    margin = max(map(cell_len, [*labels, *(title for title, _ in _blocks(table))]), default=0)
     for title, columns in _blocks(table):
-        figures = [_aligned(column, [_figures(row, place, column) for row in table.rows]) for place, column in columns]
-        for block in _fitting(figures, width - _LABEL - _GAP):
-            for number, label in enumerate([title, *labels]):
-                first, second = ("".join(" " * _GAP + column[number][line] for column in block) for line in (0, 1))
-                if number and (why := table.rows[number - 1].failed):
-                    first, second = " " * _GAP + short(f"{FAILED}: {why}", width - _LABEL - _GAP), ""
-                parts.append(Text((set_cell_size(label, _LABEL) + first).rstrip(), style="" if number else "bold"))
-                if second.strip():
-                    parts.append(Text((" " * _LABEL + second).rstrip(), style="dim"))
-            parts.append(Text(""))
-    notes = (Text(short(note, NOTE), style="dim") for note in (*cut, *table.notes))
+        ordered = sorted(columns, key=lambda item: item[1].beside)
+        cells = [_aligned(of, [_figures(row, place, of, verbose) for row in table.rows]) for place, of in ordered]
+        for block in _fitting(cells, width - margin):
+            heads = [BESIDE if block[0].beside else title, *labels]
+            parts += [*_block(table, [set_cell_size(head, margin) for head in heads], block, width), Text("")]
+    notes = (Text(short(note, NOTE), style="dim") for note in (*cut, *(table.notes if verbose else brief(table))))
     return Stack(*parts, *notes, *_verdict(table))
 
 
+def _block(table: Table, labels: Sequence[str], block: Sequence["_Aligned"], width: int) -> Iterator[Text]:
+    """The lines of some columns: their headings, then two of every row, the second only where there are intervals."""
+    for number, label in enumerate(labels):
+        first, second = Text(label, "" if number else "bold"), Text(" " * cell_len(label))
+        if number and (why := table.rows[number - 1].failed):
+            yield first.append(" " * _GAP + short(f"{FAILED}: {why}", width - cell_len(label) - _GAP))
+            continue
+        for at, column in enumerate(block):
+            ruled = at > 0 and column.beside and not block[at - 1].beside
+            for line, text in zip((first, second), column.lines[number], strict=True):
+                line.append(" " * _GAP).append_text(_RULE if ruled else Text("")).append_text(text)
+        for line in (first, second):
+            line.rstrip()
+        yield first
+        if second.plain.strip(" │"):
+            yield second
+
+
 HEADING = Text("Verdict, against the baseline", "bold").append(
-    "   (a word is new? harness explain WORD)", "not bold dim"
+    "   (harness explain WORD; all notes: table.md)", "not bold dim"
 )
 
 
@@ -81,7 +101,10 @@ def _verdict(table: Table) -> Iterator[Text | Grid]:
         return
     lines = Grid.grid(GridColumn(width=_LABEL, no_wrap=True), padding=(0, _GAP, 0, 0))
     for one in made:
-        parts = [Text(f"{SIGNS[kind]} {short(words, NOTE)}", style=STYLES.get(kind, "")) for kind, words in one.parts]
+        parts = [
+            Text(f"{SIGNS[kind]} {short(words, NOTE)}", style=f"bold {STYLES[kind]}" if kind in STYLES else "")
+            for kind, words in one.parts
+        ]
         lines.add_row(Text(short(one.label, _LABEL)), Text("   ").join(parts))
     for number, sentence in enumerate(trust(table)):
         lines.add_row("" if number else "trust", Text(short(sentence, NOTE), style="dim"))
@@ -203,41 +226,64 @@ def _where(column: Column) -> str:
     return column.group if column.metric == "total" else column.benchmark
 
 
-def _figures(row: Row, place: int, column: Column) -> tuple[str, str, str]:
-    """Value, difference with its mark, interval; each may be empty."""
+def _figures(row: Row, place: int, column: Column, whole: bool = True) -> tuple[str, str, str]:
+    """Value, difference with its mark, interval; each may be empty. `whole`: a judge's full coverage is told too."""
     cell, digits = row.cells[place], column.digits
     if cell.failed or cell.withheld:
         return (FAILED if cell.failed else cell.withheld), "", ""
-    value = "" if math.isnan(cell.value) else f"{cell.value:z.{digits}f}"
-    delta = "" if math.isnan(cell.delta) else f"{cell.delta:+z.{digits}f}{'*' if cell.resolved else ''}"
+    value = "" if math.isnan(cell.value) else numeral(cell.value, digits)
+    delta = "" if math.isnan(cell.delta) else numeral(cell.delta, digits, "+") + MARKS.get(column.outcome(cell), "")
     if not value and not delta:
         return DASH, "", ""
-    value += covered(cell.coverage) if value else ""
+    value += covered(cell.coverage) if value and (whole or cell.coverage < 100) else ""
     sign = "" if math.isnan(cell.delta) else "+"
-    span = "" if math.isnan(cell.low) else f"[{cell.low:{sign}z.{digits}f}, {cell.high:{sign}z.{digits}f}]"
+    span = "" if math.isnan(cell.low) else f"[{numeral(cell.low, digits, sign)}, {numeral(cell.high, digits, sign)}]"
     return value, delta, span
 
 
-def _aligned(column: Column, figures: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
-    """The heading and every row's cell as two lines of one width: value and difference, interval."""
-    widths = [max((len(f[i].rstrip("*")) for f in figures if f[1] or f[2]), default=0) for i in (0, 1)]
-    lines = [(_heading(column), "")]
+@dataclass(frozen=True, slots=True)
+class _Aligned:
+    """A column for the terminal: the heading and every row's cell as two lines, all of one width."""
+
+    lines: list[tuple[Text, Text]]
+    beside: bool
+
+    @property
+    def width(self) -> int:
+        return self.lines[0][0].cell_len
+
+
+def _aligned(column: Column, figures: Sequence[tuple[str, str, str]]) -> _Aligned:
+    """Value and difference, interval; in colour where the difference has a mark, dim where it is of no score."""
+    widths = [max((len(f[i].rstrip(_MARKS)) for f in figures if f[1] or f[2]), default=0) for i in (0, 1)]
+    base = "dim" if column.beside else ""
+    lines = [(Text(_heading(column), base or "bold"), Text(""))]
     for value, delta, span in figures:
-        signed = f" {delta:>{widths[1] + delta.endswith('*')}}" if delta else ""
-        lines.append(((value if not value[:1].isdigit() else f"{value:>{widths[0]}}") + signed, span))
-    longest = max(cell_len(line) for pair in lines for line in pair)
-    return [(first + " " * (longest - cell_len(first)), f"{second:<{longest}}") for first, second in lines]
+        first = Text(value if not value[:1].isdigit() else f"{value:>{widths[0]}}", base)
+        style = next((STYLES.get(name, "") for name, sign in MARKS.items() if delta.endswith(sign)), "")
+        first.append(f"{' ' * bool(value)}{delta:>{widths[1] + delta.endswith(tuple(_MARKS))}}" if delta else "", style)
+        lines.append((first, Text(span, "dim")))
+    longest = max(line.cell_len for pair in lines for line in pair)
+    for line in (line for pair in lines for line in pair):
+        line.append(" " * (longest - line.cell_len))
+    return _Aligned(lines, column.beside)
 
 
-def _fitting(columns: Sequence[list[tuple[str, str]]], width: int) -> Iterator[list[list[tuple[str, str]]]]:
-    """The columns in blocks no wider than `width`, at least one in each."""
-    block: list[list[tuple[str, str]]] = []
-    for column in columns:
-        if block and sum(cell_len(c[0][0]) + _GAP for c in [*block, column]) > width:
-            yield block
-            block = []
-        block.append(column)
+def _fitting(columns: Sequence[_Aligned], width: int) -> Iterator[list[_Aligned]]:
+    """The columns in blocks no wider than `width`, at least one in each; what is no score stays together if it can."""
+    block, rest = list[_Aligned](), [column for column in columns if column.beside]
+    for unit in [*([column] for column in columns if not column.beside), *([rest] if rest else [])]:
+        for part in [unit] if _width(unit) <= width else [[column] for column in unit]:
+            if block and _width([*block, *part]) > width:
+                yield block
+                block = []
+            block += part
     yield block
+
+
+def _width(block: Sequence[_Aligned]) -> int:
+    ruled = block[-1].beside and not block[0].beside
+    return sum(column.width + _GAP for column in block) + len(_RULE) * ruled
 
 
 def covered(coverage: float) -> str:

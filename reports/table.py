@@ -56,6 +56,10 @@ class Column:
         """Whether it is a benchmark's score, which may be won or lost."""
         return self.metric != "total" and not self.beside
 
+    def outcome(self, cell: "Cell") -> str:
+        """What a resolved difference in this column is, a key of `numerals.MARKS`; empty where it may be chance."""
+        return outcome(cell, self.lower, self.scored)
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -81,7 +85,7 @@ class Cell:
 
     @property
     def resolved(self) -> bool:
-        """Whether the difference gets the mark."""
+        """Whether the difference gets a mark."""
         return self.p_holm < LEVEL
 
     @property
@@ -90,6 +94,15 @@ class Cell:
         if math.isnan(self.p_holm):
             return ""
         return "resolved" if self.resolved else f"not resolved at n = {self.n:,}"
+
+
+def outcome(cell: Cell, lower: bool, scored: bool = True) -> str:
+    """As `Column.outcome`; `lower`: a smaller value is better."""
+    if not cell.resolved:
+        return ""
+    if not scored:
+        return "moved"
+    return "better" if (cell.delta < 0) == lower else "worse"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 from harness.benchmark import Benchmark, Group
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
+from reports.legend import Detail
 from reports.manifest import Failed
 from reports.outcomes import BASELINE, CONTROLS, MAX_UNSCORED, Outcome, withheld
 from reports.statistics import FEW, LEAST, LEVEL, REPLICATES, holm, interval, mean, shown
@@ -180,7 +181,7 @@ def _notes(
     if len(seeds) > 1:
         yield f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): intervals hold images and {_varied(setting, seeds)}"
     else:
-        yield "1 seed: does not include variation between base models"
+        yield Detail("1 seed: does not include variation between base models")
     for row in rows:
         if row.seeds < len(seeds) and not row.failed:
             yield f"only {row.seeds} of the {len(seeds)} seeds: {row.label}"
@@ -189,31 +190,35 @@ def _notes(
         name: max((len(o.units) + o.unscored for (_, of), cell in held.items() if of == name for o in cell), default=0)
         for name in names
     }
-    yield "units: " + ", ".join(f"{benchmarks[name].label} {size:,}" for name, size in sizes.items())
+    yield Detail("units: " + ", ".join(f"{benchmarks[name].label} {size:,}" for name, size in sizes.items()))
     yield from few_images({name: benchmarks[name] for name in names}, held)
     if any(e.low == e.high for e in estimates):
         yield "no interval where nothing varied between the images: to resample them tells nothing"
-    yield "second figure: difference to the baseline on the same units; [95 % interval], images resampled"
-    yield (
-        f"* Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image"
+    yield Detail("second figure: difference to the baseline on the same units; [95 % interval], images resampled")
+    yield Detail(
+        "▲ better, ▼ worse (not higher or lower), * moved and no score: "
+        f"Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image"
         f"{', with variation between seeds' if len(seeds) > 1 else ''}); no mark: not resolved. Totals are not tested"
     )
     if any(column.metric == "total" for column in columns):
-        yield RULE_IN_WORDS
-        yield from filter(None, [what_changes(_differences(columns, rows))])
+        yield Detail(RULE_IN_WORDS)
+        changed = what_changes(_differences(columns, rows))
+        yield from [changed if "the best would be" in changed else Detail(changed)] if changed else []
     if "chair" in names:
-        yield "CHAIR falls when captions mention less: read it with its recall and length"
+        yield Detail("CHAIR falls when captions mention less: read it with its recall and length")
     for row in rows:
         for name in names:
             cell = row.cells[next(place for place, column in enumerate(columns) if column.benchmark == name)]
             if not math.isnan(cell.delta) and cell.n < sizes[name]:
                 yield f"compared on the {cell.n:,} units scored in both: {row.label}, {benchmarks[name].label}"
     if any(not math.isnan(cell.coverage) for row in rows for cell in row.cells):
-        yield "in brackets behind a value: the share of the units that have the judge's verdict"
+        yield Detail("in brackets behind a value: the share of the units that have the judge's verdict")
     yield from _judges(held, {row.method: row.label for row in rows}, benchmarks)
     yield from _repeats(rows, held, benchmarks)
     if any(cell.withheld for row in rows for cell in row.cells):
-        yield f"n/a: more than {MAX_UNSCORED:.0%} of the units have no verdict (in brackets: the share that has one)"
+        yield Detail(
+            f"n/a: more than {MAX_UNSCORED:.0%} of the units have no verdict (in brackets: the share that has one)"
+        )
 
 
 def _varied(setting: Setting, seeds: Sequence[int]) -> str:

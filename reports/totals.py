@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.benchmark import Group
+from reports.numerals import numeral
 
 # MME takes no part, CHAIR counts as a decrease, MMHal's 0-6 rating becomes 0-100. The caption only says that "each
 # column's improvement" is summed; this is the rule that gives all 54 printed totals.
@@ -40,7 +41,9 @@ def what_changes(deltas: Mapping[str, Mapping[str, float]]) -> str:
     )
     if not printed:
         return ""
-    changes = ", ".join(f"{row} {value:+z.1f} -> {captioned[row]:+z.1f}" for row, value in printed.items())
+    changes = ", ".join(
+        f"{row} {numeral(value, 1, '+')} -> {numeral(captioned[row], 1, '+')}" for row, value in printed.items()
+    )
     first, other = (max(totals, key=lambda row: round(totals[row], 1)) for totals in (printed, captioned))
     order = "" if len(printed) < 2 or first == other else f"; the best would be {other} instead of {first}"
     return f"as the caption words it, MME counts too, in points: comprehension {changes}{order}"

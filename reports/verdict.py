@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reports.numerals import numeral
 from reports.outcomes import BASELINE, CONTROLS
 from reports.table import Cell, Column, Row, Table
 
@@ -71,8 +72,9 @@ def trust(table: Table) -> Iterator[str]:
 
 def _verdict(columns: Sequence[Column], row: Row) -> Verdict:
     cells = [(column, cell) for column, cell in zip(columns, row.cells, strict=True) if column.scored]
-    won = [pair for pair in cells if pair[1].resolved and _gain(*pair) > 0]
-    lost = [pair for pair in cells if pair[1].resolved and _gain(*pair) < 0]
+    won, lost = (
+        [(column, cell) for column, cell in cells if column.outcome(cell) == way] for way in ("better", "worse")
+    )
     unresolved = tuple(_name(column) for column, cell in cells if not (cell.resolved or math.isnan(cell.p_holm)))
     untested = tuple(_name(column) for column, cell in cells if math.isnan(cell.p_holm))
     return Verdict(row.method, row.label, _told(won), _told(lost), unresolved, untested, row.failed)
@@ -82,10 +84,5 @@ def _name(column: Column) -> str:
     return column.label[:LONGEST]
 
 
-def _gain(column: Column, cell: Cell) -> float:
-    """The difference, positive where it is for the better."""
-    return -cell.delta if column.lower else cell.delta
-
-
 def _told(cells: Sequence[tuple[Column, Cell]]) -> tuple[tuple[str, str], ...]:
-    return tuple((_name(column), f"{cell.delta:+z.{column.digits}f}") for column, cell in cells)
+    return tuple((_name(column), numeral(cell.delta, column.digits, "+")) for column, cell in cells)

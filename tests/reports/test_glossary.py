@@ -17,6 +17,10 @@ def test_a_word_of_the_legend_is_explained(word: str) -> None:
     assert word.casefold() in name.casefold() and len(about) > 60
 
 
+def test_a_mark_is_a_word_too() -> None:
+    assert [entry(sign)[0] for sign in "▲▼*"] == ["better, worse", "better, worse", "moved"]
+
+
 def test_an_unknown_word_names_the_nearest() -> None:
     with pytest.raises(UsageError, match='no single entry "synthetc"; there are: synthetic'):
         entry("synthetc")

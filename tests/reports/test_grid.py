@@ -40,7 +40,7 @@ def grid(text: str = "plain") -> Grid:
     """A grid with every feature, and `text` wherever a string can stand."""
     heads = (Head(text, "group"), Head("CHAIR", text, lower=True), Head("X^T", text))
     lines = (
-        Line((text,), (Entry(1.25, mark="*"), Entry(20.5), Entry(text=text)), "block"),
+        Line((text,), (Entry(1.25, mark="worse"), Entry(20.5), Entry(text=text)), "block"),
         Line(("other",), (Entry(12345.0, 0), Entry(19.5), Entry(-0.31, 2, signed=True, low=-1.0, high=1.0)), text),
     )
     return Grid(text, (text,), heads, lines, (f"about {text}",), text, spans=True)
@@ -142,7 +142,7 @@ def test_latex_is_ascii_and_balanced(text: str) -> None:
     assert set(re.findall(r"\\([a-zA-Z]+)", shown)) <= {
         *"begin end toprule midrule bottomrule cmidrule multicolumn textbf textsuperscript footnotesize".split(),
         *"noindent medskip par usepackage Delta downarrow surd times char textbackslash textasciitilde".split(),
-        *"textasciicircum textless textgreater textbar".split(),
+        *"bigtriangledown textasciicircum textless textgreater textbar".split(),
     }
 
 
@@ -182,7 +182,7 @@ def test_a_terminal_grid_never_cuts_a_figure(width: int) -> None:
     assert max(map(len, shown.splitlines())) <= width
     assert sorted(figures(shown)) == sorted(figures(terminal(grid(), 200)))
     assert "12,345" in shown
-    assert "(-0.31) [-1.00, +1.00]" in shown
+    assert "(−0.31) [−1.00, +1.00]" in shown
 
 
 def test_the_names_of_a_row_stand_under_their_headings() -> None:

@@ -84,8 +84,8 @@ def test_table_1_prints_totals_in_brackets_and_marks_what_is_resolved() -> None:
     table = build(outcomes, NINE, ["nsft"], SETTING, 500)
     shown = gridtext.markdown(paper_table(1, [Part("r", "llava150k", table, outcomes, NINE, {"nsft": ("nsft", {})})]))
     assert re.search(r"\| LLaVA-150k \| baseline \| \d\d\.\d \| \d\d\.\d \| \d\d\.\d \| \(\+0\.0\) \|", shown)
-    assert re.search(r"\| nSFT \| \*\*\d\d\.\d\\\*\*\* \|", shown)  # bold, with its star
-    assert "only \\* says that a difference to the baseline is resolved" in shown
+    assert re.search(r"\| nSFT \| \*\*\d\d\.\d▲\*\* \|", shown)  # bold, with its mark
+    assert "only ▲ and ▼ tell a resolved difference" in shown
 
 
 def test_data_sources_are_blocks_and_bases_are_blocks() -> None:
@@ -183,7 +183,7 @@ def test_missing_cells_and_columns_are_dashes_with_a_note() -> None:
 def test_the_captions_rule_is_said_with_what_it_would_change() -> None:
     deltas = {"A": {"mmvet": 1.0, "mmb": 1.0, "mme": -50.0}, "B": {"mmvet": 0.5, "mmb": 0.0, "mme": 10.0}}
     assert what_changes(deltas) == (
-        "as the caption words it, MME counts too, in points: comprehension A +2.0 -> -48.0, B +0.5 -> +10.5; "
+        "as the caption words it, MME counts too, in points: comprehension A +2.0 -> −48.0, B +0.5 -> +10.5; "
         "the best would be B instead of A"
     )
     assert what_changes({"A": {"mmvet": 1.0}}) == ""

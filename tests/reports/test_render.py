@@ -32,7 +32,7 @@ def terminal(table: Table, width: int = 110, colour: bool = True) -> str:
         file=io.StringIO(), width=width, force_terminal=colour, color_system="standard" if colour else None
     )
     with console.capture() as captured:
-        console.print(render.terminal(table))
+        console.print(render.terminal(table, width))
     return captured.get()
 
 
@@ -59,8 +59,8 @@ def spoilt(text: str) -> Table:
 
 
 def figures(text: str) -> list[str]:
-    """The numbers with a decimal point; those of the table, not of a text."""
-    return re.findall(r"[-+]?\d+\.\d+", text.replace("$-$", "-"))
+    """The numbers with a decimal point; those of the table, not of a text or of the baseline's label."""
+    return re.findall(r"(?<!LLaVA)(?<!LLaVA-)[-+−]?\d+\.\d+", text.replace("$-$", "−"))
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -71,7 +71,10 @@ def test_hostile_text_is_harmless(name: str, text: str) -> None:
     assert "synthetic" in shown
     allowed = re.sub(r"\x1b\[[0-9;]*m", "", shown) if name == "terminal" else shown
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]", allowed)
-    assert figures(allowed) == figures(FORMATS[name](spoilt("plain")))
+    found, expected = (figures(of) for of in (allowed, FORMATS[name](spoilt("plain"))))
+    if name == "terminal":  # where a heading is too wide, its column stands in another block
+        found, expected = sorted(found), sorted(expected)
+    assert found == expected
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -105,6 +108,7 @@ def test_latex_is_ascii_balanced_and_knows_only_our_commands(text: str) -> None:
     commands = set(re.findall(r"\\([a-zA-Z]+|.)", shown.replace("\\\\\n", "\n")))
     assert commands <= {
         *"begin end toprule midrule bottomrule scriptsize footnotesize noindent medskip par usepackage".split(),
+        *"bigtriangleup bigtriangledown".split(),
         *"Delta downarrow char textbackslash textasciitilde textasciicircum textless textgreater textbar".split(),
         *"{}$&#_%",
     }
@@ -129,7 +133,7 @@ def test_terminal_reads() -> None:
     for word in ("VQA", "LLaVA-1.5-7B", "CHAIR ↓", "recall", "testbed: mini (synthetic)", "Holm"):
         assert word in shown
     row = next(line for line in shown.splitlines() if line.startswith("nSFT"))
-    assert re.match(r"nSFT +\d\d\.\d \+\d+\.\d\*", row)
+    assert re.match(r"nSFT +\d\d\.\d \+\d+\.\d▲", row)
     assert "\x1b[" in terminal(plain())
 
 
