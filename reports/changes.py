@@ -12,6 +12,7 @@ from harness.types import Item, UsageError, dumps, read_jsonl
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
 from reports.items import moved, order
+from reports.legend import MARKED
 from reports.outcomes import BASELINE, CONTROLS, Outcome, withheld
 from reports.runs import Run, StoredCell
 from reports.statistics import LEVEL, holm
@@ -221,7 +222,7 @@ def _row(
 def _notes(found: _Found, benchmarks: Mapping[str, Benchmark], tests: int) -> Iterator[str]:
     """How to read the numbers, and what is compared on less than was scored."""
     yield "second - first on the same units; [95 % interval], images resampled"
-    yield f"* Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image); no mark: not resolved"
+    yield f"{MARKED}: Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image); no mark: not resolved"
     held = {at: (*pair.before, *pair.after) for at, pair in found.pairs.items()}
     yield from few_images({name: b for name, b in benchmarks.items() if found.estimates[name]}, held)
     every = [e for rows in found.estimates.values() for metrics in rows.values() for e in metrics.values()]

@@ -8,6 +8,8 @@ from reports.outcomes import MAX_UNSCORED
 from reports.statistics import LEVEL
 from reports.table import Cell, Column, Table
 
+MARKED = "▲ better, ▼ worse (not higher or lower), * moved and no score"
+
 
 class Detail(str):
     """A note for those who want every one: what the legend says in short, or what the verdict says as well."""

@@ -12,7 +12,7 @@ import numpy as np
 from harness.benchmark import Benchmark, Group
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
-from reports.legend import Detail
+from reports.legend import MARKED, Detail
 from reports.manifest import Failed
 from reports.outcomes import BASELINE, CONTROLS, MAX_UNSCORED, Outcome, withheld
 from reports.statistics import FEW, LEAST, LEVEL, REPLICATES, holm, interval, mean, shown
@@ -196,8 +196,7 @@ def _notes(
         yield "no interval where nothing varied between the images: to resample them tells nothing"
     yield Detail("second figure: difference to the baseline on the same units; [95 % interval], images resampled")
     yield Detail(
-        "▲ better, ▼ worse (not higher or lower), * moved and no score: "
-        f"Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image"
+        f"{MARKED}: Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image"
         f"{', with variation between seeds' if len(seeds) > 1 else ''}); no mark: not resolved. Totals are not tested"
     )
     if any(column.metric == "total" for column in columns):

@@ -180,7 +180,7 @@ def grids(found: "Changes") -> Iterator[Any]:
             if at in found.why:
                 items += [f"{column.label} is not compared: {found.why[at]}"] * (not column.beside)
                 continue
-            mark = "*" if cell.resolved else ""
+            mark = column.outcome(cell)
             entry = Entry(cell.value, column.digits, delta=cell.delta, low=cell.low, high=cell.high, mark=mark)
             before = Entry(found.before[row.method, column.metric], column.digits)
             lines.append(Line((name,), (before, entry, Entry(text=cell.verdict or "not tested"))))
