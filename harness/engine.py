@@ -102,6 +102,7 @@ def train(job: Job, tick: Tick = quiet, seat: zero.Seat = zero.ALONE) -> TrainRe
     result = run.result(usage(), resumed)
     if rank == 0:
         (Path(job.out) / "summary.json").write_text(result.model_dump_json(), encoding="utf-8")
+    torch.distributed.barrier()  # a rank that left earlier would close its connections under one that still writes
     return result
 
 

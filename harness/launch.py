@@ -137,12 +137,19 @@ def _explain(rank: Rank, count: int) -> None:
     if rank.failure:
         raise SAID[rank.failure["kind"]](rank.failure["sentence"])
     if status < 0:
-        memory = " (out of memory?)" if status == -signal.SIGKILL else ""
+        why = {-signal.SIGKILL: " (out of memory?)", -signal.SIGABRT: _last_words(rank.output)}.get(status, "")
         raise HarnessError(
-            f"{who} was ended by {_signal(-status)}{memory}; the same command goes on from the last checkpoint. Less "
+            f"{who} was ended by {_signal(-status)}{why}; the same command goes on from the last checkpoint. Less "
             "memory is needed with a smaller runtime.per_device_train_batch_size or runtime.zero_stage=3."
         )
     raise Unexpected(f"{who} ended with status {status}. What it said is in {rank.output}; please report it.")
+
+
+def _last_words(output: Path) -> str:
+    """What a rank that aborted said in the end, in brackets: the cause, by whatever library gave up."""
+    text = output.read_text(encoding="utf-8", errors="replace") if output.is_file() else ""
+    said = [line.strip() for line in text.splitlines() if "terminate called" in line or "what():" in line]
+    return f" ({' '.join(said[-2:])[:300]})" if said else ""
 
 
 def _signal(number: int) -> str:
@@ -164,12 +171,14 @@ def main() -> None:
     try:
         with machine.explained(Path(os.path.commonpath([job.work, job.out]))):
             train(job, tick, Seat(int(rank), int(world), rendezvous))
+        status = 0
     except Exception as error:
         said = explained(error)
         line.send_bytes(dumps({"kind": type(said).__name__, "sentence": str(said)}).encode())
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(said.exit_status)  # an orderly exit might wait for the other ranks
+        status = said.exit_status
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # an orderly exit might wait for the other ranks, or abort over their closed connections
 
 
 def _tell_progress(line: Connection, done: int, total: int) -> None:

@@ -182,6 +182,18 @@ def ended(number: int, status: int, kind: str = "", sentence: str = "") -> Rank:
     return Rank(number, cast(Any, SimpleNamespace(returncode=status)), cast(Any, None), Path("rank.txt"), failure)
 
 
+def test_a_rank_that_aborts_says_what_its_library_said(tmp_path: Path) -> None:
+    rank = ended(0, -signal.SIGABRT)
+    rank.output = tmp_path / "rank-0.txt"
+    rank.output.write_text(
+        "loading\nterminate called after throwing an instance of 'x'\n  what():  peer is gone\nlast\n"
+    )
+    with pytest.raises(
+        HarnessError, match=r"SIGABRT \(terminate called .* what\(\):  peer is gone\); the same command"
+    ):
+        harness.launch._explain(rank, 2)
+
+
 LOST = ended(0, 70, "Unexpected", "unexpected RuntimeError: connection closed by peer")
 OURS = ended(1, 70, "Unexpected", "unexpected KeyError: 'x'")
 
