@@ -16,8 +16,8 @@ from reports.legend import MARKED
 from reports.outcomes import BASELINE, CONTROLS, Outcome, withheld
 from reports.runs import Run, StoredCell
 from reports.statistics import LEVEL, holm
-from reports.table import Cell, Column, Row, Table
-from reports.tabulate import BESIDE, cell_of, columns_of, few_images
+from reports.table import Cell, Column, Row, Setting, Table
+from reports.tabulate import BESIDE, cell_of, columns_of, few_images, varied
 
 AFTER = "after"  # what the second row is to `estimate`; the first is its baseline
 
@@ -107,7 +107,7 @@ def changes(pairs: Mapping[str, tuple[Side, Side]]) -> Changes:
     }
     setting = replace(one.run.setting, models=models)
     notes = (
-        *_notes(found, benchmarks, len(tested)),
+        *_notes(found, benchmarks, len(tested), setting),
         *cautions(columns, rows, found.estimates, len(tested), setting),
     )
     return Changes(Table(setting, tuple(columns), tuple(rows), notes), found.before, found.moved, found.why)
@@ -219,10 +219,16 @@ def _row(
     return Row(label, label, seeds, tuple(cells))
 
 
-def _notes(found: _Found, benchmarks: Mapping[str, Benchmark], tests: int) -> Iterator[str]:
+def _notes(found: _Found, benchmarks: Mapping[str, Benchmark], tests: int, setting: Setting) -> Iterator[str]:
     """How to read the numbers, and what is compared on less than was scored."""
-    yield "second - first on the same units; [95 % interval], images resampled"
-    yield f"{MARKED}: Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image); no mark: not resolved"
+    seeds = sorted({outcome.seed for pair in found.pairs.values() for outcome in pair.after})
+    if len(seeds) > 1:
+        yield f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): intervals hold images and {varied(setting, seeds)}"
+    yield "B - A on the same units; [95 % interval], images resampled"
+    yield (
+        f"{MARKED}: Holm-adjusted p < {LEVEL:g} over {tests} comparisons (sign-flip by image"
+        f"{', with variation between seeds' if len(seeds) > 1 else ''}); no mark: not resolved"
+    )
     held = {at: (*pair.before, *pair.after) for at, pair in found.pairs.items()}
     yield from few_images({name: b for name, b in benchmarks.items() if found.estimates[name]}, held)
     every = [e for rows in found.estimates.values() for metrics in rows.values() for e in metrics.values()]

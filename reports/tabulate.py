@@ -179,7 +179,7 @@ def _notes(
     yield f"testbed: {setting.testbed_in_words}; protocol: {setting.protocol}"
     seeds = sorted({o.seed for cell in held.values() for o in cell})
     if len(seeds) > 1:
-        yield f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): intervals hold images and {_varied(setting, seeds)}"
+        yield f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): intervals hold images and {varied(setting, seeds)}"
     else:
         yield Detail("1 seed: does not include variation between base models")
     for row in rows:
@@ -220,7 +220,7 @@ def _notes(
         )
 
 
-def _varied(setting: Setting, seeds: Sequence[int]) -> str:
+def varied(setting: Setting, seeds: Sequence[int]) -> str:
     """What differs from seed to seed, and what therefore is not in an interval."""
     bases = setting.bases(seeds)
     if bases == len(seeds):

@@ -101,7 +101,11 @@ def of_rows(label: str, one: "Side", other: "Side") -> Iterator[str]:
     """What differs between two rows: their methods, options and training, and what made their policies."""
     from reports.runs import UNNAMED, other_policies
 
-    told = [dict(fields(each.run.manifest["rows"].get(each.row, {"name": each.row}), label)) for each in (one, other)]
+    told = [
+        {name: value for name, value in fields(spec, label) if value != ""}
+        for each in (one, other)
+        for spec in [each.run.manifest["rows"].get(each.row, {"name": each.row})]
+    ]
     yield from (differ := by_field((one.run, told[0]), (other.run, told[1])))
     mine, theirs = (
         replace(each.run, manifest={"trained": [{**m, "row": one.row} for m in made if m["row"] == each.row]})

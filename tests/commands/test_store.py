@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from runfolder import RunFolder
 
-from harness import compare
+from harness import comparison
 from harness.commands import clearing
 from harness.digest import file_digest
 from harness.store import Stage, Store
@@ -169,14 +169,14 @@ def test_it_waits_for_nobody_and_works_beside_nobody(harness: Said, store: Store
 
 
 def test_a_comparison_has_its_store_in_use(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(planned: object, runtime: object, store: Store, out: Path, *_: object) -> compare.Finished:
+    def work(planned: object, runtime: object, store: Store, out: Path, *_: object) -> comparison.Finished:
         with pytest.raises(HarnessError), store.alone():
             pass
-        return compare.Finished(planned, out, 7, ())  # type: ignore[arg-type]
+        return comparison.Finished(planned, out, 7, ())  # type: ignore[arg-type]
 
-    monkeypatch.setattr(compare, "prepare", lambda *_: None)
-    monkeypatch.setattr(compare, "_compare", work)
-    assert compare.compare(None, None, None, store, Path(), None).ran == 7  # type: ignore[arg-type]
+    monkeypatch.setattr(comparison, "prepare", lambda *_: None)
+    monkeypatch.setattr(comparison, "_compare", work)
+    assert comparison.compare(None, None, None, store, Path(), None).ran == 7  # type: ignore[arg-type]
 
 
 def test_kinds_are_counted_and_replies_named_apart(harness: Said, store: Store) -> None:
