@@ -335,7 +335,9 @@ def score(
 def gate(
     run: Annotated[Path, typer.Argument(help="A finished comparison: its folder, or a bundle.")],
     baseline: Annotated[Path | None, typer.Option(help="The accepted run: a file of --accept, or a run.")] = None,
-    policy: Annotated[Path, typer.Option(help="YAML: margins, budgets, coverage.")] = Path("gate.yaml"),
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML: margins, budgets, coverage; default: gate.yaml, else 2 % of each scale.")
+    ] = None,
     accept: Annotated[Path | None, typer.Option(help="Write this run to FILE as the accepted one, and stop.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to FILE.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the summary to FILE too.")] = None,
@@ -377,19 +379,23 @@ def check(
 
 
 @command("List the methods, or explain one", "methods", "methods nsft")
-def methods(name: Annotated[str, typer.Argument(help="One method, to explain.")] = "") -> None:
+def methods(
+    name: Annotated[str, typer.Argument(help="One method, to explain.")] = "", verbose: Verbose = False
+) -> None:
     """List the methods, or explain one: roles, rounds, options with defaults and sources."""
     from harness.terminal import show_methods
 
-    show_methods(name)
+    show_methods(name, verbose)
 
 
 @command("List the benchmarks, or explain one", "benchmarks", "benchmarks pope")
-def benchmarks(name: Annotated[str, typer.Argument(help="One benchmark, to explain.")] = "") -> None:
+def benchmarks(
+    name: Annotated[str, typer.Argument(help="One benchmark, to explain.")] = "", verbose: Verbose = False
+) -> None:
     """List the benchmarks, or explain one: metrics, protocol, files."""
     from harness.terminal import show_benchmarks
 
-    show_benchmarks(name)
+    show_benchmarks(name, verbose)
 
 
 @command("What a word of a table or verdict means", "explain holm", 'explain "cannot tell"')

@@ -15,6 +15,8 @@ from reports.gate import Budget, Policy, gate
 from reports.gate_text import junit, summary
 from reports.runs import Run, opened
 
+POLICY = Path("gate.yaml")
+
 
 def accept(given: Path, file: Path, store: Path | None) -> str:
     """Write a finished run to `file` as the baseline of later gates: its units, manifests and profile. What to say."""
@@ -28,10 +30,14 @@ def accept(given: Path, file: Path, store: Path | None) -> str:
 
 
 def judge(
-    given: Path, baseline: Path, policy: Path, store: Path | None, xml: Path | None, markdown: Path | None
+    given: Path, baseline: Path, policy: Path | None, store: Path | None, xml: Path | None, markdown: Path | None
 ) -> tuple[int, str]:
-    """The exit status and the summary of the verdict on a run; as JUnit XML and Markdown too, where files are named."""
-    asked = read_policy(policy)
+    """The exit status and the summary of the verdict on a run; as JUnit XML and Markdown too, where files are named.
+
+    Without a policy by the one that lies here, and where none does by the defaults.
+    """
+    policy = policy or (POLICY if POLICY.exists() else None)
+    asked = read_policy(policy) if policy else None
     try:
         with opened([baseline]) as before, opened([given], store) as after:
             now = _one(after, given)

@@ -189,11 +189,11 @@ def listed(ids: Sequence[str]) -> str:
 
 def show(done: Rescored) -> None:
     """Print the figures as a table."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from harness.console import console
 
-    grid = Table("metric", "value", box=None)
+    grid = Table(Column("metric", overflow="fold"), Column("value", no_wrap=True), box=None)
     for id, value in done.metrics.items():
         ours = id.startswith(f"{done.benchmark}/") and not id.endswith("@official")
         grid.add_row(id, done.withheld if done.withheld and ours else f"{value:.10g}")

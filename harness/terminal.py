@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import sys
 from pathlib import Path
 
@@ -70,8 +71,11 @@ def examine_store(store: Store) -> bool:
     return not damaged
 
 
-def show_methods(name: str) -> None:
-    """Print the list of methods with their options, or what one is and each of its options."""
+def show_methods(name: str, verbose: bool = False) -> None:
+    """Print a line per method (with its options where `verbose`), or what one is and each of its options."""
+    if not name and not verbose:
+        lines("methods", Method)
+        return
     if not name:
         for method in plugins.names("methods"):
             made: Method = plugins.make("methods", method, Method, {})
@@ -90,6 +94,17 @@ def show_methods(name: str) -> None:
         typer.echo(f"--set {plugins.stem(name)}.{option.name}={getattr(made, option.name)}\n    {says} ({source})")
 
 
+def lines(kind: str, base: type[Method] | type[Benchmark]) -> None:
+    """One line per plugin: its name, and the first sentence of its file without the citation."""
+    grid = Grid.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0))
+    for name in plugins.names(kind):
+        about = sys.modules[plugins.plugin(kind, name, base).__module__].__doc__ or ""
+        [first, *_] = re.split(r"(?<=[.?])\s+(?=[A-Z])", " ".join(about.split()), maxsplit=1)
+        grid.add_row(Text(name), Text(re.sub(r"\s*\([^()]*\)\.?$", "", first).rstrip(".")))
+    console().print(grid, highlight=False)
+    typer.echo(f"One of them in full: harness {kind} NAME; all in full: -v")
+
+
 def needs(method: Method) -> str:
     """Roles and rounds of a method, and what its loss is a mean over."""
     return f"roles: {', '.join(method.roles)}; rounds: {method.rounds}; loss normalised by {method.unit}s"
@@ -102,13 +117,17 @@ def default(method: Method, option: str) -> str:
     return Path(value).name if ours else str(value)
 
 
-def show_benchmarks(name: str) -> None:
-    """Print the list of benchmarks, or what one measures, how, and where its traps are."""
+def show_benchmarks(name: str, verbose: bool = False) -> None:
+    """Print a line per benchmark (how it is scored where `verbose`), or what one measures, how, and its traps."""
     if name:
         explain(plugins.stem(name), plugins.make("benchmarks", name, Benchmark, {}))
         return
+    if not verbose:
+        lines("benchmarks", Benchmark)
+        return
     heads = ("benchmark", "label", "metric", "better", "n", "chance", "protocol", "judge")
-    grid = Grid(*(Column(head, overflow="fold") for head in heads), box=None)
+    cells = (Column(head, overflow="fold", no_wrap=head != "protocol") for head in heads)  # no name or number breaks
+    grid = Grid(*cells, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for benchmark in plugins.names("benchmarks"):
         made: Benchmark = plugins.make("benchmarks", benchmark, Benchmark, {})
         metric = made.metrics[0]

@@ -26,6 +26,11 @@ MUST_AGREE = ("testbed", "synthetic", "protocol"), ("judges", "benchmarks")
 SAID = ("harness", "source", "packages", "data", *(name for name in BY_NAME if name not in MUST_AGREE[1]))
 
 
+SHARE = 0.02  # of a metric's scale: how much worse may be by default
+DEFAULTS = (
+    f"no gate.yaml here, so the defaults: a benchmark may be worse by {100 * SHARE:g} % of its scale, in every row; "
+    "inconclusive passes; 99 % of the units must be scored in both; no budgets"
+)
 Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -49,6 +54,12 @@ class Policy(Fixed):
     inconclusive: Literal["pass", "fail"] = "pass"
     coverage: float = Field(0.99, gt=0, le=1)
     budgets: dict[str, Budget] = Field({})
+
+
+def default_policy(benchmarks: Mapping[str, Benchmark]) -> Policy:
+    """Where nobody wrote one: no row may be worse by more than `SHARE` of a benchmark's scale, in its own column."""
+    scales = {name: benchmark.metrics[0].scale for name, benchmark in benchmarks.items()}
+    return Policy(margins={name: SHARE * abs(best - worst) for name, (worst, best) in scales.items()})
 
 
 class Verdict(StrEnum):
@@ -79,12 +90,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Gate:
-    """All checks, how the runs differ in what made them, and what was scored but not asked about."""
+    """All checks, how the runs differ in what made them, and what was scored but not asked about.
+
+    `assumed` says by which policy, where none was written.
+    """
 
     checks: tuple[Check, ...]
     differ: tuple[str, ...]
     ungated: tuple[str, ...]
     inconclusive_fails: bool = False
+    assumed: str = ""
 
     def fails(self, check: Check) -> bool:
         """Whether a check alone fails the gate."""
@@ -99,8 +114,8 @@ class Gate:
         return 3 if any(check.verdict == Verdict.INCOMPLETE for check in self.checks) else 0
 
 
-def gate(accepted: Run, now: Run, policy: Policy, profile: Mapping[str, Any]) -> Gate:
-    """Every check of the policy; `profile` is the new run's.
+def gate(accepted: Run, now: Run, policy: Policy | None, profile: Mapping[str, Any]) -> Gate:
+    """Every check of the policy, of `default_policy` without one; `profile` is the new run's.
 
     UsageError where the policy names what is not there, or where the runs did not measure the same thing.
     """
@@ -110,6 +125,8 @@ def gate(accepted: Run, now: Run, policy: Policy, profile: Mapping[str, Any]) ->
             f"{now.name} did not measure what was accepted: {'; '.join(wrong)}. Accept a new baseline (--accept)."
         )
     benchmarks = accepted.benchmarks()
+    assumed = "" if policy else DEFAULTS
+    policy = policy or default_policy(benchmarks)
     metrics = {name: _metric(name, benchmarks) for name in policy.margins}
     for row in policy.rows:
         if row not in accepted.rows:
@@ -130,6 +147,7 @@ def gate(accepted: Run, now: Run, policy: Policy, profile: Mapping[str, Any]) ->
         (*differences(accepted, now, (), SAID), *other_policies(accepted, now)),
         tuple(benchmark.label for name, benchmark in benchmarks.items() if name not in gated),
         policy.inconclusive == "fail",
+        assumed,
     )
 
 

@@ -18,6 +18,7 @@ def summary(gate: Gate) -> str:
     counts = Counter(check.verdict for check in gate.checks)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _FIRST if counts[verdict])
     notes = ["difference: now - accepted on the same units, [95 % interval], images (and seeds) resampled"]
+    notes += [gate.assumed] if gate.assumed else []
     notes += [f"not gated: {', '.join(gate.ungated)}"] if gate.ungated else []
     notes += [f"differs from the accepted run in {text}" for text in gate.differ]
     lines = tuple(_line(check, gate.fails(check)) for check in sorted(gate.checks, key=_order))

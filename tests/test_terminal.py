@@ -29,13 +29,22 @@ def sections(listing: str) -> dict[str, str]:
     return {name: " ".join(listed[starts[name] : ends[name]].split()) for name in METHODS}
 
 
+@pytest.mark.parametrize("kind", ["methods", "benchmarks"])
+def test_by_default_each_has_a_line_that_says_what_it_does(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    *lines, more = CliRunner().invoke(app, [kind]).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(plugins.names(kind))
+    assert all(len(line.split()) > 2 and "arXiv" not in line for line in lines)
+    assert f"harness {kind} NAME" in more
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("name", METHODS)
 def test_the_list_has_every_option_with_default_and_source(
     monkeypatch: pytest.MonkeyPatch, name: str, columns: int
 ) -> None:
     made: Method = plugins.make("methods", name, Method, {})
-    mine = sections(told(monkeypatch, columns=columns))[name]
+    mine = sections(told(monkeypatch, "-v", columns=columns))[name]
     assert f"{name}: {made.label}; roles: {', '.join(made.roles)}; rounds: {made.rounds}; loss" in mine
     assert f"normalised by {made.unit}s" in mine
     assert "…" not in mine
@@ -62,4 +71,4 @@ def test_an_unknown_method_is_one_sentence_with_the_nearest_name() -> None:
 
 def test_benchmarks_are_listed_without_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert "…" not in CliRunner().invoke(app, ["benchmarks"]).stdout
+    assert "…" not in CliRunner().invoke(app, ["benchmarks", "-v"]).stdout

@@ -243,7 +243,7 @@ def test_json_is_one_exact_object_and_the_table_has_the_same(tmp_path: Path) -> 
 
 def test_benchmarks_are_listed_and_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "150")
-    listed = CliRunner().invoke(app, ["benchmarks"]).stdout.splitlines()
+    listed = CliRunner().invoke(app, ["benchmarks", "-v"]).stdout.splitlines()
     [pope] = [line.split() for line in listed if line.split()[:1] == ["pope"]]
     assert pope == ["pope", "POPE", "pope/f1_macro3", "higher", "9,000", "50", "short", "answer", "no"]
     told = CliRunner().invoke(app, ["benchmarks", "sqa"]).stdout

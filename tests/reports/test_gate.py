@@ -15,7 +15,7 @@ from harness.benchmark import Unit
 from harness.gating import accept, judge, read_policy
 from harness.types import HarnessError, UsageError
 from reports.estimates import Estimate, estimate
-from reports.gate import Budget, Check, Gate, Policy, Verdict, gate
+from reports.gate import Budget, Check, Gate, Policy, Verdict, default_policy, gate
 from reports.gate import judge as verdict
 from reports.gate_text import junit, summary
 from reports.outcomes import Outcome
@@ -171,6 +171,24 @@ def test_an_accepted_run_is_one_file_that_gates_the_next(tmp_path: Path) -> None
         said = judge(now, file, tmp_path / "gate.yaml", None, xml, text)
         assert said == (status, text.read_text())
         assert ElementTree.parse(xml).getroot()[0].get("failures") == str(status)
+
+
+def test_without_a_policy_there_are_defaults_and_the_summary_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ACCEPTED.write(tmp_path / "run")
+    worse = replace(ACCEPTED, skill={"baseline": 0.6, "dpo": 0.3}).write(tmp_path / "worse")
+    for now, status in ((given, 0), (worse, 1)):
+        got, text = judge(now, given, None, None, None, None)
+        assert got == status and "- no gate.yaml here, so the defaults: a benchmark may be worse by 2 % of its" in text
+    with opened([given]) as (run,):
+        assert default_policy(run.benchmarks()).margins == {"sqa": 2.0, "mmhal": pytest.approx(0.12)}
+    (tmp_path / "gate.yaml").write_text("margins: {sqa: 100}")
+    got, text = judge(worse, given, None, None, None, None)
+    assert got == 0 and "defaults" not in text
+    with pytest.raises(UsageError, match=r"other\.yaml"):
+        judge(given, given, tmp_path / "other.yaml", None, None, None)
 
 
 def test_an_unfinished_run_is_not_accepted(tmp_path: Path) -> None:
