@@ -96,7 +96,7 @@ def show_methods(name: str, verbose: bool = False) -> None:
 
 def lines(kind: str, base: type[Method] | type[Benchmark]) -> None:
     """One line per plugin: its name, and the first sentence of its file without the citation."""
-    grid = Grid.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0))
+    grid = Grid.grid(Column(no_wrap=True, style="bold"), Column(overflow="fold"), padding=(0, 2, 0, 0))
     for name in plugins.names(kind):
         about = sys.modules[plugins.plugin(kind, name, base).__module__].__doc__ or ""
         [first, *_] = re.split(r"(?<=[.?])\s+(?=[A-Z])", " ".join(about.split()), maxsplit=1)

@@ -18,7 +18,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-for name in ("compare", "request", "score", "gating", "reporting", "terminal", "doctor", "archives", "judge"):
+OURS = "comparison face plan_text progress request score gating reporting terminal doctor archives judge"
+for name in OURS.split():
     import_module(f"harness.{name}")
 for name in ("pandas", "openpyxl", "yaml", "rich.console", "pydantic"):
     import_module(name)
