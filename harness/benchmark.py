@@ -169,6 +169,11 @@ def ratio(numerator: Any, denominator: Any, scale: float = 100.0) -> Any:
     return float(value) if np.ndim(value) == 0 else value
 
 
+def folder_of(name: str, data: str) -> Path:
+    """Where a benchmark's files are: beside an outside file of its name, else in a testbed's `data`."""
+    return plugins.own_folder("benchmarks", name) or Path(data) / "benchmarks" / name
+
+
 def benchmark_of(what: Mapping[str, Any]) -> Benchmark:
     """The benchmark a stage's identity names."""
     made: Benchmark = plugins.make("benchmarks", what["benchmark"], Benchmark, what["options"])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness import plugins
-from harness.benchmark import Benchmark
+from harness.benchmark import Benchmark, folder_of
 from harness.config import Testbed
 from harness.data import local as own_data
 from harness.folder import inspect, places
@@ -28,7 +28,13 @@ def check(request: Request, testbed: Testbed) -> None:
     for name, count in Counter(request.benchmarks).items():
         if count > 1:
             raise UsageError(f"the benchmark {name} is named {count} times in --benchmarks; name it once.")
-        if plugins.plugin("benchmarks", name, Benchmark).heldout and local:
+        benchmark = plugins.plugin("benchmarks", name, Benchmark)
+        if benchmark.judged and testbed.judge == "oracle" and name not in plugins.installed("benchmarks"):
+            raise UsageError(
+                f"{name} needs a judge, and the oracle of {testbed.name} knows its own benchmarks only; name another "
+                "in a testbed of yours (judge: openai:MODEL)."
+            )
+        if benchmark.heldout and local:
             raise UsageError(f"{name} asks about held-out examples of a named source; --data {request.data} has none.")
     seen: set[str] = set()
     for spec in request.methods:
@@ -89,9 +95,13 @@ def absent(request: Request, testbed: Testbed) -> Iterator[str]:
             layout = plugins.module("harness.data", request.data).SOURCE.layout
             yield f"data: {root / 'sources' / request.data} is not there; {layout}"
         for name in request.benchmarks:
-            if not (root / "benchmarks" / name).is_dir() and not testbed.benchmarks.get(name, {}).get("hub"):
-                layout = plugins.plugin("benchmarks", name, Benchmark).layout
-                yield f"benchmark: {root / 'benchmarks' / name} is not there; {layout}"
+            home = folder_of(name, testbed.data)
+            if not home.is_dir() and not testbed.benchmarks.get(name, {}).get("hub"):
+                yield f"benchmark: {home} is not there; {plugins.plugin('benchmarks', name, Benchmark).layout}"
+    for name in request.benchmarks if testbed.data == "generated" else ():
+        if name not in plugins.installed("benchmarks") and not plugins.own_folder("benchmarks", name):
+            file = plugins.source("benchmarks", name)
+            yield f"benchmark: {file.with_suffix('')} is not there, the folder of {file.name}'s own files"
     if any(resolve(spec).needs_clip for spec in request.methods) and not (Path(testbed.clip) / "config.json").is_file():
         yield (
             f"clip: no CLIP model folder at {testbed.clip or '(testbed.clip)'}; fetch one with "

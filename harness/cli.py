@@ -32,7 +32,9 @@ Data = Annotated[str, typer.Option(help="A data source, or your own JSON, JSONL,
 Images = Annotated[str, typer.Option(help="Where image paths of your own --data start; default: where the data are.")]
 TestbedName = Annotated[str, typer.Option("--testbed", help="A built-in testbed or a YAML file.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Repetitions; each takes another base model (if there are) and split.")]
-Benchmarks = Annotated[str, typer.Option(help="Comma-separated benchmark names; empty: the paper's nine.")]
+Benchmarks = Annotated[
+    str, typer.Option(help="Comma-separated benchmark names, or files of your own; empty: the paper's nine.")
+]
 Examples = Annotated[int | None, typer.Option(min=1, help="Training examples; default: the testbed's.")]
 Limit = Annotated[
     int | None,
@@ -45,6 +47,10 @@ Out = Annotated[Path | None, typer.Option(help="Folder for the tables; default: 
 StoreRoot = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Where finished stages are kept.")]
 StoreOf = Annotated[
     Path | None, typer.Option("--store", help="The runs' store; default: the one their manifest names.")
+]
+Own = Annotated[
+    list[str] | None,
+    typer.Option("--benchmarks", help="The file of a benchmark of yours that is among them; its code runs."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
 Budget = Annotated[
@@ -188,10 +194,14 @@ def report(
     ] = None,
     store: StoreOf = None,
     crosscheck: Annotated[bool, typer.Option("--crosscheck", help="lmms-eval's figures beside ours.")] = False,
+    own: Own = None,
 ) -> None:
     """The paper's tables and figures from finished comparisons; without either option their cards."""
     from harness import reporting
+    from harness.plugins import adopt
 
+    for file in own or []:
+        adopt("benchmarks", file)
     if bundle:
         typer.echo(reporting.bundle(runs or [], bundle, store))
         return
@@ -342,10 +352,14 @@ def gate(
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to FILE.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the summary to FILE too.")] = None,
     store: StoreOf = None,
+    own: Own = None,
 ) -> None:
     """Compare a run with an accepted one by a policy. Exit status: 0 passed, 1 regressed, 3 could not be judged."""
     from harness import gating
+    from harness.plugins import adopt
 
+    for file in own or []:
+        adopt("benchmarks", file)
     if (baseline is None) == (accept is None):
         raise UsageError("give either --baseline FILE to judge the run, or --accept FILE to make it the baseline.")
     if accept:

@@ -14,7 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness import __version__, run_folder
+from harness import __version__, plugins, run_folder
+from harness.benchmark import folder_of
 from harness.checks import check
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
@@ -91,7 +92,7 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
     reopen(planned, store)
     todo = pending((*planned.goals, *(each.step for each in damaged)), store, planned.steps)
     check_budget(planned, todo, store, runtime.budget)
-    try_outside(request, todo)
+    try_outside(request, testbed, todo)
     check_access(planned, todo, store, runtime)
     whose, moved = run_folder.identity(request, testbed), list[Path | None]()
     with run_folder.held(out, store):
@@ -116,8 +117,13 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
     return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves)
 
 
-def try_outside(request: Request, todo: Sequence[Step]) -> None:
-    """Try the user's own methods on made-up data before anything is built, as `harness check` does."""
+def try_outside(request: Request, testbed: Testbed, todo: Sequence[Step]) -> None:
+    """Try the user's own methods and benchmarks before anything is built, as `harness check` does."""
+    columns = {step.stage.identity["benchmark"] for step in todo if step.stage.kind == "score"}
+    for name in sorted(columns - set(plugins.installed("benchmarks"))):
+        from harness.dry_run_benchmark import check_benchmark
+
+        list(check_benchmark(name, testbed.benchmarks.get(name, {}), folder_of(name, testbed.data)))
     wanted = {(step.stage.identity["method"]) for step in todo if step.stage.kind in ("build", "train")}
     for spec in request.methods:
         if spec.name.endswith(".py") and spec.stem in wanted:

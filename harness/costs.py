@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark import Benchmark, benchmark_of
+from harness.benchmark import Benchmark, benchmark_of, folder_of
 from harness.config import Runtime
 from harness.judge import Ask, Listed, Repeat
 from harness.lens import PROMPT as LENS
@@ -134,9 +134,9 @@ def _items(planned: Plan, step: Step, benchmark: Benchmark, store: Store) -> lis
     done = store.path(step.reads["items"]) / "items.jsonl"
     if done.is_file():
         return list(read_jsonl(Item, done))
-    if planned.testbed.data == "generated":
+    if "data" in step.reads["items"].inputs:
         return None
-    folder = Path(planned.testbed.data) / "benchmarks" / step.stage.identity["benchmark"]
+    folder = folder_of(step.stage.identity["benchmark"], planned.testbed.data)
     return stratified(list(benchmark.items(folder, Unread())), planned.request.limit, benchmark.stratum)
 
 

@@ -78,7 +78,7 @@ def _world(here: str, benchmark: Benchmark, folder: Path) -> Path | None:
     if benchmark.heldout:
         write_source("llava150k", "heldout", 0, 4, folder)
         return folder
-    if here not in plugins.names("benchmarks"):
+    if here not in plugins.installed("benchmarks"):
         return None
     try:
         write_benchmark(here, 0, 4, folder)

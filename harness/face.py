@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import Runtime, Testbed
-from harness.plugins import unknown
+from harness.plugins import adopt, unknown
 from harness.schedule import Watcher
 from harness.steps import Request
 from harness.store import MANIFEST, Store
@@ -120,11 +120,14 @@ def compare(
     return Comparison(wanted.folder, wanted.store.root, done.told)
 
 
-def load(run: str | Path, store: str | Path | None = None) -> "Comparison":
+def load(run: str | Path, store: str | Path | None = None, benchmarks: Sequence[str] = ()) -> "Comparison":
     """A finished comparison by its folder, or by its name under runs/; UsageError where there is none.
 
-    `store` is where its stages lie, by default where its manifest says.
+    `store` is where its stages lie, by default where its manifest says; `benchmarks` are files of yours that it had,
+    whose code runs.
     """
+    for file in benchmarks:
+        adopt("benchmarks", file)
     folder = next((path for path in (Path(run), Path("runs") / run) if (path / MANIFEST).is_file()), Path(run))
     found = Comparison(folder, Path(store) if store else None)
     with found.opened():

@@ -141,14 +141,15 @@ class StoreImages:
     upright: bool = False
 
     def at(self, path: Path) -> Image:
-        """The picture in a file; its path is as `relative` has it."""
+        """The picture in a file; its path is as `relative` has it. One that lies in none of the places is copied."""
         path = path.absolute()
         if not path.is_file():
             raise UsageError(f"no image {path}; get it, or take out the record that names it.")
         image = Image(str(path), file_digest(path), self.upright)
         if path.is_relative_to(self.staging):
             image = replace(image, path=str(self.final / path.relative_to(self.staging)))
-        return relative(image, self.places)
+        image = relative(image, self.places)
+        return self.of(path.read_bytes()) if Path(image.path).is_absolute() else image
 
     def of(self, data: bytes) -> Image:
         """A picture that came inside a record; written once, under its digest."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import plugins
-from harness.benchmark import Benchmark
+from harness.benchmark import Benchmark, folder_of
 from harness.closure import code
 from harness.codebook import common
 from harness.config import MethodSpec, Testbed
@@ -98,7 +98,7 @@ class Planner:
         source = (plugins.source("harness.data", options["source"]),) if benchmark.heldout else ()
         plugin = (plugins.source("benchmarks", name), *source)
         inputs: dict[str, Step] = {}
-        if self.testbed.data == "generated":
+        if self.testbed.data == "generated" and not plugins.own_folder("benchmarks", name):
             scenes = self.request.limit or self.testbed.scenes
             made: dict[str, Any] = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
             if benchmark.heldout:
@@ -106,7 +106,7 @@ class Planner:
                 made = {"source": self.request.data, "split": where, "seed": 0, "n": max(1, scenes // HELDOUT_SHARE)}
             inputs["data"] = self.step("data", f"data {name}", made, {})
         else:
-            identity["content"] = listing(Path(self.testbed.data) / "benchmarks" / name)
+            identity["content"] = listing(folder_of(name, self.testbed.data))
             identity["limit"] = self.request.limit
         return self.step("items", f"items {name}", identity, inputs, plugin=plugin)
 

@@ -18,14 +18,52 @@ from harness.blame import import_fault, plugin_fault
 from harness.types import UsageError
 
 T = TypeVar("T")
+Adopted = dict[tuple[str, str], Path]
+
+_adopted: Adopted = {}
 
 
-def names(package: str) -> list[str]:
+def installed(package: str) -> list[str]:
     """Plugin names in an import package, sorted; reads the folder, imports no plugin."""
     spec = importlib.util.find_spec(package)
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = [path for folder in folders for path in Path(folder).glob("*.py")]
     return sorted(path.stem for path in files if not path.stem.startswith("_"))
+
+
+def names(package: str) -> list[str]:
+    """The names that this process knows: what is installed, and what it has adopted."""
+    return sorted({*installed(package), *(name for kind, name in _adopted if kind == package)})
+
+
+def adopt(package: str, file: str) -> str:
+    """Take an outside file in under its own name, which is returned; a word that is no path is returned as it is.
+
+    Only what a user gives on the command line is adopted: its code will run. UsageError for a name that is taken.
+    """
+    if not file.endswith(".py"):
+        return file
+    path, name = source(package, file), stem(file)
+    if name in installed(package) or _adopted.get((package, name), path) != path:
+        raise UsageError(f'{file}: there is another {package.removesuffix("s")} "{name}"; rename the file.')
+    _adopted[package, name] = path
+    return name
+
+
+def adopted() -> Adopted:
+    """What this process has adopted, for others to `adopt_all`: (package, name) -> file."""
+    return dict(_adopted)
+
+
+def adopt_all(files: Adopted) -> None:
+    """Adopt what another process has."""
+    _adopted.update(files)
+
+
+def own_folder(package: str, name: str) -> Path | None:
+    """The folder of data beside an adopted file, of its name (`mine/` beside `mine.py`); None where there is none."""
+    file = _adopted.get((package, name))
+    return file.with_suffix("") if file and file.with_suffix("").is_dir() else None
 
 
 def stem(name: str) -> str:
@@ -47,6 +85,8 @@ def source(package: str, name: str) -> Path:
         if not path.is_file():
             raise UsageError(f"no file {name}; give a path to a Python file that defines one plugin.")
         return path
+    if (package, name) in _adopted:
+        return _adopted[package, name]
     if name not in names(package):
         raise unknown(package.removesuffix("s").split(".")[-1], name, names(package))
     module = importlib.util.find_spec(f"{package}.{name}")
@@ -64,7 +104,7 @@ def lmms_eval() -> str:
 def module(package: str, name: str) -> ModuleType:
     """The plugin's module, imported."""
     path = source(package, name)
-    if not name.endswith(".py"):
+    if not name.endswith(".py") and (package, name) not in _adopted:
         try:
             return importlib.import_module(f"{package}.{name}")
         except Exception as error:

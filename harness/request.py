@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed
-from harness.plugins import stem, unknown
+from harness.plugins import adopt, stem, unknown
 from harness.steps import ALL_BENCHMARKS, Request
 from harness.types import UsageError
 from harness.yamls import parse_yaml
@@ -33,7 +33,8 @@ def request(
     """The command line as a testbed, a request and how to run it."""
     rows = [row.strip() for row in methods.split(",") if row.strip()]
     names = [row.partition(":")[0] for row in rows]
-    columns = tuple(name.strip() for name in benchmarks.split(",") if name.strip()) or ALL_BENCHMARKS
+    named = (name.strip() for name in benchmarks.split(",") if name.strip())
+    columns = tuple(adopt("benchmarks", name) for name in named) or ALL_BENCHMARKS
     bed = read_testbed(testbed_name)
     parts = ("training", "judging", "writing", "reading")
     chosen = settings(sets or [], [*names, *columns, *parts, "runtime"])

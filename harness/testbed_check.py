@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness import plugins
-from harness.benchmark import Benchmark
+from harness.benchmark import Benchmark, folder_of
 from harness.blame import explained
 from harness.checks import check_models
 from harness.config import MethodSpec, Testbed
@@ -125,7 +125,7 @@ def _source(name: str, testbed: Testbed) -> str:
 def _benchmark(name: str, testbed: Testbed) -> str:
     """A benchmark's first items, with their pictures."""
     benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, testbed.benchmarks.get(name, {}))
-    home = Path(testbed.data) / "benchmarks" / name
+    home = folder_of(name, testbed.data)
     if not home.is_dir():
         raise UsageError(f"{home} is not there; {benchmark.layout}")
     with TemporaryDirectory(prefix="harness-doctor-") as scratch:

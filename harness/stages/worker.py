@@ -1,10 +1,11 @@
 """Runs steps: finds the body of each kind of stage. GPU work ends at `generate`; `score` and `report` are cheap."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
+from harness import plugins
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
 from harness.profile import Tick
@@ -21,16 +22,21 @@ def body_of(kind: str) -> Callable[[Work], None]:
 
 @dataclass(frozen=True)
 class Bodies:
-    """Makes stages. Picklable, so that a worker process can have one; call it to get the body of a step."""
+    """Makes stages. Picklable, so that a worker process can have one; call it to get the body of a step.
+
+    `adopted` are the outside files that the process which makes this one has taken in.
+    """
 
     root: str
     testbed: Testbed
     request: Request
     runtime: Runtime
+    adopted: plugins.Adopted = field(default_factory=plugins.adopted)
 
     def __call__(self) -> Callable[[Step, Tick], None]:
         """A body bound to an open store."""
         CONTENTS.keep(Path(self.root))
+        plugins.adopt_all(self.adopted)
         return Worker(Store(Path(self.root)), self.testbed, self.request, self.runtime).run
 
 
