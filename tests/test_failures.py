@@ -58,7 +58,7 @@ def test_a_row_that_fails_says_why_in_every_format_and_the_others_have_their_num
     assert made["dpo", "gqa/all"]["withheld"] == "failed: dpo finds | no [pair]."
     assert made["dpo", "gqa/all"]["value"] == ""
     assert (made["sft", "gqa/all"]["value"], made["sft", "gqa/all"]["n"]) == ("58.333333333333336", "12")
-    for name, said in (("txt", "GT-DPO            failed: dpo finds | no [pair]."),
+    for name, said in (("txt", "GT-DPO     failed: dpo finds | no [pair]."),
                        ("md", r"| GT-DPO | failed: dpo finds \| no \[pair\]. |"),
                        ("tex", r"\multicolumn{2}{l}{failed: dpo finds \textbar{} no {[}pair{]}.}")):  # fmt: skip
         text = (done.out / f"table.{name}").read_text(encoding="utf-8")
