@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from harness import boards
 from harness.plugins import stem, unknown
 from harness.types import UsageError
 from harness.yamls import yaml_file
@@ -72,6 +73,9 @@ class Runtime(Fixed):
     zero_stage: Literal[0, 1, 2, 3] = 2
     checkpoint_every_steps: int = Field(50, gt=0)
     reference: Literal["cached", "adapter_off", "copy"] = "cached"
+    report_to: Annotated[tuple[boards.Board, ...], BeforeValidator(boards.names)] = ()
+    """Boards that show training curves live; names of the HF Trainer. Files of TensorBoard go to `logging_dir`."""
+    logging_dir: str = "runs/tensorboard"
     budget: float | None = Field(None, ge=0, allow_inf_nan=False)
     """USD that judge and writer may have cost this store, all runs together; None: no limit."""
     ask_concurrency: int = Field(8, gt=0)

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import batches, checkpoint, dropout, plugins, reference, zero
+from harness.boards import Boards
 from harness.config import Fixed, Runtime, Training
 from harness.digest import file_digest
 from harness.images import Places, resolved
@@ -98,6 +99,7 @@ def train(job: Job, tick: Tick = quiet, seat: zero.Seat = zero.ALONE) -> TrainRe
         resumed = run.resume()
         run.steps(resumed, tick)
         run.save()
+        run.boards.close()
         run.engine.destroy()
     result = run.result(usage(), resumed)
     if rank == 0:
@@ -138,6 +140,11 @@ class Run:
         self.lines: list[str] = []  # of the log; every rank has them, and saves them with its part of the state
         self.seen_tokens = 0
         self.number = 0  # of the step under way
+        name = f"{plugins.stem(job.method)}-seed-{job.seed}-round-{job.round + 1}-{Path(job.work).name[-8:]}"
+        settings = {"method": job.method, "seed": job.seed, "round": job.round + 1, **job.training.model_dump()}
+        told = {field: value if isinstance(value, int | float) else str(value) for field, value in settings.items()}
+        shown = job.runtime.report_to if rank == 0 else ()
+        self.boards = Boards(shown, name, Path(job.runtime.logging_dir), told)
 
     def see(self, tick: Tick) -> None:
         """All images' features onto the shelf: once weights are sharded, no rank can run the tower alone."""
@@ -181,10 +188,12 @@ class Run:
         for number, ids in enumerate(self.plan[done:], done + 1):
             failpoint("engine.step")
             torch.manual_seed(_seed(self.job.seed, number))  # for a loss that draws; dropout does not (`dropout`)
-            self.lines.append(dumps(self.step(number, [self.trees[name] for name in ids])) + "\n")
+            line = self.step(number, [self.trees[name] for name in ids])
+            self.lines.append(dumps(line) + "\n")
             if self.rank == 0:
                 with self.log.open("a", encoding="utf-8") as file:
                     file.write(self.lines[-1])
+                self.boards.log(line)
             tick(number, len(self.plan))
             if number % self.job.runtime.checkpoint_every_steps == 0 or number % per_epoch == 0:
                 self.states.save(self.engine, number, {"log": self.lines, "seen_tokens": self.seen_tokens})

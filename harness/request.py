@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from harness import boards
 from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed
 from harness.plugins import adopt, stem, unknown
 from harness.steps import ALL_BENCHMARKS, Request
@@ -44,6 +45,7 @@ def request(
     bed = validated(bed, {"benchmarks": options, **changed})
     cores = 1 if Path("/dev/nvidia0").exists() else min(os.cpu_count() or 1, 8)  # steps would share one GPU's memory
     runtime = validated(Runtime(workers=workers or cores), chosen.get("runtime", {}))
+    boards.check(runtime.report_to)
     asked = Request(specs, data, images, seeds, benchmarks=columns, examples=examples, limit=limit)
     return bed, asked, runtime
 
