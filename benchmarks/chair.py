@@ -7,7 +7,7 @@ CHAIRs differs by up to 3.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from benchmarks import _parquet
 from benchmarks._coco_objects import annotated, mentions
 from benchmarks._files import picture, read_json, records, required, said, text_of
-from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, json_line, ratio
 from harness.judge import Judge
 from harness.types import Item, Response, Score, Unscored, UsageError
 
@@ -173,6 +173,10 @@ class Chair(Benchmark):
                 raise UsageError(f"{source} should map image ids to lists of objects.")
             gold = {_id(id): named for id, named in objects.items()}
         return Published([Item(id, None, "", id, {"objects": gold[id]}) for id in asked if id in gold], answers)
+
+    def answers(self, items: Sequence[Item], texts: Mapping[str, str]) -> dict[str, str]:
+        """A caption per image."""
+        return {"captions.jsonl": "".join(json_line({"image_id": one.id, "caption": texts[one.id]}) for one in items)}
 
     def official(self, totals: Mapping[str, float]) -> dict[str, float]:
         """The fractions that the script prints; its "Len" is the mean length in hundreds."""

@@ -188,6 +188,22 @@ class Mme(Benchmark):
         ]
         return Published(items, said)
 
+    def answers(self, items: Sequence[Item], texts: Mapping[str, str]) -> dict[str, str]:
+        """A file per subtask: image, question, ground truth and response, between tabs; a response on one line."""
+        files: dict[str, str] = {}
+        for item in items:
+            name, truth = f"{item.facts['subtask']}.txt", item.facts["answer"].capitalize()
+            line = "\t".join(
+                [
+                    item.unit.rpartition("/")[2],
+                    item.prompt.removesuffix(SHORT_ANSWER),
+                    truth,
+                    " ".join(texts[item.id].split()),
+                ]
+            )
+            files[name] = files.get(name, "") + line + "\n"
+        return files
+
     def official(self, totals: Mapping[str, float]) -> dict[str, float]:
         """The scores `calculation.py` prints: the two sums and every subtask."""
         values = self.compute(totals)

@@ -1,5 +1,6 @@
 """MMHal-Bench: hallucination rated by a judge. Rules of LLaVA-RLHF `Eval/eval_gpt_mmhal.py`, prompt reworded."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -182,6 +183,20 @@ class Mmhal(Benchmark):
         for item, review in zip(items, reviews, strict=False):
             item.facts["review"] = review
         return Published(items, [Response(str(n), "", 0) for n in range(len(reviews))], official=_official(reviews))
+
+    def answers(self, items: Sequence[Item], texts: Mapping[str, str]) -> dict[str, str]:
+        """The template, filled in."""
+        rows = [
+            {
+                "question_type": item.facts["type"],
+                "image_content": item.facts["content"],
+                "question": item.prompt,
+                "gt_answer": item.facts["answer"],
+                "model_answer": texts[item.id],
+            }
+            for item in items
+        ]
+        return {"responses.json": json.dumps(rows, indent=1, ensure_ascii=False)}
 
 
 def _places(rows: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> list[str]:

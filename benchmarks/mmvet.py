@@ -164,6 +164,10 @@ class Mmvet(Benchmark):
         ]
         return Published(items, _answers(path, answers))
 
+    def answers(self, items: Sequence[Item], texts: Mapping[str, str]) -> dict[str, str]:
+        """Id -> response, as the official evaluator reads it."""
+        return {"answers.json": json.dumps({item.id: texts[item.id] for item in items}, indent=1, ensure_ascii=False)}
+
 
 def _groups(capability: Sequence[str]) -> list[str]:
     """The means an item counts in."""

@@ -7,7 +7,7 @@ an earlier random split of 2,910 questions (`random_rows=2910`), which moves the
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from benchmarks import _parquet
 from benchmarks._files import name_of, read_json, records, required, said
 from benchmarks._parses import yes_or_no
-from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, json_line, ratio
 from harness.judge import Judge
 from harness.template import SHORT_ANSWER
 from harness.types import Image, Item, Response, Score, Unscored, UsageError
@@ -167,6 +167,15 @@ class Pope(Benchmark):
             items += [_item(name, row, None) for row in rows]
             answers += _responses(files.answers[name], rows, f"{name}/" if name else "")
         return Published(items, answers)
+
+    def answers(self, items: Sequence[Item], texts: Mapping[str, str]) -> dict[str, str]:
+        """LLaVA's answers, a file per split, each with the ids of its own questions."""
+        files: dict[str, str] = {}
+        for item in items:
+            name, number = f"{item.facts['split']}.jsonl", item.id.rpartition("/")[2]
+            row = {"question_id": int(number) if number.isdigit() else number, "prompt": item.prompt}
+            files[name] = files.get(name, "") + json_line({**row, "text": texts[item.id]})
+        return files
 
     def official(self, totals: Mapping[str, float]) -> dict[str, float]:
         """The fractions `eval_pope.py` prints per file, as "<name>/f1", and the mean F1 as "f1_macro"."""

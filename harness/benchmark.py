@@ -4,6 +4,7 @@ A metric is computed from *sums* of the scores' parts and from nothing else. So 
 every bootstrap replicate (whole arrays at once) and every subset, and a failed judgement cannot slip into a mean.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -146,9 +147,22 @@ class Benchmark:
         """Items and responses from answers in the official format, for `harness score`; raises UsageError."""
         raise UsageError(f"{self.label} cannot read published answers.")
 
+    def answers(self, items: Sequence[Item], texts: Mapping[str, str]) -> dict[str, str]:
+        """Responses, `texts` by the ids of their items, as files that the official scorer reads: name -> content.
+
+        By default LLaVA's: a JSON object per line with question_id, prompt and text.
+        """
+        rows = ({"question_id": item.id, "prompt": item.prompt, "text": texts[item.id]} for item in items)
+        return {"answers.jsonl": "".join(map(json_line, rows))}
+
     def official(self, totals: Mapping[str, float]) -> dict[str, float]:
         """The figures the official scorer prints, by its names, on its scale and to its last digit."""
         return {}
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """A line of JSON, its fields in their order."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def cluster(item: Item) -> str:

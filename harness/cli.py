@@ -371,9 +371,10 @@ def gate(
 
 
 command(
-    "Take a row's training records or its model to other tools",
+    "Take a row's records, model or responses to other tools",
     "export runs/X --records nsft --format trl",
     "export runs/X --checkpoint dpo --out my-model",
+    "export runs/X --responses baseline --benchmarks mmb,mmvet",
 )(export)
 
 

@@ -18,7 +18,7 @@ from harness.data._written import FORMS, written
 from harness.digest import file_digest
 from harness.images import FORMATS, Places, resolve
 from harness.store import Store
-from harness.types import HarnessError, Image, Record, Rollout, UsageError, read_jsonl
+from harness.types import HarnessError, Image, Item, Record, Response, Rollout, UsageError, read_jsonl
 from reports.outcomes import BASELINE
 from reports.render import md
 from reports.results import results_rows
@@ -58,10 +58,19 @@ class Made:
     def of(cls, run: Run, row: str, seed: int | None) -> "Made":
         """UsageError where the run trained nothing for that row or seed. Without a seed, the first."""
         trained = {(made["row"], made["seed"]): made["stages"] for made in run.manifest["trained"]}
+        return cls._chosen(run, row, seed, trained)
+
+    @classmethod
+    def scored(cls, run: Run, row: str, seed: int | None) -> "Made":
+        """The same of a row that was scored, trained or not."""
+        return cls._chosen(run, row, seed, {(cell.row, cell.seed): [] for cell in run.cells if cell.done})
+
+    @classmethod
+    def _chosen(cls, run: Run, row: str, seed: int | None, trained: Mapping[tuple[str, int], Sequence[str]]) -> "Made":
         seeds = sorted(number for name, number in trained if name == row)
         if not seeds:
             rows = ", ".join(dict.fromkeys(name for name, _ in trained)) or "none"
-            raise UsageError(f'{run.name} trained no row "{row}"; it trained {rows}.')
+            raise UsageError(f'{run.name} has nothing of a row "{row}"; it has {rows}.')
         if seed is not None and seed not in seeds:
             raise UsageError(f"{run.name} has no seed {seed} of {row}; it has {', '.join(map(str, seeds))}.")
         chosen = seeds[0] if seed is None else seed
@@ -127,6 +136,25 @@ class Made:
         ]
         write_card(out, "Model", {**LICENSE, "library_name": "transformers", "tags": self.tags}, card, self.scores())
         return [f"the model of {self.about}"]
+
+    def responses(self, out: Path, wanted: Sequence[str]) -> list[str]:
+        """Write what the row said to benchmarks, in their official answer formats; a line about each benchmark."""
+        known, told = self.run.benchmarks(), list[str]()
+        cells = [c for c in self.run.cells if (c.row, c.seed) == (self.row, self.seed) and c.benchmark in wanted]
+        for cell in cells:
+            said = {r.id: r for r in read_jsonl(Response, cell.file(cell.responses, "responses.jsonl"))}
+            asked = list(read_jsonl(Item, cell.file(cell.items, "items.jsonl")))
+            items = [item for item in asked if not said[item.id].unanswered]
+            files = known[cell.benchmark].answers(items, {item.id: said[item.id].text for item in items})
+            (out / cell.benchmark).mkdir()
+            for name, content in files.items():
+                (out / cell.benchmark / name).write_text(content, encoding="utf-8")
+            lost = f", {len(asked) - len(items):,} could not be asked" if len(items) < len(asked) else ""
+            told.append(f"{cell.benchmark}: {', '.join(files)}, {len(items):,} responses{lost}")
+        card = [f"Responses of {md(self.about)}, in the benchmarks' official answer formats.", *told]
+        card += ["`harness score BENCHMARK --answers FILE --questions FILE` reads them back."]
+        write_card(out, "Responses", {**LICENSE, "tags": self.tags}, card)
+        return told
 
     @property
     def tags(self) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from harness.plugins import unknown
 from harness.types import UsageError
 
 
@@ -12,6 +13,8 @@ def export(
     run: Annotated[Path, typer.Argument(help="A finished comparison: its folder, or a bundle.")],
     records: Annotated[str, typer.Option(help="The row whose training records are wanted.")] = "",
     checkpoint: Annotated[str, typer.Option(help="The row whose trained model is wanted, adapters merged.")] = "",
+    responses: Annotated[str, typer.Option(help="The row whose responses to benchmarks are wanted.")] = "",
+    benchmarks: Annotated[str, typer.Option(help="Of responses: comma-separated names; default: all.")] = "",
     form: Annotated[str, typer.Option("--format", help="Of records: llava, trl or sharegpt.")] = "llava",
     seed: Annotated[int | None, typer.Option(help="Which repetition; default: the first.")] = None,
     out: Annotated[Path | None, typer.Option(help="A new folder to write to; default: exports/ROW-WHAT.")] = None,
@@ -21,19 +24,28 @@ def export(
         Path | None, typer.Option("--store", help="The run's store; default: the one its manifest names.")
     ] = None,
 ) -> None:
-    """Take a row's training records or its trained model elsewhere, with a card that says what it is."""
+    """Take a row's training records, model or responses elsewhere, with a card that says what it is."""
     from harness.exporting import FORMS, Made, new_folder, pushed
     from reports.runs import opened
 
-    row, what = records or checkpoint, "records" if records else "checkpoint"
-    if bool(records) == bool(checkpoint):
-        raise UsageError("say what to export: either --records ROW or --checkpoint ROW.")
+    given = {"records": records, "checkpoint": checkpoint, "responses": responses}
+    asked = {what: row for what, row in given.items() if row}
+    if len(asked) != 1:
+        raise UsageError("say what to export: one of --records ROW, --checkpoint ROW and --responses ROW.")
+    [(what, row)] = asked.items()
     if form not in FORMS:
         raise UsageError(f'no format "{form}"; there are {", ".join(FORMS)}.')
     folder = out or Path("exports") / f"{row}-{what}"
     with opened([run], store) as (found,), new_folder(folder) as part:
-        made = Made.of(found, row, seed)
-        said = made.records(part, form, images) if records else made.checkpoint(part)
+        if responses:
+            there = list(found.manifest["benchmarks"])
+            wanted = [name for name in benchmarks.split(",") if name] or there
+            if strange := [name for name in wanted if name not in there]:
+                raise unknown("benchmark of this run", strange[0], there)
+            said = Made.scored(found, row, seed).responses(part, wanted)
+        else:
+            made = Made.of(found, row, seed)
+            said = made.records(part, form, images) if records else made.checkpoint(part)
     typer.echo("\n".join([*said, f"written to {folder}"]))
     if push:
-        typer.echo(f"uploaded to {pushed(folder, push, 'dataset' if records else 'model')}")
+        typer.echo(f"uploaded to {pushed(folder, push, 'model' if checkpoint else 'dataset')}")

@@ -125,9 +125,9 @@ def test_the_model_comes_with_what_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "either --records ROW or --checkpoint ROW"),
-        (["--records", "nsft", "--checkpoint", "nsft"], "either --records ROW or --checkpoint ROW"),
-        (["--records", "dpo"], 'trained no row "dpo"; it trained nsft'),
+        ([], "one of --records ROW, --checkpoint ROW and --responses"),
+        (["--records", "nsft", "--checkpoint", "nsft"], "one of --records ROW, --checkpoint ROW and --responses"),
+        (["--records", "dpo"], 'has nothing of a row "dpo"; it has nsft'),
         (["--records", "nsft", "--seed", "3"], "no seed 3 of nsft; it has 0"),
         (["--records", "nsft", "--format", "vicuna"], "there are llava, trl, sharegpt"),
         (["--records", "nsft", "--out", "."], "is there already"),

@@ -87,6 +87,26 @@ def test_what_a_row_was_trained_on_can_be_taken_elsewhere_and_compared_on(done: 
     assert harness(*plan, "--store", str(tmp_path / "store"), *SMALL).status == 0
 
 
+def test_responses_taken_out_score_the_same_by_the_official_files(done: Done, tmp_path: Path) -> None:
+    ran = harness(
+        "export", str(done.out), "--responses", "baseline", "--benchmarks", "pope", "--out", str(tmp_path / "x")
+    )
+    assert ran.status == 0, ran.stderr
+    words = []
+    for split in ("random", "popular", "adversarial"):
+        (questions,) = done.store.glob(f"data/*/coco_pope_{split}.json")
+        words += [
+            "--questions",
+            f"{split}={questions}",
+            "--answers",
+            f"{split}={tmp_path / 'x' / 'pope' / split}.jsonl",
+        ]
+    found = harness("score", "pope", *words, "--json").json["metrics"]["pope/f1_macro3"]
+    rows = csv.DictReader((done.out / "table.csv").open())
+    [mine] = (row for row in rows if (row["method"], row["metric"]) == ("baseline", "pope/f1_macro3"))
+    assert found == float(mine["value"])
+
+
 def test_a_trained_model_can_be_taken_to_plain_transformers(done: Done, tmp_path: Path) -> None:
     ran = harness("export", str(done.out), "--checkpoint", "dpo", "--out", str(tmp_path / "model"))
     assert ran.status == 0, ran.stderr
