@@ -25,6 +25,8 @@ NEUTRAL = {
     "harness": "holds the version, and finds our packages where they are",
     "harness.closure": "makes keys; no result sees them",
     "harness.contents": "remembers digests of files; makes keys",
+    "harness.locks": "keeps others away while a body writes",
+    "harness.machine": "says in a sentence what the machine lacked",
     "harness.manifest": "seals what a body has written and finds what has changed since",
     "harness.store": "moves and seals what a body has written, and reads none of it",
     "harness.blame": "says whose code an exception came from; a result never has one",

@@ -59,8 +59,8 @@ def in_key(step: Step) -> set[Path]:
     if kind == "report":
         entries += [plugins.source("benchmarks", s.identity["benchmark"]) for s in step.reads.values()]
     known = set(SOURCES.files(*entries).values())
-    known |= {ROOT / f"{name.replace('.', '/')}.py" for name in (*NEUTRAL, *RUNNERS)}
-    return known
+    places = (ROOT / name.replace(".", "/") for name in (*NEUTRAL, *RUNNERS))
+    return known | {path for place in places for path in (place.with_suffix(".py"), place / "__init__.py")}
 
 
 def test_whatever_is_called_while_a_stage_is_made_is_in_its_key(tmp_path: Path) -> None:
