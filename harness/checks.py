@@ -36,6 +36,12 @@ def check(request: Request, testbed: Testbed) -> None:
             )
         if benchmark.heldout and local:
             raise UsageError(f"{name} asks about held-out examples of a named source; --data {request.data} has none.")
+    given: dict[str, str] = {}
+    for name in request.benchmarks:
+        made: Benchmark = plugins.make("benchmarks", name, Benchmark, testbed.benchmarks.get(name, {}))
+        for what in (made.label, *(metric.id for metric in made.metrics)):
+            if given.setdefault(what, name) != name:
+                raise UsageError(f'{given[what]} and {name} both have "{what}", and a table could not tell them apart.')
     seen: set[str] = set()
     for spec in request.methods:
         method = resolve(spec)

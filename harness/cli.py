@@ -49,8 +49,7 @@ StoreOf = Annotated[
     Path | None, typer.Option("--store", help="The runs' store; default: the one their manifest names.")
 ]
 Own = Annotated[
-    list[str] | None,
-    typer.Option("--benchmarks", help="The file of a benchmark of yours that is among them; its code runs."),
+    str, typer.Option("--benchmarks", help="Files of benchmarks of yours that are among them; their code runs.")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
 Budget = Annotated[
@@ -165,7 +164,8 @@ def compare(
     else:
         for sentence in done.told:
             typer.echo(sentence, err=True)
-        typer.echo(f"\n{told(done.ran, done.seconds)}\n", err=True)
+        took = told(done.ran, done.seconds) if done.ran or not done.failed else "no stage could be made"
+        typer.echo(f"\n{took}\n", err=True)
         show_table(folder, wanted.store, verbose)
         show_cost(folder, wanted.store)
     if done.failed:
@@ -194,14 +194,14 @@ def report(
     ] = None,
     store: StoreOf = None,
     crosscheck: Annotated[bool, typer.Option("--crosscheck", help="lmms-eval's figures beside ours.")] = False,
-    own: Own = None,
+    own: Own = "",
 ) -> None:
     """The paper's tables and figures from finished comparisons; without either option their cards."""
     from harness import reporting
-    from harness.plugins import adopt
+    from harness.plugins import adopt_file
 
-    for file in own or []:
-        adopt("benchmarks", file)
+    for file in own.split(",") if own else []:
+        adopt_file("benchmarks", file)
     if bundle:
         typer.echo(reporting.bundle(runs or [], bundle, store))
         return
@@ -352,14 +352,14 @@ def gate(
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to FILE.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the summary to FILE too.")] = None,
     store: StoreOf = None,
-    own: Own = None,
+    own: Own = "",
 ) -> None:
     """Compare a run with an accepted one by a policy. Exit status: 0 passed, 1 regressed, 3 could not be judged."""
     from harness import gating
-    from harness.plugins import adopt
+    from harness.plugins import adopt_file
 
-    for file in own or []:
-        adopt("benchmarks", file)
+    for file in own.split(",") if own else []:
+        adopt_file("benchmarks", file)
     if (baseline is None) == (accept is None):
         raise UsageError("give either --baseline FILE to judge the run, or --accept FILE to make it the baseline.")
     if accept:

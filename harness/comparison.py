@@ -20,6 +20,7 @@ from harness.checks import check
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
 from harness.costs import check_access, check_budget
+from harness.digest import file_digest
 from harness.folder import architecture, inspect
 from harness.mending import outdated, take_out
 from harness.panel import unanswered
@@ -267,6 +268,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         "seeds": list(range(request.first_seed, request.first_seed + request.seeds)),
         "rows": {spec.id: json.loads(dumps(spec.model_dump())) for spec in request.methods},
         "benchmarks": {name: testbed.benchmarks.get(name, {}) for name in request.benchmarks},
+        "own": {name: file_digest(file) for (_, name), file in plugins.adopted().items() if name in request.benchmarks},
         "judges": {name: identity["judge"] for name, identity in judged.items() if identity["judge"]},
         "setting": testbed.setting(),
         "architectures": architectures(planned),

@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness import boards
-from harness.plugins import stem, unknown
+from harness.plugins import refuse_truths, stem, unknown
 from harness.types import UsageError
 from harness.yamls import yaml_file
 
@@ -24,6 +24,12 @@ class Fixed(BaseModel):
     """A frozen model that refuses unknown fields, and numbers that are not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, given: Any) -> Any:
+        refuse_truths(given, {name: field.annotation for name, field in cls.model_fields.items()})
+        return given
 
 
 class Lora(Fixed):

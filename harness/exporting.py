@@ -4,7 +4,10 @@ Each with a card, `README.md`, that says what it is and where it comes from.
 """
 
 import json
+import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,35 +17,64 @@ from typing import Any, Literal
 import yaml
 from PIL import Image as Pillow
 
+from harness import plugins
 from harness.data._written import FORMS, written
 from harness.digest import file_digest
 from harness.images import FORMATS, Places, resolve
-from harness.store import Store
-from harness.types import HarnessError, Image, Item, Record, Response, Rollout, UsageError, read_jsonl
+from harness.reporting import without
+from harness.store import MANIFEST, Store
+from harness.types import (
+    Conversation,
+    HarnessError,
+    Image,
+    Item,
+    Pair,
+    Record,
+    Response,
+    Rollout,
+    UsageError,
+    read_jsonl,
+)
 from reports.outcomes import BASELINE
 from reports.render import md
 from reports.results import results_rows
 from reports.runs import Run
 
-__all__ = ["FORMS", "Made", "new_folder", "pushed"]
+__all__ = ["FORMS", "Made", "check_name", "new_folder", "pushed", "refuse_inside"]
 LICENSE = {"license": "other", "license_name": "as-base-model-and-data"}
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A place to fill, which becomes `folder` in the end or goes; UsageError where something is there already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """A place to fill, which becomes `folder` in the end or goes; UsageError where it cannot be made."""
+    folder = Path.cwd() / folder.expanduser()
+    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already; name a new folder with --out.")
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    new = not folder.parent.exists()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made ({error.strerror}); name another folder with --out.") from None
     try:
         yield part
-        if folder.is_dir():
-            folder.rmdir()  # it is empty
-        part.rename(folder)
+        part.chmod(folder.parent.stat().st_mode & 0o777)
+        try:
+            part.rename(folder)  # an empty one gives way
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be made ({error.strerror}); name another with --out.") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        if new and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
+
+
+def refuse_inside(folder: Path, run: Run) -> None:
+    """UsageError for a folder in the run's own, or in its store: nobody would know the files for others'."""
+    place = Path(os.path.realpath(folder.expanduser()))
+    for home in (run.folder, run.store):
+        if place.is_relative_to(os.path.realpath(home)):
+            raise UsageError(f"{folder} is inside {home}; name a folder elsewhere with --out.")
 
 
 @dataclass(frozen=True)
@@ -88,6 +120,14 @@ class Made:
         """Its stages of a kind."""
         return [stage for stage in self.stages if stage.startswith(f"{kind}/")]
 
+    def sound(self, stage: str) -> Path:
+        """The folder of a stage; HarnessError where it was not made, with what the run says of it, or is damaged."""
+        if not (self.run.store / stage / MANIFEST).is_file():
+            told = [one.why for one in self.run.failed if (one.row, one.seed) == (self.row, self.seed)]
+            why = told[0] if told else "it is not in the store; the comparison's command makes it"
+            raise HarnessError(f"{self.row}, seed {self.seed}, was not made: {why}")
+        return Store(self.run.store).sound(stage)
+
     def records(self, out: Path, form: str, images: Path | None) -> list[str]:
         """Write what the row was trained on, a file per round, and its pictures; a line about each file.
 
@@ -97,20 +137,24 @@ class Made:
         copied, told = Copied(Places(self.run.store, Path(data) if data else None, images), out), []
         files = [f"records-{number}.json" if builds[1:] else "records.json" for number in range(1, len(builds) + 1)]
         for name, stage in zip(files, builds, strict=True):
-            made = list(read_jsonl(Record, Store(self.run.store).sound(stage) / "records.jsonl"))
-            kept = [record for record in made if not isinstance(record, Rollout)]
+            made = list(read_jsonl(Record, self.sound(stage) / "records.jsonl"))
+            held = [record for record in made if not isinstance(record, Rollout)]
+            kept = [record for record in held if all(text.strip() for text in texts_of(record))]
             rows = [row for one in kept for row in written(one, form, copied(one.image), f"harness: {self.about}")]
             if rows:
                 (out / name).write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
                 told.append(f"{name}: {len(rows):,} rows of {len(kept):,} records")
-            if len(kept) < len(made):
-                told.append(f"{name}: {len(made) - len(kept):,} rollouts left out, whose figures no format holds")
+            for what, lost in (
+                ("rollouts left out, whose figures no format holds", len(made) - len(held)),
+                ("records left out, for readers refuse an empty text", len(held) - len(kept)),
+            ):
+                told += [f"{name.removesuffix('.json').replace('records-', 'round ')}: {lost:,} {what}"] if lost else []
         there = [name for name in files if (out / name).is_file()]
         if not there:
             raise UsageError(f"{self.row} has no records that a format holds ({'; '.join(told) or 'no build'}).")
         upright = " --set reading.images=upright" if copied.upright else ""
         card = [f"Training records of {md(self.about)}, in the format {form}.", *told]
-        card += [f"Paths of images start from this folder. `harness compare --data {there[0]}{upright}` reads it back."]
+        card += [f"`harness compare --data {name}{upright}` reads it back; image paths start here." for name in there]
         write_card(out, "Training records", {**LICENSE, "tags": self.tags}, card)
         return told
 
@@ -119,7 +163,7 @@ class Made:
         trained = self.of_kind("train")
         if not trained:
             raise UsageError(f"{self.row} trained no model.")
-        return Store(self.run.store).sound(trained[-1]) / "checkpoint"
+        return self.sound(trained[-1]) / "checkpoint"
 
     def checkpoint(self, out: Path) -> list[str]:
         """Write the trained model; a line about it."""
@@ -131,7 +175,7 @@ class Made:
             f"{md(self.about)}. Adapters, where it had some, are merged.",
             f"Base: the model with the digest `{base}`.",
             f"Method: {md(self.row)}, options {told_as_json(identity.get('options', {}))}.",
-            f"Training: {told_as_json(identity.get('training', {}))}.",
+            f"Training{', of the last round' if trained[1:] else ''}: {told_as_json(identity.get('training', {}))}.",
             f"Rounds: {len(trained)}; stage {trained[-1]} of harness {self.run.manifest.get('harness', 'not known')}.",
         ]
         write_card(out, "Model", {**LICENSE, "library_name": "transformers", "tags": self.tags}, card, self.scores())
@@ -139,7 +183,8 @@ class Made:
 
     def responses(self, out: Path, wanted: Sequence[str]) -> list[str]:
         """Write what the row said to benchmarks, in their official answer formats; a line about each benchmark."""
-        known, told = self.run.benchmarks(), list[str]()
+        known = without(self.run, self.run.manifest["benchmarks"].keys() - {*wanted}).benchmarks()
+        told = list[str]()
         cells = [c for c in self.run.cells if (c.row, c.seed) == (self.row, self.seed) and c.benchmark in wanted]
         for cell in cells:
             said = {r.id: r for r in read_jsonl(Response, cell.file(cell.responses, "responses.jsonl"))}
@@ -163,8 +208,10 @@ class Made:
 
     def scores(self) -> list[str]:
         """Each benchmark's first metric with its interval over items, and the baseline's, as a table of markdown."""
-        known = self.run.benchmarks()
-        mine = [one for one in self.run.outcomes() if one.method in (self.row, BASELINE) and one.seed == self.seed]
+        foreign = self.run.manifest["benchmarks"].keys() - {*plugins.names("benchmarks")}
+        run = without(self.run, foreign)
+        known = run.benchmarks()
+        mine = [one for one in run.outcomes() if one.method in (self.row, BASELINE) and one.seed == self.seed]
         asked = {name: known[name] for name in dict.fromkeys(one.benchmark for one in mine)}
         rows = list(results_rows(mine, asked, self.run.setting))
         lines = ["| benchmark | metric | this model | 95 % interval | base | items |", "|-|-|-|-|-|-|"]
@@ -177,7 +224,16 @@ class Made:
                 between = "–" if low is None or high is None else f"{low:.4g} to {high:.4g}"
                 cells = [md(benchmark.label), f"`{first.id}`", figure(row), between, figure(base), str(row["n"])]
                 lines.append(f"| {' | '.join(cells)} |")
-        return lines if lines[2:] else ["Nothing of it was scored."]
+        left = [f"\nNot shown, for their files are not here: {md(', '.join(sorted(foreign)))}."] if foreign else []
+        return (lines if lines[2:] else ["Nothing of it was scored."]) + left
+
+
+def texts_of(record: Conversation | Pair) -> Iterator[str]:
+    """Every text of a record."""
+    if isinstance(record, Pair):
+        yield from (record.question, record.chosen, record.rejected)
+    for turn in record.history if isinstance(record, Pair) else (turn for branch in record.branches for turn in branch):
+        yield from (turn.question, turn.answer)
 
 
 def figure(row: Mapping[str, Any]) -> str:
@@ -225,6 +281,12 @@ class Copied:
         (self.out / "images").mkdir(exist_ok=True)
         shutil.copyfile(path, self.out / name)
         return name
+
+
+def check_name(name: str) -> None:
+    """UsageError for what is no OWNER/NAME."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UsageError(f"--push {name}: give OWNER/NAME, the repository on the hub.")
 
 
 def pushed(folder: Path, name: str, kind: Literal["model", "dataset"]) -> str:

@@ -9,6 +9,7 @@ harness.load("runs/nsft-dpo-llava150k-mini-limit=50")
 """
 
 import multiprocessing
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import Runtime, Testbed
-from harness.plugins import adopt, unknown
+from harness.plugins import adopt_file, unknown
 from harness.schedule import Watcher
 from harness.steps import Request
 from harness.store import MANIFEST, Store
@@ -68,8 +69,12 @@ class Wanted:
         from harness.request import request, validated
         from harness.run_folder import chosen
 
-        sets = [f"{name}={dumps(value)}" for name, value in set.items()] if isinstance(set, Mapping) else list(set)
-        rows, columns = (text if isinstance(text, str) else ",".join(text) for text in (methods, benchmarks))
+        if type(noise_floor) is not bool:
+            raise UsageError(f"noise_floor is {noise_floor!r}; give True or False.")
+        for what, file in (("store", store), ("out", out)):
+            if file is not None and Path(file).exists() and not Path(file).is_dir():
+                raise UsageError(f"{what}: {file} is a file; give a folder.")
+        sets, rows, columns = _settings(set), _words("methods", methods), _words("benchmarks", benchmarks)
         words = (rows, str(data), str(images), str(testbed), seeds, columns, examples, limit, sets, workers)
         bed, asked, runtime = request(*words)
         runtime = runtime if budget is None else validated(runtime, {"budget": budget})
@@ -109,6 +114,8 @@ def compare(
     """
     from harness.progress import watching
 
+    if "sizes" in options:
+        raise UsageError("a comparison at several sizes is several: call compare for each number of `examples`.")
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
         raise UsageError(
             "harness.compare starts processes that import your script again; put the call under "
@@ -126,8 +133,10 @@ def load(run: str | Path, store: str | Path | None = None, benchmarks: Sequence[
     `store` is where its stages lie, by default where its manifest says; `benchmarks` are files of yours that it had,
     whose code runs.
     """
-    for file in benchmarks:
-        adopt("benchmarks", file)
+    for file in [benchmarks] if isinstance(benchmarks, str) else benchmarks:
+        adopt_file("benchmarks", file)
+    if Path(run).is_file():
+        raise UsageError(f"{run} is a file; give the folder of a comparison (`harness report` reads bundles).")
     folder = next((path for path in (Path(run), Path("runs") / run) if (path / MANIFEST).is_file()), Path(run))
     found = Comparison(folder, Path(store) if store else None)
     with found.opened():
@@ -159,8 +168,13 @@ class Comparison:
         if figure not in FIGURES:
             raise unknown("figure", figure, list(FIGURES))
         cells = self._csv()
-        shown = cells.pivot(index="label", columns="metric", values=figure)
-        return shown.loc[list(dict.fromkeys(cells["label"])), list(dict.fromkeys(cells["metric"]))]
+        shown = cells.pivot(index="method", columns="metric", values=figure)
+        shown = shown.loc[list(dict.fromkeys(cells["method"])), list(dict.fromkeys(cells["metric"]))]
+        labels = dict(zip(cells["method"], cells["label"], strict=True))
+        twice = {label for label, count in Counter(labels.values()).items() if count > 1}
+        return shown.rename(
+            index={row: f"{label} ({row})" if label in twice else label for row, label in labels.items()}
+        ).rename_axis("label")
 
     def results(self) -> "DataFrame":
         """A line per row, seed, benchmark and metric, sub-scores too, with its own interval: `results.jsonl`."""
@@ -179,6 +193,8 @@ class Comparison:
             if benchmark not in run.manifest["benchmarks"]:
                 raise unknown("benchmark of this run", benchmark, sorted(run.manifest["benchmarks"]))
             cells = [c for c in run.cells if c.benchmark == benchmark and c.done and seed in (None, c.seed)]
+            if not cells:
+                raise UsageError(f"{run.name} has no scores of {benchmark} with seed {seed}.")
             return pandas.DataFrame([line for cell in cells for line in _lines(cell)])
 
     def checkpoint(self, row: str, seed: int | None = None) -> Path:
@@ -190,13 +206,21 @@ class Comparison:
 
     @property
     def failed(self) -> list[str]:
-        """What could not be made, and why; empty where the comparison is complete."""
+        """What is not there, and why; empty where the comparison is complete."""
         with self.opened() as run:
-            return [f"{one.label}, {one.benchmark}, seed {one.seed}: {one.why}" for one in run.failed]
+            told = {
+                (one.row, one.seed, one.benchmark): f"{one.label}, {one.benchmark}: {one.why}" for one in run.failed
+            }
+            cells = [(c.row, c.seed, c.benchmark, c.label) for c in run.missing]
+            absent = [f"{label}, {name}, seed {seed}: not made yet" for row, seed, name, label in cells
+                      if (row, seed, name) not in told]  # fmt: skip
+            return [*told.values(), *absent]
 
     def _csv(self) -> "DataFrame":
         import pandas
 
+        if not (self.folder / "table.csv").is_file():
+            raise UsageError(f"{self.folder} has no tables yet; its comparison goes on from where it was.")
         text = dict.fromkeys(("method", "label", "benchmark", "metric", "verdict", "withheld"), str)
         return pandas.read_csv(self.folder / "table.csv", dtype=text, keep_default_na=False, na_values=[""])
 
@@ -225,3 +249,21 @@ def _lines(cell: "StoredCell") -> Iterator[dict[str, Any]]:
         parts = {f"score/{name}": value for name, value in score.parts.items()} if isinstance(score, Score) else {}
         why = score.reason if isinstance(score, Unscored) else ""
         yield {**about, **asked, "response": said[item.id].text, **parts, "unscored": why}
+
+
+def _words(what: str, given: str | Sequence[str]) -> str:
+    """Names, as the command line has them; UsageError for anything else."""
+    texts = [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else [None]
+    if not all(isinstance(text, str | Path) for text in texts):
+        raise UsageError(f"{what} is {given!r}; give names, as a list or with commas between.")
+    return ",".join(map(str, texts))
+
+
+def _settings(given: Mapping[str, object] | Sequence[str]) -> list[str]:
+    """The words of --set; UsageError for values that YAML does not have."""
+    if not isinstance(given, Mapping):
+        return [given] if isinstance(given, str) else list(given)
+    try:
+        return [f"{name}={dumps(value)}" for name, value in given.items()]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"set holds a value that is no plain one ({error}); give numbers, texts, lists.") from None

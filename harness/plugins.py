@@ -8,11 +8,12 @@ import importlib
 import importlib.util
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from harness.blame import import_fault, plugin_fault
 from harness.types import UsageError
@@ -48,6 +49,15 @@ def adopt(package: str, file: str) -> str:
         raise UsageError(f'{file}: there is another {package.removesuffix("s")} "{name}"; rename the file.')
     _adopted[package, name] = path
     return name
+
+
+def adopt_file(package: str, file: str) -> str:
+    """The same of what must be a path."""
+    if not file.endswith(".py"):
+        raise UsageError(
+            f"{file} is no Python file; name the file of a {package.removesuffix('s')} of yours, ./mine.py."
+        )
+    return adopt(package, file)
 
 
 def adopted() -> Adopted:
@@ -136,6 +146,17 @@ def plugin(package: str, name: str, base: type[T]) -> type[T]:
     return found[0]
 
 
+def refuse_truths(given: Any, kinds: Mapping[str, Any]) -> None:
+    """ValueError for a true or false where a field takes none: pydantic would read 1 or 0, and YAML reads yes so."""
+    for name, value in given.items() if isinstance(given, dict) else ():
+        if isinstance(value, bool) and name in kinds and not _takes_truths(kinds[name]):
+            raise ValueError(f"{name} is {value}, which is no number or text; a text is written in quotes")
+
+
+def _takes_truths(kind: Any) -> bool:
+    return kind in (bool, object, Any) or any(map(_takes_truths, get_args(kind))) or isinstance(kind, bool)
+
+
 def make(package: str, name: str, base: type[T], options: dict[str, Any]) -> T:
     """The plugin with its options set; an unknown or malformed option is a UsageError that lists them."""
     from pydantic import TypeAdapter, ValidationError
@@ -147,6 +168,10 @@ def make(package: str, name: str, base: type[T], options: dict[str, Any]) -> T:
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known or ["(it has none)"])
+    try:
+        refuse_truths(options, get_type_hints(cls))
+    except ValueError as error:
+        raise UsageError(f"{name}.{error}.") from None
     try:
         made: T = TypeAdapter(cls).validate_python(options)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from harness import boards
 from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed
-from harness.plugins import adopt, stem, unknown
+from harness.plugins import adopt, installed, stem, unknown
 from harness.steps import ALL_BENCHMARKS, Request
 from harness.types import UsageError
 from harness.yamls import parse_yaml
@@ -32,12 +32,18 @@ def request(
     workers: int | None,
 ) -> tuple[Testbed, Request, Runtime]:
     """The command line as a testbed, a request and how to run it."""
+    for what, number in (("seeds", seeds), ("examples", examples), ("limit", limit), ("workers", workers)):
+        if number is not None and (type(number) is not int or number < 1):
+            raise UsageError(f"{what} is {number!r}; give a whole number, 1 or more.")
     rows = [row.strip() for row in methods.split(",") if row.strip()]
     names = [row.partition(":")[0] for row in rows]
     named = (name.strip() for name in benchmarks.split(",") if name.strip())
     columns = tuple(adopt("benchmarks", name) for name in named) or ALL_BENCHMARKS
     bed = read_testbed(testbed_name)
     parts = ("training", "judging", "writing", "reading")
+    for name in columns:
+        if name not in installed("benchmarks") and name in (*parts, "runtime", *names, *installed("methods")):
+            raise UsageError(f"--benchmarks {name}.py: {name} is something else here; rename the file.")
     chosen = settings(sets or [], [*names, *columns, *parts, "runtime"])
     specs = tuple(method_spec(row, bed, chosen) for row in rows)
     options = bed.benchmarks | {name: bed.benchmarks.get(name, {}) | chosen[name] for name in columns if name in chosen}

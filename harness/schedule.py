@@ -112,8 +112,8 @@ def execute(steps: Sequence[Step], make_body: Callable[[], Body], workers: int, 
         pool.shutdown()  # the workers end by themselves and give back what they hold
     except BrokenProcessPool:
         raise HarnessError(
-            "a worker process died (out of memory?); what was finished is kept, so run the same command again, "
-            "with --workers 1 if memory is short."
+            "a worker process died (out of memory? unless another cause stands above); what was finished is kept, so "
+            "run the same command again, with --workers 1 if memory is short."
         ) from None
     finally:
         left = list((pool._processes or {}).values())

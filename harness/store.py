@@ -289,9 +289,11 @@ class Store:
 
 
 def _seal(folder: Path) -> dict[str, dict[str, Any]]:
-    """Force every file to disk; name -> sha256 and bytes."""
+    """Force every file to disk, readable for whoever may read the folder; name -> sha256 and bytes."""
+    readable = folder.stat().st_mode & 0o666  # safetensors writes for its owner alone, and stores are shared
 
     def seal(path: Path) -> tuple[str, dict[str, Any]]:
+        path.chmod(readable)
         sync(path)
         return path.relative_to(folder).as_posix(), {"sha256": file_digest(path), "bytes": path.stat().st_size}
 

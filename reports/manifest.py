@@ -81,6 +81,7 @@ class _Manifest(_Known):
     architectures: dict[str, dict[str, int]] = {}
     judges: dict[str, Any]
     benchmarks: dict[str, Options]
+    own: dict[str, str] = {}
     rows: dict[str, _Row]
     trained: list[_Trained]
     cells: list[_Cell]

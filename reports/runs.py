@@ -14,6 +14,7 @@ from typing import Any
 
 from harness import plugins
 from harness.benchmark import Benchmark
+from harness.digest import file_digest
 from harness.store import MANIFEST, Store
 from harness.types import UsageError, dumps
 from harness.untrusted import json_object
@@ -117,11 +118,23 @@ class Run:
         return [cell.outcome() for cell in self.cells if cell.done]
 
     def benchmarks(self) -> dict[str, Benchmark]:
-        """The benchmarks by name, with the options they had; only installed ones, for a bundle may come from anyone."""
-        options = {name: given for part in self.parts or (self,) for name, given in part.manifest["benchmarks"].items()}
+        """The benchmarks by name, with the options they had; only installed ones, for a bundle may come from anyone.
+
+        UsageError for one that is not, and for a file of the user's that is not the one whose scores these are.
+        """
+        parts, known = self.parts or (self,), plugins.names("benchmarks")
+        options = {name: given for part in parts for name, given in part.manifest["benchmarks"].items()}
+        own = {name: digest for part in parts for name, digest in part.manifest.get("own", {}).items()}
         for name in options:
-            if name not in plugins.names("benchmarks"):
-                raise plugins.unknown("benchmark", name, plugins.names("benchmarks"))
+            if name not in known and name in own:
+                raise UsageError(f"{self.name} has the benchmark {name} of a file; name it, --benchmarks {name}.py.")
+            if name not in known:
+                raise plugins.unknown("benchmark", name, known)
+            if name in own and file_digest(plugins.source("benchmarks", name)) != own[name]:
+                raise UsageError(
+                    f"{plugins.source('benchmarks', name)} is not the file that {self.name} was scored by; name that "
+                    "one, or give the comparison's command again."
+                )
         return {name: plugins.make("benchmarks", name, Benchmark, given) for name, given in options.items()}
 
 

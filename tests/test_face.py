@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,35 @@ def test_settings_may_be_a_dict_or_the_words_of_the_command() -> None:
     one, other = (Wanted.of(["sft", "dpo"], set=sets, limit=8, out="x") for sets in (given, words))
     assert one.request == other.request and one.testbed == other.testbed
     assert one.runtime == other.runtime and one.runtime.num_processes == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"limit": 0}, "limit is 0; give a whole number"), ({"limit": True}, "limit is True"),
+        ({"examples": -5}, "examples is -5"), ({"seeds": "2"}, "seeds is '2'"), ({"workers": -3}, "workers is -3"),
+        ({"noise_floor": "no"}, "give True or False"), ({"benchmarks": None}, "benchmarks is None"),
+        ({"set": {"dpo.beta": Path("a")}}, "no plain one"), ({"set": {"dpo.beta": float("nan")}}, "no plain one"),
+        ({"set": {"dpo.learning_rate": True}}, "learning_rate is True, which is no number"),
+        ({"set": {"dpo.beta": True}}, "beta is True, which is no number"),
+        ({"store": __file__}, "is a file; give a folder"),
+    ],
+)  # fmt: skip
+def test_words_that_mean_nothing_are_sentences(words: dict[str, Any], said: str) -> None:
+    """None of them is read as something near it: 0 items are not all items, and yes is not 1.0."""
+    with pytest.raises(UsageError, match=said):
+        Wanted.of("dpo", **{"out": "x", **words}).plan()
+
+
+def test_several_sizes_are_not_one_comparison() -> None:
+    with pytest.raises(UsageError, match="several sizes is several"):
+        harness.compare("sft", sizes=[4, 8])
+
+
+def test_rows_of_one_label_are_told_apart(comparison: harness.Comparison) -> None:
+    file = comparison.folder / "table.csv"
+    file.write_text(file.read_text().replace("None <b>", "baseline"))
+    assert list(comparison.table().index) == ["baseline (baseline)", "baseline (b)"]
 
 
 def test_no_run_of_that_name_is_a_sentence(tmp_path: Path) -> None:

@@ -29,15 +29,21 @@ def diff(
     other: Annotated[str, typer.Argument(metavar="B", help="Another, or another row.")],
     root: Annotated[Path, typer.Option("--in", help="The folder that holds the runs.")] = RUNS,
     store: Annotated[Path | None, typer.Option(help="The runs' store; default: the one their manifest names.")] = None,
+    own: Annotated[
+        str, typer.Option("--benchmarks", help="Files of benchmarks of yours that are among them; their code runs.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Tell how two runs, or two rows of runs, differ: settings, scores on the same items, and which items changed.
 
     Of runs, the rows that both have are compared. Nothing is claimed that their own tables would not claim.
     """
+    from harness.plugins import adopt_file
     from reports.changes import Side, changes
     from reports.outcomes import CONTROLS
 
+    for file in own.split(",") if own else []:
+        adopt_file("benchmarks", file)
     with ExitStack() as open_runs:
         (first, row), (second, its) = (side(open_runs, word, root, store) for word in (one, other))
         if bool(row) != bool(its):
@@ -75,7 +81,11 @@ def side(stack: ExitStack, word: str, root: Path, store: Path | None) -> tuple["
     runs = stack.enter_context(opened([path], store))
     if len(runs) != 1:
         raise UsageError(f"{path} holds {len(runs)} runs; two are compared one with one.")
-    run = without(runs[0], set(runs[0].manifest["benchmarks"]) - set(plugins.names("benchmarks")))
+    foreign = set(runs[0].manifest["benchmarks"]) - set(plugins.names("benchmarks"))
+    if foreign:
+        files = ", ".join(f"--benchmarks {name}.py" for name in sorted(foreign))
+        typer.echo(f"harness: {runs[0].name}: left out, for their files were not named: {files}", err=True)
+    run = without(runs[0], foreign)
     if row and row not in run.rows:
         raise plugins.unknown(f"row of {word[:at]}", row, list(run.rows))
     return run, row

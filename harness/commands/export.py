@@ -1,20 +1,21 @@
 """`harness export`: what a comparison made, for other tools: a row's training records, or its trained model."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.plugins import unknown
+from harness.plugins import adopt, stem, unknown
 from harness.types import UsageError
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A finished comparison: its folder, or a bundle.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a finished comparison.")],
     records: Annotated[str, typer.Option(help="The row whose training records are wanted.")] = "",
     checkpoint: Annotated[str, typer.Option(help="The row whose trained model is wanted, adapters merged.")] = "",
     responses: Annotated[str, typer.Option(help="The row whose responses to benchmarks are wanted.")] = "",
-    benchmarks: Annotated[str, typer.Option(help="Of responses: comma-separated names; default: all.")] = "",
+    benchmarks: Annotated[str, typer.Option(help="Of responses: benchmarks, or files of your own; default: all.")] = "",
     form: Annotated[str, typer.Option("--format", help="Of records: llava, trl or sharegpt.")] = "llava",
     seed: Annotated[int | None, typer.Option(help="Which repetition; default: the first.")] = None,
     out: Annotated[Path | None, typer.Option(help="A new folder to write to; default: exports/ROW-WHAT.")] = None,
@@ -25,7 +26,7 @@ def export(
     ] = None,
 ) -> None:
     """Take a row's training records, model or responses elsewhere, with a card that says what it is."""
-    from harness.exporting import FORMS, Made, new_folder, pushed
+    from harness.exporting import FORMS, Made, check_name, new_folder, pushed, refuse_inside
     from reports.runs import opened
 
     given = {"records": records, "checkpoint": checkpoint, "responses": responses}
@@ -35,11 +36,20 @@ def export(
     [(what, row)] = asked.items()
     if form not in FORMS:
         raise UsageError(f'no format "{form}"; there are {", ".join(FORMS)}.')
-    folder = out or Path("exports") / f"{row}-{what}"
+    row = stem(row)
+    name = re.sub(r"[^A-Za-z0-9._=+-]", "_", f"{row}-{form if records else what}").lstrip(".-")
+    folder = out or Path("exports") / (name if seed is None else f"{name}-seed-{seed}")
+    if not run.is_dir():
+        raise UsageError(f"{run} is no folder; a bundle holds figures alone, so give the folder of the comparison.")
+    if push:
+        check_name(push)
+    own = [adopt("benchmarks", word) for word in benchmarks.split(",") if word]
+    with opened([run], store) as (found,):
+        refuse_inside(folder, found)
     with opened([run], store) as (found,), new_folder(folder) as part:
         if responses:
             there = list(found.manifest["benchmarks"])
-            wanted = [name for name in benchmarks.split(",") if name] or there
+            wanted = own or there
             if strange := [name for name in wanted if name not in there]:
                 raise unknown("benchmark of this run", strange[0], there)
             said = Made.scored(found, row, seed).responses(part, wanted)

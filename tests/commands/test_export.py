@@ -14,7 +14,7 @@ from harness.config import Reading
 from harness.data import local
 from harness.data._written import FORMS, written
 from harness.store import Stage, Store
-from harness.types import Conversation, Dropped, Example, Image, Pair, Rollout, Turn, write_jsonl
+from harness.types import Conversation, Dropped, Example, Image, Pair, Rollout, Turn, UsageError, write_jsonl
 
 ASKED = (Turn("What is there?", "A red cup."), Turn("Is it full?", "No, it is empty."))
 PAIR = Pair("p", None, "Is it full?", "No.", "Yes, of tea.", history=(ASKED[0],))
@@ -102,11 +102,18 @@ def test_records_come_with_their_pictures_and_a_card_that_says_synthetic(tmp_pat
     assert "mini (synthetic)" in card and "- synthetic\n" in card and "--data records.json" in card
 
 
+def test_texts_that_no_reader_takes_are_left_out_and_counted(tmp_path: Path) -> None:
+    there = World(tmp_path, [SPOKEN, Conversation("e", None, ((Turn("What?", " "),),)), PAIR])
+    ran = there.export("--records", "nsft", "--out", str(tmp_path / "x"))
+    assert "2 rows of 2 records" in ran.output and "1 records left out, for readers refuse an empty text" in ran.output
+    assert len(read_back(tmp_path / "x" / "records.json")) == 2
+
+
 def test_rollouts_are_left_out_by_name_and_alone_they_are_no_export(tmp_path: Path) -> None:
     rollout = Rollout("r", None, "What?", (1, 2), {"advantage": (0.1, 0.2)})
     there = World(tmp_path, [PAIR], [rollout])
     ran = there.export("--records", "nsft", "--format", "trl", "--out", str(tmp_path / "x"))
-    assert "records-2.json: 1 rollouts left out" in ran.output
+    assert "round 2: 1 rollouts left out" in ran.output
     assert [file.name for file in sorted((tmp_path / "x").iterdir())] == ["README.md", "records-1.json"]
     (tmp_path / "other").mkdir()
     alone = World(tmp_path / "other", [rollout]).export("--records", "nsft", "--out", str(tmp_path / "y"))
@@ -131,6 +138,9 @@ def test_the_model_comes_with_what_it_is(tmp_path: Path) -> None:
         (["--records", "nsft", "--seed", "3"], "no seed 3 of nsft; it has 0"),
         (["--records", "nsft", "--format", "vicuna"], "there are llava, trl, sharegpt"),
         (["--records", "nsft", "--out", "."], "is there already"),
+        (["--records", "nsft", "--out", "run/x"], "is inside"),
+        (["--records", "nsft", "--out", "store/build/x"], "is inside"),
+        (["--records", "nsft", "--push", "me"], "give OWNER/NAME"),
     ],
 )
 def test_what_cannot_be_exported_is_a_sentence(
@@ -139,7 +149,7 @@ def test_what_cannot_be_exported_is_a_sentence(
     there = World(tmp_path, [SPOKEN])
     monkeypatch.chdir(tmp_path)
     ran = there.export(*words)
-    assert said in str(ran.exception) and not (tmp_path / "exports" / "nsft-records").exists()
+    assert said in str(ran.exception) and not (tmp_path / "exports").exists()
 
 
 def test_a_picture_that_is_not_the_one_trained_on_is_not_passed_on(tmp_path: Path) -> None:
@@ -154,6 +164,24 @@ def test_a_damaged_model_is_not_passed_on(tmp_path: Path) -> None:
     (tmp_path / "store" / there.stages[1] / "checkpoint" / "config.json").write_text("[]")
     ran = there.export("--checkpoint", "nsft", "--out", str(tmp_path / "x"))
     assert "has changed" in str(ran.exception) and not (tmp_path / "x").exists()
+
+
+def test_two_exports_to_one_place_do_not_mix(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be made"), exporting.new_folder(tmp_path / "x") as one:
+        (one / "a").touch()
+        with exporting.new_folder(tmp_path / "x") as other:
+            (other / "b").touch()
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["b"] and len([*tmp_path.iterdir()]) == 1
+
+
+def test_what_failed_says_why_it_is_not_there(tmp_path: Path) -> None:
+    there = World(tmp_path, [SPOKEN])
+    told = json.loads((there.run / "manifest.json").read_text())
+    told["trained"][0]["stages"] = ["build/" + "0" * 20]
+    told["failed"] = [{"row": "nsft", "label": "nSFT", "seed": 0, "benchmark": "pope", "stage": "b", "why": "no disk"}]
+    (there.run / "manifest.json").write_text(json.dumps(told))
+    ran = there.export("--records", "nsft", "--out", str(tmp_path / "x"))
+    assert "nsft, seed 0, was not made: no disk" in str(ran.exception)
 
 
 class Hub:

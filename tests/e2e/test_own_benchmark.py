@@ -113,6 +113,31 @@ def test_reports_and_gates_have_it_where_its_file_is_named_and_say_so_where_not(
     assert judged.status == 0 and "colours" in judged.stdout, judged.stdout + judged.stderr
 
 
+def test_another_file_of_the_name_is_not_taken_for_it(home: Path, tmp_path: Path) -> None:
+    """Its rule would make other figures of the stored scores."""
+    (tmp_path / "colours.py").write_text(MINE.replace('totals["correct"], totals["n"]', 'totals["n"], totals["n"]'))
+    for command in (["report"], ["gate", "--accept", str(tmp_path / "x.zip")]):
+        ran = harness(*command, str(home / "out"), "--benchmarks", str(tmp_path / "colours.py"), cwd=home)
+        assert ran.status == 2 and "is not the file that" in ran.stderr, ran.stdout
+
+
+def test_the_model_goes_out_without_its_file_and_rows_differ_by_it_only_where_named(home: Path, tmp_path: Path) -> None:
+    ran = harness("export", str(home / "out"), "--checkpoint", "sft", "--out", str(tmp_path / "m"), cwd=home)
+    assert ran.status == 0 and "their files are not here: colours" in (tmp_path / "m" / "README.md").read_text()
+    rows = ["diff", f"{home / 'out'}:baseline", f"{home / 'out'}:sft"]
+    without = harness(*rows, cwd=home)
+    assert "left out, for their files were not named: --benchmarks colours.py" in without.stderr
+    assert "COL" in harness(*rows, "--benchmarks", "colours.py", cwd=home).stdout
+
+
+def test_two_columns_that_a_table_could_not_tell_apart_are_refused(home: Path, tmp_path: Path) -> None:
+    shutil.copy(home / "colours.py", tmp_path / "paints.py")
+    shutil.copytree(home / "colours", tmp_path / "paints")
+    words = ["plan", "--benchmarks", f"{home / 'colours.py'},{tmp_path / 'paints.py'}", "--testbed", str(SMALL_BED)]
+    ran = harness(*words, cwd=tmp_path)
+    assert ran.status == 2 and 'colours and paints both have "COL"' in ran.stderr
+
+
 def test_published_answers_are_scored_by_its_rule(home: Path) -> None:
     (home / "answers.json").write_text(json.dumps({f"c{n}": "It is red." for n in range(36)}))
     words = ["--questions", str(home / "colours" / "questions.json"), "--answers", str(home / "answers.json")]

@@ -273,3 +273,15 @@ def test_manifest_of_a_damaged_stage_names_the_cure(tmp_path: Path) -> None:
         path.write_text(text, encoding="latin-1")
         with pytest.raises(HarnessError, match="delete"):
             store.manifest(stage())
+
+
+def test_a_stage_is_readable_for_whoever_may_read_the_store(tmp_path: Path) -> None:
+    """Some writers make files for their owner alone."""
+
+    def body(out: Path) -> None:
+        (out / "weights").write_bytes(b"x")
+        (out / "weights").chmod(0o600)
+
+    stage = Stage("train", {"n": 1})
+    folder = Store(tmp_path).run(stage, body)
+    assert (folder / "weights").stat().st_mode & 0o777 == folder.stat().st_mode & 0o666
