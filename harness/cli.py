@@ -5,19 +5,42 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from harness import __version__
 from harness.blame import DEBUG, explained
+from harness.commands.check import check
+from harness.commands.data import data
 from harness.commands.diff import diff
+from harness.commands.doctor import doctor
 from harness.commands.export import export
+from harness.commands.gate import gate
+from harness.commands.options import (
+    STORE,
+    Benchmarks,
+    Budget,
+    Data,
+    Examples,
+    Images,
+    Json,
+    Limit,
+    Methods,
+    Out,
+    Seeds,
+    Sets,
+    StoreRoot,
+    TestbedName,
+    Verbose,
+    Workers,
+)
+from harness.commands.report import report
 from harness.commands.runs import app as runs_app
+from harness.commands.score import score
 from harness.commands.store import app as store_app
+from harness.commands.sweep import sweep
 from harness.console import NOBODY_READS, behind_doors, say_json, say_styled
-from harness.types import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,40 +49,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Compare alignment methods for vision-language models honestly: one split, one loop, one scorer, one table.",
 )
-
-Methods = Annotated[str, typer.Option(help="Comma-separated method names, or paths of files that define one.")]
-Data = Annotated[str, typer.Option(help="A data source, or your own JSON, JSONL, parquet or datasets folder.")]
-Images = Annotated[str, typer.Option(help="Where image paths of your own --data start; default: where the data are.")]
-TestbedName = Annotated[str, typer.Option("--testbed", help="A built-in testbed or a YAML file.")]
-Seeds = Annotated[int, typer.Option(min=1, help="Repetitions; each takes another base model (if there are) and split.")]
-Benchmarks = Annotated[
-    str, typer.Option(help="Comma-separated benchmark names, or files of your own; empty: the paper's nine.")
-]
-Examples = Annotated[int | None, typer.Option(min=1, help="Training examples; default: the testbed's.")]
-Limit = Annotated[
-    int | None,
-    typer.Option(min=1, help="Benchmark scenes (mini) or items, drawn in proportion from its groups; default: all."),
-]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="NAME.FIELD=VALUE, e.g. dpo.beta=0.5, dpo.learning_rate=1e-4.")
-]
-Out = Annotated[Path | None, typer.Option(help="Folder for the tables; default: runs/METHODS-DATA-TESTBED-SETTINGS.")]
-StoreRoot = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Where finished stages are kept.")]
-StoreOf = Annotated[
-    Path | None, typer.Option("--store", help="The runs' store; default: the one their manifest names.")
-]
-Own = Annotated[
-    str, typer.Option("--benchmarks", help="Files of benchmarks of yours that are among them; their code runs.")
-]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
-Budget = Annotated[
-    float | None,
-    typer.Option(min=0, help="USD that LLM judge and writer may cost, all runs on this store together."),
-]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show everything that is left out by default.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-
-STORE = Path("runs/store")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -175,40 +164,13 @@ def compare(
         raise typer.Exit(done.status)
 
 
-@command(
+command(
     "The paper's tables and figures from finished comparisons",
     "report runs/X",
     "report runs/X --table 1 --paper",
     "report runs/X --figure lens --out figures/",
     "report runs/X --bundle x.zip",
-)
-def report(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of `harness compare`, or bundles.")] = None,
-    table: Annotated[int | None, typer.Option(help="A table of the paper, 1 to 7.")] = None,
-    figure: Annotated[str, typer.Option(help="2, 4, 5, 6, lens, intervals or curves.")] = "",
-    paper: Annotated[bool, typer.Option(help="The paper's numbers beside ours; without RUNS, its own table.")] = False,
-    form: Annotated[str, typer.Option("--format", help="terminal, md, tex, csv or html.")] = "terminal",
-    out: Annotated[Path | None, typer.Option(help="Folder for every format of the table, or for the figure.")] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Write RUNS to FILE: one archive that this command reads.")
-    ] = None,
-    store: StoreOf = None,
-    crosscheck: Annotated[bool, typer.Option("--crosscheck", help="lmms-eval's figures beside ours.")] = False,
-    own: Own = "",
-) -> None:
-    """The paper's tables and figures from finished comparisons; without either option their cards."""
-    from harness import reporting
-    from harness.plugins import adopt_file
-
-    for file in own.split(",") if own else []:
-        adopt_file("benchmarks", file)
-    if bundle:
-        typer.echo(reporting.bundle(runs or [], bundle, store))
-        return
-    if crosscheck:
-        typer.echo(reporting.second_figures(runs or [], store))
-        return
-    say_styled(reporting.report(runs or [], table, figure, paper, form, out, store))
+)(report)
 
 
 @command(
@@ -221,154 +183,21 @@ def plan(context: typer.Context) -> None:
     app(["compare", "--dry-run", *context.args], standalone_mode=False)
 
 
-@command("Choose each method's learning rate on the tuning split", "sweep --methods sft,dpo --rates 1e-4,3e-4")
-def sweep(
-    methods: Methods = "sft,nsft,dpo",
-    data: Data = "llava150k",
-    testbed: TestbedName = "mini",
-    seeds: Seeds = 2,
-    rates: Annotated[str, typer.Option(help="Learning rates tried for every method alike.")] = "3e-5,1e-4,3e-4",
-    examples: Examples = None,
-    limit: Limit = 300,
-    store: StoreRoot = STORE,
-    workers: Workers = None,
-) -> None:
-    """Choose each method's learning rate on the tuning split: the same rates, the same rule for every method."""
-    from harness.progress import watching
-    from harness.request import numbers, request
-    from harness.store import Store
-    from harness.sweep import choose
+command("Choose each method's learning rate on the tuning split", "sweep --methods sft,dpo --rates 1e-4,3e-4")(sweep)
 
-    tried = numbers("--rates", rates, float)
-    bed, asked, runtime = request(methods, data, "", testbed, seeds, "", examples, limit, None, workers)
-    with watching(Store(store), runtime.workers) as watcher:
-        chosen = choose(asked, bed, runtime, Store(store), tried, watcher)
-    typer.echo(chosen.text)
+command("Make the embedded testbed's own parts")(data)
 
+command("Check the installation, the store, a testbed's files and bases", "doctor", "doctor --testbed llava-1.5-7b")(
+    doctor
+)
 
-@command("Make the embedded testbed's own parts")
-def data(
-    name: Annotated[str, typer.Argument(help="mini: the embedded testbed.")],
-    train_base: Annotated[bool, typer.Option(help="Train the base models from random initialisation.")] = False,
-    train_clip: Annotated[bool, typer.Option(help="Train the small CLIP, CSR's image-text similarity.")] = False,
-    seeds: Annotated[str, typer.Option(help="Comma-separated seeds of the bases.")] = "0,1,2",
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/bases"),
-) -> None:
-    """Make the embedded testbed's own parts."""
-    if name != "mini" or not (train_base or train_clip):
-        raise UsageError("harness data makes two things: `harness data mini --train-base --train-clip --out DIR`.")
-
-    def progress(text: str) -> None:
-        typer.echo(text, err=True)
-
-    if train_base:
-        from harness.request import numbers
-
-        wanted = numbers("--seeds", seeds, int)
-        from harness.mini.base import train_base as train
-
-        for seed in wanted:
-            train(seed, out / str(seed), progress)
-            typer.echo(f"base {seed} (synthetic testbed) written to {out / str(seed)}")
-    if train_clip:
-        from harness.mini.similarity import train_clip as train_one
-
-        train_one(out / "clip", progress)
-        typer.echo(f"CLIP (synthetic testbed) written to {out / 'clip'}")
-
-
-@command("Check the installation, the store, a testbed's files and bases", "doctor", "doctor --testbed llava-1.5-7b")
-def doctor(
-    testbed: TestbedName = "",
-    limit: Limit = 300,
-    store: StoreRoot = STORE,
-    workers: Workers = None,
-) -> None:
-    """Check the installation and the store; with --testbed what that has, and of mini what its bases can do."""
-    from harness.doctor import bars, examined, installation
-
-    healthy = installation(store)
-    if testbed:
-        from harness.plugins import names
-        from harness.request import request
-
-        bed, asked, runtime = request("", "llava150k", "", testbed, 3, "", None, limit, None, workers)
-        if bed.data == "generated":
-            healthy = bars(asked, bed, runtime, store) and healthy
-        else:
-            _, asked, _ = request(
-                ",".join(names("methods")), "llava150k", "", testbed, 1, "", None, None, None, workers
-            )
-            healthy = examined(asked, bed) and healthy
-    if not healthy:
-        raise typer.Exit(3)
-
-
-@command(
+command(
     "Score published answers by the official rules", "score pope --questions random=q.jsonl --answers random=a.jsonl"
-)
-def score(
-    benchmark: Annotated[str, typer.Argument(help="Whose answers: pope, mme, ... (see harness benchmarks).")],
-    answers: Annotated[list[str] | None, typer.Option(help="Answers, official format: PATH or NAME=PATH.")] = None,
-    questions: Annotated[list[str] | None, typer.Option(help="The official questions: PATH or NAME=PATH.")] = None,
-    options: Annotated[
-        list[str] | None, typer.Option("--option", help="NAME=VALUE: an option of the benchmark, or a further file.")
-    ] = None,
-    allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Score what pairs up, and say so.")] = False,
-    judge: Annotated[str, typer.Option(help="Who judges what has no verdict yet: openai:MODEL or script:FILE.")] = "",
-    runs: Annotated[int, typer.Option(min=1, help="How often an LLM judge is asked each question.")] = 1,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="judging.FIELD=VALUE or runtime.FIELD=VALUE, as in compare.")
-    ] = None,
-    budget: Budget = None,
-    store: StoreRoot = STORE,
-    as_json: Json = False,
-) -> None:
-    """Score published answers by the official rule: official answer files in, official figures out."""
-    from harness.score import judge_of, rescore, show
+)(score)
 
-    if sets and not judge:
-        raise UsageError("--set says how a judge is asked; give --judge openai:MODEL too.")
-    asked = judge_of(judge, runs, budget, store, sets or []) if judge else None
-    done = rescore(benchmark, answers or [], questions or [], options or [], allow_partial, asked)
-    for note in done.notes:
-        typer.echo(f"harness: {note}", err=True)
-    if as_json:
-        typer.echo(done.json())
-    else:
-        show(done)
-
-
-@command(
+command(
     "Has a run become worse than an accepted one? For CI", "gate runs/X --baseline accepted.zip --policy gate.yaml"
-)
-def gate(
-    run: Annotated[Path, typer.Argument(help="A finished comparison: its folder, or a bundle.")],
-    baseline: Annotated[Path | None, typer.Option(help="The accepted run: a file of --accept, or a run.")] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="YAML: margins, budgets, coverage; default: gate.yaml, else 2 % of each scale.")
-    ] = None,
-    accept: Annotated[Path | None, typer.Option(help="Write this run to FILE as the accepted one, and stop.")] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to FILE.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the summary to FILE too.")] = None,
-    store: StoreOf = None,
-    own: Own = "",
-) -> None:
-    """Compare a run with an accepted one by a policy. Exit status: 0 passed, 1 regressed, 3 could not be judged."""
-    from harness import gating
-    from harness.plugins import adopt_file
-
-    for file in own.split(",") if own else []:
-        adopt_file("benchmarks", file)
-    if (baseline is None) == (accept is None):
-        raise UsageError("give either --baseline FILE to judge the run, or --accept FILE to make it the baseline.")
-    if accept:
-        typer.echo(gating.accept(run, accept, store))
-    elif baseline:
-        status, text = gating.judge(run, baseline, policy, store, junit, markdown)
-        typer.echo(text)
-        raise typer.Exit(status)
-
+)(gate)
 
 command(
     "Take a row's records, model or responses to other tools",
@@ -378,19 +207,7 @@ command(
 )(export)
 
 
-@command("Try a method or benchmark of yours on made-up data", "check ./mine.py")
-def check(
-    plugin: Annotated[str, typer.Argument(help="A method or benchmark: a name, or the path of a file.")],
-    options: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE: an option of it.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A folder with a benchmark's files.")] = None,
-) -> None:
-    """Try a method or benchmark on made-up data: every contract, two records, one step on a tiny model."""
-    from harness.dry_run import check_plugin
-    from harness.request import settings
-
-    chosen = settings([f"option.{option}" for option in options or []], ["option"]).get("option", {})
-    for tried in check_plugin(plugin, chosen, data):
-        typer.echo(tried)
+command("Try a method or benchmark of yours on made-up data", "check ./mine.py")(check)
 
 
 @command("List the methods, or explain one", "methods", "methods nsft")

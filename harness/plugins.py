@@ -1,6 +1,7 @@
 """Finds methods, benchmarks and data sources: a plugin is a file, and the file's name is its name.
 
-No registry and no decorator: `methods/dpo.py` is `dpo`, and `./mine.py` is the method in that file.
+No registry and no decorator: `methods/dpo.py` is `dpo`, and `./mine.py` is the method in that file. A benchmark's file
+that a user names is adopted under its own name, for as long as the process lives.
 """
 
 import difflib

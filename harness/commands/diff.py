@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands import RUNS
+from harness.commands.options import Own, StoreOf
 from harness.console import console, say_json, visible
 from harness.types import UsageError
 
@@ -28,10 +29,8 @@ def diff(
     one: Annotated[str, typer.Argument(metavar="A", help="A run (name, folder or bundle), or RUN:ROW.")],
     other: Annotated[str, typer.Argument(metavar="B", help="Another, or another row.")],
     root: Annotated[Path, typer.Option("--in", help="The folder that holds the runs.")] = RUNS,
-    store: Annotated[Path | None, typer.Option(help="The runs' store; default: the one their manifest names.")] = None,
-    own: Annotated[
-        str, typer.Option("--benchmarks", help="Files of benchmarks of yours that are among them; their code runs.")
-    ] = "",
+    store: StoreOf = None,
+    own: Own = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Tell how two runs, or two rows of runs, differ: settings, scores on the same items, and which items changed.

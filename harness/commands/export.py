@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.options import StoreOf
 from harness.plugins import adopt, stem, unknown
 from harness.types import UsageError
 
@@ -21,9 +22,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="A new folder to write to; default: exports/ROW-WHAT.")] = None,
     images: Annotated[Path | None, typer.Option(help="Where the pictures of your own --data are.")] = None,
     push: Annotated[str, typer.Option(help="OWNER/NAME: also upload it to the Hugging Face hub, private.")] = "",
-    store: Annotated[
-        Path | None, typer.Option("--store", help="The run's store; default: the one its manifest names.")
-    ] = None,
+    store: StoreOf = None,
 ) -> None:
     """Take a row's training records, model or responses elsewhere, with a card that says what it is."""
     from harness.exporting import FORMS, Made, check_name, new_folder, pushed, refuse_inside

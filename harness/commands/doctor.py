@@ -1,0 +1,31 @@
+"""`harness doctor`: is all there, and sound."""
+
+import typer
+
+from harness.commands.options import STORE, Limit, StoreRoot, TestbedName, Workers
+
+
+def doctor(
+    testbed: TestbedName = "",
+    limit: Limit = 300,
+    store: StoreRoot = STORE,
+    workers: Workers = None,
+) -> None:
+    """Check the installation and the store; with --testbed what that has, and of mini what its bases can do."""
+    from harness.doctor import bars, examined, installation
+
+    healthy = installation(store)
+    if testbed:
+        from harness.plugins import names
+        from harness.request import request
+
+        bed, asked, runtime = request("", "llava150k", "", testbed, 3, "", None, limit, None, workers)
+        if bed.data == "generated":
+            healthy = bars(asked, bed, runtime, store) and healthy
+        else:
+            _, asked, _ = request(
+                ",".join(names("methods")), "llava150k", "", testbed, 1, "", None, None, None, workers
+            )
+            healthy = examined(asked, bed) and healthy
+    if not healthy:
+        raise typer.Exit(3)

@@ -1,0 +1,37 @@
+"""`harness gate`: has a run become worse than an accepted one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.options import Own, StoreOf
+from harness.types import UsageError
+
+
+def gate(
+    run: Annotated[Path, typer.Argument(help="A finished comparison: its folder, or a bundle.")],
+    baseline: Annotated[Path | None, typer.Option(help="The accepted run: a file of --accept, or a run.")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML: margins, budgets, coverage; default: gate.yaml, else 2 % of each scale.")
+    ] = None,
+    accept: Annotated[Path | None, typer.Option(help="Write this run to FILE as the accepted one, and stop.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to FILE.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the summary to FILE too.")] = None,
+    store: StoreOf = None,
+    own: Own = "",
+) -> None:
+    """Compare a run with an accepted one by a policy. Exit status: 0 passed, 1 regressed, 3 could not be judged."""
+    from harness import gating
+    from harness.plugins import adopt_file
+
+    for file in own.split(",") if own else []:
+        adopt_file("benchmarks", file)
+    if (baseline is None) == (accept is None):
+        raise UsageError("give either --baseline FILE to judge the run, or --accept FILE to make it the baseline.")
+    if accept:
+        typer.echo(gating.accept(run, accept, store))
+    elif baseline:
+        status, text = gating.judge(run, baseline, policy, store, junit, markdown)
+        typer.echo(text)
+        raise typer.Exit(status)

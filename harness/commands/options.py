@@ -1,0 +1,40 @@
+"""Options that several commands take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Methods = Annotated[str, typer.Option(help="Comma-separated method names, or paths of files that define one.")]
+Data = Annotated[str, typer.Option(help="A data source, or your own JSON, JSONL, parquet or datasets folder.")]
+Images = Annotated[str, typer.Option(help="Where image paths of your own --data start; default: where the data are.")]
+TestbedName = Annotated[str, typer.Option("--testbed", help="A built-in testbed or a YAML file.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Repetitions; each takes another base model (if there are) and split.")]
+Benchmarks = Annotated[
+    str, typer.Option(help="Comma-separated benchmark names, or files of your own; empty: the paper's nine.")
+]
+Examples = Annotated[int | None, typer.Option(min=1, help="Training examples; default: the testbed's.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Benchmark scenes (mini) or items, drawn in proportion from its groups; default: all."),
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="NAME.FIELD=VALUE, e.g. dpo.beta=0.5, dpo.learning_rate=1e-4.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for the tables; default: runs/METHODS-DATA-TESTBED-SETTINGS.")]
+StoreRoot = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Where finished stages are kept.")]
+StoreOf = Annotated[
+    Path | None, typer.Option("--store", help="The runs' store; default: the one their manifest names.")
+]
+Own = Annotated[
+    str, typer.Option("--benchmarks", help="Files of benchmarks of yours that are among them; their code runs.")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
+Budget = Annotated[
+    float | None,
+    typer.Option(min=0, help="USD that LLM judge and writer may cost, all runs on this store together."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show everything that is left out by default.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+STORE = Path("runs/store")
