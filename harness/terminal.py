@@ -102,7 +102,7 @@ def lines(kind: str, base: type[Method] | type[Benchmark]) -> None:
         [first, *_] = re.split(r"(?<=[.?])\s+(?=[A-Z])", " ".join(about.split()), maxsplit=1)
         grid.add_row(Text(name), Text(re.sub(r"\s*\([^()]*\)\.?$", "", first).rstrip(".")))
     console().print(grid, highlight=False)
-    typer.echo(f"One of them in full: harness {kind} NAME; all in full: -v")
+    console().print(Text(f"One of them in full: harness {kind} NAME; all in full: -v"))
 
 
 def needs(method: Method) -> str:
