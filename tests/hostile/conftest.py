@@ -35,9 +35,10 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     A `mutant` sets "module:name" to a value, which takes a protection away.
     """
     out = tmp_path_factory.mktemp("printed")
+    plain = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # xdist gives its workers one
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("forks.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        text=True, env={**plain, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     )  # fmt: skip
     assert server.stdin and server.stdout
 
