@@ -1,4 +1,4 @@
-"""What the terminal shows: a bar per running step, the plan, the table, what methods and benchmarks are."""
+"""What the terminal shows of a finished comparison, and what methods and benchmarks are."""
 
 import dataclasses
 import inspect
