@@ -220,7 +220,7 @@ class Made:
             of = {row["method"]: row for row in rows if (row["benchmark"], row["metric"]) == (name, first.id)}
             if self.row in of:
                 row, base = of[self.row], of.get(BASELINE, {})
-                low, high = row.get("low"), row.get("high")
+                low, high = row.get("ci_lo"), row.get("ci_hi")
                 between = "–" if low is None or high is None else f"{low:.4g} to {high:.4g}"
                 cells = [md(benchmark.label), f"`{first.id}`", figure(row), between, figure(base), str(row["n"])]
                 lines.append(f"| {' | '.join(cells)} |")

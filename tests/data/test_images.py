@@ -187,7 +187,7 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_images_of_a_stage(tmp_path: Path) -> None:
-    """Paths are relative to the store, and right once the stage is renamed into its place."""
+    """Paths are relative to the store, and right once the stage is renamed into its place; others are copied."""
     store = Store(tmp_path / "store")
     outside = tmp_path / "photo.png"
     outside.write_bytes(READABLE["png"]())
@@ -208,7 +208,7 @@ def test_images_of_a_stage(tmp_path: Path) -> None:
             images.at(tmp_path / "missing.png")
 
     store.run(items, body)
-    assert made["outside"].path == str(outside)
+    assert made["outside"].path == f"{items.name}/images/{made['outside'].sha256}"
     assert made["inside"].path == f"{data.name}/a.png"
     assert made["inside"].sha256 == made["outside"].sha256
     assert made["of"].path == f"{items.name}/images/{made['of'].sha256}"

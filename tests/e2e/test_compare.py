@@ -110,7 +110,9 @@ def test_responses_taken_out_score_the_same_by_the_official_files(done: Done, tm
 def test_a_trained_model_can_be_taken_to_plain_transformers(done: Done, tmp_path: Path) -> None:
     ran = harness("export", str(done.out), "--checkpoint", "dpo", "--out", str(tmp_path / "model"))
     assert ran.status == 0, ran.stderr
-    assert re.search(r"\| CHAIR\S* \| `chair/\S+` \| \d", (tmp_path / "model" / "README.md").read_text())
+    number = r"\d[\d.]*"
+    row = rf"\| CHAIR \| `chair/\S+` \| {number} \| {number} to {number} \| {number} \| \d+ \|"
+    assert re.search(row, (tmp_path / "model" / "README.md").read_text())
     stored = {file.read_bytes() for file in done.store.glob("train/*/checkpoint/model.safetensors")}
     assert (tmp_path / "model" / "model.safetensors").read_bytes() in stored
     _, info = LlavaForConditionalGeneration.from_pretrained(tmp_path / "model", output_loading_info=True)
