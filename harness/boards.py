@@ -57,12 +57,12 @@ class Boards:
             "trackio": {"run_name": PROJECT, "name": run, "resume": "allow"},
         }
         tracker = tracking.LOGGER_TYPE_TO_CLASS[name](**how[name])
-        tracker.main_process_only = (
-            False  # only rank 0 has one, and accelerate would look for a process group of its own
-        )
+        # only rank 0 has one, and accelerate would look for a process group of its own
+        tracker.main_process_only = False
         tracker.start()
         self._open[name] = tracker
-        tracker.store_init_configuration(dict(settings))
+        plain = {name: value if isinstance(value, int | float) else str(value) for name, value in settings.items()}
+        tracker.store_init_configuration(plain)
 
     def _do(self, name: str, work: Callable[[], object]) -> None:
         try:

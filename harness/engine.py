@@ -142,9 +142,8 @@ class Run:
         self.number = 0  # of the step under way
         name = f"{plugins.stem(job.method)}-seed-{job.seed}-round-{job.round + 1}-{Path(job.work).name[-8:]}"
         settings = {"method": job.method, "seed": job.seed, "round": job.round + 1, **job.training.model_dump()}
-        told = {field: value if isinstance(value, int | float) else str(value) for field, value in settings.items()}
         shown = job.runtime.report_to if rank == 0 else ()
-        self.boards = Boards(shown, name, Path(job.runtime.logging_dir), told)
+        self.boards = Boards(shown, name, Path(job.runtime.logging_dir), settings)
 
     def see(self, tick: Tick) -> None:
         """All images' features onto the shelf: once weights are sharded, no rank can run the tower alone."""

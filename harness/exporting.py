@@ -40,13 +40,19 @@ from reports.render import md
 from reports.results import results_rows
 from reports.runs import Run
 
-__all__ = ["FORMS", "Made", "check_name", "new_folder", "pushed", "refuse_inside"]
+__all__ = ["FORMS", "Made", "check_name", "new_folder", "pushed"]
 LICENSE = {"license": "other", "license_name": "as-base-model-and-data"}
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A place to fill, which becomes `folder` in the end or goes; UsageError where it cannot be made."""
+def new_folder(folder: Path, run: Run) -> Iterator[Path]:
+    """A place to fill, which becomes `folder` in the end or goes; UsageError where it cannot be made.
+
+    Nor may it be inside the run's own folder or its store: nobody would know the files for others'.
+    """
+    for home in (run.folder, run.store):
+        if Path(os.path.realpath(folder.expanduser())).is_relative_to(os.path.realpath(home)):
+            raise UsageError(f"{folder} is inside {home}; name a folder elsewhere with --out.")
     folder = Path.cwd() / folder.expanduser()
     if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already; name a new folder with --out.")
@@ -67,14 +73,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
         if new and not any(folder.parent.iterdir()):
             folder.parent.rmdir()
-
-
-def refuse_inside(folder: Path, run: Run) -> None:
-    """UsageError for a folder in the run's own, or in its store: nobody would know the files for others'."""
-    place = Path(os.path.realpath(folder.expanduser()))
-    for home in (run.folder, run.store):
-        if place.is_relative_to(os.path.realpath(home)):
-            raise UsageError(f"{folder} is inside {home}; name a folder elsewhere with --out.")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import Runtime, Testbed
-from harness.plugins import adopt_file, unknown
+from harness.plugins import adopt_files, unknown
 from harness.schedule import Watcher
 from harness.steps import Request
 from harness.store import MANIFEST, Store
@@ -133,8 +133,7 @@ def load(run: str | Path, store: str | Path | None = None, benchmarks: Sequence[
     `store` is where its stages lie, by default where its manifest says; `benchmarks` are files of yours that it had,
     whose code runs.
     """
-    for file in [benchmarks] if isinstance(benchmarks, str) else benchmarks:
-        adopt_file("benchmarks", file)
+    adopt_files("benchmarks", benchmarks)
     if Path(run).is_file():
         raise UsageError(f"{run} is a file; give the folder of a comparison (`harness report` reads bundles).")
     folder = next((path for path in (Path(run), Path("runs") / run) if (path / MANIFEST).is_file()), Path(run))

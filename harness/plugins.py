@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
@@ -52,13 +52,14 @@ def adopt(package: str, file: str) -> str:
     return name
 
 
-def adopt_file(package: str, file: str) -> str:
-    """The same of what must be a path."""
-    if not file.endswith(".py"):
-        raise UsageError(
-            f"{file} is no Python file; name the file of a {package.removesuffix('s')} of yours, ./mine.py."
-        )
-    return adopt(package, file)
+def adopt_files(package: str, given: str | Sequence[str]) -> None:
+    """The same of words that must be paths, as a list or with commas between."""
+    for file in filter(None, given.split(",")) if isinstance(given, str) else given:
+        if not file.endswith(".py"):
+            raise UsageError(
+                f"{file} is no Python file; name that of a {package.removesuffix('s')} of yours, ./mine.py."
+            )
+        adopt(package, file)
 
 
 def adopted() -> Adopted:

@@ -37,12 +37,11 @@ def diff(
 
     Of runs, the rows that both have are compared. Nothing is claimed that their own tables would not claim.
     """
-    from harness.plugins import adopt_file
+    from harness.plugins import adopt_files
     from reports.changes import Side, changes
     from reports.outcomes import CONTROLS
 
-    for file in own.split(",") if own else []:
-        adopt_file("benchmarks", file)
+    adopt_files("benchmarks", own)
     with ExitStack() as open_runs:
         (first, row), (second, its) = (side(open_runs, word, root, store) for word in (one, other))
         if bool(row) != bool(its):

@@ -25,7 +25,7 @@ def export(
     store: StoreOf = None,
 ) -> None:
     """Take a row's training records, model or responses elsewhere, with a card that says what it is."""
-    from harness.exporting import FORMS, Made, check_name, new_folder, pushed, refuse_inside
+    from harness.exporting import FORMS, Made, check_name, new_folder, pushed
     from reports.runs import opened
 
     given = {"records": records, "checkpoint": checkpoint, "responses": responses}
@@ -43,9 +43,7 @@ def export(
     if push:
         check_name(push)
     own = [adopt("benchmarks", word) for word in benchmarks.split(",") if word]
-    with opened([run], store) as (found,):
-        refuse_inside(folder, found)
-    with opened([run], store) as (found,), new_folder(folder) as part:
+    with opened([run], store) as (found,), new_folder(folder, found) as part:
         if responses:
             there = list(found.manifest["benchmarks"])
             wanted = own or there

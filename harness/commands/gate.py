@@ -23,10 +23,9 @@ def gate(
 ) -> None:
     """Compare a run with an accepted one by a policy. Exit status: 0 passed, 1 regressed, 3 could not be judged."""
     from harness import gating
-    from harness.plugins import adopt_file
+    from harness.plugins import adopt_files
 
-    for file in own.split(",") if own else []:
-        adopt_file("benchmarks", file)
+    adopt_files("benchmarks", own)
     if (baseline is None) == (accept is None):
         raise UsageError("give either --baseline FILE to judge the run, or --accept FILE to make it the baseline.")
     if accept:

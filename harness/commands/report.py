@@ -25,10 +25,9 @@ def report(
 ) -> None:
     """The paper's tables and figures from finished comparisons; without either option their cards."""
     from harness import reporting
-    from harness.plugins import adopt_file
+    from harness.plugins import adopt_files
 
-    for file in own.split(",") if own else []:
-        adopt_file("benchmarks", file)
+    adopt_files("benchmarks", own)
     if bundle:
         typer.echo(reporting.bundle(runs or [], bundle, store))
         return

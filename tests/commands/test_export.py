@@ -15,6 +15,7 @@ from harness.data import local
 from harness.data._written import FORMS, written
 from harness.store import Stage, Store
 from harness.types import Conversation, Dropped, Example, Image, Pair, Rollout, Turn, UsageError, write_jsonl
+from reports.runs import opened
 
 ASKED = (Turn("What is there?", "A red cup."), Turn("Is it full?", "No, it is empty."))
 PAIR = Pair("p", None, "Is it full?", "No.", "Yes, of tea.", history=(ASKED[0],))
@@ -167,11 +168,13 @@ def test_a_damaged_model_is_not_passed_on(tmp_path: Path) -> None:
 
 
 def test_two_exports_to_one_place_do_not_mix(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be made"), exporting.new_folder(tmp_path / "x") as one:
+    place, run = tmp_path / "exports" / "x", World(tmp_path, [SPOKEN]).run
+    refused = pytest.raises(UsageError, match="cannot be made")
+    with opened([run]) as (found,), refused, exporting.new_folder(place, found) as one:
         (one / "a").touch()
-        with exporting.new_folder(tmp_path / "x") as other:
+        with exporting.new_folder(place, found) as other:
             (other / "b").touch()
-    assert [path.name for path in (tmp_path / "x").iterdir()] == ["b"] and len([*tmp_path.iterdir()]) == 1
+    assert [path.name for path in place.iterdir()] == ["b"] and len([*place.parent.iterdir()]) == 1
 
 
 def test_what_failed_says_why_it_is_not_there(tmp_path: Path) -> None:
