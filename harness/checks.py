@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from harness import plugins
@@ -9,7 +10,7 @@ from harness.benchmark import Benchmark, folder_of
 from harness.config import Testbed
 from harness.data import local as own_data
 from harness.folder import inspect, places
-from harness.llm import unusable
+from harness.hire import OFFICES, Office, kind_for, problem
 from harness.rows import resolve, training
 from harness.steps import BASELINE, CONTROLS, Request
 from harness.targets import linear_layers, targets
@@ -29,9 +30,10 @@ def check(request: Request, testbed: Testbed) -> None:
         if count > 1:
             raise UsageError(f"the benchmark {name} is named {count} times in --benchmarks; name it once.")
         benchmark = plugins.plugin("benchmarks", name, Benchmark)
-        if benchmark.judged and testbed.judge == "oracle" and name not in plugins.installed("benchmarks"):
+        own = name not in plugins.installed("benchmarks")
+        if benchmark.judged and own and (oracle := drawn_only("judge", testbed)):
             raise UsageError(
-                f"{name} needs a judge, and the oracle of {testbed.name} knows its own benchmarks only; name another "
+                f"{name} needs a judge, and the {oracle} of {testbed.name} knows its own benchmarks only; name another "
                 "in a testbed of yours (judge: openai:MODEL)."
             )
         if benchmark.heldout and local:
@@ -52,9 +54,9 @@ def check(request: Request, testbed: Testbed) -> None:
         if spec.id in (BASELINE, *CONTROLS):
             raise UsageError(f"{spec.id} is the name of a row of ours; give the method's file another name.")
         seen.add(spec.id)
-        if method.needs_writer and local and testbed.writer == "oracle":
+        if method.needs_writer and local and (oracle := drawn_only("writer", testbed)):
             raise UsageError(
-                f"{spec.name} needs a writer that knows these images; the oracle of {testbed.name} reads "
+                f"{spec.name} needs a writer that knows these images; the {oracle} of {testbed.name} reads "
                 f"its own scene graphs only. Leave {spec.name} out, or use --data llava150k."
             )
     if "$" in testbed.data:
@@ -66,6 +68,14 @@ def check(request: Request, testbed: Testbed) -> None:
     if missing:
         raise UsageError(f"the testbed {testbed.name} is not complete:\n{missing}")
     check_models(request, testbed)
+
+
+def drawn_only(role: Office, testbed: Testbed) -> str:
+    """The name of a judge or writer that knows only the images which its testbed drew; empty of another."""
+    with suppress(UsageError):  # of words that name no kind: `absent` tells whoever needs one
+        kind = kind_for(role, testbed)
+        return kind.name if kind.drawn_only else ""
+    return ""
 
 
 def check_models(request: Request, testbed: Testbed) -> None:
@@ -113,9 +123,8 @@ def absent(request: Request, testbed: Testbed) -> Iterator[str]:
             f"clip: no CLIP model folder at {testbed.clip or '(testbed.clip)'}; fetch one with "
             "`hf download openai/clip-vit-large-patch14-336 --local-dir` that folder"
         )
-    who = {"judge": any(plugins.plugin("benchmarks", name, Benchmark).judged for name in request.benchmarks)}
-    who["writer"] = any(resolve(spec).needs_writer for spec in request.methods)
-    for role, needed in who.items():
-        name = getattr(testbed, role)
-        if needed and name != "oracle" and (why := unusable(name)):
+    judged = any(plugins.plugin("benchmarks", name, Benchmark).judged for name in request.benchmarks)
+    written = bool(testbed.lens and request.methods) or any(resolve(spec).needs_writer for spec in request.methods)
+    for role, needed in zip(OFFICES, (judged, written), strict=True):
+        if needed and (why := problem(role, testbed)):
             yield f"{role}: {why}"

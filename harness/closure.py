@@ -38,9 +38,6 @@ NEUTRAL = {
     "harness.energy": "measures joules beside a result",
 }
 
-# Modules that a body reaches only if its stage asks them; that stage's identity then has their code (`Planner.asked`).
-ASKED = frozenset({"harness.llm", "harness.mini.oracles"})
-
 # Files that modules read, beside themselves.
 DATA = {
     "harness.codebook": ("harness/codebook.yaml",),
@@ -121,7 +118,7 @@ class Sources:
         return {"code": self.digest(*entries), "packages": self.packages(*entries)}
 
     def _closure(self, entries: Iterable[str | Path]) -> Iterator[Module]:
-        cut = (NEUTRAL.keys() | ASKED) - {*entries, "harness"}
+        cut = NEUTRAL.keys() - {*entries, "harness"}
         todo: list[Module] = []
         for entry in entries:
             todo += [self._file(entry)] if isinstance(entry, Path) else self._places(entry, ())

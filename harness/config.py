@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness import boards
-from harness.plugins import refuse_truths, stem, unknown
+from harness.plugins import called, parted, refuse_truths, stem, unknown
 from harness.types import UsageError
 from harness.yamls import yaml_file
 
@@ -183,7 +183,8 @@ class Testbed(Fixed):
     training arguments and options that a method has here. `clip` is a folder like those of `models`; `lens` the number
     of examples on which training is looked at (with an LLM writer each costs two calls per row); `crosscheck` whether
     lmms-eval, where it is installed, scores the same responses again. `writer` and `judge` are "oracle" (embedded world
-    only), "openai:MODEL" or "script:FILE"; `prices` are USD per million tokens of a model, input and output.
+    only), "openai:MODEL", "script:FILE" or "./mine.py", a file of one's own (docs/extend/judge.md); `prices` are USD
+    per million tokens of a model, input and output.
     """
 
     name: str
@@ -226,7 +227,8 @@ class Testbed(Fixed):
             True,
         )
         left_out |= {"judging": {"price", "runs"}, "writing": {"price"}, "reading": {"max_dropped", "links"}}
-        return self.model_dump(mode="json", exclude=left_out)
+        told = self.model_dump(mode="json", exclude=left_out)
+        return told | {"judge": called(self.judge), "writer": called(self.writer)}
 
 
 def read_testbed(name: str) -> Testbed:
@@ -244,9 +246,16 @@ def read_testbed(name: str) -> Testbed:
     located: dict[str, Any] = {"models": tuple(str(locate(model, home)) for model in bed.models)}
     if bed.clip:
         located["clip"] = str(locate(bed.clip, home))
+    located |= {"judge": words_in(bed.judge, home), "writer": words_in(bed.writer, home)}
     if bed.data != "generated":
         located["data"] = str(locate(bed.data, home))
     return bed.model_copy(update=located)
+
+
+def words_in(words: str, home: Path) -> str:
+    """A judge's or writer's words; a file of one's own is found from `home`."""
+    which, rest = parted(words)
+    return f"{locate(which, home)}{':' * bool(rest)}{rest}" if which.endswith(".py") else words
 
 
 def locate(path: str, home: Path) -> Path:

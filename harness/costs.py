@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.benchmark import Benchmark, benchmark_of, folder_of
-from harness.config import Runtime
-from harness.judge import Ask, Listed, Repeat
+from harness.config import Runtime, Testbed
+from harness.contracts.judge_kind import Hired, JudgeKind, Post
+from harness.hire import OFFICES, Office, kind_for
+from harness.judge import Ask, Listed, Panel, Repeat
 from harness.lens import PROMPT as LENS
 from harness.limit import stratified
-from harness.llm import Llm, hire
 from harness.method import Role
 from harness.panel import scored
 from harness.rows import resolve, spec_of
@@ -43,30 +44,36 @@ ASSUMED = "word " * 100  # what responses and reference answers are taken to be
 class Bill:
     """The calls of one role and their USD; None where the model's price is not known."""
 
-    role: str
-    model: str
+    role: Office
+    name: str
     calls: int
     usd: float | None
 
     def __str__(self) -> str:
         """One line for the plan."""
         cost = "its price is not known" if self.usd is None else f"about {self.usd:,.2f} USD"
-        return f"{self.role} openai:{self.model}: {self.calls:,} calls at most, {cost}"
+        return f"{self.role} {self.name}: {self.calls:,} calls at most, {cost}"
 
 
 def bills(planned: Plan, steps: Sequence[Step], store: Store) -> list[Bill]:
-    """What the LLMs will be asked by these steps of the plan: one bill per role that is asked at all."""
+    """What whoever is paid will be asked by these steps of the plan: one bill per role that is asked at all."""
     found = []
-    for role in ("judge", "writer"):
-        if getattr(planned.testbed, role).partition(":")[0] == "openai":
-            llm = hire(role, planned.testbed, Runtime(), store.root)
-            assert isinstance(llm, Llm)
-            noted = _verdicts(planned, steps, store, llm.runs) if role == "judge" else _texts(planned, steps, store)
-            asks = list(noted)
-            usd = sum(times * llm.cost(ask, likely=True) for ask, times in asks)
-            calls = sum(times for _, times in asks)
-            found += [Bill(role, llm.model, calls, usd if llm.price else None)] if calls else []
+    for role, kind in _paid(planned.testbed):
+        hired = kind.hire(Post(Runtime(), store.root))
+        noted = _verdicts(planned, steps, store, hired.runs) if role == "judge" else _texts(planned, steps, store)
+        costs = [(hired.usd(ask), times) for ask, times in noted]
+        known = [times * usd for usd, times in costs if usd is not None]
+        calls = sum(times for _, times in costs)
+        found += [Bill(role, kind.name, calls, sum(known) if len(known) == len(costs) else None)] if calls else []
     return found
+
+
+def _paid(testbed: Testbed) -> Iterator[tuple[Office, JudgeKind]]:
+    """The roles whose replies cost something."""
+    for role in OFFICES:
+        with suppress(UsageError):  # of words that name no kind: whoever needs one has been told
+            if (kind := kind_for(role, testbed)).paid:
+                yield role, kind
 
 
 def check_budget(planned: Plan, steps: Sequence[Step], store: Store, budget: float | None) -> None:
@@ -75,8 +82,8 @@ def check_budget(planned: Plan, steps: Sequence[Step], store: Store, budget: flo
     What earlier runs spent does not count here: a part of these questions may be paid for already.
     """
     due = bills(planned, steps, store) if budget is not None else []
-    for bill in due:
-        hire(bill.role, planned.testbed, Runtime(budget=budget), store.root)  # who cannot keep to a budget says so
+    for bill in due:  # who cannot keep to a budget says so
+        kind_for(bill.role, planned.testbed).hire(Post(Runtime(budget=budget), store.root))
     total = sum(bill.usd or 0.0 for bill in due)
     if budget is not None and total > budget:
         asked = "; ".join(map(str, due))
@@ -84,19 +91,17 @@ def check_budget(planned: Plan, steps: Sequence[Step], store: Store, budget: flo
 
 
 def check_access(planned: Plan, steps: Sequence[Step], store: Store, runtime: Runtime) -> None:
-    """HarnessError, before anything runs, where an LLM that these steps will ask cannot be asked (`Llm.probe`).
+    """HarnessError, before anything runs, where somebody whom these steps will ask cannot be asked (`Hired.probe`).
 
-    Nobody is called who will be asked nothing: no oracle, no script, no judge whose replies are all in the journal.
+    Nobody is called who will be asked nothing: nobody who is free, no judge whose replies are all kept.
     """
-    for role in ("judge", "writer"):
-        if getattr(planned.testbed, role).partition(":")[0] == "openai":
-            llm = hire(role, planned.testbed, runtime, store.root)
-            assert isinstance(llm, Llm)
-            if any(_asks(role, planned, step, store, llm) for step in steps):
-                llm.probe()
+    for role, kind in _paid(planned.testbed):
+        hired = kind.hire(Post(runtime, store.root))
+        if any(_asks(role, planned, step, store, hired) for step in steps):
+            hired.probe()
 
 
-def _asks(role: str, planned: Plan, step: Step, store: Store, llm: Llm) -> bool:
+def _asks(role: Office, planned: Plan, step: Step, store: Store, hired: Hired) -> bool:
     """Whether a step will ask this role something that is not answered yet, as far as that can be known."""
     kind = step.stage.kind
     if role == "writer":
@@ -105,11 +110,11 @@ def _asks(role: str, planned: Plan, step: Step, store: Store, llm: Llm) -> bool:
         return False
     if not store.done(step.reads["responses"]):
         return True
-    benchmark, asked = benchmark_of(step.stage.identity), Listed(llm)
+    benchmark, asked = benchmark_of(step.stage.identity), Listed(hired) if isinstance(hired, Panel) else Note()
     responses = read_jsonl(Response, store.path(step.reads["responses"]) / "responses.jsonl")
     said = {response.id: response for response in responses}
     for item in read_jsonl(Item, store.path(step.reads["items"]) / "items.jsonl"):
-        for run in range(llm.runs):
+        for run in range(hired.runs):
             scored(benchmark, item, said[item.id], Repeat(asked, run))
     return bool(asked.asks)
 

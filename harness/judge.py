@@ -4,15 +4,12 @@ Both answer through one interface with text in the form the prompt asks for, so 
 LLM go through the same parser. Whoever cannot answer says so with `Unscored`; nobody makes a number up.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from harness.types import Image, Unscored, UsageError
-from harness.untrusted import DATA, json_object
+from harness.types import Image, Unscored
 
 Result = TypeVar("Result")
 
@@ -156,29 +153,6 @@ class Repeat:
     def reply(self, ask: Ask) -> str | Unscored:
         """Its reply in this run."""
         return self.judge.reply(replace(ask, run=self.run))
-
-
-class Script:
-    """Replies from a JSON file that maps an ask's id ("mmvet/v1_0") to a reply: saved ones, or made up for a test.
-
-    A number is read as its text. UsageError, which names the record, for anything else that is no text.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.name = f"script:{path.name}"
-        self.replies: dict[str, str] = {}
-        for id, reply in json_object(path, "script of replies", DATA).items():
-            number = isinstance(reply, int | float) and not isinstance(reply, bool)
-            if not number and not isinstance(reply, str):
-                told = type(reply).__name__ if isinstance(reply, dict | list) else json.dumps(reply)
-                raise UsageError(f'{path}: the reply to "{id}" is no text but {told}; write its text, or leave it out.')
-            self.replies[id] = json.dumps(reply) if number else reply
-
-    def reply(self, ask: Ask) -> str | Unscored:
-        """The reply in the file, whatever the run."""
-        if ask.id not in self.replies:
-            return Unscored(ask.id, f"{self.name} has no reply to {ask.id}")
-        return spoken(self.replies[ask.id]) or Unscored(ask.id, f"{self.name} has an empty reply to {ask.id}")
 
 
 # Marks around what a model thinks before it answers, by those who serve it raw: <think>, [THINK], ◁think▷; and what

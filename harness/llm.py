@@ -7,20 +7,22 @@ A question is asked once and its reply kept in the journal. One that got no repl
 import asyncio
 import hashlib
 import itertools
+import math
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import prices
-from harness.asking import UNREACHED, call, client, no_access
-from harness.config import Chat, Judging, Runtime, Testbed
-from harness.digest import file_digest
+from harness.asking import UNREACHED, call, client
+from harness.config import Chat, Judging, Runtime
+from harness.contracts.judge_kind import Hired
 from harness.images import Places, resolve
 from harness.journal import Journal
-from harness.judge import Ask, Judge, Script, spoken
+from harness.judge import Ask, spoken
 from harness.profile import Tick
 from harness.replies import SERVER, Answer, Failure, Usage
 from harness.secret import redact
@@ -35,7 +37,7 @@ BACKOFF_S, MAX_BACKOFF_S, POLL_S = 0.5, 60.0, 0.1
 PROBE = Ask("probe", "probe", None, "Reply with the word ready.", {}, max_tokens=1)
 
 
-class Llm:
+class Llm(Hired):
     """One model behind an OpenAI-compatible API (`harness.judge.Panel`).
 
     `price` is in USD per million tokens, input and output, None where nobody knows it. Images' paths are relative to
@@ -58,6 +60,7 @@ class Llm:
             limit = prices.limit_of({"max_tokens": 1, **chat.parameters})
             listed = chat.price or not chat.parameters.get("service_tier")  # another tier has another price
             prices.check_budget_of(model, part_of(chat), price if listed else None, limit)
+        self.name, self.runs = f"openai:{model}", chat.runs if isinstance(chat, Judging) else 1
         self.model, self.chat, self.runtime, self.journal = model, chat, runtime, journal
         self.price, self.places, self.tick = price, Places(root, data), tick
         self.failed: dict[str, str] = {}
@@ -65,19 +68,23 @@ class Llm:
         self._stopped = self._reached = self._known_cost = False
 
     @property
-    def name(self) -> str:
-        """Who it is, as a testbed names it."""
-        return f"openai:{self.model}"
-
-    @property
-    def runs(self) -> int:
-        """How often a judge is asked each question; a writer is asked once."""
-        return self.chat.runs if isinstance(self.chat, Judging) else 1
-
-    @property
     def lost(self) -> list[str]:
         """The reasons of the questions that have no reply, one each."""
         return [reason for key, reason in self.failed.items() if self.journal.get(key) is None]
+
+    @property
+    def replies(self) -> list[dict[str, Any]]:
+        """The raw replies, in the order of their questions."""
+        return [self.used[name] for name in sorted(self.used)]
+
+    def account(self) -> Mapping[str, Any]:
+        """How it was asked, which snapshots at which hosts answered, and what that cost."""
+        return {
+            **self.chat.model_dump(),
+            "snapshots": Counter(f"{reply['model']} {reply['fingerprint']}".strip() for reply in self.replies),
+            "servers": sorted({reply["server"] for reply in self.replies}),
+            "usd": math.fsum(reply["usd"] for reply in self.replies),
+        }
 
     def known(self, ask: Ask) -> bool:
         """Whether the question has been asked, here or by another process."""
@@ -121,6 +128,10 @@ class Llm:
         """USD that a call costs at most, or the likely cost."""
         count = prices.likely if likely else prices.bound
         return prices.usd(count(self.body(ask), ask.max_tokens), self.price)
+
+    def usd(self, ask: Ask) -> float | None:
+        """The likely cost; None where the model's price is not known."""
+        return self.cost(ask, likely=True) if self.price else None
 
     def charge(self, ask: Ask, usage: Usage) -> float:
         """USD for a call that the server counted so."""
@@ -280,43 +291,6 @@ class Llm:
         return Denied(f"{self.name}: {reason}. Every reply is kept; {cure} and give the same command again.")
 
 
-def hire(role: str, testbed: Testbed, runtime: Runtime, root: Path, tick: Tick | None = None) -> Judge:
-    """The testbed's `role` ("judge" or "writer") where it is no oracle; `root` is the store's folder."""
-    name: str = getattr(testbed, role)
-    kind, _, rest = name.partition(":")
-    if kind == "script":
-        return Script(Path(rest))
-    chat = testbed.judging if role == "judge" else testbed.writing
-    data = None if testbed.data == "generated" else Path(testbed.data).absolute()
-    price = price_of(testbed, chat, rest)
-    return Llm(rest, chat, runtime, Journal(root / ".journal"), price, root, tick, data)
-
-
-def identified(role: str, testbed: Testbed) -> dict[str, Any]:
-    """What identifies a judge or writer that is no oracle: a script's content, an LLM's name and settings."""
-    name: str = getattr(testbed, role)
-    kind, _, rest = name.partition(":")
-    if kind == "script":
-        return {"script": file_digest(Path(rest))}
-    chat = testbed.judging if role == "judge" else testbed.writing
-    return {"name": name, **chat.model_dump(exclude={"price"})}
-
-
-def price_of(testbed: Testbed, chat: Chat, model: str) -> tuple[float, float] | None:
-    """USD per million tokens, input and output; None where neither user nor testbed nor `PRICES` knows."""
-    return chat.price or testbed.prices.get(model) or prices.PRICES.get(model)
-
-
 def part_of(chat: Chat) -> str:
     """Where the user sets it."""
     return "judging" if isinstance(chat, Judging) else "writing"
-
-
-def unusable(name: str) -> str:
-    """What keeps the judge or writer of that name from answering, with the cure; empty where nothing does."""
-    kind, _, rest = name.partition(":")
-    if kind == "script" and rest:
-        return "" if Path(rest).is_file() else f'"{name}": there is no file {rest}'
-    if kind != "openai" or not rest:
-        return f'"{name or "none"}" is not available; write oracle (embedded testbed), openai:MODEL or script:FILE'
-    return f'"{name}" {no_access()}' if no_access() else ""

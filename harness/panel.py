@@ -2,14 +2,13 @@
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.benchmark import Benchmark, totals
+from harness.contracts.judge_kind import Hired
 from harness.judge import Judge, Repeat, answered
-from harness.llm import Llm
 from harness.types import HarnessError, Item, Response, Score, Unscored, dumps, write_jsonl
 from harness.untrusted import DATA, json_object
 
@@ -19,13 +18,12 @@ MAX_LOST = 0.01  # of a writer's questions: beyond, the examples that are left a
 
 
 def score_runs(
-    benchmark: Benchmark, items: Sequence[Item], responses: Mapping[str, Response], judge: Judge | None
+    benchmark: Benchmark, items: Sequence[Item], responses: Mapping[str, Response], judge: Hired | None
 ) -> list[Scores]:
     """The items' scores in their order, once per run of the judge."""
 
     def work(asked: Judge | None) -> list[Scores]:
-        runs = judge.runs if isinstance(judge, Llm) else 1
-        repeats = [Repeat(asked, run) if asked else None for run in range(runs)]
+        repeats = [Repeat(asked, run) if asked else None for run in range(judge.runs if judge else 1)]
         return [[scored(benchmark, item, responses[item.id], repeat) for item in items] for repeat in repeats]
 
     return answered(judge, work) if judge else work(None)
@@ -65,38 +63,33 @@ def per_run(benchmark: Benchmark, items: Sequence[Item], runs: Sequence[Scores])
 
 
 def keep_verdicts(
-    out: Path, benchmark: Benchmark, items: Sequence[Item], judge: Judge, runs: Sequence[Scores], scores: Scores
+    out: Path, benchmark: Benchmark, items: Sequence[Item], judge: Hired, runs: Sequence[Scores], scores: Scores
 ) -> None:
     """`judge.json`: who judged, how, and every metric in each run, over the items with a verdict in all of them.
 
-    Of an LLM also `replies.jsonl`, the raw replies. HarnessError where an LLM answered nothing at all.
+    Of one that keeps its replies also `replies.jsonl`. HarnessError where it lost every question.
     """
     verdicts = sum(isinstance(score, Score) for score in scores)
     values = per_run(benchmark, items, runs)
     told = {"name": judge.name, "runs": len(runs), "items": len(items), "verdicts": verdicts, "values": values}
-    if isinstance(judge, Llm):
-        told |= keep_replies(out, judge)
-        if items and not judge.used:
-            raise HarnessError(f"no answer to any of {len(items)} questions. The first: {next(iter(judge.lost))}.")
+    told |= keep_replies(out, judge)
+    if judge.lost and not judge.replies:
+        raise HarnessError(f"no answer to any of {len(items)} questions. The first: {judge.lost[0]}.")
     (out / JUDGE).write_text(dumps(told), encoding="utf-8")
 
 
-def keep_replies(out: Path, asked: Llm) -> dict[str, Any]:
-    """Write the raw replies, in the order of their questions; returns how they came about."""
-    replies = [asked.used[name] for name in sorted(asked.used)]
-    write_jsonl(out / REPLIES, replies)
-    return {
-        **asked.chat.model_dump(),
-        "snapshots": Counter(f"{reply['model']} {reply['fingerprint']}".strip() for reply in replies),
-        "servers": sorted({reply["server"] for reply in replies}),
-        "usd": math.fsum(reply["usd"] for reply in replies),
-        "unanswered": asked.lost,
-    }
+def keep_replies(out: Path, asked: Hired) -> dict[str, Any]:
+    """Write the raw replies, where they are kept; returns how they came about: empty where there is nothing to say."""
+    account = dict(asked.account())
+    if not account and not asked.replies and not asked.lost:
+        return {}
+    write_jsonl(out / REPLIES, asked.replies)
+    return {**account, "unanswered": list(asked.lost)}
 
 
-def insist(writer: Judge) -> None:
-    """HarnessError where an LLM writer left more than `MAX_LOST` of its questions without a reply."""
-    if isinstance(writer, Llm) and len(writer.lost) > MAX_LOST * (len(writer.lost) + len(writer.used)):
+def insist(writer: Hired) -> None:
+    """HarnessError where a writer left more than `MAX_LOST` of its questions without a reply."""
+    if len(writer.lost) > MAX_LOST * (len(writer.lost) + len(writer.replies)):
         raise HarnessError(
             f"{len(writer.lost)} of the writer's questions have no reply ({writer.lost[0]}). "
             "Every reply is kept; the same command asks for the rest."

@@ -18,7 +18,7 @@ from harness.config import MethodSpec, Testbed
 from harness.contents import CONTENTS, listing
 from harness.data import local as own_data
 from harness.digest import source_digest
-from harness.llm import identified
+from harness.hire import Office, kind_for
 from harness.method import Baseline, Role, realised
 from harness.model import revision
 from harness.rows import pathless, resolve, training
@@ -179,12 +179,10 @@ class Planner:
         """How models respond to a split's examples: no longer than this, and in the testbed's dtype on any device."""
         return {"response_tokens": self.testbed.response_tokens, "dtype": self.testbed.training.dtype}
 
-    def asked(self, role: str) -> Any:
-        """What identifies the judge or writer: for the oracle its code, for others what they are and how asked."""
-        name = getattr(self.testbed, role)
-        if name == "oracle":
-            return f"{name}:{code('harness.mini.oracles')['code']}"
-        return identified(role, self.testbed) | code("harness.llm")
+    def asked(self, role: Office) -> dict[str, Any]:
+        """What identifies the judge or writer: what it is, how it is asked, and its code."""
+        kind = kind_for(role, self.testbed)
+        return {**kind.identity(), **code(kind.file)}
 
     def benchmark(self, name: str) -> Benchmark:
         """The benchmark with the testbed's options."""

@@ -8,6 +8,7 @@ import difflib
 import importlib
 import importlib.util
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -81,6 +82,19 @@ def own_folder(package: str, name: str) -> Path | None:
 def stem(name: str) -> str:
     """A plugin's own name: of an outside file its name without folder and ending."""
     return Path(name).stem if name.endswith(".py") else name
+
+
+def parted(words: str) -> tuple[str, str]:
+    """A plugin's name or file, and what it is told: ("openai", "MODEL") of "openai:MODEL", of "./mine.py" no more."""
+    outside = re.fullmatch(r"(.+?\.py)(?::(.*))?", words, re.DOTALL)
+    which, _, rest = words.partition(":")
+    return (outside[1], outside[2] or "") if outside else (which, rest)
+
+
+def called(words: str) -> str:
+    """The same words without a path: "mine:strict" of "~/mine.py:strict"."""
+    which, rest = parted(words)
+    return f"{stem(which)}:{rest}" if rest else stem(which)
 
 
 def unknown(kind: str, name: str, known: list[str]) -> UsageError:

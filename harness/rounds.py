@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.closure import code
 from harness.config import Runtime, Testbed, Training
+from harness.contracts.judge_kind import Hired
 from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
 from harness.model import Loaded, load, revision
@@ -39,7 +40,7 @@ TOO_LONG = "too long"  # how the reasons of `harness.tree.TooLong` begin
 PREFIX = 250  # what is generated is kept by so many prompts, so that a longer split finds that of its prefix
 
 
-class NoWriter:
+class NoWriter(Hired):
     """Stands in where a method has not said that it needs a writer."""
 
     name = "none"

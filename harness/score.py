@@ -14,7 +14,7 @@ from typing import Any
 
 from harness import plugins
 from harness.benchmark import Benchmark, Files, Published, totals
-from harness.judge import Judge, Script
+from harness.contracts.judge_kind import Hired
 from harness.types import HarnessError, Item, Response, Score, Unscored, UsageError
 from harness.yamls import parse_yaml
 from reports.outcomes import thin
@@ -50,7 +50,7 @@ def rescore(
     questions: Sequence[str],
     options: Sequence[str],
     allow_partial: bool = False,
-    judge: Judge | None = None,
+    judge: Hired | None = None,
 ) -> Rescored:
     """Score answer files given as on the command line, PATH or NAME=PATH; `options` are NAME=VALUE.
 
@@ -87,28 +87,28 @@ def rescore(
     return Rescored(plugins.stem(name), metrics, len(scored), len(published.items) - len(scored), notes, withheld)
 
 
-def judge_of(name: str, runs: int, budget: float | None, store: Path, sets: Sequence[str] = ()) -> Judge:
-    """The judge of that name, "openai:MODEL" or "script:FILE"; replies are kept in the store's journal.
+def judge_of(name: str, runs: int, budget: float | None, store: Path, sets: Sequence[str] = ()) -> Hired:
+    """The judge of that name, "openai:MODEL", "script:FILE" or a file of the user's; replies are kept in the store.
 
     `sets` are a comparison's "judging.FIELD=VALUE" and "runtime.FIELD=VALUE".
     """
     from harness.config import Judging, Runtime
-    from harness.journal import Journal
-    from harness.llm import Llm, unusable
-    from harness.prices import PRICES
+    from harness.contracts.judge_kind import Post
+    from harness.hire import kind_of
     from harness.request import settings, validated
 
     chosen = settings(list(sets), ["judging", "runtime"])
-    if problem := unusable(name):
-        raise UsageError(f"--judge: {problem}")
-    kind, _, rest = name.partition(":")
-    if kind == "script":
-        if chosen:
-            raise UsageError("--set is for an LLM that judges; a script says the same whatever it is told.")
-        return Script(Path(rest))
     chat = validated(Judging(runs=runs), chosen.get("judging", {}))
-    runtime = validated(Runtime(budget=budget), chosen.get("runtime", {}))
-    return Llm(rest, chat, runtime, Journal(store / ".journal"), chat.price or PRICES.get(rest), store)
+    try:
+        kind = kind_of(name, chat, {})
+    except UsageError as error:
+        raise UsageError(f"--judge: {error}") from None
+    only = f'"{name}" is not available: it knows the images of its own testbed only' if kind.drawn_only else ""
+    if problem := kind.unusable() or only:
+        raise UsageError(f"--judge: {problem}.")
+    if chosen and not kind.told:
+        raise UsageError(f"--set is for an LLM that judges; {kind.name} says the same whatever it is told.")
+    return kind.hire(Post(validated(Runtime(budget=budget), chosen.get("runtime", {})), store))
 
 
 def configured(name: str, options: Sequence[str]) -> tuple[Benchmark, dict[str, Path]]:

@@ -14,10 +14,9 @@ from harness.benchmark import Benchmark, folder_of
 from harness.blame import explained
 from harness.checks import check_models
 from harness.config import MethodSpec, Testbed
+from harness.hire import OFFICES, Office, kind_for
 from harness.images import Places, StoreImages, read_image
 from harness.images import resolve as located
-from harness.llm import part_of, price_of, unusable
-from harness.prices import unpriced
 from harness.rows import resolve, training
 from harness.secret import redact
 from harness.steps import Request
@@ -58,7 +57,7 @@ def examine(testbed: Testbed, request: Request) -> Iterator[Finding]:
         yield _tried(f"data {name}", lambda name=name: _source(name, testbed))  # type: ignore[misc]
     for name in request.benchmarks if testbed.data != "generated" else ():
         yield _tried(f"benchmark {name}", lambda name=name: _benchmark(name, testbed))  # type: ignore[misc]
-    for role in ("judge", "writer"):
+    for role in OFFICES:
         yield _tried(role, lambda role=role: _asked(role, testbed))  # type: ignore[misc]
 
 
@@ -140,13 +139,10 @@ def _benchmark(name: str, testbed: Testbed) -> str:
     return f"the first {len(few)} items have prompts and readable pictures"
 
 
-def _asked(role: str, testbed: Testbed) -> str:
+def _asked(role: Office, testbed: Testbed) -> str:
     """Whether a judge or writer could be asked, and at what price; nobody is."""
-    name = getattr(testbed, role)
-    if why := "" if name == "oracle" else unusable(name):
+    kind = kind_for(role, testbed)
+    if why := kind.unusable():
         raise UsageError(why)
-    model = name.partition(":")[2]
-    chat = testbed.judging if role == "judge" else testbed.writing
-    if name.startswith("openai:") and price_of(testbed, chat, model) is None:
-        return f"{name}: {unpriced(model, part_of(chat))}"
-    return f"{name} is configured; it was not asked"
+    remark = kind.remark()
+    return f"{kind.name}: {remark}" if remark else f"{kind.name} is configured; it was not asked"

@@ -8,7 +8,7 @@ import grimp
 import pytest
 
 from harness import closure, plugins
-from harness.closure import ASKED, DATA, NEUTRAL, OURS, SOURCES, Sources
+from harness.closure import DATA, NEUTRAL, OURS, SOURCES, Sources
 from harness.config import MethodSpec, read_testbed
 from harness.plan import plan
 from harness.steps import Plan, Request
@@ -102,7 +102,7 @@ def test_every_file_of_ours_is_in_the_keys_of_those_who_import_it_and_in_no_othe
     sources = Sources(ROOT)
     before = {kind: sources.digest(f"harness.stages.{kind}") for kind in KINDS}
     graph = grimp.build_graph(*OURS, exclude_type_checking_imports=True, cache_dir=None)
-    for module in {*NEUTRAL, *ASKED} - {"harness"}:
+    for module in NEUTRAL.keys() - {"harness"}:
         graph.remove_module(module)
     reached = {kind: graph.find_upstream_modules(f"harness.stages.{kind}") for kind in KINDS}
     imported = {kind: {f"harness.stages.{kind}", *reached[kind]} for kind in KINDS}
@@ -158,6 +158,7 @@ LOADERS = {
     "harness.plugins": "the loader itself",
     "harness.rows": "a row's method: Planner.policy gives its file to build and train",
     "harness.engine": "the same method, in the training process",
+    "harness.hire": "a judge or writer: Planner.asked has its file's code",
     "harness.benchmark": "a benchmark: Planner.items and Planner.cell give its file to items and score",
     "harness.stages.split": "a source: Planner.split gives its file",
     "benchmarks.indomain": "a source: Planner.items gives its file where a benchmark is held out",
@@ -184,8 +185,11 @@ def loads_by_name(path: Path) -> bool:
 
 
 def test_no_stage_loads_what_its_key_cannot_see() -> None:
-    entries = [f"harness.stages.{kind}" for kind in KINDS] + [*ASKED, "harness.reporting"]
-    staged = SOURCES.files(*entries, *modules("methods"), *modules("benchmarks"), *modules("harness.data"))
+    entries = [f"harness.stages.{kind}" for kind in KINDS] + ["harness.reporting"]
+    loaded = [
+        name for package in ("methods", "benchmarks", "harness.data", "harness.judges") for name in modules(package)
+    ]
+    staged = SOURCES.files(*entries, *loaded)
     loading = {name for name, path in staged.items() if path.suffix == ".py" and loads_by_name(path)}
     assert loading == set(LOADERS)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.contracts.judge_kind import Hired
 from harness.judge import Ask
 from harness.mini import questions as ask_about
 from harness.mini.language import NUMBERS, Claim, absent, claims, mentions
@@ -101,7 +102,7 @@ def wrong(seen: Scene, said: Sequence[Fact]) -> list[Fact]:
     ]
 
 
-class Oracle:
+class Oracle(Hired):
     """Judge and writer by scene graph; deterministic, and `Unscored` for an image it does not know."""
 
     name = "oracle:mini-v1"

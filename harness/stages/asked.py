@@ -1,19 +1,12 @@
 """Who is asked: the testbed's judge or writer, for a stage that asks."""
 
-from harness.judge import Judge
+from harness.contracts.judge_kind import Hired, Post
+from harness.hire import Office, kind_for
 from harness.stages.work import Work
 from harness.store import Stage
 
 
-def asked(work: Work, role: str, of: Stage) -> Judge:
-    """The testbed's `role` ("judge" or "writer"), for a stage that asks about the images of `of`.
-
-    The oracle is the embedded testbed's: it reads the scene graphs behind a split or a benchmark.
-    """
-    if getattr(work.testbed, role) == "oracle":
-        from harness.mini.oracles import Oracle, read_scenes
-
-        return Oracle(read_scenes(work.store.sound(of.inputs["data"].name) / "scenes.jsonl"))
-    from harness.llm import hire
-
-    return hire(role, work.testbed, work.runtime, work.store.root, work.tick)
+def asked(work: Work, role: Office, of: Stage) -> Hired:
+    """The testbed's judge or writer, for a stage that asks about the images of `of`, a split or items."""
+    drawn = work.store.sound(of.inputs["data"].name) if "data" in of.inputs else None
+    return kind_for(role, work.testbed).hire(Post(work.runtime, work.store.root, work.places.data, drawn, work.tick))

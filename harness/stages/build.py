@@ -5,7 +5,6 @@ from typing import Any
 
 from harness.images import movable
 from harness.judge import Writer, answered
-from harness.llm import Llm
 from harness.method import Method
 from harness.model import kept
 from harness.panel import insist, keep_replies
@@ -47,6 +46,6 @@ def build(work: Work) -> None:
     profile |= {"errors": errors} if errors else {}
     if worse := sum(example.rejected is not None for example in examples):
         profile |= {"rejected": {"examples": worse, "use": method.preferences}}
-    if isinstance(writer, Llm):
-        profile |= {"writer": keep_replies(out, writer)}
+    if account := keep_replies(out, writer):
+        profile |= {"writer": account}
     (out / "profile.json").write_text(dumps(profile | spent), encoding="utf-8")

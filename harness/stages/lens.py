@@ -4,8 +4,8 @@ from dataclasses import replace
 from functools import partial
 
 from harness import lens as looking
+from harness.hire import kind_for
 from harness.judge import answered
-from harness.llm import Llm
 from harness.method import Lesson
 from harness.panel import JUDGE, keep_replies
 from harness.rounds import NoWriter
@@ -29,9 +29,9 @@ def lens(work: Work) -> None:
     if pairs := looking.probes(examples, before):
         sums = [sequences(one.policy, pairs) for one in (base, trained)]
         found |= looking.ratios(*sums) if all(sums) else {}
-    if work.testbed.writer != "oracle" or "data" in work.step.reads["split"].inputs:
+    if "data" in work.step.reads["split"].inputs or not kind_for("writer", work.testbed).drawn_only:
         writer = asked(work, "writer", work.step.reads["split"])
         found |= answered(writer, lambda who: looking.corrected(examples, before, after, who, what["codebook"]))
-        if isinstance(writer, Llm):
-            (work.out / JUDGE).write_text(dumps(keep_replies(work.out, writer)), encoding="utf-8")
+        if account := keep_replies(work.out, writer):
+            (work.out / JUDGE).write_text(dumps(account), encoding="utf-8")
     (work.out / "profile.json").write_text(dumps(found), encoding="utf-8")

@@ -55,7 +55,7 @@ def in_key(step: Step) -> set[Path]:
     if kind == "split":
         entries.append(plugins.source("harness.data", what["source"]))
     if what.get("judge") or what.get("writer"):
-        entries.append("harness.mini.oracles")
+        entries.append(plugins.source("harness.judges", "oracle"))
     if kind == "report":
         entries += [plugins.source("benchmarks", s.identity["benchmark"]) for s in step.reads.values()]
     known = set(SOURCES.files(*entries).values())

@@ -136,7 +136,7 @@ def test_the_judges_parameters_go_into_the_request(tmp_path: Path) -> None:
         ("openai:m", ["judging.temprature=1"], 'no field "temprature"'),
         ("openai:m", ["dpo.beta=1"], "dpo"),
         ("openai:m", ["judging.temperature=hot"], "temperature"),
-        ("script:FILE", ["judging.temperature=1"], "a script says the same whatever"),
+        ("script:FILE", ["judging.temperature=1"], "says the same whatever"),
         ("oracle", [], "not available"),
     ],
 )
