@@ -1,42 +1,32 @@
 """One comparison from request to table: plan, run what is missing, hand over the files."""
 
 import json
-import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from harness import __version__, plugins, run_folder
+from harness import plugins, run_folder
 from harness.benchmark import folder_of
 from harness.checks import check
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
 from harness.costs import check_access, check_budget
-from harness.digest import file_digest
-from harness.folder import architecture, inspect
 from harness.mending import outdated, take_out
 from harness.panel import unanswered
-from harness.plan import base_model, plan
+from harness.plan import plan
+from harness.provenance import profile, provenance
 from harness.reporting import publish, tables
 from harness.schedule import Failure, Watcher, execute, pending
-from harness.secret import redact
 from harness.stages.worker import Bodies
 from harness.steps import Plan, Request, Step
 from harness.store import MANIFEST, Store
-from harness.types import Dropped, dumps, read_jsonl
+from harness.types import Dropped, read_jsonl
 from reports import cards
 from reports.facts import StageFacts
 from reports.manifest import Failed
-
-PACKAGES = ("torch", "transformers", "deepspeed", "peft", "numpy", "scipy", "pillow")
 
 
 @dataclass(frozen=True)
@@ -138,7 +128,7 @@ def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page:
 
     The tables of one that is not complete are made from what there is, and are kept in no store.
     """
-    (part / MANIFEST).write_text(run_folder.rendered(provenance(planned, store, out, failed)), encoding="utf-8")
+    provenance(planned, store, out, failed).write(part / MANIFEST)
     (part / "profile.json").write_text(json.dumps(profile(planned, store), indent=1) + "\n", encoding="utf-8")
     if store.done(planned.report.stage):
         for file in sorted(store.path(planned.report.stage).iterdir()):
@@ -207,115 +197,3 @@ def preferences(planned: Plan, store: Store) -> Iterator[str]:
             found.setdefault(row, {})[seed] = builds[0].rejected
     for row, told in found.items():
         yield from cards.preferences(row, told)
-
-
-def measured(step: Step, store: Store) -> dict[str, Any]:
-    """Time, memory, tokens and FLOPs of one finished stage, as far as it measured them."""
-    folder = store.path(step.stage)
-    row: dict[str, Any] = {"stage": step.stage.kind, "title": step.title, "key": step.key}
-    row["seconds"] = store.manifest(step.stage)["seconds"]
-    for name in ("profile.json", "summary.json"):
-        if (folder / name).is_file():
-            row |= json.loads((folder / name).read_text(encoding="utf-8"))
-    return row
-
-
-def profile(planned: Plan, store: Store) -> dict[str, Any]:
-    """`profile.json`: every stage of the plan that is in the store, and sums per row of the table."""
-    stages = [measured(step, store) for step in planned.steps if store.done(step.stage)]
-    seconds = {row["key"]: row["seconds"] for row in stages}
-    rows: dict[str, dict[str, float]] = {}
-    for (name, _), steps in planned.trained.items():
-        for step in steps:
-            rows.setdefault(name, {}).setdefault(step.stage.kind, 0.0)
-            rows[name][step.stage.kind] += seconds.get(step.key, 0.0)
-    for cell in planned.cells:
-        for stage in (cell.score.reads["responses"], cell.score.stage):
-            rows.setdefault(cell.row, {}).setdefault(stage.kind, 0.0)
-            rows[cell.row][stage.kind] += seconds.get(stage.key, 0.0)
-    return {"testbed": planned.testbed.name, "seconds_by_row": rows, "stages": stages}
-
-
-def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] = ()) -> dict[str, Any]:
-    """`manifest.json`: what must be known to repeat the run, and the stages that its tables are made of.
-
-    It can be written before the run as well, for a report of what is there: the locks are those that are. `request`
-    is the identity of what was asked, by which a folder is known; `failed` says what could not be made.
-    """
-    request, testbed = planned.request, planned.testbed
-    locks = {step.title: store.path(step.stage) / "split.lock" for step in planned.splits}
-    judged = {cell.benchmark: cell.score.stage.identity for cell in planned.cells}
-    return {
-        "harness": __version__,
-        "source": checkout(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-        "command": ["harness", *(redact(word) for word in sys.argv[1:])],
-        "store": os.path.relpath(store.root, out.absolute()),
-        "request": run_folder.identity(request, testbed),
-        "finished": store.done(planned.report.stage) and not failed,
-        "failed": [one.model_dump() for one in failed],
-        "testbed": testbed.name,
-        "synthetic": testbed.synthetic,
-        "protocol": testbed.protocol,
-        "judge": plugins.called(testbed.judge),
-        "writer": plugins.called(testbed.writer),
-        "judging": testbed.judging.model_dump(),
-        "writing": testbed.writing.model_dump(),
-        "data": request.data,
-        "folder": "" if testbed.data == "generated" else testbed.data,
-        "seeds": list(range(request.first_seed, request.first_seed + request.seeds)),
-        "rows": {spec.id: json.loads(dumps(spec.model_dump())) for spec in request.methods},
-        "benchmarks": {name: testbed.benchmarks.get(name, {}) for name in request.benchmarks},
-        "own": {name: file_digest(file) for (_, name), file in plugins.adopted().items() if name in request.benchmarks},
-        "judges": {name: identity["judge"] for name, identity in judged.items() if identity["judge"]},
-        "setting": testbed.setting(),
-        "architectures": architectures(planned),
-        "models": {str(cell.seed): cell.score.reads["responses"].identity["model"] for cell in planned.cells},
-        "split_lock": {
-            title: json.loads(file.read_text(encoding="utf-8"))["digest"]
-            for title, file in locks.items()
-            if file.is_file()
-        },
-        "report": planned.report.key,
-        "cells": [
-            {
-                "row": cell.row,
-                "label": cell.label,
-                "seed": cell.seed,
-                "benchmark": cell.benchmark,
-                "score": cell.score.stage.name,
-                "responses": cell.score.reads["responses"].name,
-                "items": cell.score.reads["items"].name,
-                "crosscheck": cell.crosscheck.stage.name if cell.crosscheck else "",
-            }
-            for cell in planned.cells
-        ],
-        "trained": [
-            {"row": row, "seed": seed, "stages": [step.stage.name for step in steps]}
-            for (row, seed), made in planned.trained.items()
-            if (steps := [*made, *(step for key, step in planned.lenses.items() if made and key == (row, seed))])
-        ],
-        "stages": [step.stage.name for step in planned.steps],
-    }
-
-
-def architectures(planned: Plan) -> dict[str, dict[str, int]]:
-    """Seed -> what its base model's weights look like."""
-    folders = {str(cell.seed): Path(base_model(planned.testbed, cell.seed)) for cell in planned.cells}
-    known = {folder: architecture(inspect(folder)) for folder in set(folders.values())}
-    return {seed: known[folder] for seed, folder in folders.items()}
-
-
-def checkout() -> dict[str, Any]:
-    """The git commit of this source and whether files differ from it; empty where it is no checkout."""
-    home, git = Path(__file__).parents[1], shutil.which("git")
-    if git is None or not (home / ".git").exists():
-        return {}
-
-    def said(*arguments: str) -> str:
-        done = subprocess.run([git, "-C", str(home), *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    return {"commit": said("rev-parse", "HEAD"), "changed": bool(said("status", "--porcelain", "--untracked-files=no"))}

@@ -13,7 +13,6 @@ from rich.table import Table as Grid
 from harness import plugins
 from harness.benchmark import benchmark_of, totals
 from harness.checks import check
-from harness.comparison import PACKAGES
 from harness.config import Runtime, Testbed
 from harness.console import console
 from harness.mini import bars as mini
@@ -22,6 +21,7 @@ from harness.mini.world import Scene
 from harness.model import load
 from harness.plan import plan
 from harness.progress import watching
+from harness.provenance import PACKAGES
 from harness.schedule import execute, insist, pending
 from harness.stages.worker import Bodies
 from harness.steps import Plan, Request

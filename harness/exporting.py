@@ -87,7 +87,7 @@ class Made:
     @classmethod
     def of(cls, run: Run, row: str, seed: int | None) -> "Made":
         """UsageError where the run trained nothing for that row or seed. Without a seed, the first."""
-        trained = {(made["row"], made["seed"]): made["stages"] for made in run.manifest["trained"]}
+        trained = {(made.row, made.seed): made.stages for made in run.manifest.trained}
         return cls._chosen(run, row, seed, trained)
 
     @classmethod
@@ -110,9 +110,7 @@ class Made:
     def about(self) -> str:
         """Where it comes from, in a few words; synthetic is said."""
         testbed = self.run.setting.testbed_in_words
-        return (
-            f"{self.run.rows.get(self.row, self.row)}, {self.run.manifest['data']}, seed {self.seed}, testbed {testbed}"
-        )
+        return f"{self.run.rows.get(self.row, self.row)}, {self.run.manifest.data}, seed {self.seed}, testbed {testbed}"
 
     def of_kind(self, kind: str) -> list[str]:
         """Its stages of a kind."""
@@ -131,7 +129,7 @@ class Made:
 
         UsageError where no format can hold any of it.
         """
-        data, builds = self.run.manifest.get("folder"), self.of_kind("build")
+        data, builds = self.run.manifest.folder, self.of_kind("build")
         copied, told = Copied(Places(self.run.store, Path(data) if data else None, images), out), []
         files = [f"records-{number}.json" if builds[1:] else "records.json" for number in range(1, len(builds) + 1)]
         for name, stage in zip(files, builds, strict=True):
@@ -168,20 +166,20 @@ class Made:
         shutil.copytree(self.model(), out, dirs_exist_ok=True)
         trained = self.of_kind("train")
         identity = Store(self.run.store).manifest_of(trained[-1])["identity"]
-        base = self.run.manifest["models"].get(str(self.seed), "not known")
+        base = self.run.manifest.models.get(str(self.seed), "not known")
         card = [
             f"{md(self.about)}. Adapters, where it had some, are merged.",
             f"Base: the model with the digest `{base}`.",
             f"Method: {md(self.row)}, options {told_as_json(identity.get('options', {}))}.",
             f"Training{', of the last round' if trained[1:] else ''}: {told_as_json(identity.get('training', {}))}.",
-            f"Rounds: {len(trained)}; stage {trained[-1]} of harness {self.run.manifest.get('harness', 'not known')}.",
+            f"Rounds: {len(trained)}; stage {trained[-1]} of harness {self.run.manifest.harness}.",
         ]
         write_card(out, "Model", {**LICENSE, "library_name": "transformers", "tags": self.tags}, card, self.scores())
         return [f"the model of {self.about}"]
 
     def responses(self, out: Path, wanted: Sequence[str]) -> list[str]:
         """Write what the row said to benchmarks, in their official answer formats; a line about each benchmark."""
-        known = without(self.run, self.run.manifest["benchmarks"].keys() - {*wanted}).benchmarks()
+        known = without(self.run, self.run.manifest.benchmarks.keys() - {*wanted}).benchmarks()
         told = list[str]()
         cells = [c for c in self.run.cells if (c.row, c.seed) == (self.row, self.seed) and c.benchmark in wanted]
         for cell in cells:
@@ -206,7 +204,7 @@ class Made:
 
     def scores(self) -> list[str]:
         """Each benchmark's first metric with its interval over items, and the baseline's, as a table of markdown."""
-        foreign = self.run.manifest["benchmarks"].keys() - {*plugins.names("benchmarks")}
+        foreign = self.run.manifest.benchmarks.keys() - {*plugins.names("benchmarks")}
         run = without(self.run, foreign)
         known = run.benchmarks()
         mine = [one for one in run.outcomes() if one.method in (self.row, BASELINE) and one.seed == self.seed]

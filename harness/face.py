@@ -189,8 +189,8 @@ class Comparison:
         import pandas
 
         with self.opened() as run:
-            if benchmark not in run.manifest["benchmarks"]:
-                raise unknown("benchmark of this run", benchmark, sorted(run.manifest["benchmarks"]))
+            if benchmark not in run.manifest.benchmarks:
+                raise unknown("benchmark of this run", benchmark, sorted(run.manifest.benchmarks))
             cells = [c for c in run.cells if c.benchmark == benchmark and c.done and seed in (None, c.seed)]
             if not cells:
                 raise UsageError(f"{run.name} has no scores of {benchmark} with seed {seed}.")

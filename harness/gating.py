@@ -25,7 +25,7 @@ def accept(given: Path, file: Path, store: Path | None) -> str:
         if run.missing:
             raise HarnessError(f"{len(run.missing)} cells of {given} are not scored yet; finish the comparison first.")
         write_bundle(file, runs, responses=False)
-        source = run.manifest.get("source", {}).get("commit", "no checkout")
+        source = run.manifest.source.get("commit", "no checkout")
         return f"{file}: {', '.join(run.rows.values())} on {', '.join(run.benchmarks())} accepted (source: {source})"
 
 

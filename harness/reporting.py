@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import RenderableType
 
@@ -19,6 +18,7 @@ from harness.benchmark import Benchmark
 from harness.closure import code
 from harness.console import console
 from harness.digest import file_digest
+from harness.files import put
 from harness.store import MANIFEST, Stage, Store
 from harness.types import UsageError
 from reports import cards, figures, gridtext, plots, render
@@ -26,9 +26,10 @@ from reports.bundle import write_bundle
 from reports.crosscheck import crosscheck
 from reports.earned import Ran
 from reports.facts import row_facts
-from reports.files import put, write_report
+from reports.files import write_report
 from reports.grid import Grid
 from reports.layouts import LAYOUTS
+from reports.manifest import Asked
 from reports.outcomes import Outcome
 from reports.page import report_page, side_page, table_page
 from reports.paper import Part, paper_table
@@ -60,14 +61,14 @@ class Measured:
     @classmethod
     def of(cls, run: Run) -> "Measured":
         """Computed anew from the stored units; what is not there, or stands there twice, is said in a note."""
-        names = {name for part in run.parts or (run,) for name in part.manifest["benchmarks"]}
+        names = {name for part in run.parts or (run,) for name in part.manifest.benchmarks}
         foreign = names - set(plugins.names("benchmarks"))
         run = without(run, foreign)
         outcomes, benchmarks = run.outcomes(), run.benchmarks()
         made = build(outcomes, benchmarks, list(run.rows), run.setting, failed=run.failed)
         made = replace(made, rows=tuple(replace(row, label=run.rows.get(row.method, row.label)) for row in made.rows))
         notes = [*run.notes, *gaps(run, made)]
-        if any(part.manifest.get("finished") is False for part in run.parts or (run,)):
+        if any(not part.manifest.finished for part in run.parts or (run,)):
             notes.append("unfinished: not all that was asked is here; the comparison's own command goes on from here")
         notes += [f"not installed here, so left out: {', '.join(sorted(foreign))}"] if foreign else []
         return cls(run, replace(made, notes=(*made.notes, *notes)), outcomes, benchmarks)
@@ -76,11 +77,11 @@ class Measured:
     def part(self) -> Part:
         """The run as a part of a paper's table."""
         parts = reversed(self.run.parts or (self.run,))  # a row that several runs have is the first one's
-        specs: dict[str, Any] = {row: spec for part in parts for row, spec in part.manifest["rows"].items()}
-        methods = {row: (plugins.stem(spec["name"]), spec["options"]) for row, spec in specs.items()}
+        specs = {row: spec for part in parts for row, spec in part.manifest.rows.items()}
+        methods = {row: (plugins.stem(spec.name), spec.options) for row, spec in specs.items()}
         ran = [ran_of(part) for part in self.run.parts or (self.run,)]
-        own = {row for row, spec in specs.items() if spec["name"].endswith(".py") or retrained(spec, ran)}
-        data = self.run.manifest["data"]
+        own = {row for row, spec in specs.items() if spec.name.endswith(".py") or retrained(spec, ran)}
+        data = self.run.manifest.data
         return Part(self.run.name, data, self.table, self.outcomes, self.benchmarks, methods, ran, own)
 
 
@@ -88,13 +89,13 @@ def ran_of(run: Run) -> Ran:
     """What one comparison ran, from its manifest and its splits' locks."""
     told = run.manifest
     examples = {facts.lock[1] for facts in row_facts(run) if facts.lock}
-    return Ran(told["data"], told.get("architectures", {}), told.get("setting", {}), told["benchmarks"], examples)
+    return Ran(told.data, told.architectures, told.setting, told.benchmarks, examples)
 
 
-def retrained(spec: Mapping[str, Any], ran: Sequence[Ran]) -> bool:
+def retrained(spec: Asked, ran: Sequence[Ran]) -> bool:
     """Whether a row has training arguments that are not its testbed's."""
-    usual = [one.setting.get("methods", {}).get(spec["name"], {}) for one in ran if one.setting]
-    return any(value != given.get(name) for given in usual for name, value in spec.get("training", {}).items())
+    usual = [one.setting.get("methods", {}).get(spec.name, {}) for one in ran if one.setting]
+    return any(value != given.get(name) for given in usual for name, value in spec.training.items())
 
 
 def report(
@@ -156,7 +157,8 @@ def fitted_table(folder: Path, store: Path, verbose: bool = False) -> str:
 
 def without(run: Run, names: Collection[str]) -> Run:
     """The run without these benchmarks."""
-    manifest = {**run.manifest, "benchmarks": {n: o for n, o in run.manifest["benchmarks"].items() if n not in names}}
+    kept = {name: given for name, given in run.manifest.benchmarks.items() if name not in names}
+    manifest = run.manifest.model_copy(update={"benchmarks": kept})
     cells = tuple(cell for cell in run.cells if cell.benchmark not in names)
     return replace(run, manifest=manifest, cells=cells, parts=tuple(without(part, names) for part in run.parts))
 
@@ -187,10 +189,10 @@ def table(given: Sequence[Path], number: int, paper: bool, store: Path | None = 
     if not given and not paper:
         raise UsageError("name the folder of a finished comparison, or --paper for the paper's own numbers.")
     with opened(given, store) as runs:
-        by = {"data": "data", "base": "testbed", "": ""}[LAYOUTS[number].by]
-        blocks: dict[str, list[Run]] = {}
+        by, blocks = LAYOUTS[number].by, dict[str, list[Run]]()
         for run in runs:
-            blocks.setdefault(run.manifest[by] if by else "", []).append(run)
+            block = {"data": run.manifest.data, "base": run.manifest.testbed, "": ""}[by]
+            blocks.setdefault(block, []).append(run)
         return paper_table(number, [Measured.of(join(block)).part for block in blocks.values()], paper)
 
 
@@ -257,7 +259,7 @@ def scale(run: Run) -> tuple[int, str, Table, Sequence[Outcome], Mapping[str, Be
         raise UsageError(
             f"{run.name} has no split.lock in its store, or several sizes: Figure 4 needs one number of examples."
         )
-    return sizes.pop(), run.manifest["data"], measured.table, measured.outcomes, measured.benchmarks
+    return sizes.pop(), run.manifest.data, measured.table, measured.outcomes, measured.benchmarks
 
 
 def scaling_table(given: Sequence[Path], store: Path | None = None) -> Grid:

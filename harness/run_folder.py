@@ -10,9 +10,8 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -21,6 +20,7 @@ from harness.steps import ALL_BENCHMARKS, Request
 from harness.store import MANIFEST, Store, failpoint
 from harness.types import UsageError, dumps
 from harness.untrusted import json_object
+from reports.manifest import Manifest
 
 LONGEST, MOST = 100, 255  # bytes of a folder's name: of those made here, and what file systems take
 SIZES = "sizes.json"  # in the folder of a comparison at several sizes, whose manifests lie in a folder each
@@ -135,9 +135,8 @@ def clear(folder: Path) -> bool:
     file = folder / MANIFEST
     if not file.is_file():
         return False
-    unfinished = _unfinished(file)
-    if unfinished is not None:
-        write(file, unfinished)
+    with suppress(UsageError):  # what cannot be read is read by no report either
+        _mark(file)
     failpoint("folder.marked")
     for path in list(folder.iterdir()):
         if path.is_file() and OURS.fullmatch(path.name):
@@ -147,27 +146,11 @@ def clear(folder: Path) -> bool:
     return True
 
 
-def _unfinished(file: Path) -> str | None:
-    """A manifest's text with `finished` false; None where it is no manifest, or says so already."""
-    try:
-        told = json_object(file)
-    except UsageError:
-        return None
-    if told.get("finished") is False:
-        return None
-    return rendered(told | {"finished": False})
-
-
-def rendered(manifest: Mapping[str, Any]) -> str:
-    """A manifest's text."""
-    return json.dumps(manifest, indent=1) + "\n"
-
-
-def write(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(file)
+def _mark(file: Path) -> None:
+    """Have a manifest say that its comparison is not finished; UsageError where it is none."""
+    told = Manifest.read(file)
+    if told.finished:
+        told.unfinished().write(file)
 
 
 @contextmanager
@@ -184,11 +167,11 @@ def lock_of(folder: Path, store: Store) -> Path:
     return store.root / ".locks" / f"out-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:20]}"
 
 
-def begin(folder: Path, manifest: Mapping[str, Any]) -> None:
+def begin(folder: Path, manifest: Manifest) -> None:
     """The folder is this comparison's from now on: its unfinished manifest, and no file of another."""
     folder.mkdir(parents=True, exist_ok=True)
     clear(folder)
-    write(folder / MANIFEST, rendered(manifest))
+    manifest.write(folder / MANIFEST)
     failpoint("folder.begun")
 
 
@@ -203,7 +186,7 @@ def install(folder: Path, fill: Callable[[Path], None]) -> None:
         made = {path.name: path for path in sorted(part.iterdir())}
         failpoint("folder.filled")
         if not _same(folder, made):
-            begin(folder, json.loads(made[MANIFEST].read_text(encoding="utf-8")) | {"finished": False})
+            begin(folder, Manifest.read(made[MANIFEST]).unfinished())
             for path in made.values():
                 if path.name != MANIFEST:
                     path.replace(folder / path.name)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from harness.comparison import Finished, compare
 from harness.config import Runtime, Testbed
+from harness.files import put
 from harness.progress import told
 from harness.reporting import figure, scaling_table, show
-from harness.run_folder import SIZES, aside, held, identity, write
+from harness.run_folder import SIZES, aside, held, identity
 from harness.schedule import Watcher
 from harness.steps import Request
 from harness.store import Store
@@ -41,7 +42,7 @@ def compare_sizes(
     with held(out, store):
         place = aside(out, whose, store)
     out.mkdir(parents=True, exist_ok=True)
-    write(out / SIZES, json.dumps({"request": whose, "sizes": sorted(sizes)}) + "\n")
+    put(out / SIZES, json.dumps({"request": whose, "sizes": sorted(sizes)}) + "\n")
     for size in sorted(sizes):
         asked = replace(request, examples=size, pool=max(sizes))
         done.append(compare(asked, testbed, runtime, store, out / str(size), watcher, page))

@@ -22,7 +22,7 @@ def write_bundle(file: Path, runs: Sequence[Run], responses: bool = True) -> Non
     for number, run in enumerate(run for given in runs for run in given.parts or (given,)):
         files = [path for path in run.folder.iterdir() if responses or path.name in _ALWAYS]
         found |= {f"runs/{number:03}/{path.name}": path for path in files if _own(path).is_file()}
-        for name in run.manifest["stages"]:
+        for name in run.manifest.stages:
             found |= {f"store/{name}/{path.name}": path for path in _kept(run.store / name, responses)}
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(file.name + ".part")

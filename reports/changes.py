@@ -151,14 +151,16 @@ def paired(one: Side, other: Side, name: str, benchmark: Benchmark) -> Paired:
 
 def _unlike(one: Run, other: Run, name: str) -> str:
     """Why two runs' figures of one benchmark would be no difference between rows; empty where they are."""
-    fields = (("protocol", None), ("synthetic", None), ("benchmarks", name), ("judges", name))
-    for field_name, key in fields:
-        mine, theirs = (
-            run.manifest[field_name] if key is None else run.manifest[field_name].get(key) for run in (one, other)
-        )
-        if mine != theirs:
-            return f"{'its options' if field_name == 'benchmarks' else field_name} differ"
-    return ""
+    mine, theirs = (
+        {
+            "protocol": run.manifest.protocol,
+            "synthetic": run.manifest.synthetic,
+            "its options": run.manifest.benchmarks.get(name),
+            "judges": run.manifest.judges.get(name),
+        }
+        for run in (one, other)
+    )
+    return next((f"{what} differ" for what, value in mine.items() if value != theirs[what]), "")
 
 
 def _shared(one: StoredCell, other: StoredCell, old: Outcome, new: Outcome) -> set[str]:

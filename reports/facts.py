@@ -182,7 +182,7 @@ def row_facts(run: Run) -> list[RowFacts]:
 
 def _of_one(run: Run) -> Iterator[RowFacts]:
     store = run.cells[0].store if run.cells else run.folder
-    trained = {(made["row"], made["seed"]): made["stages"] for made in run.manifest["trained"]}
+    trained = {(made.row, made.seed): made.stages for made in run.manifest.trained}
     for row, seed in dict.fromkeys((cell.row, cell.seed) for cell in run.cells):
         cells = [cell for cell in run.cells if (cell.row, cell.seed) == (row, seed)]
         made = tuple(StageFacts(store / name) for name in trained.get((row, seed), ()))

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.benchmark import Benchmark
+from harness.files import put
 from harness.types import dumps
 from reports import render
 from reports.manifest import Failed
@@ -39,11 +40,3 @@ def write_report(
         put(out / f"table.{ending}", text(table))
     rows = results_rows(outcomes, benchmarks, setting, failed=failed)
     put(out / "results.jsonl", "".join(dumps(row) + "\n" for row in rows))
-
-
-def put(file: Path, content: str | bytes) -> None:
-    """Write a file whole; a link that lies in its place, in a run of somebody else's, is not followed."""
-    part = file.with_name(f".{file.name}.part")
-    part.unlink(missing_ok=True)
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
-    part.replace(file)

@@ -119,7 +119,8 @@ def gate(accepted: Run, now: Run, policy: Policy | None, profile: Mapping[str, A
 
     UsageError where the policy names what is not there, or where the runs did not measure the same thing.
     """
-    wrong = differences(accepted, now, *MUST_AGREE)
+    before, after = accepted.manifest.plain(), now.manifest.plain()
+    wrong = differences(before, after, *MUST_AGREE)
     if wrong:
         raise UsageError(
             f"{now.name} did not measure what was accepted: {'; '.join(wrong)}. Accept a new baseline (--accept)."
@@ -132,19 +133,19 @@ def gate(accepted: Run, now: Run, policy: Policy | None, profile: Mapping[str, A
         if row not in accepted.rows:
             raise plugins.unknown("row", row, list(accepted.rows))
     rows = policy.rows or tuple(row for row in accepted.rows if row != NOISE)
-    before, after = _by_cell(accepted.outcomes()), _by_cell(now.outcomes())
+    old, new = _by_cell(accepted.outcomes()), _by_cell(now.outcomes())
     checks = []
     for row in rows:
         for (name, metric), margin in zip(metrics.values(), policy.margins.values(), strict=True):
-            old, new = (cells.get((row, name), {}) for cells in (before, after))
-            checks.append(_compare(accepted.rows[row], benchmarks[name], metric, old, new, margin, policy.coverage))
+            sides = old.get((row, name), {}), new.get((row, name), {})
+            checks.append(_compare(accepted.rows[row], benchmarks[name], metric, *sides, margin, policy.coverage))
     checks += _budgets(policy.budgets, profile)
     if not checks:
         raise UsageError("the policy asks nothing; give it margins or budgets.")
     gated = {name for name, _ in metrics.values()}
     return Gate(
         tuple(checks),
-        (*differences(accepted, now, (), SAID), *other_policies(accepted, now)),
+        (*differences(before, after, (), SAID), *other_policies(accepted, now)),
         tuple(benchmark.label for name, benchmark in benchmarks.items() if name not in gated),
         policy.inconclusive == "fail",
         assumed,

@@ -1,13 +1,16 @@
 """What a run's files must be before anything is computed from them: their shape, field by field."""
 
+import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from harness.files import put
 from harness.manifest import STAGE
 from harness.types import UsageError
+from harness.untrusted import json_object
 
 
 def _stage(name: str) -> str:
@@ -29,67 +32,163 @@ Options = dict[str, Any]
 class _Known(BaseModel):
     """Checks the fields that are read, and lets others be."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
 
-class _Cell(_Known):
+class ScoredCell(_Known):
+    """One cell of the table and the stages behind it, there or not."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
     row: str
+    """The row's name."""
     label: str
+    """What the row is called in tables."""
     seed: int
+    """Which base model, split and order of the data."""
     benchmark: str
+    """The benchmark's name."""
     score: StageName
+    """The stage with its scores."""
     responses: StageName
+    """The stage with what the model said."""
     items: StageName
+    """The stage with what it was asked."""
     crosscheck: StageName | Literal[""] = ""
+    """The stage with lmms-eval's scores of the same responses; "" where nobody asked for them."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
 
+class Trained(_Known):
+    """What made the policy of a row and seed."""
 
-class _Trained(_Known):
     row: str
+    """The row's name."""
     seed: int
+    """The seed."""
     stages: list[StageName] = Field(min_length=1)
+    """Its stages in the order they were made, its lens the last."""
 
 
 class Failed(_Known):
     """A cell that has no scores, or a stage beside the table ("lens", "crosscheck") that was not made, and why."""
 
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
     row: str
+    """The row's name."""
     label: str
+    """What the row is called in tables."""
     seed: int
+    """The seed."""
     benchmark: str
+    """The benchmark's name, or what the stage beside the table is called."""
     stage: str
+    """The title of the step that failed."""
     why: str
+    """The reason, a sentence."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
+class Asked(_Known):
+    """A row as it was asked for."""
 
-class _Row(_Known):
     name: str
+    """The method's name, or its file."""
     options: Options = {}
+    """The options that were given."""
+    row: str = ""
+    """The row's name where it is not the method's."""
+    training: Options = {}
+    """The training arguments that were given for this row alone."""
 
 
-class _Manifest(_Known):
-    testbed: str
-    synthetic: bool
-    protocol: str
-    data: str
-    store: str
-    split_lock: dict[str, Any]
-    models: dict[str, Any]
-    setting: Options = {}
-    architectures: dict[str, dict[str, int]] = {}
-    judges: dict[str, Any]
-    benchmarks: dict[str, Options]
-    own: dict[str, str] = {}
-    rows: dict[str, _Row]
-    trained: list[_Trained]
-    cells: list[_Cell]
-    stages: list[StageName]
-    source: Options = {}
+class Manifest(_Known):
+    """`manifest.json` of a run: what must be known to repeat it, and the stages that its tables are made of.
+
+    Fields stand here in the order of the file. Those with a default may be missing from a file of an older version;
+    fields of a later one are kept.
+    """
+
+    harness: str = "not known"
+    """The version of this package."""
+    source: dict[str, Any] = {}
+    """`commit` of the checkout and whether files `changed` since; empty where it was none."""
+    python: str = ""
+    """Python's version."""
+    platform: str = ""
+    """The machine's operating system."""
     packages: dict[str, Any] = {}
-    failed: list[Failed] = []
+    """Package -> the version that was installed."""
+    command: list[str] = []
+    """The words of the command, without keys."""
+    store: str
+    """Where the stages lie, from the run's folder."""
+    request: str = ""
+    """20 hex digits that stand for everything that was asked (`harness.run_folder.identity`)."""
     finished: bool = True
+    """Whether all that was asked is there."""
+    failed: list[Failed] = []
+    """What could not be made."""
+    testbed: str
+    """The testbed's name."""
+    synthetic: bool
+    """Whether its data are made up."""
+    protocol: str
+    """How benchmarks are asked: "llava" or "lmms"."""
+    judge: str = ""
+    """Who judges responses."""
+    writer: str = ""
+    """Who writes training text."""
+    judging: Options = {}
+    """How the judge is asked."""
+    writing: Options = {}
+    """How the writer is asked."""
+    data: str
+    """The source of the training examples, or the user's file."""
+    folder: str = ""
+    """The folder of official files; "" where the testbed makes its own."""
+    seeds: list[int] = []
+    """The seeds."""
+    rows: dict[str, Asked]
+    """Row -> what was asked for, without the baseline and the controls."""
+    benchmarks: dict[str, Options]
+    """Benchmark -> its options on this testbed."""
+    own: dict[str, str] = {}
+    """Benchmark in a file of the user's -> the sha256 of that file."""
+    judges: dict[str, Any]
+    """Judged benchmark -> the judge's identity."""
+    setting: Options = {}
+    """Everything of the testbed that can change a result."""
+    architectures: dict[str, dict[str, int]] = {}
+    """Seed -> the sizes of its base model."""
+    models: dict[str, Any]
+    """Seed -> the identity of its base model."""
+    split_lock: dict[str, Any]
+    """Title of a split -> the digest of its examples, as far as it is made."""
+    report: str = ""
+    """The key of the stage with the tables."""
+    cells: list[ScoredCell]
+    """The table's cells."""
+    trained: list[Trained]
+    """The policies that were trained."""
+    stages: list[StageName]
+    """Every stage of the plan."""
+
+    @classmethod
+    def read(cls, file: Path) -> "Manifest":
+        """UsageError that names the file, and the field where it is not what this version writes."""
+        return validated(MANIFEST, json_object(file), file)
+
+    def unfinished(self) -> "Manifest":
+        """The same while its comparison is under way."""
+        return self.model_copy(update={"finished": False})
+
+    def plain(self) -> dict[str, Any]:
+        """The fields as JSON has them; those that were missing in the file are missing here too."""
+        return self.model_dump(exclude_unset=True)
+
+    def write(self, file: Path) -> None:
+        """Whole or not at all; equal manifests give equal bytes."""
+        put(file, json.dumps(self.plain(), indent=1) + "\n")
 
 
 class _Took(_Known):
@@ -121,13 +220,21 @@ class _Judged(_Known):
     servers: list[str] = []
 
 
-MANIFEST, PROFILE, UNITS, JUDGED = (TypeAdapter(kind) for kind in (_Manifest, _Profile, _Units, _Judged))
+MANIFEST = TypeAdapter(Manifest)
+PROFILE, UNITS, JUDGED = (TypeAdapter[Any](kind) for kind in (_Profile, _Units, _Judged))
+Shape = TypeVar("Shape")
 
 
 def checked(shape: "TypeAdapter[Any]", value: Any, file: Path) -> Any:
     """The value, if it has the shape; UsageError that names the file and the field otherwise."""
+    validated(shape, value, file)
+    return value
+
+
+def validated(shape: "TypeAdapter[Shape]", value: Any, file: Path) -> Shape:
+    """What the shape makes of the value; UsageError as in `checked`."""
     try:
-        shape.validate_python(value)
+        return shape.validate_python(value)
     except ValidationError as error:
         lacking = [
             str(wrong["loc"][0]) for wrong in error.errors() if wrong["type"] == "missing" and len(wrong["loc"]) == 1
@@ -142,4 +249,3 @@ def checked(shape: "TypeAdapter[Any]", value: Any, file: Path) -> Any:
         raise UsageError(
             f"{file} is not what this version writes: {where}: {what}; run the comparison again."
         ) from None
-    return value

@@ -48,7 +48,7 @@ def report_page(run: Run, table: Table, pictures: Mapping[str, figures.Picture])
     sections |= {"side": "Side by side"} if sides else {}
     return page(
         "report.html",
-        title=f"{', '.join(label for _, label in rows) or 'baseline'} on {run.manifest['data']}",
+        title=f"{', '.join(label for _, label in rows) or 'baseline'} on {run.manifest.data}",
         subtitle=f"testbed {run.setting.testbed_in_words}, protocol {run.setting.protocol}",
         synthetic=run.setting.synthetic,
         alarms=list(alarms(run, facts)),
@@ -67,7 +67,7 @@ def report_page(run: Run, table: Table, pictures: Mapping[str, figures.Picture])
             for row, label in (rows if known else [])
         ],
         seed=seed,
-        provenance=list(provenance(run.manifest)),
+        provenance=list(provenance(run.manifest.plain())),
     )
 
 

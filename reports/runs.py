@@ -19,8 +19,7 @@ from harness.store import MANIFEST, Store
 from harness.types import UsageError, dumps
 from harness.untrusted import json_object
 from reports.archive import is_bundle, unpack
-from reports.manifest import MANIFEST as SHAPE
-from reports.manifest import PROFILE, Failed, checked
+from reports.manifest import PROFILE, Failed, Manifest, checked
 from reports.outcomes import BASELINE, Outcome, read_judged, read_second, read_units
 from reports.table import Setting
 
@@ -73,7 +72,7 @@ class Run:
     name: str
     folder: Path
     store: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     cells: tuple[StoredCell, ...]
     notes: tuple[str, ...] = ()
     parts: "tuple[Run, ...]" = ()
@@ -87,20 +86,16 @@ class Run:
     def setting(self) -> Setting:
         """What all rows share."""
         parts = self.parts or (self,)
-        models = {seed: dumps(model) for part in parts for seed, model in part.manifest["models"].items()}
-        return Setting(self.manifest["testbed"], self.manifest["protocol"], self.manifest["synthetic"], models)
+        models = {seed: dumps(model) for part in parts for seed, model in part.manifest.models.items()}
+        return Setting(self.manifest.testbed, self.manifest.protocol, self.manifest.synthetic, models)
 
     @property
     def failed(self) -> list[Failed]:
         """What failed when the run ended, as far as it is not scored now."""
-        told = [one for part in self.parts or (self,) for one in part.manifest.get("failed", ())]
+        told = [one for part in self.parts or (self,) for one in part.manifest.failed]
         missing = {(cell.row, cell.seed, cell.benchmark) for cell in self.missing}
         cells = {(cell.row, cell.seed, cell.benchmark) for cell in self.cells}
-        return [
-            one
-            for one in map(Failed.model_validate, told)
-            if (at := (one.row, one.seed, one.benchmark)) in missing or at not in cells
-        ]
+        return [one for one in told if (at := (one.row, one.seed, one.benchmark)) in missing or at not in cells]
 
     @property
     def missing(self) -> list[StoredCell]:
@@ -123,8 +118,8 @@ class Run:
         UsageError for one that is not, and for a file of the user's that is not the one whose scores these are.
         """
         parts, known = self.parts or (self,), plugins.names("benchmarks")
-        options = {name: given for part in parts for name, given in part.manifest["benchmarks"].items()}
-        own = {name: digest for part in parts for name, digest in part.manifest.get("own", {}).items()}
+        options = {name: given for part in parts for name, given in part.manifest.benchmarks.items()}
+        own = {name: digest for part in parts for name, digest in part.manifest.own.items()}
         for name in options:
             if name not in known and name in own:
                 raise UsageError(f"{self.name} has the benchmark {name} of a file; name it, --benchmarks {name}.py.")
@@ -163,10 +158,10 @@ def _load(folder: Path, name: str, store: Path | None) -> Run:
     file = folder / MANIFEST
     if not os.path.lexists(file):
         raise UsageError(f"{file}: No such file; is {folder} a folder that `harness compare` wrote?")
-    manifest = checked(SHAPE, json_object(file), file)
-    root = store or folder / manifest["store"]
-    home = Path(manifest["folder"]) if manifest.get("folder") else None
-    cells = tuple(StoredCell(**cell, store=root, data=home) for cell in manifest["cells"])
+    manifest = Manifest.read(file)
+    root = store or folder / manifest.store
+    home = Path(manifest.folder) if manifest.folder else None
+    cells = tuple(StoredCell(**cell.model_dump(), store=root, data=home) for cell in manifest.cells)
     if not root.is_dir():
         raise UsageError(f"{folder}: its store {root} is not there; say with --store where it is.")
     return Run(name, folder, root, manifest, cells)
@@ -206,8 +201,8 @@ def join(runs: Sequence[Run]) -> Run:
 
 def _policy(run: Run, row: str) -> dict[str, str]:
     """What made a row: its options, and by seed the last stage of its training."""
-    trained = {str(made["seed"]): made["stages"][-1] for made in run.manifest["trained"] if made["row"] == row}
-    return {"options": dumps(run.manifest["rows"].get(row)), **trained}
+    trained = {str(made.seed): made.stages[-1] for made in run.manifest.trained if made.row == row}
+    return {"options": dumps(run.manifest.plain()["rows"].get(row)), **trained}
 
 
 def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -216,7 +211,8 @@ def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _refuse(one: Run, other: Run) -> None:
     """UsageError where a field that rows of one table share is not the same."""
-    found = differences(one, other) or list(_seeds(one, other)) or list(_baselines(one, other))
+    found = differences(one.manifest.plain(), other.manifest.plain())
+    found = found or list(_seeds(one, other)) or list(_baselines(one, other))
     if found:
         raise UsageError(
             f"{one.name} and {other.name} cannot stand in one table, for they differ in {'; '.join(found[:5])}. "
@@ -224,11 +220,13 @@ def _refuse(one: Run, other: Run) -> None:
         )
 
 
-def differences(one: Run, other: Run, whole: Sequence[str] = SHARED, by_name: Sequence[str] = BY_NAME) -> list[str]:
+def differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], whole: Sequence[str] = SHARED, by_name: Sequence[str] = BY_NAME
+) -> list[str]:
     """The fields in which two manifests differ, with both values; of a field with names, those that both have."""
-    fields = [(name, one.manifest.get(name), other.manifest.get(name)) for name in whole]
+    fields = [(name, one.get(name), other.get(name)) for name in whole]
     for name in by_name:
-        mine, theirs = one.manifest.get(name), other.manifest.get(name)
+        mine, theirs = one.get(name), other.get(name)
         if isinstance(mine, dict) and isinstance(theirs, dict):
             fields += [(f"{name} ({of})", mine[of], theirs[of]) for of in mine if of in theirs]
         else:
@@ -255,12 +253,12 @@ def _baselines(one: Run, other: Run) -> Iterator[str]:
 
 def other_policies(one: Run, other: Run) -> Iterator[str]:
     """Where two runs trained different policies for one row and seed, and what differs in what made them."""
-    theirs = {(made["row"], made["seed"]): made["stages"][-1] for made in other.manifest["trained"]}
-    for made in one.manifest["trained"]:
-        mine, its = made["stages"][-1], theirs.get((made["row"], made["seed"]))
+    theirs = {(made.row, made.seed): made.stages[-1] for made in other.manifest.trained}
+    for made in one.manifest.trained:
+        mine, its = made.stages[-1], theirs.get((made.row, made.seed))
         if its and its != mine:
             changed = _changed((one.store, mine), (other.store, its))
-            yield f"policy ({one.rows[made['row']]}, seed {made['seed']}): {changed}"
+            yield f"policy ({one.rows[made.row]}, seed {made.seed}): {changed}"
 
 
 def other_items(one: Run, other: Run) -> Iterator[str]:

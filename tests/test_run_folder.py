@@ -14,6 +14,7 @@ from harness.request import request
 from harness.run_folder import begin, choose, chosen, identity, install, owner
 from harness.types import UsageError
 from tests.e2e.conftest import ROOT
+from tests.fake_run import manifest
 
 KEPT = "table.md results.jsonl report.html figure2.svg profile.json".split()
 
@@ -45,10 +46,10 @@ def test_a_name_is_short_and_plain_whatever_the_rows_are_called() -> None:
 def test_the_same_comparison_finds_its_folder_and_another_takes_the_next(tmp_path: Path) -> None:
     base = tmp_path / "run"
     assert choose(base, "a") == base
-    begin(base, {"request": "a", "finished": True})
+    begin(base, manifest(request="a"))
     assert choose(base, "a") == base
     assert choose(base, "b") == tmp_path / "run-2"
-    begin(tmp_path / "run-2", {"request": "b"})
+    begin(tmp_path / "run-2", manifest(request="b"))
     assert choose(base, "b") == tmp_path / "run-2"
     (base / "manifest.json").write_text("no manifest")
     assert choose(base, "a") == tmp_path / "run-3"
@@ -79,7 +80,7 @@ def fill(what: str, names: list[str] = KEPT) -> Any:
     def write(part: Path) -> None:
         for file in names:
             (part / file).write_text(what)
-        (part / "manifest.json").write_text(json.dumps({"request": what, "finished": True}))
+        manifest(request=what).write(part / "manifest.json")
 
     return write
 
@@ -111,8 +112,7 @@ from pathlib import Path
 from harness import run_folder
 from tests.test_run_folder import fill
 if "--mutant" in sys.argv:
-    text = run_folder.rendered
-    run_folder.begin = lambda folder, manifest: run_folder.write(folder / "manifest.json", text(manifest))
+    run_folder.begin = lambda folder, manifest: manifest.write(folder / "manifest.json")
 run_folder.install(Path(sys.argv[1]), fill("second"))
 """
 PLACES = ["folder.filled:1", "folder.marked:1", *(f"folder.removed:{n}" for n in range(1, 6)), "folder.begun:1"]

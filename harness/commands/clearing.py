@@ -18,6 +18,7 @@ from harness.manifest import STAGE
 from harness.run_folder import lock_of
 from harness.store import MANIFEST, Store
 from harness.types import HarnessError, UsageError
+from reports.manifest import Manifest
 
 ASIDE = {".work": "begun stages of no run", ".staging": "left by killed processes"}
 
@@ -89,12 +90,11 @@ def clear(store: Store, clearing: Clearing) -> None:
                 path.unlink()
 
 
-def needs(store: Store, runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> set[str]:
+def needs(store: Store, runs: Sequence[tuple[Path, Manifest]]) -> set[str]:
     """The names of the stages, there or not, that runs (folder, manifest) need."""
     needed = behind(store, {name for _, told in runs for name in named(told)})
-    policies = {name.partition("/")[2] for name in needed} | {
-        str(m) for _, told in runs for m in told["models"].values()
-    }
+    policies = {name.partition("/")[2] for name in needed}
+    policies |= {str(model) for _, told in runs for model in told.models.values()}
     manifests = {file_digest(folder / MANIFEST) for folder, _ in runs}
     for name in store.finished():
         identity = _identity(store, name)
@@ -103,15 +103,14 @@ def needs(store: Store, runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> set[s
     return needed
 
 
-def named(told: Mapping[str, Any]) -> Iterator[str]:
+def named(told: Manifest) -> Iterator[str]:
     """The stages that a run's manifest names."""
-    yield from told["stages"]
-    for made in told["trained"]:
-        yield from made["stages"]
-    for cell in told["cells"]:
-        yield from filter(None, (cell[part] for part in ("score", "responses", "items")))
-        yield from filter(None, [cell.get("crosscheck")])
-    yield f"report/{told.get('report', '')}"
+    yield from told.stages
+    for made in told.trained:
+        yield from made.stages
+    for cell in told.cells:
+        yield from filter(None, (cell.score, cell.responses, cell.items, cell.crosscheck))
+    yield f"report/{told.report}"
 
 
 def behind(store: Store, names: Iterable[str]) -> set[str]:

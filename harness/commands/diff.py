@@ -1,6 +1,6 @@
 """`harness diff`: how two runs, or two rows, differ in what was asked, in their scores, and item by item."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +79,7 @@ def side(stack: ExitStack, word: str, root: Path, store: Path | None) -> tuple["
     runs = stack.enter_context(opened([path], store))
     if len(runs) != 1:
         raise UsageError(f"{path} holds {len(runs)} runs; two are compared one with one.")
-    foreign = set(runs[0].manifest["benchmarks"]) - set(plugins.names("benchmarks"))
+    foreign = set(runs[0].manifest.benchmarks) - set(plugins.names("benchmarks"))
     if foreign:
         files = ", ".join(f"--benchmarks {name}.py" for name in sorted(foreign))
         typer.echo(f"harness: {runs[0].name}: left out, for their files were not named: {files}", err=True)
@@ -99,10 +99,10 @@ def settings(one: "Run", other: "Run") -> list[str]:
     from reports.runs import other_items
 
     told = [
-        {name: value for top in SETTINGS.split() for name, value in fields(run.manifest.get(top), top)}
-        for run in (one, other)
+        {name: value for top in SETTINGS.split() for name, value in fields(told.get(top), top)}
+        for told in (one.manifest.plain(), other.manifest.plain())
     ]
-    return [*by_field((one, told[0]), (other, told[1])), *other_items(one, other)]
+    return [*by_field(*told), *other_items(one, other)]
 
 
 def of_rows(label: str, one: "Side", other: "Side") -> Iterator[str]:
@@ -112,23 +112,25 @@ def of_rows(label: str, one: "Side", other: "Side") -> Iterator[str]:
     told = [
         {name: value for name, value in fields(spec, label) if value != ""}
         for each in (one, other)
-        for spec in [each.run.manifest["rows"].get(each.row, {"name": each.row})]
+        for spec in [each.run.manifest.plain()["rows"].get(each.row, {"name": each.row})]
     ]
-    yield from (differ := by_field((one.run, told[0]), (other.run, told[1])))
-    mine, theirs = (
-        replace(each.run, manifest={"trained": [{**m, "row": one.row} for m in made if m["row"] == each.row]})
-        for each in (one, other)
-        for made in [each.run.manifest["trained"]]
-    )
+    yield from (differ := by_field(*told))
+    mine, theirs = (called(each, one.row) for each in (one, other))
     yield from (text for text in other_policies(mine, theirs) if not (differ and text.endswith(UNNAMED)))
 
 
-def by_field(one: tuple["Run", dict[str, Any]], other: tuple["Run", dict[str, Any]]) -> list[str]:
-    """`reports.runs.differences` of flat fields in place of manifests; what only one has is not set in the other."""
+def called(side: "Side", row: str) -> "Run":
+    """The run with the policies of the side's row alone, under another row's name."""
+    mine = [made.model_copy(update={"row": row}) for made in side.run.manifest.trained if made.row == side.row]
+    return replace(side.run, manifest=side.run.manifest.model_copy(update={"trained": mine}))
+
+
+def by_field(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """`reports.runs.differences` of flat fields; what only one has is not set in the other."""
     from reports.runs import differences
 
-    names = list(dict.fromkeys([*one[1], *other[1]]))
-    mine, theirs = (replace(run, manifest=dict.fromkeys(names, "not set") | known) for run, known in (one, other))
+    names = list(dict.fromkeys([*one, *other]))
+    mine, theirs = ({**dict.fromkeys(names, "not set"), **known} for known in (one, other))
     return differences(mine, theirs, names, ())
 
 

@@ -45,7 +45,7 @@ def export(
     own = [adopt("benchmarks", word) for word in benchmarks.split(",") if word]
     with opened([run], store) as (found,), new_folder(folder, found) as part:
         if responses:
-            there = list(found.manifest["benchmarks"])
+            there = list(found.manifest.benchmarks)
             wanted = own or there
             if strange := [name for name in wanted if name not in there]:
                 raise unknown("benchmark of this run", strange[0], there)

@@ -16,8 +16,7 @@ from harness.run_folder import PART, SIZES
 from harness.store import MANIFEST
 from harness.types import UsageError
 from harness.untrusted import json_object
-from reports.manifest import MANIFEST as SHAPE
-from reports.manifest import checked
+from reports.manifest import Manifest
 
 MARKS = {"cells", "testbed"}  # fields that tell a run's manifest, of any version, from what else is called so
 LONGEST = 60  # characters of a name from a manifest that are shown
@@ -33,7 +32,7 @@ class Listed:
 
     name: str
     folder: Path
-    parts: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
+    parts: Mapping[Path, Manifest] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
     why: str = ""
     known: bool = True
@@ -41,11 +40,12 @@ class Listed:
     @property
     def stores(self) -> list[Path]:
         """Where its stages are, as its manifests say."""
-        return list(dict.fromkeys(folder / told["store"] for folder, told in self.parts.items()))
+        return list(dict.fromkeys(folder / told.store for folder, told in self.parts.items()))
 
-    def told(self, name: str) -> Any:
-        """A field of its (first) manifest."""
-        return next(iter(self.parts.values()), {}).get(name)
+    @property
+    def first(self) -> Manifest | None:
+        """Its manifest; of several sizes the first one's; None where none can be read."""
+        return next(iter(self.parts.values()), None)
 
 
 def listed(root: Path) -> Iterator[Listed]:
@@ -77,7 +77,7 @@ def read(folder: Path, name: str) -> Listed | None:
     try:
         if not (known := is_run(folder)):
             return None
-        return Listed(name, folder, {folder: manifest(folder)})
+        return Listed(name, folder, {folder: Manifest.read(folder / MANIFEST)})
     except UsageError as error:
         return Listed(name, folder, why=str(error), known=known)
 
@@ -87,16 +87,9 @@ def is_run(folder: Path) -> bool:
     return bool(json_object(folder / MANIFEST).keys() & MARKS)
 
 
-def manifest(folder: Path) -> dict[str, Any]:
-    """A run's manifest; UsageError where it is not what this version writes."""
-    file = folder / MANIFEST
-    made: dict[str, Any] = checked(SHAPE, json_object(file), file)
-    return made
-
-
 def _several(folder: Path, name: str) -> Listed:
     """A comparison at several sizes; one that was stopped early lacks some."""
-    parts, known = dict[Path, Mapping[str, Any]](), False
+    parts, known = dict[Path, Manifest](), False
     try:
         sizes = json_object(folder / SIZES).get("sizes")
         if not isinstance(sizes, list) or not all(type(size) is int for size in sizes):
@@ -104,7 +97,7 @@ def _several(folder: Path, name: str) -> Listed:
         known = True
         for size in sizes:
             if os.path.lexists(folder / str(size) / MANIFEST):
-                parts[folder / str(size)] = manifest(folder / str(size))
+                parts[folder / str(size)] = Manifest.read(folder / str(size) / MANIFEST)
         return Listed(name, folder, parts, tuple(sizes))
     except UsageError as error:
         return Listed(name, folder, parts, why=str(error), known=known)
@@ -169,26 +162,26 @@ def written(one: Listed) -> float:
 
 def matches(one: Listed, word: str) -> bool:
     """Whether its name, a row of it, its data or its testbed has the word in it, whatever the case."""
-    told = [one.name, *rows(one), one.told("data") or "", one.told("testbed") or ""]
+    told = [one.name, *rows(one), *([one.first.data, one.first.testbed] if one.first else [])]
     return any(word.casefold() in text.casefold() for text in told)
 
 
 def rows(one: Listed) -> list[str]:
     """What it compared with the baseline."""
-    return list(dict.fromkeys(row for told in one.parts.values() for row in told["rows"]))
+    return list(dict.fromkeys(row for told in one.parts.values() for row in told.rows))
 
 
 def seeds(one: Listed) -> list[int]:
     """The seeds of its cells."""
-    return sorted({cell["seed"] for told in one.parts.values() for cell in told["cells"]})
+    return sorted({cell.seed for told in one.parts.values() for cell in told.cells})
 
 
 def state(one: Listed) -> str:
     """How far it came, in a few words."""
     if one.why:
         return "manifest not readable" if one.known or one.folder.is_dir() else "not readable"
-    failed = sum(len(told.get("failed", ())) for told in one.parts.values())
-    whole = len(one.parts) >= len(one.sizes) and all(told.get("finished", True) for told in one.parts.values())
+    failed = sum(len(told.failed) for told in one.parts.values())
+    whole = len(one.parts) >= len(one.sizes) and all(told.finished for told in one.parts.values())
     reached = f"{failed} failed" if failed else "finished" if whole and one.parts else "unfinished"
     gone = any(not store.is_dir() for store in one.stores)
     return f"{reached}, its store is gone" if gone else reached
@@ -203,12 +196,12 @@ def facts(one: Listed) -> dict[str, Any]:
         "why": one.why,
         "written": datetime.fromtimestamp(written(one)).astimezone().isoformat(timespec="seconds"),
         "rows": rows(one),
-        "data": one.told("data"),
-        "testbed": one.told("testbed"),
-        "synthetic": one.told("synthetic"),
+        "data": one.first.data if one.first else None,
+        "testbed": one.first.testbed if one.first else None,
+        "synthetic": one.first.synthetic if one.first else None,
         "seeds": seeds(one),
         "sizes": list(one.sizes),
-        "failed": [dict(failed) for told in one.parts.values() for failed in told.get("failed", ())],
+        "failed": [failed.model_dump() for told in one.parts.values() for failed in told.failed],
         "stores": [str(store) for store in one.stores],
         "bytes": size(one.folder),
     }
@@ -223,9 +216,10 @@ def lines(one: Listed) -> Iterator[str]:
     when = datetime.fromtimestamp(written(one)).astimezone().strftime("%Y-%m-%d %H:%M")
     named, many = [shown(row) for row in rows(one)], seeds(one)
     what = ", ".join(named[:MOST]) + (f" and {len(named) - MOST} more" if named[MOST:] else "") or "baseline"
-    bed = shown(one.told("testbed")) + (" (synthetic)" if one.told("synthetic") else "")
     sized = f", sizes {', '.join(map(str, one.sizes))}" if one.sizes else ""
-    on = f"{what} on {shown(one.told('data'))}, {bed}" if one.parts else "nothing yet"
+    on = "nothing yet"
+    if told := one.first:
+        on = f"{what} on {shown(told.data)}, {shown(told.testbed)}{' (synthetic)' if told.synthetic else ''}"
     drawn = f", seed{'s' * (len(many) != 1)} {', '.join(map(str, many[:MOST]))}" if many else ""
     said = f"{state(one)}  {when}  {on}{drawn}{sized}  {decimal(size(one.folder))}"
     yield from textwrap.wrap(said, columns(), initial_indent="  ", subsequent_indent="    ")

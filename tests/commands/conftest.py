@@ -1,15 +1,11 @@
 """Commands run in this process, on comparisons made up for the reports' tests."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from harness import cli
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reports"))  # its run folders are ours too
 
 Said = Callable[..., str]
 

@@ -1,23 +1,20 @@
 """`harness diff`: the figures of the runs' own tables on the items that both have, and no claim beyond them."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runfolder import RunFolder
-from stored import Comparison
 
 from harness.reporting import Measured
-from harness.store import Stage
 from harness.types import UsageError
 from reports import changes
 from reports.runs import opened
 from tests.commands.conftest import Said
+from tests.fake_run import FakeRun, drawn
 
-DPO = Comparison({"baseline": 0.6, "dpo": 0.8})
+DPO = drawn({"baseline": 0.6, "dpo": 0.8})
 Figures = dict[tuple[str, str], dict[str, Any]]
 
 
@@ -68,16 +65,14 @@ def test_one_run_twice_has_no_difference(harness: Said, tmp_path: Path) -> None:
 
 
 def test_settings_are_told_with_both_values(harness: Said, tmp_path: Path) -> None:
-    one = replace(DPO, fields={"packages": {"torch": "2.1"}, "setting": {"training": {"epochs": 1}}}).write(
-        tmp_path / "a"
-    )
-    other = replace(DPO, options='{"beta": 0.5}', fields={"packages": {"torch": "2.2"}, "setting": {}}).write(
-        tmp_path / "b"
-    )
+    settings = {"packages": {"torch": "2.1"}, "setting": {"training": {"epochs": 1}}}
+    one = replace(DPO, options={"beta": 0.1}, spoilt=settings).write(tmp_path / "a")
+    settings = {"packages": {"torch": "2.2"}, "setting": {}}
+    other = replace(DPO, options={"beta": 0.5}, spoilt=settings).write(tmp_path / "b")
     _, told = diff(harness, one, other)
     assert {
         'packages.torch: "2.1" and "2.2"', 'setting.training.epochs: 1 and "not set"',
-        'dpo.options.beta: "not set" and 0.5', "policy (GT-DPO, seed 0): options",
+        "dpo.options.beta: 0.1 and 0.5", "policy (GT-DPO, seed 0): build.options.beta, options.beta",
     } <= {*told["settings"]}  # fmt: skip
 
 
@@ -86,12 +81,12 @@ def test_settings_are_told_with_both_values(harness: Said, tmp_path: Path) -> No
     [
         (replace(DPO, judge="oracle:2"), "judges differ"),
         (replace(DPO, seeds=(5,)), "no seed was scored in both"),
-        (replace(DPO, fields={"protocol": "lmms"}), "protocol differ"),
+        (replace(DPO, spoilt={"protocol": "lmms"}), "protocol differ"),
         (replace(DPO, skill={"baseline": 0.6, "dpo": 0.7}, unscored=100), "n/a (judge 58 %)"),
     ],
 )
 def test_what_cannot_be_compared_has_a_reason_and_no_number(
-    harness: Said, tmp_path: Path, other: Comparison, why: str
+    harness: Said, tmp_path: Path, other: FakeRun, why: str
 ) -> None:
     one = replace(DPO, skill={"baseline": 0.5, "dpo": 0.6})
     found, _ = diff(harness, one.write(tmp_path / "a"), other.write(tmp_path / "b"))
@@ -100,23 +95,10 @@ def test_what_cannot_be_compared_has_a_reason_and_no_number(
     assert told["difference"] is None and not told["resolved"] and "better" not in told
 
 
-class Other(RunFolder):
-    """A run that asked other items: of the fourth the question is another."""
-
-    def stage(
-        self, kind: str, what: dict[str, Any], reads: dict[str, Stage], files: Mapping[str, str | bytes]
-    ) -> Stage:
-        if kind == "items":
-            text = str(files["items.jsonl"]).replace("question item3", "another question")
-            what, files = {**what, "other": True}, {**files, "items.jsonl": text}
-        return super().stage(kind, what, reads, files)
-
-
 def shared(harness: Said, folder: Path) -> tuple[int, list[str]]:
     """The number of items compared between two runs, of which the second asked another fourth question."""
-    (folder / "a").mkdir()
-    (folder / "b").mkdir()
-    one, other = RunFolder(items=4).write(folder / "a"), Other(items=4).write(folder / "b")
+    one = FakeRun(items=4).write(folder / "a")
+    other = FakeRun(items=4, questions={"item3": "another question"}).write(folder / "b")
     found, told = diff(harness, f"{one}:baseline", f"{other}:dpo")
     return found["baseline -> dpo", "gqa/all"]["n"], told["notes"]
 
@@ -135,7 +117,7 @@ def test_the_mutant_that_goes_by_ids_alone_is_caught(
 
 
 def test_few_images_are_not_tested(harness: Said, tmp_path: Path) -> None:
-    run = RunFolder(items=4).write(tmp_path)
+    run = FakeRun(items=4).write(tmp_path)
     shown = harness("diff", f"{run}:baseline", f"{run}:dpo")
     assert "not tested" in shown and "resolved" not in shown.replace("not resolved", "")
     assert "1 to right (item1); 0 to wrong" in shown
@@ -151,7 +133,7 @@ def test_a_bundle_is_a_run_too(harness: Said, tmp_path: Path) -> None:
 
 def test_a_row_with_a_colon_in_its_name_is_found(harness: Said, tmp_path: Path) -> None:
     labels = {"baseline": "baseline", "nsft:turns=random": "nsft:turns=random"}
-    run = RunFolder(rows=["nsft:turns=random"], labels=labels).write(tmp_path)
+    run = FakeRun(rows=["nsft:turns=random"], labels=labels).write(tmp_path)
     found, _ = diff(harness, f"{run}:baseline", f"{run}:nsft:turns=random")
     assert ("baseline -> nsft:turns=random", "gqa/all") in found
 

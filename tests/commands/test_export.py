@@ -15,7 +15,9 @@ from harness.data import local
 from harness.data._written import FORMS, written
 from harness.store import Stage, Store
 from harness.types import Conversation, Dropped, Example, Image, Pair, Rollout, Turn, UsageError, write_jsonl
+from reports.manifest import Asked, Trained
 from reports.runs import opened
+from tests.fake_run import manifest
 
 ASKED = (Turn("What is there?", "A red cup."), Turn("Is it full?", "No, it is empty."))
 PAIR = Pair("p", None, "Is it full?", "No.", "Yes, of tea.", history=(ASKED[0],))
@@ -68,13 +70,9 @@ class World:
             self.stages += [build.name, train.name]
         self.run = folder / "run"
         self.run.mkdir()
-        manifest = {
-            "testbed": "mini", "synthetic": True, "protocol": "llava", "data": "llava150k", "store": "../store",
-            "split_lock": {}, "models": {"0": "m" * 64}, "judges": {}, "benchmarks": {}, "cells": [],
-            "rows": {"nsft": {"name": "nsft"}}, "stages": self.stages,
-            "trained": [{"row": "nsft", "seed": 0, "stages": self.stages}],
-        }  # fmt: skip
-        (self.run / "manifest.json").write_text(json.dumps(manifest))
+        made = [Trained(row="nsft", seed=0, stages=self.stages)]
+        told = manifest(rows={"nsft": Asked(name="nsft")}, trained=made, stages=self.stages, models={"0": "m" * 64})
+        told.write(self.run / "manifest.json")
 
     @staticmethod
     def model(out: Path) -> None:

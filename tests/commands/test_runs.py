@@ -5,17 +5,17 @@ import os
 from pathlib import Path
 
 import pytest
-from runfolder import RunFolder
 
 from harness import run_folder
 from harness.store import Store
 from harness.types import UsageError
 from tests.commands.conftest import Said
+from tests.fake_run import FakeRun
 
 
 def made(root: Path, name: str, age: float = 0, **fields: object) -> Path:
     """A run of this name, whose manifest is so many seconds old; its store lies beside it."""
-    folder = RunFolder(fields=fields).write(root).rename(root / name)
+    folder = FakeRun(spoilt=fields).write(root).rename(root / name)
     os.utime(folder / "manifest.json", (1e9 - age, 1e9 - age))
     return folder
 

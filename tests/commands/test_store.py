@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runfolder import RunFolder
 
 from harness import comparison
 from harness.commands import clearing
@@ -14,6 +13,7 @@ from harness.digest import file_digest
 from harness.store import Stage, Store
 from harness.types import HarnessError, UsageError
 from tests.commands.conftest import Said
+from tests.fake_run import FakeRun
 
 NEVER = Stage("train", {"row": "of a run that was removed"})
 
@@ -25,7 +25,7 @@ def write(out: Path) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A run, `tmp_path/run`, its store, and a stage there that it does not need."""
-    RunFolder().write(tmp_path)
+    FakeRun().write(tmp_path)
     made = Store(tmp_path / "store")
     made.run(NEVER, write)
     return made
@@ -82,7 +82,7 @@ def test_the_mutant_that_forgets_inputs_of_inputs_is_caught(
 
 
 def test_an_unfinished_run_keeps_what_it_has(harness: Said, tmp_path: Path) -> None:
-    RunFolder(unfinished=[("dpo", "gqa")], fields={"finished": False}).write(tmp_path)
+    FakeRun(unfinished=[("dpo", "gqa")], spoilt={"finished": False}).write(tmp_path)
     store = Store(tmp_path / "store")
     before = store.finished()
     for stage in (begun := Stage("score", {"begun": True}), NEVER):

@@ -10,12 +10,20 @@ from pathlib import Path
 from transformers import LlavaForConditionalGeneration
 
 import harness as comparisons
+from reports.manifest import Manifest
 from tests.e2e.conftest import ROOT, SMALL, Done, fingerprint, harness
 
 
 def test_the_table_has_the_baseline_and_both_methods(done: Done) -> None:
     for row in ("baseline", "nSFT", "GT-DPO"):
         assert row in done.ran.stdout
+
+
+def test_its_manifest_has_every_field_and_reads_back_byte_by_byte(done: Done, tmp_path: Path) -> None:
+    told = Manifest.read(done.out / "manifest.json")
+    assert told.model_fields_set == {*Manifest.model_fields} and told.finished
+    told.write(tmp_path / "manifest.json")
+    assert (tmp_path / "manifest.json").read_bytes() == (done.out / "manifest.json").read_bytes()
 
 
 def test_every_file_is_there_and_says_synthetic(done: Done) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "reports"))  # its run folders are ours too
 
 
 @dataclass(frozen=True)

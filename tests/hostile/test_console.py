@@ -21,9 +21,9 @@ Place = Callable[[Path], list[str]]
 
 
 def manifest(folder: Path) -> dict[str, object]:
-    from runfolder import RunFolder
+    from tests.fake_run import FakeRun
 
-    file = RunFolder().write(folder) / "manifest.json"
+    file = FakeRun().write(folder) / "manifest.json"
     told: dict[str, object] = json.loads(file.read_text())
     told |= {"testbed": EVIL, "protocol": EVIL, "data": EVIL}
     for cell in told["cells"]:  # type: ignore[attr-defined]
@@ -128,9 +128,9 @@ def test_without_the_door_they_do(harness: Command, tmp_path: Path) -> None:
 def test_a_console_that_lacks_signs_prints_what_it_can(
     harness: Command, tmp_path: Path, command: str, encoding: str
 ) -> None:
-    from runfolder import RunFolder
+    from tests.fake_run import FakeRun
 
-    RunFolder(labels={"baseline": "baseline", "nsft": "nSFT 漢字 é", "dpo": "GT-DPO"}).write(tmp_path)
+    FakeRun(labels={"baseline": "baseline", "nsft": "nSFT 漢字 é", "dpo": "GT-DPO"}).write(tmp_path)
     whole, part = (harness(tmp_path, *command.split(), encoding=name) for name in ("utf-8", encoding))
     assert part.status == 0 and "Traceback" not in part.stderr
     assert len(part.stdout.splitlines()) == len(whole.stdout.splitlines())
@@ -146,9 +146,9 @@ def test_a_console_that_lacks_signs_prints_what_it_can(
 def test_the_width_of_a_terminal_is_respected(
     harness: Command, tmp_path: Path, command: str, way: str, width: int
 ) -> None:
-    from runfolder import RunFolder
+    from tests.fake_run import FakeRun
 
-    RunFolder().write(tmp_path)
+    FakeRun().write(tmp_path)
     how = {"columns": width} if way == "terminal" else {"env": {"COLUMNS": str(width)}}
     ran = harness(tmp_path, *command.split(), **how)
     lines = [cell_len(re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()) for line in ran.stdout.splitlines()]

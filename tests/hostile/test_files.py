@@ -67,10 +67,10 @@ QUICK = {"fifo", "device", "deep lists", "laughs", "digits", *PACKED, *BOOKS, *A
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where every command would work."""
-    from runfolder import RunFolder
+    from tests.fake_run import FakeRun
 
     folder = tmp_path_factory.mktemp("good")
-    RunFolder().write(folder)
+    FakeRun().write(folder)
     for name, value in {
         "asked.json": ASKED, "said.jsonl": YES, "vet.json": VET,
         "vet-said.json": {"v1_0": "x"},

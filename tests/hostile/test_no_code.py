@@ -30,10 +30,10 @@ class Run:
 
 def lay_traps(folder: Path) -> Path:
     """A run whose every field names code, with the code beside it."""
-    from runfolder import RunFolder
+    from tests.fake_run import FakeRun
 
     names = {"baseline": "baseline", "nsft": INJECTED, "dpo": "./evil.py"}
-    run = RunFolder(labels=names, said={"nsft": INJECTED}, item_id=INJECTED).write(folder)
+    run = FakeRun(labels=names, said={"nsft": INJECTED}, item_id=INJECTED).write(folder)
     told = json.loads((run / MANIFEST).read_text())
     told |= {"testbed": INJECTED, "data": "./evil.py", "source": {"commit": INJECTED}, "judges": {"mmhal": "./evil.py"}}
     told["rows"] = {row: {"name": "./evil.py", "options": {"codebook": "./evil.py"}} for row in told["rows"]}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from runfolder import RunFolder
 
 from harness import reporting
 from reports.runs import opened
+from tests.fake_run import FakeRun
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), "")
 QUIET = (
@@ -32,7 +32,7 @@ def browser(tmp_path: Path, page: Path, *more: str) -> str:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hostile run's page."""
     folder = tmp_path_factory.mktemp("page")
-    with opened([RunFolder(said=dict.fromkeys(("nsft", "dpo"), PAYLOAD)).write(folder)]) as (run,):
+    with opened([FakeRun(said=dict.fromkeys(("nsft", "dpo"), PAYLOAD)).write(folder)]) as (run,):
         reporting.pages(run, folder)
     return folder / "report.html"
 

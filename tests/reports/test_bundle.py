@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stored import Comparison
 
 from harness.types import UsageError
 from reports.archive import unpack
 from reports.bundle import write_bundle
 from reports.files import write_report
 from reports.runs import join, opened
+from tests.fake_run import drawn
 
-SFT = Comparison({"baseline": 0.6, "sft": 0.65}, seeds=(0, 1))
-DPO = Comparison({"baseline": 0.6, "dpo": 0.7}, seeds=(0, 1))
+SFT = drawn({"baseline": 0.6, "sft": 0.65}, seeds=(0, 1))
+DPO = drawn({"baseline": 0.6, "dpo": 0.7}, seeds=(0, 1))
 
 
 def tables(given: list[Path], out: Path) -> dict[str, bytes]:
@@ -150,7 +150,7 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
 def test_a_bundle_cannot_name_a_benchmark_file_to_run(tmp_path: Path) -> None:
     evil = tmp_path / "evil.py"
     evil.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    given = replace(DPO, fields={"benchmarks": {str(evil): {}}}).write(tmp_path / "dpo")
+    given = replace(DPO, spoilt={"benchmarks": {str(evil): {}}}).write(tmp_path / "dpo")
     with opened([packed([given], tmp_path / "b.zip")]) as (run,), pytest.raises(UsageError, match="no benchmark"):
         run.benchmarks()
     assert not (tmp_path / "ran").exists()

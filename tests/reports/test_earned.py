@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runfolder import RunFolder
 from worlds import NINE
 
 from harness import plugins
@@ -22,6 +21,7 @@ from reports.outcomes import Outcome
 from reports.paper import Part, paper_table
 from reports.table import Setting
 from reports.tabulate import build
+from tests.fake_run import FakeRun
 
 SEVEN = {"hidden_size": 4096, "layers": 32, "vision_hidden_size": 1024, "vision_layers": 24, "patches": 576}
 MINI = {"hidden_size": 128, "layers": 4, "vision_hidden_size": 64, "vision_layers": 2, "patches": 16}
@@ -207,7 +207,7 @@ def test_the_official_number_of_units_is_the_one_the_plugin_counts(name: str) ->
 def test_what_ran_is_read_from_the_manifest_and_the_locks(tmp_path: Path) -> None:
     """The command, on a run that has the testbed's name and not its model."""
     named = {"testbed": "llava-1.5-7b", "synthetic": False}
-    run = RunFolder(fields=named).write(tmp_path)
+    run = FakeRun(spoilt=named).write(tmp_path)
     assert any("an older version wrote the run" in note for note in table([run], 1, True).notes)
     recorded = named | {"architectures": {"0": SEVEN}, "setting": EARNED.setting}
     (run / "manifest.json").write_text(json.dumps(json.loads((run / "manifest.json").read_text()) | recorded))

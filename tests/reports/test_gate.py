@@ -8,7 +8,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt
-from stored import Comparison
 from worlds import Accuracy, Chair
 
 from harness.benchmark import Unit
@@ -20,12 +19,13 @@ from reports.gate import judge as verdict
 from reports.gate_text import junit, summary
 from reports.outcomes import Outcome
 from reports.runs import opened
+from tests.fake_run import FakeRun, drawn
 
-ACCEPTED = Comparison({"baseline": 0.6, "dpo": 0.7})
+ACCEPTED = drawn({"baseline": 0.6, "dpo": 0.7}, options={"beta": 0.1})
 POLICY = Policy(margins={"sqa": 2.0})
 
 
-def gated(folder: Path, now: Comparison, policy: Policy = POLICY, accepted: Comparison = ACCEPTED) -> Gate:
+def gated(folder: Path, now: FakeRun, policy: Policy = POLICY, accepted: FakeRun = ACCEPTED) -> Gate:
     """The verdict on `now`."""
     given = [accepted.write(folder / "accepted"), now.write(folder / "now")]
     with opened(given) as (before, after):
@@ -76,8 +76,8 @@ def test_a_worse_method_fails_and_the_baseline_row_does_not(tmp_path: Path) -> N
 
 
 def test_what_is_not_known_fails_only_where_the_policy_says_so(tmp_path: Path) -> None:
-    now = replace(ACCEPTED, skill={"baseline": 0.6, "dpo": 0.64}, images=12)
-    few = replace(ACCEPTED, images=12)
+    now = replace(ACCEPTED, skill={"baseline": 0.6, "dpo": 0.64}, items=12)
+    few = replace(ACCEPTED, items=12)
     for says, status in (("pass", 0), ("fail", 1)):
         policy = Policy(margins={"sqa": 1.0}, rows=("dpo",), inconclusive=says)  # type: ignore[arg-type]
         found = gated(tmp_path / says, now, policy, few)
@@ -100,24 +100,24 @@ def test_missing_cells_seeds_and_other_items_are_incomplete(tmp_path: Path) -> N
     assert (told.verdict, told.said) == (Verdict.INCOMPLETE, "seed 1: not scored")
     told = gated(tmp_path / "row", replace(ACCEPTED, skill={"baseline": 0.6})).checks[1]
     assert (told.verdict, told.said) == (Verdict.INCOMPLETE, "seed 0: not scored")
-    told = gated(tmp_path / "items", replace(ACCEPTED, images=30)).checks[0]
+    told = gated(tmp_path / "items", replace(ACCEPTED, items=30)).checks[0]
     assert told.said == "seed 0: 50.0% of the units are scored in both, 99.0% are wanted"
 
 
 @pytest.mark.parametrize(
     ("now", "field"),
-    [(replace(ACCEPTED, judge="oracle:2"), "judges"), (replace(ACCEPTED, fields={"protocol": "lmms"}), "protocol")],
+    [(replace(ACCEPTED, judge="oracle:2"), "judges"), (replace(ACCEPTED, spoilt={"protocol": "lmms"}), "protocol")],
 )
-def test_another_protocol_or_judge_is_refused(now: Comparison, field: str, tmp_path: Path) -> None:
+def test_another_protocol_or_judge_is_refused(now: FakeRun, field: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"did not measure what was accepted: {field}"):
         gated(tmp_path, now)
 
 
 def test_what_else_changed_is_said(tmp_path: Path) -> None:
-    now = replace(ACCEPTED, split="another", options='{"beta": 0.5}')
+    now = replace(ACCEPTED, split="another", options={"beta": 0.5})
     found = gated(tmp_path, now)
     assert any(text.startswith("split_lock (split seed 0)") for text in found.differ)
-    assert "policy (GT-DPO, seed 0): options" in found.differ
+    assert "policy (GT-DPO, seed 0): build.options.beta, build.split.split, options.beta" in found.differ
 
 
 def test_budgets_are_kept_broken_or_not_measured(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stored import Comparison
 
 from harness.gating import accept, judge
 from harness.types import UsageError, dumps
+from tests.fake_run import drawn
 
 POLICY = "margins: {sqa: 2}\nbudgets: {train: {seconds: 60}}\n"
 WRONG: list[Any] = [None, 5, -1.5, True, "x", "", [], [1], ["x"], {}, {"x": 1}, [[]], [{}], {"x": {"y": None}}]
@@ -21,7 +21,7 @@ WRONG: list[Any] = [None, 5, -1.5, True, "x", "", [], [1], ["x"], {}, {"x": 1}, 
 def runs(tmp_path: Path) -> Path:
     """A folder with an accepted run, a new one and a policy that pass."""
     for name in ("accepted", "now"):
-        Comparison({"baseline": 0.6, "dpo": 0.7}, images=12).write(tmp_path / name)
+        drawn({"baseline": 0.6, "dpo": 0.7}, items=12).write(tmp_path / name)
     (tmp_path / "gate.yaml").write_text(POLICY)
     return tmp_path
 
@@ -168,6 +168,5 @@ def test_a_policy_that_asks_nonsense_gives_2(runs: Path, text: str) -> None:
      dumps({"units": [{"id": "a", "cluster": "b", "parts": []}], "unscored": {}}),
      dumps({"units": [], "unscored": 5})],
 )  # fmt: skip
-def test_scores_that_are_none_give_2(runs: Path, units: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Comparison, "units", lambda *_: units)
-    assert gated(runs, Comparison().write(runs / "odd")) == 2
+def test_scores_that_are_none_give_2(runs: Path, units: str) -> None:
+    assert gated(runs, drawn({"baseline": 0.6, "dpo": 0.7}, units=units).write(runs / "odd")) == 2

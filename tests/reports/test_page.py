@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import pytest
 from matplotlib.colors import to_hex
-from runfolder import LABELS, RunFolder
 from test_grid import HOSTILE, OUR_ATTRIBUTES, OUR_ELEMENTS, Seen
 from worlds import NINE, Accuracy, answers
 
@@ -23,15 +22,16 @@ from reports import cards, figures, items, plots
 from reports.facts import row_facts
 from reports.grid import Grid
 from reports.runs import Run, join, opened
+from tests.fake_run import LABELS, FakeRun
 
 Drawing = Callable[[str], figures.Draw]
 
 
 @pytest.fixture
-def opened_run(tmp_path: Path) -> Callable[[RunFolder], Run]:
+def opened_run(tmp_path: Path) -> Callable[[FakeRun], Run]:
     """Writes a run folder and opens it."""
 
-    def made(what: RunFolder) -> Run:
+    def made(what: FakeRun) -> Run:
         with opened([what.write(tmp_path)]) as (one,):
             return one
 
@@ -44,8 +44,8 @@ def number(grid: Grid, row: str, heading: str) -> float:
     return line.entries[[head.label for head in grid.heads].index(heading)].value
 
 
-def test_the_fairness_card_counts_what_each_method_was_given(opened_run: Callable[[RunFolder], Run]) -> None:
-    card = cards.fairness(row_facts(opened_run(RunFolder(seeds=(0, 1)))))
+def test_the_fairness_card_counts_what_each_method_was_given(opened_run: Callable[[FakeRun], Run]) -> None:
+    card = cards.fairness(row_facts(opened_run(FakeRun(seeds=(0, 1)))))
     assert number(card, "nSFT", "examples") == number(card, "GT-DPO", "examples") == 32
     assert (number(card, "nSFT", "writer calls"), number(card, "GT-DPO", "writer calls")) == (32, 0)
     assert number(card, "GT-DPO", "judge calls") == number(card, "baseline", "judge calls") == 12  # 4 items, 3 runs
@@ -58,8 +58,8 @@ def test_the_fairness_card_counts_what_each_method_was_given(opened_run: Callabl
     assert card.notes[0].startswith("every method consumed the same examples: seed 0: 32 of split.lock 000000000000")
 
 
-def test_what_a_row_cost_is_said_in_words(opened_run: Callable[[RunFolder], Run]) -> None:
-    words = dict(cards.cost(row_facts(opened_run(RunFolder(seeds=(0, 1))))))
+def test_what_a_row_cost_is_said_in_words(opened_run: Callable[[FakeRun], Run]) -> None:
+    words = dict(cards.cost(row_facts(opened_run(FakeRun(seeds=(0, 1))))))
     assert set(words) == {"nSFT", "GT-DPO"}  # the baseline was not made here
     assert re.fullmatch(r"\d+ s to build and train, \d+\.\d GiB of (main|GPU) memory", words["nSFT"])
     assert [cards.duration(seconds) for seconds in (59.4, 60, 3599, 3600, 86_460)] == [
@@ -81,29 +81,29 @@ def test_what_became_of_rejected_answers_is_said_for_every_seed() -> None:
     assert len(said({0: (9, "read"), 1: (9, "not read")})) == 2
 
 
-def test_a_method_that_had_fewer_examples_is_named(opened_run: Callable[[RunFolder], Run]) -> None:
-    run = opened_run(RunFolder(examples={"dpo": 31}))
+def test_a_method_that_had_fewer_examples_is_named(opened_run: Callable[[FakeRun], Run]) -> None:
+    run = opened_run(FakeRun(examples={"dpo": 31}))
     assert cards.unequal(row_facts(run)) == ["NOT COMPARABLE, seed 0: GT-DPO consumed 31 examples of 32"]
     assert not any("the same examples" in note for note in cards.fairness(row_facts(run)).notes)
     assert 'class="alarm">NOT COMPARABLE, seed 0: GT-DPO' in page_of(run)
 
 
-def test_what_was_left_out_is_counted_by_reason(opened_run: Callable[[RunFolder], Run]) -> None:
+def test_what_was_left_out_is_counted_by_reason(opened_run: Callable[[FakeRun], Run]) -> None:
     reasons = ["too alike"] * 3 + ["empty"] * 2 + ["a", "b", "c"]
-    notes = cards.fairness(row_facts(opened_run(RunFolder(dropped={"dpo": reasons})))).notes
+    notes = cards.fairness(row_facts(opened_run(FakeRun(dropped={"dpo": reasons})))).notes
     [note] = [note for note in notes if "left out" in note]
     assert note == "GT-DPO left out, all seeds and rounds: 3 too alike; 2 empty; 1 a; 2 for other reasons"
 
 
-def test_what_max_length_cut_is_counted(opened_run: Callable[[RunFolder], Run]) -> None:
-    notes = cards.fairness(row_facts(opened_run(RunFolder(seeds=(0, 1), cut={"dpo": (3, 1200)})))).notes
+def test_what_max_length_cut_is_counted(opened_run: Callable[[FakeRun], Run]) -> None:
+    notes = cards.fairness(row_facts(opened_run(FakeRun(seeds=(0, 1), cut={"dpo": (3, 1200)})))).notes
     assert [note for note in notes if "max_length" in note] == [
         "GT-DPO: max_length cut 2,400 tokens off 6 records, all seeds and rounds"
     ]
 
 
-def test_the_profile_says_time_rates_memory_and_roles(opened_run: Callable[[RunFolder], Run]) -> None:
-    grid = cards.profile(row_facts(opened_run(RunFolder())))
+def test_the_profile_says_time_rates_memory_and_roles(opened_run: Callable[[FakeRun], Run]) -> None:
+    grid = cards.profile(row_facts(opened_run(FakeRun())))
     assert number(grid, "GT-DPO train", "samples/s") == 16
     assert number(grid, "GT-DPO train", "tokens/s") == 100
     assert number(grid, "GT-DPO train", "TFLOP") == 3
@@ -114,9 +114,9 @@ def test_the_profile_says_time_rates_memory_and_roles(opened_run: Callable[[RunF
     assert roles["nSFT", "train"] == "policy: trained"
 
 
-def test_the_lens_reads_the_training_log(opened_run: Callable[[RunFolder], Run]) -> None:
+def test_the_lens_reads_the_training_log(opened_run: Callable[[FakeRun], Run]) -> None:
     """First and last of eight steps: rejected from -11 to -18; log t2/t1 = -margin / beta = -0.8 / 0.1."""
-    facts = row_facts(opened_run(RunFolder()))
+    facts = row_facts(opened_run(FakeRun()))
     rows = {name: plots.lens_of(members) for name, members in cards.by_row(facts)}
     assert rows["baseline"] == rows["nSFT"] == {}
     assert rows["GT-DPO"] == pytest.approx(
@@ -151,8 +151,8 @@ def test_a_bar_of_the_lens_is_as_high_as_its_percent() -> None:
     assert [bar.get_height() for bar in drawn.axes[2].patches] == [40.0, -15.0]
 
 
-def test_the_rounds_of_a_method_follow_each_other_in_its_curves(opened_run: Callable[[RunFolder], Run]) -> None:
-    *others, row = row_facts(opened_run(RunFolder()))
+def test_the_rounds_of_a_method_follow_each_other_in_its_curves(opened_run: Callable[[FakeRun], Run]) -> None:
+    *others, row = row_facts(opened_run(FakeRun()))
     drawn = plots.curves([*others, replace(row, made=(*row.made, *row.made))])
     assert drawn is not None
     (logs,) = drawn.args  # type: ignore[attr-defined]
@@ -223,7 +223,7 @@ def test_what_the_score_counts_as_made_up_is_marked(text: str, wrong: list[str])
 
 
 def test_pictures_are_encoded_anew_or_left_out(tmp_path: Path) -> None:
-    RunFolder().write(tmp_path)
+    FakeRun().write(tmp_path)
     (file,) = list(tmp_path.glob("store/items/*/0.png"))[:1]
     (line,) = (file.parent / "items.jsonl").read_text().splitlines()[:1]
     image = Image(**json.loads(line)["image"])
@@ -239,15 +239,15 @@ def page_of(run: Run) -> str:
     return reporting.report_page(measured.run, measured.table, {})
 
 
-def test_a_judged_mean_has_its_coverage_beside_it_and_no_other_has(opened_run: Callable[[RunFolder], Run]) -> None:
-    text = page_of(opened_run(RunFolder()))
+def test_a_judged_mean_has_its_coverage_beside_it_and_no_other_has(opened_run: Callable[[FakeRun], Run]) -> None:
+    text = page_of(opened_run(FakeRun()))
     scores = text[text.index('id="scores"') : text.index('id="fairness"')]
     judged, other = scores[scores.index("MMHal") :], scores[: scores.index("MMHal")]
     assert "(100 %)" in judged and "(100 %)" not in other
 
 
-def test_the_page_has_every_section_and_every_response_that_decided(opened_run: Callable[[RunFolder], Run]) -> None:
-    text = page_of(opened_run(RunFolder()))
+def test_the_page_has_every_section_and_every_response_that_decided(opened_run: Callable[[FakeRun], Run]) -> None:
+    text = page_of(opened_run(FakeRun()))
     assert text.index('id="verdict"') < text.index('id="scores"') and "to build and train" in text
     for section in ("scores", "fairness", "cost", "training", "items", "provenance"):
         assert f'<section id="{section}">' in text
@@ -259,11 +259,11 @@ def test_the_page_has_every_section_and_every_response_that_decided(opened_run: 
 
 @pytest.mark.parametrize("text", [*HOSTILE[::5], "</script><b>"], ids=range(len(HOSTILE[::5]) + 1))
 def test_hostile_responses_ids_and_labels_do_not_live_in_the_page(
-    text: str, opened_run: Callable[[RunFolder], Run]
+    text: str, opened_run: Callable[[FakeRun], Run]
 ) -> None:
     text = text.replace("\ud800", "")  # a file holds no lone surrogate
     said = dict.fromkeys(("baseline", "nsft", "dpo"), text)
-    shown = page_of(opened_run(RunFolder(labels={**LABELS, "dpo": text or "-"}, said=said, item_id=text[:50] or "i")))
+    shown = page_of(opened_run(FakeRun(labels={**LABELS, "dpo": text or "-"}, said=said, item_id=text[:50] or "i")))
     for tag, attributes in Seen(shown).found:
         assert tag in OUR_ELEMENTS | {"nav", "section", "h2", "h3", "details", "summary", "picture", "source", "figure"}
         assert attributes.keys() <= OUR_ATTRIBUTES | {"id", "href"}
@@ -271,8 +271,8 @@ def test_hostile_responses_ids_and_labels_do_not_live_in_the_page(
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
 
 
-def test_a_half_finished_run_is_reported_and_says_so(opened_run: Callable[[RunFolder], Run]) -> None:
-    run = opened_run(RunFolder(unfinished=[("dpo", "gqa"), ("nsft", "gqa"), ("nsft", "mmhal")]))
+def test_a_half_finished_run_is_reported_and_says_so(opened_run: Callable[[FakeRun], Run]) -> None:
+    run = opened_run(FakeRun(unfinished=[("dpo", "gqa"), ("nsft", "gqa"), ("nsft", "mmhal")]))
     measured = reporting.Measured.of(run)
     assert "– not scored yet, in one seed at least: GT-DPO on gqa" in measured.table.notes
     assert "unfinished: 3 of 6 cells are not scored" in page_of(run)
@@ -281,14 +281,13 @@ def test_a_half_finished_run_is_reported_and_says_so(opened_run: Callable[[RunFo
     assert "| nSFT | – |" in shown  # of which no cell is scored
 
 
-def test_an_unknown_benchmark_is_left_out_and_named(opened_run: Callable[[RunFolder], Run]) -> None:
-    run = opened_run(RunFolder(fields={"benchmarks": {"gqa": {}, "mmhal": {}, "nosuch": {}}}))
+def test_an_unknown_benchmark_is_left_out_and_named(opened_run: Callable[[FakeRun], Run]) -> None:
+    run = opened_run(FakeRun(spoilt={"benchmarks": {"gqa": {}, "mmhal": {}, "nosuch": {}}}))
     assert "not installed here, so left out: nosuch" in reporting.Measured.of(run).table.notes
 
 
 def test_two_runs_of_one_method_are_two_rows_with_a_note(tmp_path: Path) -> None:
-    one, other = (RunFolder(rows=("dpo",)) for _ in range(2))
-    other.fields = {"rows": {"dpo": {"name": "dpo", "options": {"beta": 0.5}}}}
+    one, other = (FakeRun(rows=("dpo",), options=options) for options in ({}, {"beta": 0.5}))
     with opened([one.write(tmp_path / "a"), other.write(tmp_path / "b")]) as runs:
         measured = reporting.Measured.of(join(runs))
     assert [row.label for row in measured.table.rows] == ["baseline", "GT-DPO", "GT-DPO (run)"]
@@ -296,7 +295,7 @@ def test_two_runs_of_one_method_are_two_rows_with_a_note(tmp_path: Path) -> None
 
 
 def test_a_damaged_log_and_lost_responses_leave_gaps_not_errors(tmp_path: Path) -> None:
-    folder = RunFolder().write(tmp_path)
+    folder = FakeRun().write(tmp_path)
     for log in tmp_path.glob("store/train/*/log.jsonl"):
         log.write_text('{"loss": NaN}\nnot json\n[1]\n')
     for said in tmp_path.glob("store/generate/*/responses.jsonl"):
@@ -309,7 +308,7 @@ def test_a_damaged_log_and_lost_responses_leave_gaps_not_errors(tmp_path: Path) 
 
 @pytest.mark.parametrize("form", ["terminal", "md", "tex", "csv", "html"])
 def test_the_command_prints_every_format_and_writes_them_all(form: str, tmp_path: Path) -> None:
-    folder = RunFolder().write(tmp_path)
+    folder = FakeRun().write(tmp_path)
     shown = reporting.report([folder], 1, "", False, form, tmp_path / "out", None)
     assert "nSFT" in shown
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
@@ -318,7 +317,7 @@ def test_the_command_prints_every_format_and_writes_them_all(form: str, tmp_path
 
 
 def test_the_command_draws_figures_and_refuses_what_there_is_nothing_for(tmp_path: Path) -> None:
-    folder = RunFolder().write(tmp_path)
+    folder = FakeRun().write(tmp_path)
     for name, files in {
         "2": ["figure2.svg", "figure2.png"],
         "lens": ["lens.svg", "lens.png"],

@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stored import Comparison
 
 from harness.types import HarnessError, UsageError
 from reports.runs import Run, join, opened
+from tests.fake_run import FakeRun, drawn
 
-SFT = Comparison({"baseline": 0.6, "sft": 0.65})
-DPO = Comparison({"baseline": 0.6, "dpo": 0.7})
+SFT = drawn({"baseline": 0.6, "sft": 0.65}, split="lock")
+DPO = drawn({"baseline": 0.6, "dpo": 0.7}, split="lock")
 
 
-def joined(folder: Path, *comparisons: Comparison) -> Run:
+def joined(folder: Path, *comparisons: FakeRun) -> Run:
     """Each written to a folder of its own, and all joined."""
     given = [comparison.write(folder / str(number)) for number, comparison in enumerate(comparisons)]
     with opened(given) as runs:
@@ -36,13 +36,13 @@ def test_rows_of_two_runs_stand_under_one_baseline(tmp_path: Path) -> None:
     [
         (replace(DPO, split="another"), 'split_lock (split seed 0): "lock" and "another"'),
         (replace(DPO, judge="oracle:2"), 'judges (mmhal): "oracle:1" and "oracle:2"'),
-        (replace(DPO, fields={"protocol": "lmms"}), 'protocol: "llava" and "lmms"'),
-        (replace(DPO, fields={"synthetic": False}), "synthetic: true and false"),
+        (replace(DPO, spoilt={"protocol": "lmms"}), 'protocol: "llava" and "lmms"'),
+        (replace(DPO, spoilt={"synthetic": False}), "synthetic: true and false"),
         (replace(DPO, scorer="lenient"), "baseline (sqa, seed 0): source"),
         (replace(DPO, skill={"baseline": 0.5, "dpo": 0.7}), "baseline (sqa, seed 0): skill"),
     ],
 )
-def test_what_differs_is_named(other: Comparison, field: str, tmp_path: Path) -> None:
+def test_what_differs_is_named(other: FakeRun, field: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         joined(tmp_path, SFT, other)
     assert field in str(refused.value)
@@ -69,7 +69,7 @@ def test_one_policy_in_two_runs_is_one_row(tmp_path: Path) -> None:
 
 
 def test_two_policies_of_one_method_are_two_rows_and_a_note(tmp_path: Path) -> None:
-    run = joined(tmp_path, DPO, replace(DPO, skill={"baseline": 0.6, "dpo": 0.8}, options='{"beta": 0.5}'))
+    run = joined(tmp_path, DPO, replace(DPO, skill={"baseline": 0.6, "dpo": 0.8}, options={"beta": 0.5}))
     assert list(run.rows) == ["baseline", "dpo", "dpo#2"]
     assert run.rows["dpo#2"] == "GT-DPO (run)"
     assert "two runs of GT-DPO" in run.notes[0]
