@@ -25,6 +25,7 @@ from harness.commands.options import (
     Examples,
     Images,
     Json,
+    Judge,
     Limit,
     Methods,
     Out,
@@ -34,6 +35,7 @@ from harness.commands.options import (
     TestbedName,
     Verbose,
     Workers,
+    Writer,
 )
 from harness.commands.report import report
 from harness.commands.runs import app as runs_app
@@ -95,6 +97,8 @@ def compare(
     benchmarks: Benchmarks = "",
     examples: Examples = None,
     limit: Limit = None,
+    judge: Judge = "",
+    writer: Writer = "",
     sets: Sets = None,
     out: Out = None,
     store: StoreRoot = STORE,
@@ -121,6 +125,8 @@ def compare(
         benchmarks=benchmarks,
         examples=examples,
         limit=limit,
+        judge=judge,
+        writer=writer,
         set=sets or [],
         out=out,
         store=store,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import Runtime, Testbed
-from harness.plugins import adopt_files, unknown
+from harness.plugins import adopt_files, called, unknown
 from harness.schedule import Watcher
 from harness.steps import Request
 from harness.store import MANIFEST, Store
@@ -57,6 +57,8 @@ class Wanted:
         benchmarks: str | Sequence[str] = "",
         examples: int | None = None,
         limit: int | None = None,
+        judge: str = "",
+        writer: str = "",
         set: Mapping[str, object] | Sequence[str] = (),
         out: str | Path | None = None,
         store: str | Path = STORE,
@@ -76,11 +78,13 @@ class Wanted:
                 raise UsageError(f"{what}: {file} is a file; give a folder.")
         sets, rows, columns = _settings(set), _words("methods", methods), _words("benchmarks", benchmarks)
         words = (rows, str(data), str(images), str(testbed), seeds, columns, examples, limit, sets, workers)
-        bed, asked, runtime = request(*words)
+        who = {role: given for role, given in (("judge", judge), ("writer", writer)) if given}
+        bed, asked, runtime = request(*words, who=who)
         runtime = runtime if budget is None else validated(runtime, {"budget": budget})
         if noise_floor:
             asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
-        folder = chosen(Path(out) if out is not None else None, asked, bed, sets, ",".join(map(str, sizes)))
+        other = [*sets, *(f"{role}={called(given)}" for role, given in who.items())]
+        folder = chosen(Path(out) if out is not None else None, asked, bed, other, ",".join(map(str, sizes)))
         return cls(asked, bed, runtime, Store(Path(store)), folder)
 
     def plan(self) -> "Plan":
@@ -107,8 +111,9 @@ def compare(
 ) -> "Comparison":
     """Build every method's data from one split, train, score on the benchmarks.
 
-    `options` are those of `harness compare`: `images`, `seeds`, `benchmarks`, `examples`, `limit`, `out`, `store`,
-    `workers`, `budget` (USD), `noise_floor`, and `set`, {"dpo.beta": 0.5}. What is in the store is not made again.
+    `options` are those of `harness compare`: `images`, `seeds`, `benchmarks`, `examples`, `limit`, `judge`, `writer`,
+    `out`, `store`, `workers`, `budget` (USD), `noise_floor`, and `set`, {"dpo.beta": 0.5}. What is in the store is not
+    made again.
     A row that fails does not end the others (`Comparison.failed`). Raises UsageError for a request that is wrong and
     HarnessError where nothing could be scored.
     """

@@ -2,14 +2,14 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from harness import boards
-from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed
+from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed, words_in
 from harness.plugins import adopt, installed, stem, unknown
 from harness.steps import ALL_BENCHMARKS, Request
 from harness.types import UsageError
@@ -30,8 +30,9 @@ def request(
     limit: int | None,
     sets: list[str] | None,
     workers: int | None,
+    who: Mapping[str, str] | None = None,
 ) -> tuple[Testbed, Request, Runtime]:
-    """The command line as a testbed, a request and how to run it."""
+    """The command line as a testbed, a request and how to run it; `who` names another judge or writer."""
     for what, number in (("seeds", seeds), ("examples", examples), ("limit", limit), ("workers", workers)):
         if number is not None and (type(number) is not int or number < 1):
             raise UsageError(f"{what} is {number!r}; give a whole number, 1 or more.")
@@ -40,6 +41,7 @@ def request(
     named = (name.strip() for name in benchmarks.split(",") if name.strip())
     columns = tuple(adopt("benchmarks", name) for name in named) or ALL_BENCHMARKS
     bed = read_testbed(testbed_name)
+    bed = bed.model_copy(update={role: words_in(words, Path()) for role, words in (who or {}).items()})
     parts = ("training", "judging", "writing", "reading")
     for name in columns:
         if name not in installed("benchmarks") and name in (*parts, "runtime", *names, *installed("methods")):

@@ -9,6 +9,8 @@ Methods = Annotated[str, typer.Option(help="Comma-separated method names, or pat
 Data = Annotated[str, typer.Option(help="A data source, or your own JSON, JSONL, parquet or datasets folder.")]
 Images = Annotated[str, typer.Option(help="Where image paths of your own --data start; default: where the data are.")]
 TestbedName = Annotated[str, typer.Option("--testbed", help="A built-in testbed or a YAML file.")]
+Judge = Annotated[str, typer.Option(help="Who judges, not the testbed's: openai:MODEL, script:FILE, ./mine.py.")]
+Writer = Annotated[str, typer.Option(help="Who writes training text, likewise.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Repetitions; each takes another base model (if there are) and split.")]
 Benchmarks = Annotated[
     str, typer.Option(help="Comma-separated benchmark names, or files of your own; empty: the paper's nine.")

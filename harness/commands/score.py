@@ -16,7 +16,9 @@ def score(
         list[str] | None, typer.Option("--option", help="NAME=VALUE: an option of the benchmark, or a further file.")
     ] = None,
     allow_partial: Annotated[bool, typer.Option("--allow-partial", help="Score what pairs up, and say so.")] = False,
-    judge: Annotated[str, typer.Option(help="Who judges what has no verdict yet: openai:MODEL or script:FILE.")] = "",
+    judge: Annotated[
+        str, typer.Option(help="Who judges what has no verdict yet: openai:MODEL, script:FILE or ./mine.py.")
+    ] = "",
     runs: Annotated[int, typer.Option(min=1, help="How often an LLM judge is asked each question.")] = 1,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="judging.FIELD=VALUE or runtime.FIELD=VALUE, as in compare.")
