@@ -14,8 +14,8 @@ from benchmarks._files import name_of, parsed, picture, read_json, records, requ
 from benchmarks._groups import means, tally
 from benchmarks._parses import answers, is_phrase
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.wordings import SHORT_ANSWER
 from harness.judge import Judge
-from harness.template import SHORT_ANSWER
 from harness.types import Image, Item, Response, Score, Unscored, UsageError
 
 

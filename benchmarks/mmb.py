@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from benchmarks._mmbench import Mmbench
 from harness.benchmark import Metric
-from harness.template import OPTION_LETTER
+from harness.contracts.wordings import OPTION_LETTER
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from benchmarks import _parquet
 from benchmarks._files import picture, text_of
 from benchmarks._parses import yes_or_no
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, Unit, cluster, ratio
+from harness.contracts.wordings import SHORT_ANSWER
 from harness.judge import Judge
-from harness.template import SHORT_ANSWER
 from harness.types import Image, Item, Response, Score, Unscored, UsageError
 
 PERCEPTION = tuple("existence count position color posters celebrity scene landmark artwork OCR".split())

@@ -17,8 +17,8 @@ from benchmarks._files import checked, picture, read_json, records, required, sa
 from benchmarks._groups import means, tally
 from benchmarks._parses import contains, is_phrase
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals
+from harness.contracts.wordings import SHORT_ANSWER
 from harness.judge import Judge
-from harness.template import SHORT_ANSWER
 from harness.types import Image, Item, Response, Score, Unscored
 
 NUMBERS = {

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from harness import plugins
 from harness.benchmark import Benchmark, folder_of
+from harness.clip import CLIP
 from harness.config import Testbed
 from harness.data import local as own_data
-from harness.folder import inspect, places
+from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for, problem
 from harness.rows import resolve, training
 from harness.steps import BASELINE, CONTROLS, Request
-from harness.targets import linear_layers, targets
+from harness.targets import targets
 from harness.types import UsageError
 
 
@@ -81,20 +82,20 @@ def drawn_only(role: Office, testbed: Testbed) -> str:
 def check_models(request: Request, testbed: Testbed) -> None:
     """UsageError where a model's folder holds no whole model, or a row's training does not fit it."""
     for folder in testbed.models:
-        tensors = inspect(Path(folder))
+        model = inspect(Path(folder))
         for spec in request.methods:
             method = resolve(spec)
             for number in range(method.rounds):
                 tuned = training(spec, testbed, method.lesson(number))
                 if tuned.lora:
-                    targets(tuned.lora, linear_layers(tensors))
-                if tuned.max_length and tuned.max_length <= places(tensors):
+                    targets(tuned.lora, model.linear_layers)
+                if tuned.max_length and tuned.max_length <= model.places:
                     raise UsageError(
                         f"{spec.id}.max_length {tuned.max_length} leaves no place for text: an image alone takes "
-                        f"{places(tensors)} in {folder}. Set it higher (LLaVA: 2048)."
+                        f"{model.places} in {folder}. Set it higher (LLaVA: 2048)."
                     )
     if any(resolve(spec).needs_clip for spec in request.methods):
-        inspect(Path(testbed.clip), "clip")
+        looked_through(Path(testbed.clip), CLIP)
 
 
 def absent(request: Request, testbed: Testbed) -> Iterator[str]:

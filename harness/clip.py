@@ -1,14 +1,14 @@
 """How well a text fits an image, by CLIP (Radford et al. 2021): the image-text reward of CSR."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.folder import inspect
+from harness.folder import looked_through
 from harness.images import read_image
 from harness.profile import Tick
-from harness.types import Image
+from harness.types import Image, UsageError
 from harness.weights import insist_on_finite, insist_on_whole, reading
 
 if TYPE_CHECKING:
@@ -38,6 +38,27 @@ def similarity(
         return [float(clip.shelf(image) @ words[text]) for image, text in pairs]
 
 
+class Kind:
+    """What a folder with a CLIP model has (`harness.folder.Whole`)."""
+
+    title: ClassVar[str] = "CLIP"
+    example: ClassVar[str] = "openai/clip-vit-large-patch14-336"
+    parts: ClassVar[Mapping[str, str]] = {
+        "text_model.embeddings.token_embedding.weight": "text tower",
+        "vision_model.embeddings.patch_embedding.weight": "vision tower",
+        "text_projection.weight": "projections",
+        "visual_projection.weight": "projections",
+    }
+
+    def refuse(self, config: Mapping[str, Any], folder: Path, again: str) -> None:
+        """Any other model."""
+        if (said := config.get("model_type")) != "clip":
+            raise UsageError(f"{folder} is a {said!r} model; only 'clip' is supported here; {again}.")
+
+
+CLIP = Kind()
+
+
 class Clip:
     """A CLIP model ready to compare; its embeddings have length 1."""
 
@@ -47,7 +68,7 @@ class Clip:
 
         from harness.features import Shelf, tower_kind
 
-        inspect(folder, "clip")
+        looked_through(folder, CLIP)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         model, info = reading(

@@ -176,9 +176,9 @@ def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Recor
     forest = asked(here, "records that cannot be trained on", lambda: trees(records, loaded))
     adapters = lesson.continues or lesson.trains != (Role.POLICY,)
     roles = assemble(loaded.model, Lora(r=4, lora_alpha=8) if adapters else None, 0, lesson, {})
-    batch = pack(forest, loaded.features, loaded.pad_id)
+    batch = pack(forest, loaded)
     with torch.no_grad():
-        frozen = (roles.policy.llava.lm_head, roles.policy.hidden(batch))
+        frozen = (roles.policy.head, roles.policy.hidden(batch))
     found = roles(batch, lesson.columns, frozen)
     plain = {name: values.detach().clone() for name, values in found.items() if not name.startswith("kl_")}
     known = {f"reference/{name}": values for name, values in plain.items()} if lesson.reference else {}

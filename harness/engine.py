@@ -24,7 +24,7 @@ from harness.images import Places, resolved
 from harness.logps import LogProbs, Policy
 from harness.method import Method, Role, realised
 from harness.model import load, revision, save
-from harness.profile import Tick, forward_flops, measure, quiet
+from harness.profile import Tick, measure, quiet
 from harness.roles import assemble
 from harness.store import failpoint
 from harness.tree import Batch, Tree, pack
@@ -122,7 +122,7 @@ class Run:
             raise HarnessError(f"{job.method} has no record to train on; see the build's dropped.jsonl.")
         training = job.training
         self.plan = batches.steps(list(self.trees), job.seed, training.num_train_epochs, training.train_batch_size)
-        self.flops = forward_flops(self.loaded.model.config)
+        self.flops = self.loaded.flops
         self.see(tick)
         self.lesson = method.lesson(job.round)
         folders = {role: Path(folder) for role, folder in job.adapters.items()}
@@ -152,9 +152,9 @@ class Run:
         for number, image in enumerate(mine, 1):
             self.loaded.features(image)
             tick(number, len(mine))
-        made = torch.tensor(self.loaded.features.made, device=reference.device())
-        torch.distributed.all_reduce(made)
-        self.seen_images = int(made)
+        spent = torch.tensor(self.loaded.features.flops, device=reference.device())
+        torch.distributed.all_reduce(spent)
+        self.tower_flops = int(spent)
         if self.world > 1 and self.job.runtime.zero_stage == 3:
             self.loaded.features.make = _lost
 
@@ -227,7 +227,7 @@ class Run:
 
     def logps(self, trees: Sequence[Tree]) -> LogProbs:
         """Everything the lesson's loss reads of one micro-batch."""
-        batch = pack(trees, self.loaded.features, self.loaded.pad_id).to(self.engine.device)
+        batch = pack(trees, self.loaded).to(self.engine.device)
         self.draws.off()
         other = self.reference_states(batch) if self.realised in ("adapter_off", "copy") else None
         moment = (self.job.seed, self.job.round, self.number)
@@ -243,7 +243,7 @@ class Run:
         if self.copy is None:
             return self.roles.without_adapters(batch)
         with torch.no_grad():
-            return self.copy.llava.lm_head, self.copy.hidden(batch)
+            return self.copy.head, self.copy.hidden(batch)
 
     @torch.no_grad()
     def reference(
@@ -290,7 +290,7 @@ class Run:
             if self.lesson.continues or role is not Role.POLICY:
                 self.roles.save(role, out / "adapters" / role)
         if Role.POLICY in self.lesson.trains:
-            save(self.roles.policy.model, self.loaded.tokenizer, self.loaded.pixels, out / "checkpoint")
+            save(self.roles.policy.model, self.loaded.tokenizer, self.loaded.eyes, out / "checkpoint")
 
     def result(self, usage: dict[str, float], resumed: int) -> TrainResult:
         """The summary."""
@@ -307,7 +307,7 @@ class Run:
             steps=len(self.plan),
             supervised_tokens=epochs * sum(tree.supervised for tree in trees),
             forward_tokens=epochs * (passes + online) * sum(tree.tokens for tree in trees),
-            flops=epochs * sum(costs) + self.seen_images * self.flops.tower,
+            flops=epochs * sum(costs) + self.tower_flops,
             trainable_parameters=self.trainable,
             roles={str(role): how for role, how in had.items()},
             resumed_from_step=resumed,

@@ -1,7 +1,7 @@
 """What a frozen vision tower makes of a picture: computed once per picture and tower, whoever asks, and kept.
 
-The tower is frozen in every method, so its output is shared by all rows, rounds and stages of a comparison; the
-projector behind it learns, and is computed each time. A picture is seen by itself, so that its features do not depend
+The tower is frozen in every method, so its output is shared by all rows, rounds and stages of a comparison; what is
+behind it learns, and is computed each time. A picture is seen by itself, so that its features do not depend
 on which others were asked for, nor on who asked first.
 """
 
@@ -10,7 +10,6 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,20 +17,26 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from harness.store import failpoint
-from harness.types import HarnessError, Image
+from harness.types import Image
 
 
 class Shelf:
     """Tensors made of pictures, by a picture's key: in memory up to `max_bytes`, and in `folder`.
 
-    `kind` tells tensors of one picture apart (`tower_kind`); `made` counts how many had to be made. A file carries its
-    own digest: one that is damaged or half written is made anew.
+    `kind` tells tensors of one picture apart (`tower_kind`). `made` counts how many had to be made, `flops` what that
+    took, as `cost` has it. A file carries its own digest: one that is damaged or half written is made anew.
     """
 
-    def __init__(self, make: Callable[[Image], Tensor], kind: str, max_bytes: int = 1 << 29) -> None:
-        self.make, self.kind, self.max_bytes = make, kind, max_bytes
+    def __init__(
+        self,
+        make: Callable[[Image], Tensor],
+        kind: str,
+        max_bytes: int = 1 << 29,
+        cost: Callable[[Image], int] = lambda image: 0,
+    ) -> None:
+        self.make, self.kind, self.max_bytes, self.cost = make, kind, max_bytes, cost
         self.folder: Path | None = None
-        self.made = 0
+        self.made = self.flops = 0
         self._bytes = 0
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -44,6 +49,7 @@ class Shelf:
         if found is None:
             found = self.make(image)
             self.made += 1
+            self.flops += self.cost(image)
             self._write(image.key, found)
         self._kept[image.key] = found
         self._bytes += found.nbytes
@@ -87,35 +93,3 @@ def tower_kind(model: nn.Module) -> str:
         total.update(weight.reshape(-1).contiguous().cpu().view(torch.uint8).numpy().data)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     return f"{dtype}-{total.hexdigest()[:16]}"
-
-
-def seen(llava: Any, pixels: Tensor) -> Tensor:
-    """(3, H, W) pixels to the (tokens, width) features that the projector reads, in the tower's dtype, on the CPU.
-
-    As transformers' `LlavaModel.get_image_features` has them: the configured hidden layers, with the class token unless
-    the strategy is "default".
-    """
-    tower, config = llava.model.vision_tower, llava.config
-    with torch.inference_mode(False), torch.no_grad():
-        states = tower.eval()(pixels[None].to(tower.device, tower.dtype), output_hidden_states=True).hidden_states
-    layers = config.vision_feature_layer
-    first = 1 if config.vision_feature_select_strategy == "default" else 0
-    chosen = [states[at][0, first:] for at in ([layers] if isinstance(layers, int) else layers)]
-    return torch.cat(chosen, -1).cpu()
-
-
-def embeds(llava: Any, ids: Tensor, features: Tensor) -> Tensor:
-    """(B, L) token ids and (images, tokens, width) features in row order to (B, L, width) input embeddings.
-
-    HarnessError where the features are not as many as the image places of `ids`: some would be left out in silence.
-    """
-    words: Tensor = llava.get_input_embeddings()(ids)
-    places = ids == llava.config.image_token_id
-    wanted, given = int(places.sum()), features.shape[0] * features.shape[1]
-    if wanted != given:
-        raise HarnessError(
-            f"a batch has {wanted} places for images and {given} features; the model's image_seq_length, its tower and "
-            "its processor do not belong together. Fetch the whole model folder again."
-        )
-    projected = llava.model.multi_modal_projector(features.to(words.device, words.dtype))
-    return words.masked_scatter(places[..., None], projected.to(words.dtype))

@@ -6,15 +6,17 @@ What only shows when weights are read (a shape that the config does not have, Na
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+from harness import families, plugins
+from harness.contracts.family import Family
 from harness.types import UsageError
 from harness.untrusted import json_object, plain
 
-Kind = Literal["llava", "clip"]
-WHAT = {"llava": "LLaVA-1.5", "clip": "CLIP"}
-HUB = {"llava": "llava-hf/llava-1.5-7b-hf", "clip": "openai/clip-vit-large-patch14-336"}
+USUAL = "llava"  # the family whose models are recommended
+WORDS = "embed_tokens"
 POINTER = b"version https://git-lfs"
 INDEX = "model.safetensors.index.json"
 ORIGINAL = ("llava_llama", "llava_mistral", "llava_mpt")  # model types of haotian-liu/LLaVA
@@ -24,24 +26,6 @@ SMALL = (
 )
 FLOATS = ("F64", "F32", "F16", "BF16")
 LAYER = re.compile(r"(?P<stack>.*\.layers)\.(?P<number>\d+)\.(?P<rest>.*)")
-# What every model of a kind has, by the end of a tensor's name, and the part of the model that it is.
-PARTS = {
-    "llava": {
-        "embed_tokens.weight": "language model",
-        ".norm.weight": "language model",
-        "multi_modal_projector.linear_1.weight": "projector",
-        "multi_modal_projector.linear_2.weight": "projector",
-        "embeddings.class_embedding": "vision tower",
-        "embeddings.patch_embedding.weight": "vision tower",
-        "embeddings.position_embedding.weight": "vision tower",
-    },
-    "clip": {
-        "text_model.embeddings.token_embedding.weight": "text tower",
-        "vision_model.embeddings.patch_embedding.weight": "vision tower",
-        "text_projection.weight": "projections",
-        "visual_projection.weight": "projections",
-    },
-}
 
 
 class Stored(NamedTuple):
@@ -52,25 +36,87 @@ class Stored(NamedTuple):
     dtype: str
 
 
-def inspect(folder: Path, kind: Kind = "llava") -> dict[str, Stored]:
-    """The tensors of a model's folder by name; UsageError, with the cure, where it cannot be a whole model of the kind.
+class Whole(Protocol):
+    """What tells whether a folder holds a whole model of a kind: a family, or CLIP."""
+
+    title: ClassVar[str]
+    example: ClassVar[str]
+    parts: ClassVar[Mapping[str, str]]
+
+    def refuse(self, config: Mapping[str, Any], folder: Path, again: str) -> None:
+        """UsageError for a model of the kind that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that holds a whole model: its config.json and, by name, the tensors of its files."""
+
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Stored]
+    family: Family
+
+    @property
+    def places(self) -> int:
+        """The most places that a picture takes in a sequence."""
+        return self.family.most_places(self.config, self.tensors)
+
+    @property
+    def architecture(self) -> dict[str, int]:
+        """What the headers of its weights say it is."""
+        return self.family.architecture(self.config, self.tensors)
+
+    @property
+    def linear_layers(self) -> list[str]:
+        """The language model's linear layers, as the model calls them: what adapters can be put on."""
+        weights = (name for name, one in self.tensors.items() if len(one.shape) == 2 and name.endswith(".weight"))
+        layers = (self.family.module_name(name).removesuffix(".weight") for name in weights)
+        return [name for name in layers if self.family.adapts(name) and not name.endswith(WORDS)]
+
+
+def inspect(folder: Path) -> Folder:
+    """A model's folder; UsageError, with the cure, where it cannot be a whole model of a family that is known.
 
     Reads JSON files and the headers of weights: milliseconds also for a large model.
     """
-    again = f"fetch it with `hf download {HUB[kind]} --local-dir {folder}`"
-    readable(folder)
-    config = _config(folder, kind, again)
+    family = family_of(folder)
+    config, tensors = looked_through(folder, family)
+    return Folder(config, tensors, family)
+
+
+def family_of(folder: Path) -> Family:
+    """The family that a folder's config.json names."""
+    again = _fetched(folder, families.named(USUAL))
+    said = _config(folder, again).get("model_type")
+    if said not in (known := plugins.names(families.PACKAGE)):
+        raise UsageError(
+            f"{folder} is a {said!r} model; supported are {', '.join(known)} (or a family of your own, a testbed's "
+            f"`family`); {again}."
+        )
+    return families.named(said)
+
+
+def looked_through(folder: Path, kind: Whole) -> tuple[dict[str, Any], dict[str, Stored]]:
+    """config.json and the tensors of a folder's files, after everything was looked at that needs no weights."""
+    again = _fetched(folder, kind)
+    config = _config(folder, again)
+    kind.refuse(config, folder, again)
+    if config.get("quantization_config"):
+        raise UsageError(f"{folder} is quantised (quantization_config); {again}, unquantised.")
     tensors = _headers(folder, again)
     lacking = [*_lacking(tensors, config, kind)]
     if lacking:
-        raise UsageError(f"{folder} lacks {_some(lacking)}: it is no whole {WHAT[kind]} model; {again}.")
+        raise UsageError(f"{folder} lacks {_some(lacking)}: it is no whole {kind.title} model; {again}.")
     wrong = [f"{name} ({one.dtype})" for name, one in tensors.items() if one.dtype not in FLOATS]
     if wrong:
         raise UsageError(
             f"{folder} has weights that are no floating-point numbers: {_some(wrong)}; {again}, unquantised."
         )
     _companions(folder, again)
-    return tensors
+    return config, tensors
+
+
+def _fetched(folder: Path, kind: Whole) -> str:
+    return f"fetch it with `hf download {kind.example} --local-dir {folder}`"
 
 
 def readable(folder: Path) -> list[Path]:
@@ -86,15 +132,8 @@ def readable(folder: Path) -> list[Path]:
     return files
 
 
-def places(tensors: Mapping[str, Stored]) -> int:
-    """How many patches an image has in a LLaVA model: the places that it takes in a sequence, or one fewer."""
-    return (
-        next(one.shape[0] for name, one in tensors.items() if name.endswith("embeddings.position_embedding.weight")) - 1
-    )
-
-
 def architecture(tensors: Mapping[str, Stored]) -> dict[str, int]:
-    """What the headers of a LLaVA model's weights say it is: widths and depths of language model and tower, counts."""
+    """What the headers of a model's weights say it is: widths and depths of language model and tower, counts."""
     depth: dict[str, set[str]] = {"layers": set(), "vision_layers": set()}
     for name in tensors:
         if match := LAYER.match(name):
@@ -106,8 +145,7 @@ def architecture(tensors: Mapping[str, Stored]) -> dict[str, int]:
         for what, (end, axis) in ends.items()
     }
     counts = {what: len(numbers) for what, numbers in depth.items()}
-    parameters = sum(math.prod(one.shape) for one in tensors.values())
-    return {**sizes, **counts, "patches": places(tensors), "parameters": parameters}
+    return {**sizes, **counts, "parameters": sum(math.prod(one.shape) for one in tensors.values())}
 
 
 def _refuse_pointers(folder: Path) -> None:
@@ -121,8 +159,9 @@ def _refuse_pointers(folder: Path) -> None:
                     )
 
 
-def _config(folder: Path, kind: Kind, again: str) -> dict[str, Any]:
-    """`config.json` of a model that we know; UsageError for another."""
+def _config(folder: Path, again: str) -> dict[str, Any]:
+    """`config.json` of a model in Hugging Face's layout; UsageError where there is none."""
+    readable(folder)
     path = folder / "config.json"
     if (folder / "adapter_config.json").is_file():
         raise UsageError(
@@ -131,28 +170,11 @@ def _config(folder: Path, kind: Kind, again: str) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"{folder} is no model folder: it needs config.json and *.safetensors; {again}.")
     config = json_object(path)
-    said = config.get("model_type")
-    if "mm_vision_tower" in config or said in ORIGINAL:
+    if "mm_vision_tower" in config or config.get("model_type") in ORIGINAL:
         raise UsageError(
             f"{folder} is in LLaVA's original layout, which has no vision tower in it; {again}, the same model in "
             "Hugging Face's layout, or convert yours with transformers' convert_llava_weights_to_hf.py."
         )
-    if said != kind:
-        raise UsageError(f"{folder} is a {said!r} model; only {kind!r} ({WHAT[kind]}) is supported here; {again}.")
-    if kind == "llava":
-        for part in ("text_config", "vision_config"):
-            if not isinstance(config.get(part), dict):
-                raise UsageError(f"{path} has no {part}: it is not whole; {again}.")
-        tower = config["vision_config"].get("model_type")
-        if tower != "clip_vision_model":
-            raise UsageError(f"{folder} has a {tower!r} vision tower; only LLaVA-1.5's CLIP tower is supported here.")
-        if dropped := config["text_config"].get("attention_dropout"):
-            raise UsageError(
-                f"{folder} has attention_dropout {dropped}, which would be drawn anew for every batch size and number "
-                "of processes; set it to 0 in its config.json."
-            )
-    if config.get("quantization_config"):
-        raise UsageError(f"{folder} is quantised (quantization_config); {again}, unquantised.")
     return config
 
 
@@ -215,13 +237,13 @@ def _header(path: Path, again: str) -> Iterator[tuple[str, Stored]]:
         raise UsageError(f"{path} is damaged or no safetensors file ({error}); {again}.") from None
 
 
-def _lacking(tensors: Mapping[str, Stored], config: Mapping[str, Any], kind: Kind) -> Iterator[str]:
+def _lacking(tensors: Mapping[str, Stored], config: Mapping[str, Any], kind: Whole) -> Iterator[str]:
     """Tensors that a model of the kind has and this one does not, as far as names tell."""
-    for end, part in PARTS[kind].items():
+    for end, part in kind.parts.items():
         if not any(name.endswith(end) for name in tensors):
             yield f"*{end} (the {part})"
     tied = config.get("tie_word_embeddings") or config.get("text_config", {}).get("tie_word_embeddings")
-    if kind == "llava" and not tied and not any(name.endswith("lm_head.weight") for name in tensors):
+    if isinstance(kind, Family) and not tied and not any(name.endswith("lm_head.weight") for name in tensors):
         yield "lm_head.weight (the language model; its embeddings are not tied)"
     stacks: dict[str, dict[int, set[str]]] = {}
     for name in tensors:

@@ -16,7 +16,7 @@ from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
 from harness.digest import file_digest
 from harness.store import failpoint
-from harness.types import Image, UsageError
+from harness.types import HarnessError, Image, UsageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_BYTES = 32 * 2**20
@@ -36,6 +36,14 @@ def read_image(path: Path, sha256: str | None = None, upright: bool = False) -> 
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError("has changed since its digest was taken")
     return decode(data, upright)
+
+
+def opened(image: Image) -> Pillow.Image:
+    """A picture; HarnessError, which names its file, where it cannot be read or is another by now."""
+    try:
+        return read_image(Path(image.path), image.sha256, image.upright)
+    except ValueError as error:
+        raise HarnessError(f"image {image.path}: {error}.") from None
 
 
 def decode(data: bytes, upright: bool = False) -> Pillow.Image:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from harness.features import embeds
+from harness import families
 from harness.tree import Batch
 
 CHUNK = 4096  # tokens whose logits exist at once: 0.5 GiB in float32 at LLaVA-1.5's 32,000 words
@@ -41,28 +41,35 @@ class LogProbs:
 
 
 class Policy(nn.Module):
-    """A stock Hugging Face LLaVA (plain, or wrapped by peft) that answers with log-probs."""
+    """A stock Hugging Face model (plain, or wrapped by peft) that answers with log-probs."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.family = families.of(self.plain)
 
     def forward(self, batch: Batch) -> Tensor:
         """(N,) log-probs of `batch.labels`, float32 or float64."""
         return self.measure(self.hidden(batch), batch, ("policy",))["policy"]
 
     @property
-    def llava(self) -> Any:
+    def head(self) -> nn.Module:
+        """(n, width) states to (n, words) logits."""
+        head: nn.Module = self.family.head(self.plain)
+        return head
+
+    @property
+    def plain(self) -> Any:
         """The model without peft's wrapping; adapters stay in place."""
         inner: Any = self.model
         return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
     def hidden(self, batch: Batch) -> Tensor:
         """(B*L, width) last hidden states of every place."""
-        llava = self.llava
-        states: Tensor = llava.model(
-            **_inputs(llava, batch),
-            attention_mask=batch.attention_mask,
+        family, plain = self.family, self.plain
+        states: Tensor = family.decoder(plain)(
+            **family.inputs(plain, batch.input_ids, batch.features, batch.layouts),
+            attention_mask=family.masks(batch),
             position_ids=batch.position_ids,
             use_cache=False,
         ).last_hidden_state
@@ -79,24 +86,12 @@ class Policy(nn.Module):
         """
         wanted, labels = torch.split(hidden[batch.source], CHUNK), torch.split(batch.labels, CHUNK)
         other = torch.split(reference[1][batch.source], CHUNK) if reference else [None] * len(labels)
-        heads = (self.llava.lm_head, reference[0] if reference else None)
+        heads = (self.head, reference[0] if reference else None)
         parts = [
             _score(heads, states, seen, tokens, tuple(columns), len(batch.labels) > CHUNK)
             for states, seen, tokens in zip(wanted, other, labels, strict=True)
         ]
         return dict(zip(columns, torch.cat(parts, 1).unbind(0), strict=True))
-
-
-def _inputs(llava: Any, batch: Batch) -> dict[str, Tensor]:
-    """Words and images; where a batch has no image, the projector's part of the graph is kept with a weight of zero.
-
-    Ranks exchange gradients in the order in which the backward pass yields them, so that order may not depend on data.
-    """
-    if batch.features is not None:
-        return {"inputs_embeds": embeds(llava, batch.input_ids, batch.features)}
-    words = llava.get_input_embeddings()(batch.input_ids)
-    projector = llava.model.multi_modal_projector
-    return {"inputs_embeds": words + projector(words.new_zeros(1, projector.linear_1.in_features)).sum() * 0}
 
 
 def _score(heads: Any, states: Tensor, other: Tensor | None, labels: Tensor, columns: Any, recompute: bool) -> Tensor:

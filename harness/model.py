@@ -1,4 +1,4 @@
-"""Models in and out: by pinned revision, safetensors only, never a model's own code.
+"""Models in and out: by pinned revision, safetensors only, never a model's own code; of any family that is known.
 
 The vision tower is always frozen (LLaVA-1.5's fine-tuning). Importing this module imports no torch, so that plans can
 key on `revision`.
@@ -11,35 +11,37 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from harness import families
 from harness.config import HUB, Lora
 from harness.contents import CONTENTS
+from harness.contracts.family import Eyes, Family
 from harness.folder import inspect, readable
-from harness.hublayout import write_processor, write_weights
+from harness.hublayout import write_weights
+from harness.profile import Flops
 from harness.targets import targets
-from harness.template import IMAGE
 from harness.types import UsageError
 from harness.weights import insist_on_finite, insist_on_whole, reading
 
 if TYPE_CHECKING:
     from harness.features import Shelf
-    from harness.pixels import Pixels
 
 Dtype = Literal["float32", "bfloat16", "float64"]
 UNREAD = {".md", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".png", ".jpg", ".gif", ".pdf"}
 
 
 class Loaded(NamedTuple):
-    """A model ready for use. `image_tokens`: how many places of a sequence one image takes.
+    """A model ready for use, and what its family makes of words and pictures for it.
 
-    `pixels` turns pictures into (3, H, W) tensors, `features` into what the vision tower sees, (image_tokens, width).
+    `eyes` read pictures, `features` has what the vision tower makes of them; `flops` is what a forward pass costs.
     `pad_id` is the token that fills rows up, under a mask; `positions` how long a sequence can be.
     """
 
     model: Any
+    family: Family
     tokenizer: Any
-    image_tokens: int
-    pixels: "Pixels"
+    eyes: Eyes
     features: "Shelf"
+    flops: Flops
     pad_id: int
     positions: int
 
@@ -82,30 +84,28 @@ def _source(folder: str | Path) -> tuple[str, dict[str, Any]]:
 
 
 def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shelf: Path | None = None) -> Loaded:
-    """A LLaVA model, its tokenizer, how images become pixels and features; the vision tower frozen.
+    """A model, its tokenizer, how images become pixels and features; the vision tower frozen.
 
     `shelf` is the folder where features are kept (`harness.features.Shelf`).
     """
     import torch
-    from transformers import AutoConfig, LlavaForConditionalGeneration
 
-    from harness.features import Shelf, seen, tower_kind
+    from harness.features import Shelf, tower_kind
 
     _quiet()
     _kept.clear()  # before the new one comes: two do not fit
+    config = _config(folder)
+    family = families.of(config)
+    tokenizer, eyes = _words(folder, config, family), _eyes(folder, config, family)
     name, arguments = _source(folder)
-    config = reading(folder, "config.json", lambda: AutoConfig.from_pretrained(name, **arguments))
-    if config.model_type != "llava":
-        raise UsageError(f"{folder} is a {config.model_type!r} model; only 'llava' (LLaVA-1.5) is supported.")
-    tokenizer, pixels = _words(folder, config), _eyes(folder, config)
     model, info = reading(
         folder,
         "weights",
-        lambda: LlavaForConditionalGeneration.from_pretrained(
+        lambda: family.model_class().from_pretrained(
             name,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
-            attn_implementation="sdpa",
+            attn_implementation="sdpa",  # others take no boolean mask of trees, or add it as if it were numbers
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **arguments,
@@ -113,41 +113,55 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
     )
     insist_on_whole(info, folder)
     model.requires_grad_(True)
-    model.model.vision_tower.requires_grad_(False)
+    tower = family.tower(model)
+    tower.requires_grad_(False)
     model = model.to(device)
     insist_on_finite(model, folder)
-    features = Shelf(lambda image: seen(model, pixels(image)), tower_kind(model.model.vision_tower))
+    flops = family.flops(config)
+    features = Shelf(
+        lambda image: family.features(model, eyes.pixels(image), eyes.layout(image)),
+        tower_kind(tower),
+        cost=lambda image: flops.tower(eyes.layout(image)),
+    )
     features.folder = shelf
-    positions = int(config.text_config.max_position_embeddings)
-    return Loaded(model, tokenizer, image_tokens(config), pixels, features, _pad(tokenizer, config), positions)
+    positions = int(config.get_text_config().max_position_embeddings)
+    return Loaded(model, family, tokenizer, eyes, features, flops, _pad(tokenizer, config), positions)
 
 
 def words(folder: Path) -> Any:
     """The tokenizer of a model's folder, after its config and its image processor were looked at too; no weights."""
+    _quiet()
+    config = _config(folder)
+    family = families.of(config)
+    _eyes(folder, config, family)
+    return _words(folder, config, family)
+
+
+def _config(folder: str | Path) -> Any:
+    """transformers' config of a model of a family that is known; UsageError for any other."""
     from transformers import AutoConfig
 
-    _quiet()
     name, arguments = _source(folder)
     config = reading(folder, "config.json", lambda: AutoConfig.from_pretrained(name, **arguments))
-    _eyes(folder, config)
-    return _words(folder, config)
+    families.named(config.model_type)
+    return config
 
 
-def _words(folder: str | Path, config: Any) -> Any:
+def _words(folder: str | Path, config: Any, family: Family) -> Any:
     """The tokenizer; UsageError where it is not the model's: another image token, words without an embedding."""
     from transformers import AutoTokenizer
 
     name, arguments = _source(folder)
     tokenizer = reading(folder, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, **arguments))
-    mine = tokenizer.get_vocab().get(IMAGE)
+    mine = tokenizer.get_vocab().get(family.image_token)
     if mine != config.image_token_id:
         raise UsageError(
-            f"the tokenizer of {folder} has {IMAGE} as {mine}, its model as {config.image_token_id}; they do not "
-            "belong together. Fetch the whole folder again."
+            f"the tokenizer of {folder} has {family.image_token} as {mine}, its model as {config.image_token_id}; they "
+            "do not belong together. Fetch the whole folder again."
         )
     if tokenizer.eos_token_id is None:
         raise UsageError(f"the tokenizer of {folder} has no end token (eos_token); set it in tokenizer_config.json.")
-    rows, pad = config.text_config.vocab_size, tokenizer.pad_token
+    rows, pad = config.get_text_config().vocab_size, tokenizer.pad_token
     beyond = sorted(word for word, id in tokenizer.get_vocab().items() if id >= rows and word != pad)
     if beyond:
         raise UsageError(
@@ -160,38 +174,30 @@ def _words(folder: str | Path, config: Any) -> Any:
 def _pad(tokenizer: Any, config: Any) -> int:
     """The token that fills rows up, always under a mask: the tokenizer's own, else its unknown or its end token."""
     given = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id)
-    return next(int(id) for id in given if id is not None and id < config.text_config.vocab_size)
+    return next(int(id) for id in given if id is not None and id < config.get_text_config().vocab_size)
 
 
-def _eyes(folder: str | Path, config: Any) -> "Pixels":
-    """How pictures become pixels; UsageError where they are not of the size that the tower sees."""
-    from transformers import LlavaImageProcessorPil
-
-    from harness.pixels import Pixels
-
+def _eyes(folder: str | Path, config: Any, family: Family) -> Eyes:
+    """How pictures become pixels; UsageError where they are not what the tower sees."""
     name, arguments = _source(folder)
-    pixels = Pixels(
-        reading(folder, "image processor", lambda: LlavaImageProcessorPil.from_pretrained(name, **arguments))
-    )
-    made, wanted = tuple(pixels.blank().shape[1:]), config.vision_config.image_size
-    if made != (wanted, wanted):
-        raise UsageError(
-            f"the image processor of {folder} makes pictures of {made[0]} x {made[1]} pixels, its vision tower sees "
-            f"{wanted} x {wanted}; they do not belong together. Fetch the whole folder again."
+    try:
+        return family.eyes(
+            lambda kind: reading(folder, "image processor", lambda: kind.from_pretrained(name, **arguments)), config
         )
-    return pixels
+    except ValueError as error:
+        raise UsageError(
+            f"the image processor of {folder} {error}; they do not belong together. Fetch the whole folder again."
+        ) from None
 
 
 def kept(folder: str | Path, dtype: Dtype = "float32") -> Loaded:
     """The model ready to generate, on an accelerator where there is one; kept until any other is loaded."""
     import torch
-    from transformers import GenerationConfig
 
     name = f"{revision(folder)} {dtype}"
     if name not in _kept:
         loaded = load(folder, dtype, "cuda" if torch.cuda.is_available() else "cpu")
         loaded.model.eval()
-        loaded.model.generation_config = GenerationConfig()  # a checkpoint's own sampling defaults must not leak in
         _kept[name] = loaded
     return _kept[name]
 
@@ -206,20 +212,13 @@ def _quiet() -> None:
         os.environ["DS_ACCELERATOR"] = "cpu"
 
 
-def image_tokens(config: Any) -> int:
-    """How many places an image takes: the tower's patches, and its class token where that is kept."""
-    vision = config.vision_config
-    extra = 0 if config.vision_feature_select_strategy == "default" else 1
-    return int((vision.image_size // vision.patch_size) ** 2 + extra)
-
-
 def adapt(model: Any, lora: Lora, seed: int, names: Sequence[str] = ("policy",)) -> Any:
     """The model with named adapters on the language model's linear layers (`targets`); head, tower, all else frozen."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
-    chosen = targets(lora, [name for name in linear if "language_model." in name])
+    chosen = targets(lora, list(filter(families.of(model).adapts, linear)))
     torch.manual_seed(seed)  # adapters start from random A and zero B
     config = LoraConfig(
         r=lora.r,
@@ -233,9 +232,10 @@ def adapt(model: Any, lora: Lora, seed: int, names: Sequence[str] = ("policy",))
     return adapted
 
 
-def save(model: Any, tokenizer: Any, pixels: "Pixels", folder: Path) -> None:
+def save(model: Any, tokenizer: Any, eyes: Eyes, folder: Path) -> None:
     """A complete folder in the hub's layout that `from_pretrained` loads; the policy's adapter is merged, in place."""
     _quiet()
     plain = model.merge_and_unload(adapter_names=["policy"]) if hasattr(model, "merge_and_unload") else model
-    write_weights(plain, folder)
-    write_processor(plain.config, tokenizer, pixels.processor, folder)
+    family = families.of(plain)
+    write_weights(plain, family, folder)
+    family.write_processor(plain.config, tokenizer, eyes, folder)

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.energy import meter
-from harness.tree import Tree
+
+if TYPE_CHECKING:
+    from harness.contracts.family import Layout
+    from harness.tree import Tree
 
 GIB = 1 << 30
 Tick = Callable[[int, int], None]  # (done, total) of work under way
@@ -22,61 +25,43 @@ def quiet(done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Flops:
-    """Forward FLOPs of a LLaVA model (a multiply-add is two); norms, activations and softmax are left out.
+    """Forward FLOPs of a model (a multiply-add is two); norms, activations and softmax are left out.
 
     token: linear layers of the language model, per position. pair: attention, per kept (query, key) pair.
-    scored: the head, per scored position. image: the projector, per image; tower: the vision tower, per image that no
-    shelf of features has.
+    scored: the head, per scored position. image: what is behind the tower, for a picture of that layout; tower: the
+    vision tower, for one that no shelf of features has.
     """
 
     token: int
     pair: int
     scored: int
-    image: int
-    tower: int
+    image: "Callable[[Layout], int]"
+    tower: "Callable[[Layout], int]"
 
-    def forward(self, tree: Tree) -> int:
+    def forward(self, tree: "Tree") -> int:
         """One forward pass over a tree, counting only the pairs its mask keeps."""
         prefix = len(tree.prefix)
         sizes = [len(branch.ids) for branch in tree.branches]
         pairs = prefix * (prefix + 1) // 2 + sum(size * prefix + size * (size + 1) // 2 for size in sizes)
         text = tree.tokens * self.token + pairs * self.pair + tree.supervised * self.scored
-        return text + (self.image if tree.image is not None else 0)
+        return text + self._seen(tree.layout)
 
-    def respond(self, prompt_tokens: int, tokens: int, image: bool) -> int:
+    def respond(self, prompt_tokens: int, tokens: int, layout: "Layout | None") -> int:
         """One response by itself: reading the prompt, then token by token; what prompts share counts for each."""
         places = prompt_tokens + tokens
         text = places * self.token + places * (places + 1) // 2 * self.pair + (tokens + 1) * self.scored
-        return text + (self.image if image else 0)
+        return text + self._seen(layout)
 
-    def train(self, tree: Tree, full: bool) -> int:
+    def train(self, tree: "Tree", full: bool) -> int:
         """Forward and backward. In units of a forward: 3 where all weights learn, 2 where only adapters do.
 
         Adapters' own weights (under 5 % at r = 128) are not counted.
         """
-        image = self.image if tree.image is not None else 0  # nothing before the projector learns
+        image = self._seen(tree.layout)  # nothing before it learns
         return (3 if full else 2) * (self.forward(tree) - image) + (2 if full else 1) * image
 
-
-def forward_flops(config: Any) -> Flops:
-    """The costs of a `LlavaConfig`."""
-    text, vision = config.text_config, config.vision_config
-    width, depth = text.hidden_size, text.num_hidden_layers
-    head = getattr(text, "head_dim", None) or width // text.num_attention_heads
-    attention = 2 * width * head * (text.num_attention_heads + text.num_key_value_heads)  # q and o, k and v
-    patches = (vision.image_size // vision.patch_size) ** 2
-    seen, across = vision.hidden_size, patches + 1  # the class token
-    embed = 2 * patches * vision.num_channels * vision.patch_size**2 * seen
-    linear = 2 * across * (4 * seen**2 + 2 * seen * vision.intermediate_size)
-    tower = embed + vision.num_hidden_layers * (linear + 4 * across**2 * seen)
-    kept = patches + (0 if config.vision_feature_select_strategy == "default" else 1)
-    return Flops(
-        token=2 * depth * (attention + 3 * width * text.intermediate_size),
-        pair=4 * depth * head * text.num_attention_heads,
-        scored=2 * width * text.vocab_size,
-        image=2 * kept * (seen * width + width**2),
-        tower=tower,
-    )
+    def _seen(self, layout: "Layout | None") -> int:
+        return self.image(layout) if layout else 0
 
 
 @dataclass

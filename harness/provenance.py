@@ -13,7 +13,7 @@ from typing import Any
 
 from harness import __version__, plugins
 from harness.digest import file_digest
-from harness.folder import architecture, inspect
+from harness.folder import inspect
 from harness.plan import base_model
 from harness.run_folder import identity
 from harness.secret import redact
@@ -103,7 +103,7 @@ def trained(planned: Plan) -> Iterator[Trained]:
 def architectures(planned: Plan) -> dict[str, dict[str, int]]:
     """Seed -> what its base model's weights look like."""
     folders = {str(cell.seed): Path(base_model(planned.testbed, cell.seed)) for cell in planned.cells}
-    known = {folder: architecture(inspect(folder)) for folder in set(folders.values())}
+    known = {folder: inspect(folder).architecture for folder in set(folders.values())}
     return {seed: known[folder] for seed, folder in folders.items()}
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from harness.batches import micro_batches
 from harness.config import Runtime
 from harness.model import Dtype, Loaded, load
-from harness.profile import Tick, forward_flops, measure, quiet
+from harness.profile import Tick, measure, quiet
 from harness.roles import Roles
 from harness.tree import TooLong, Tree, pack, tree
 from harness.types import HarnessError, Record
@@ -41,7 +41,7 @@ def trees(
     made: list[Tree] = []
     for record in records:
         try:
-            made.append(tree(record, loaded.tokenizer, loaded.image_tokens, max_length, loaded.positions))
+            made.append(tree(record, loaded, max_length))
         except ValueError as error:
             if pass_over and isinstance(error, TooLong):
                 continue
@@ -58,7 +58,7 @@ def figures(
     found: dict[str, dict[str, Tensor]] = {tree.id: {} for tree in forest}
     done = 0
     for (batch_trees,) in micro_batches(forest, batch_size, 1) if forest else []:
-        batch = pack(batch_trees, loaded.features, loaded.pad_id).to(loaded.model.device)
+        batch = pack(batch_trees, loaded).to(loaded.model.device)
         for name, values in roles(batch, columns).items():
             sizes = [len(tree.branches) if name == "reward" else tree.supervised for tree in batch_trees]
             for one, part in zip(batch_trees, values.float().cpu().split(sizes), strict=True):
@@ -90,9 +90,8 @@ def reference_logps(
     offsets = torch.tensor([0, *accumulate(tree.supervised for tree in forest)])
     values = {name: torch.cat([found[id][name] for id in ids]) if ids else torch.zeros(0) for name in columns}
     save_file({**values, "offsets": offsets}, out, metadata={"ids": json.dumps(ids)})
-    cost = forward_flops(loaded.model.config)
     tokens = sum(tree.tokens for tree in forest)
-    flops = sum(cost.forward(tree) for tree in forest) + loaded.features.made * cost.tower
+    flops = sum(map(loaded.flops.forward, forest)) + loaded.features.flops
     return used() | {"forward_tokens": tokens, "flops": flops}
 
 

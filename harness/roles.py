@@ -75,7 +75,7 @@ class Roles(nn.Module):
         """Head and (B*L, width) states of the backbone itself: the reference while adapters learn."""
         model: Any = self.policy.model
         with torch.no_grad(), self.learning(), model.disable_adapter():
-            return self.policy.llava.lm_head, self.policy.hidden(batch)
+            return self.policy.head, self.policy.hidden(batch)
 
     @contextmanager
     def learning(self) -> "Iterator[None]":
@@ -119,7 +119,7 @@ def assemble(
     wanted = [role for role in Role if role in {*lesson.trains, *active}]
     adapted = [role for role in wanted if not (role is Role.CRITIC and lesson.shared_trunk)]
     wrapped = adapt(model, lora, seed, [str(role) for role in adapted or [Role.POLICY]])
-    heads = {role: _head(role, model.config.text_config.hidden_size) for role in wanted if role in HEADED}
+    heads = {role: _head(role, model.config.get_text_config().hidden_size) for role in wanted if role in HEADED}
     roles = Roles(wrapped, heads, lesson.shared_trunk).to(model.device)
     for role in wanted:
         _fill(roles, role, folders, role in adapted)

@@ -158,7 +158,7 @@ class OwnRound:
         from harness.clip import similarity
 
         folder = Path(self.testbed.clip)
-        kept = shelf(self.store, revision(folder))
+        kept = shelf(self.store, revision(folder), "harness.clip")
         return similarity(folder, pairs, self.runtime.generate_batch_size, self.tick, kept)
 
     def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
@@ -203,7 +203,7 @@ def trainable(record: Record | Dropped, loaded: Loaded, max_length: int | None =
     if isinstance(record, Pair) and record.chosen == record.rejected:
         return Dropped(record.id, "chosen and rejected are the same")
     try:
-        tree(record, loaded.tokenizer, loaded.image_tokens, max_length, loaded.positions)
+        tree(record, loaded, max_length)
     except ValueError as error:
         return Dropped(record.id, str(error))
     return record

@@ -7,15 +7,16 @@ stream of its own per prompt id, so a response does not depend on which other pr
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
 from harness.config import Fixed
+from harness.contracts.family import Layout
 from harness.model import Dtype, Loaded, kept
 from harness.profile import Tick
-from harness.template import encode, prompt_text
 from harness.tree import refuse_reserved
 from harness.types import HarnessError, Image, Prompt, Response
 
@@ -51,7 +52,12 @@ class Search(Fixed):
     dtype: Dtype = "float32"
 
 
-Row = tuple[tuple[int, ...], Prompt]  # a prompt's tokens and the prompt
+class Row(NamedTuple):
+    """A prompt, its tokens, and how its image lies among them."""
+
+    ids: tuple[int, ...]
+    prompt: Prompt
+    layout: Layout | None
 
 
 def respond(
@@ -79,19 +85,19 @@ def respond(
     same: list[object] = []
     over = {}
     for prompt in prompts:
-        ids = _ids(prompt, loaded)
-        if why := _too_long(ids, loaded):
+        row = _row(prompt, loaded)
+        if why := _too_long(row, loaded):
             over[prompt.id] = why
             same.append(None)
             continue
-        key = ("" if greedy else prompt.id, ids, prompt.image and prompt.image.sha256)
-        asked.setdefault(key, (ids, prompt))
+        key = ("" if greedy else prompt.id, row.ids, prompt.image and prompt.image.sha256)
+        asked.setdefault(key, row)
         same.append(key)
     answers: dict[object, list[int]] = {}
     eyes, end = _eyes(loaded, sampling, blank), loaded.tokenizer.eos_token_id
     for keys in _batches(asked, batch_size):
         rows = [asked[key] for key in keys]
-        draw = [] if greedy else [_draw([prompt.id for _, prompt in rows], sampling)]
+        draw = None if greedy else _draw([row.prompt.id for row in rows], sampling)
         answers |= zip(keys, _generate(loaded, rows, eyes, sampling.max_new_tokens, (end,), draw), strict=True)
         tick(len(answers), len(asked))
     said = {key: _text(loaded, new) for key, new in answers.items()}
@@ -102,7 +108,7 @@ def respond(
         new = answers[key]
         ended = new[-1:] == [end]
         ids = tuple(new) if keep_ids else ()
-        return Response(prompt.id, said[key], len(new) - ended, len(asked[key][0]), ids, ended)
+        return Response(prompt.id, said[key], len(new) - ended, len(asked[key].ids), ids, ended)
 
     return [response(prompt, key) for prompt, key in zip(prompts, same, strict=True)]
 
@@ -124,31 +130,31 @@ def candidates(
     stop, end = loaded.tokenizer.convert_tokens_to_ids(search.stop), loaded.tokenizer.eos_token_id
     if stop is None or stop == loaded.tokenizer.unk_token_id:
         raise HarnessError(f"the stop {search.stop!r} is no token of {folder}; name one that is.")
-    rows_of: dict[object, Row] = {prompt.id: (_ids(prompt, loaded), prompt) for prompt in prompts}
+    rows_of: dict[object, Row] = {prompt.id: _row(prompt, loaded) for prompt in prompts}
     if len(rows_of) != len(prompts):
         raise ValueError("two prompts have the same id")
-    over = {id: why for id, (ids, _) in rows_of.items() if (why := _too_long(ids, loaded))}
+    over = {id: why for id, row in rows_of.items() if (why := _too_long(row, loaded))}
     asked = {id: row for id, row in rows_of.items() if id not in over}
     eyes = _eyes(loaded, None, False)
     found = {id: [Response(str(id), "", 0, ended=False, unanswered=why)] * search.count for id, why in over.items()}
     for keys in _batches(asked, max(1, batch_size // search.count)):
         rows = [asked[key] for key in keys for _ in range(search.count)]
         draw = _Diverse(search, (stop, end))
-        made = _generate(loaded, rows, eyes, search.max_new_tokens, (stop, end), [draw])
-        for at, ((ids, prompt), new) in enumerate(zip(rows, made, strict=True)):
+        made = _generate(loaded, rows, eyes, search.max_new_tokens, (stop, end), draw)
+        for at, (row, new) in enumerate(zip(rows, made, strict=True)):
             ended = new[-1:] == [end]
             logp = math.fsum(step[at] for step in draw.logps[: len(new)])
-            said = Response(prompt.id, _text(loaded, new), len(new) - ended, len(ids), (), ended, logp)
-            found.setdefault(prompt.id, []).append(said)
+            said = Response(row.prompt.id, _text(loaded, new), len(new) - ended, len(row.ids), (), ended, logp)
+            found.setdefault(row.prompt.id, []).append(said)
         tick(len(found) - len(over), len(asked))
     return [found[prompt.id] for prompt in prompts]
 
 
-def _too_long(ids: Sequence[int], loaded: Loaded) -> str:
-    """Why a prompt of these tokens cannot be answered: there is no place for a single token more."""
-    if len(ids) < loaded.positions:
+def _too_long(row: Row, loaded: Loaded) -> str:
+    """Why a prompt cannot be answered: there is no place for a single token more."""
+    if len(row.ids) < loaded.positions:
         return ""
-    return f"the prompt has {len(ids):,} tokens and the model {loaded.positions:,} places, image included"
+    return f"the prompt has {len(row.ids):,} tokens and the model {loaded.positions:,} places, image included"
 
 
 def _text(loaded: Loaded, new: Sequence[int]) -> str:
@@ -157,19 +163,20 @@ def _text(loaded: Loaded, new: Sequence[int]) -> str:
 
 
 def _eyes(loaded: Loaded, sampling: Sampling | None, blank: bool) -> Callable[[Image], "Tensor"]:
-    """What the model sees of an image, (tokens, width): itself, nothing, or itself under noise of its own."""
-    from harness.features import seen
+    """What the model sees of an image, (rows, width): itself, nothing, or itself under noise of its own."""
     from harness.pixels import diffuse
 
+    eyes, family, model = loaded.eyes, loaded.family, loaded.model
     if blank:
-        nothing = seen(loaded.model, loaded.pixels.blank())
-        return lambda image: nothing
+        nothing = cache(lambda layout: family.features(model, eyes.blank(layout), layout))
+        return lambda image: nothing(eyes.layout(image))
     if sampling is None or not sampling.noise_step:
         return loaded.features
     step, seed = sampling.noise_step, sampling.seed
 
     def noised(image: Image) -> "Tensor":
-        return seen(loaded.model, diffuse(loaded.pixels(image), step, _seed(f"{seed}\0{image.sha256}")))
+        pixels = diffuse(eyes.pixels(image), step, _seed(f"{seed}\0{image.sha256}"))
+        return family.features(model, pixels, eyes.layout(image))
 
     return noised
 
@@ -178,26 +185,30 @@ def _seed(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
-def _ids(prompt: Prompt, loaded: Loaded) -> tuple[int, ...]:
-    """A prompt's tokens, image tokens included."""
+def _row(prompt: Prompt, loaded: Loaded) -> Row:
+    """A prompt as tokens, image tokens included."""
+    family, tokenizer = loaded.family, loaded.tokenizer
     said = [part for turn in prompt.history for part in (turn.question, turn.answer)]
     try:
-        refuse_reserved([*said, prompt.question, prompt.begun], loaded.tokenizer)
+        refuse_reserved([*said, prompt.question, prompt.begun], tokenizer, family)
     except ValueError as error:
         raise HarnessError(f"prompt {prompt.id}: {error}.") from None
-    end = loaded.tokenizer.eos_token
-    text = prompt_text(prompt.question, prompt.history, prompt.image is not None, end, prompt.begun)
-    return encode(loaded.tokenizer, [(text, False)], loaded.image_tokens).ids
+    layout = loaded.eyes.layout(prompt.image) if prompt.image else None
+    asked = prompt.question, prompt.history, layout is not None, tokenizer.eos_token, prompt.begun
+    return Row(family.encode(tokenizer, family.prompt(*asked), layout).ids, prompt, layout)
 
 
 def _batches(asked: Mapping[object, Row], size: int) -> Iterator[list[object]]:
-    """Keys in batches: prompts on one image together, images by their longest prompt, text alone by itself."""
-    images = {key: prompt.image.sha256 if prompt.image else "" for key, (_, prompt) in asked.items()}
+    """Keys in batches: prompts on one image together, images of one layout by their longest prompt, text by itself."""
+    images = {key: row.prompt.image.sha256 if row.prompt.image else "" for key, row in asked.items()}
     longest: dict[str, int] = {}
-    for key, (ids, _) in asked.items():
-        longest[images[key]] = max(longest.get(images[key], 0), len(ids))
-    ordered = sorted(asked, key=lambda k: (longest[images[k]], images[k], len(asked[k][0]), asked[k][1].id))
-    for group in ([k for k in ordered if not images[k]], [k for k in ordered if images[k]]):
+    for key, row in asked.items():
+        longest[images[key]] = max(longest.get(images[key], 0), len(row.ids))
+    ordered = sorted(asked, key=lambda k: (longest[images[k]], images[k], len(asked[k].ids), asked[k].prompt.id))
+    alike: dict[Layout | None, list[object]] = {None: []}
+    for key in ordered:
+        alike.setdefault(asked[key].layout, []).append(key)
+    for group in alike.values():
         yield from (group[at : at + size] for at in range(0, len(group), size))
 
 
@@ -207,68 +218,92 @@ def _generate(
     eyes: Callable[[Image], "Tensor"],
     max_new_tokens: int,
     ends: Sequence[int],
-    draw: Sequence[Callable[["Tensor", "Tensor"], "Tensor"]],
+    draw: Callable[["Tensor", "Tensor"], "Tensor"] | None,
 ) -> list[list[int]]:
-    """New tokens of each row up to and with the first of `ends`; greedy unless `draw` leaves one token at each step.
+    """New tokens of each row up to and with the first of `ends`; greedy unless `draw` chooses one at each step.
 
     Rows start with what they share with others on their image, which is computed once; then come padding and the rest,
-    so that all rows end together.
+    so that all rows end together. `draw` takes the (B, n) tokens so far and (B, words) float32 scores to (B,) tokens.
     """
     import torch
-    from transformers import GenerationConfig
 
-    pad, device = loaded.pad_id, loaded.model.device
-    length = max(len(ids) for ids, _ in rows)
+    model, device = loaded.model, loaded.model.device
+    last = torch.tensor(ends, device=device)
     with torch.inference_mode():
         cut, cache = _prefix(loaded, rows, eyes)
-        gaps = [length - len(ids) for ids, _ in rows]
-        padded = [[*ids[:cut], *[pad] * gap, *ids[cut:]] for (ids, _), gap in zip(rows, gaps, strict=True)]
-        mask = [[1] * cut + [0] * gap + [1] * (length - cut - gap) for gap in gaps]
-        made = loaded.model.generate(
-            input_ids=torch.tensor(padded, device=device),
-            attention_mask=torch.tensor(mask, device=device),
-            past_key_values=cache,
-            generation_config=GenerationConfig(
-                max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad, eos_token_id=list(ends)
-            ),
-            logits_processor=[(lambda ids, scores, one=one: one(ids[:, length:], scores)) for one in draw],
-        )
-    new: list[list[int]] = made[:, length:].tolist()
-    stops = (next((at + 1 for at, token in enumerate(row) if token in ends), len(row)) for row in new)
-    left = (loaded.positions - len(ids) for ids, _ in rows)  # beyond them a row is not the model's to say
-    return [row[: min(stop, most)] for row, stop, most in zip(new, stops, left, strict=True)]
+        ids, mask, positions = (part.to(device) for part in _padded(loaded, rows, cut))
+        new = ids.new_empty(len(rows), 0)
+        over = torch.zeros(len(rows), dtype=torch.bool, device=device)
+        while True:
+            states = loaded.family.decoder(model)(
+                inputs_embeds=model.get_input_embeddings()(ids),
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+            scores = loaded.family.head(model)(states[:, -1:])[:, -1].float()
+            chosen = draw(new, scores) if draw else scores.argmax(-1)
+            chosen = chosen.where(~over, loaded.pad_id)
+            over = over | torch.isin(chosen, last)
+            new, ids = torch.cat([new, chosen[:, None]], -1), chosen[:, None]
+            if new.shape[1] == max_new_tokens or bool(over.all()):
+                break
+            mask, positions = torch.cat([mask, mask.new_ones(len(rows), 1)], -1), positions[..., -1:] + 1
+    said: list[list[int]] = new.tolist()
+    stops = (next((at + 1 for at, token in enumerate(row) if token in ends), len(row)) for row in said)
+    left = (loaded.positions - len(row.ids) for row in rows)  # beyond them a row is not the model's to say
+    return [row[: min(stop, most)] for row, stop, most in zip(said, stops, left, strict=True)]
+
+
+def _padded(loaded: Loaded, rows: Sequence[Row], cut: int) -> "tuple[Tensor, Tensor, Tensor]":
+    """What of the rows follows the `cut` places of their prefix, padded in front: (B, L - cut) ids, the (B, L) mask of
+    all places, and positions, (B, L - cut) or (axes, B, L - cut).
+    """
+    import torch
+
+    length = max(len(row.ids) for row in rows)
+    gaps = [length - len(row.ids) for row in rows]
+    ids = torch.tensor([[*[loaded.pad_id] * gap, *row.ids[cut:]] for row, gap in zip(rows, gaps, strict=True)])
+    mask = torch.tensor([[1] * cut + [0] * gap + [1] * (length - cut - gap) for gap in gaps])
+    placed = [loaded.family.positions(row.ids, row.layout) for row in rows]
+    axes = [
+        [[0] * gap + axes[at][cut:] for axes, gap in zip(placed, gaps, strict=True)] for at in range(len(placed[0]))
+    ]
+    return ids, mask, torch.tensor(axes if len(axes) > 1 else axes[0])
 
 
 def _prefix(loaded: Loaded, rows: Sequence[Row], eyes: Callable[[Image], "Tensor"]) -> tuple[int, Any]:
-    """How many leading tokens rows on one image share (to the image's end), and their keys and values per row."""
+    """How many leading tokens rows on images of one layout share (to the image's end), and their keys and values."""
     import torch
 
     from harness import kvcache
-    from harness.features import embeds
 
-    cache = kvcache.empty(loaded.model.config.text_config.num_hidden_layers)
-    images = [prompt.image for _, prompt in rows if prompt.image is not None]
-    if not images:
+    model, family = loaded.model, loaded.family
+    cache = kvcache.empty(model.config.get_text_config().num_hidden_layers)
+    layout, images = rows[0].layout, [row.prompt.image for row in rows if row.prompt.image is not None]
+    if layout is None:
         return 0, cache
-    ids = rows[0][0]
-    cut = len(ids) - ids[::-1].index(loaded.model.config.image_token_id)
+    ids = rows[0].ids
+    cut = len(ids) - ids[::-1].index(model.config.image_token_id)
     seen = {image.sha256: image for image in images}
-    features = torch.stack([eyes(image) for image in seen.values()])
-    rows_ids = torch.tensor([ids[:cut]] * len(seen), device=loaded.model.device)
-    loaded.model(
-        inputs_embeds=embeds(loaded.model, rows_ids, features),
+    features = torch.cat([eyes(image) for image in seen.values()])
+    shared = torch.tensor([ids[:cut]] * len(seen), device=model.device)
+    axes = torch.tensor(family.positions(ids[:cut], layout), device=model.device)[:, None].expand(-1, len(seen), -1)
+    family.decoder(model)(
+        **family.inputs(model, shared, features, [layout] * len(seen)),
+        position_ids=axes if family.axes > 1 else axes[0],
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
     )
     places = {name: place for place, name in enumerate(seen)}
-    owner = torch.tensor([places[image.sha256] for image in images], device=loaded.model.device)
+    owner = torch.tensor([places[image.sha256] for image in images], device=model.device)
     cache.batch_select_indices(owner)
     return cut, cache
 
 
 def _draw(ids: Sequence[str], sampling: Sampling) -> Callable[["Tensor", "Tensor"], "Tensor"]:
-    """A logits processor that leaves one token: drawn with a number of the prompt's own stream, per new token."""
+    """Tokens drawn with a number of each prompt's own stream, per new token (`_generate`'s `draw`)."""
     import torch
 
     uniform = torch.stack([_stream(sampling, name) for name in ids])  # (B, max_new_tokens) float64 in [0, 1)
@@ -279,7 +314,7 @@ def _draw(ids: Sequence[str], sampling: Sampling) -> Callable[["Tensor", "Tensor
         kept = odds * (below < sampling.top_p)
         at = uniform[:, new.shape[1], None].to(scores.device) * kept.sum(-1, keepdim=True)
         place = ((kept.cumsum(-1) <= at) & (kept > 0)).sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)
-        return torch.full_like(scores, -torch.inf).scatter(-1, order.gather(-1, place), 0.0)
+        return order.gather(-1, place)[:, 0]
 
     return draw
 
@@ -292,7 +327,7 @@ def _stream(sampling: Sampling, name: str) -> "Tensor":
 
 
 class _Diverse:
-    """A logits processor that leaves one token: see `Search`. `logps`: per new token, the log-prob in each row."""
+    """Tokens as `Search` has them. `logps`: per new token, the log-prob in each row."""
 
     def __init__(self, search: Search, ends: Sequence[int]) -> None:
         self.search, self.ends = search, ends
@@ -309,6 +344,6 @@ class _Diverse:
             choice = (logs[:, group] - self.search.penalty * taken).argmax(-1, keepdim=True)
             taken.scatter_add_(1, choice, (~over[:, group, None]).to(taken.dtype))
             chosen.append(choice)
-        choices = torch.stack(chosen, 1).view(-1, 1)
-        self.logps.append(logs.view(-1, logs.shape[-1]).gather(-1, choices)[:, 0].tolist())
-        return torch.full_like(scores, -torch.inf).scatter(-1, choices, 0.0)
+        choices = torch.stack(chosen, 1).view(-1)
+        self.logps.append(logs.view(-1, logs.shape[-1]).gather(-1, choices[:, None])[:, 0].tolist())
+        return choices

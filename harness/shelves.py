@@ -8,13 +8,13 @@ from harness.store import Store
 from harness.types import dumps
 
 SHELVES = ".features"  # in the store's folder
-MAKERS = ("harness.features", "harness.clip", "harness.pixels")  # the modules that make features
+MAKERS = ("harness.features", "harness.pixels")  # what makes features, beside a model's own
 
 
-def shelf(store: Store, model: str) -> Path:
-    """Where the features are kept that a model's tower makes, by the model's revision.
+def shelf(store: Store, model: str, maker: str | Path) -> Path:
+    """Where the features are kept that a model's tower makes, by the model's revision and the code that runs it.
 
-    Every policy trained from a base has the base's tower.
+    `maker` is its family's file, or a module. Every policy trained from a base has the base's tower.
     """
-    key = hashlib.sha256(dumps([model, code(*MAKERS)]).encode()).hexdigest()
+    key = hashlib.sha256(dumps([model, code(*MAKERS, maker)]).encode()).hexdigest()
     return store.root / SHELVES / key[:20]

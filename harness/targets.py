@@ -1,21 +1,12 @@
 """Which layers adapters are put on: linear layers of the language model, its head, projector and tower never."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from harness.config import Lora
-from harness.folder import Stored
 from harness.types import UsageError
 
 ALL = "all-linear"
-WORDS = "embed_tokens"
-
-
-def linear_layers(tensors: Mapping[str, Stored]) -> list[str]:
-    """The language model's linear layers by transformers' names, from what a folder's headers have."""
-    layers = [name.removesuffix(".weight") for name, one in tensors.items() if len(one.shape) == 2]
-    inner = [re.sub(r"^language_model\.model\.", "model.language_model.", name) for name in layers]
-    return [name for name in inner if name.startswith("model.language_model.") and not name.endswith(WORDS)]
 
 
 def targets(lora: Lora, linear: Sequence[str]) -> list[str]:

@@ -13,7 +13,10 @@ from harness import plugins
 from harness.benchmark import Benchmark, folder_of
 from harness.blame import explained
 from harness.checks import check_models
+from harness.clip import CLIP
 from harness.config import MethodSpec, Testbed
+from harness.contracts.family import Layout
+from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for
 from harness.images import Places, StoreImages, read_image
 from harness.images import resolve as located
@@ -70,27 +73,22 @@ def _tried(what: str, look: Callable[[], str]) -> Finding:
 
 def _model(folder: Path) -> str:
     """The files of a model: every tensor there and of the right shape by its header, tokenizer, prompt."""
-    from harness.folder import inspect, places
     from harness.model import words
-    from harness.template import encode, segments
 
     if not (folder / "config.json").is_file():
         raise UsageError(f"no Hugging Face model; fetch one: hf download llava-hf/{folder.name} --local-dir {folder}")
-    tensors = inspect(folder)
-    tokenizer = words(folder)
-    size = places(tensors)
-    asked = encode(tokenizer, segments([Turn("What is there?", "A cup.")], True, tokenizer.eos_token), size)
-    return f"whole by its headers; an image takes {size} places, a short prompt with it {len(asked.ids)}"
+    model, tokenizer = inspect(folder), words(folder)
+    pieces = model.family.segments([Turn("What is there?", "A cup.")], True, tokenizer.eos_token)
+    asked = model.family.encode(tokenizer, pieces, Layout(model.places))
+    return f"whole by its headers; an image takes {model.places} places, a short prompt with it {len(asked.ids)}"
 
 
 def _clip(folder: Path) -> str:
-    from harness.folder import inspect
-
     if not (folder / "config.json").is_file():
         raise UsageError(
             f"no CLIP model; fetch one: hf download openai/clip-vit-large-patch14-336 --local-dir {folder}"
         )
-    inspect(folder, "clip")
+    looked_through(folder, CLIP)
     return "whole by its headers"
 
 

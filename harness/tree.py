@@ -4,17 +4,20 @@ A branch sees the prefix and itself, at the positions it would have alone; so a 
 sequences give, while the image (80 to 90 % of a LLaVA sequence) is computed once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from harness.template import ANSWER, IMAGE, Tokens, encode, prompt_text, segments
+from harness.contracts.family import Family, Layout
+from harness.encoding import Pieces, Tokens
 from harness.types import Conversation, Image, Pair, Record, Rollout, Turn
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from harness.model import Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Tree:
     """A record as tokens. The prefix holds the image tokens, is not empty and has nothing supervised.
 
     `columns` has one float per supervised token under each name, in the order of branches and tokens. `cut` is how many
-    tokens `max_length` took.
+    tokens `max_length` took. `layout` is the image's.
     """
 
     id: str
@@ -39,6 +42,7 @@ class Tree:
     branches: tuple[Branch, ...]
     columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
     cut: int = 0
+    layout: Layout | None = None
 
     @property
     def tokens(self) -> int:
@@ -55,29 +59,29 @@ class TooLong(ValueError):
     """A record that does not fit the model; unlike others that cannot be a tree it is no sign of malformed data."""
 
 
-def reserved(tokenizer: Any) -> frozenset[str]:
-    """Strings that a tokenizer turns into control tokens wherever they stand (`<image>`, the end token, ...)."""
+def reserved(tokenizer: Any, family: Family) -> frozenset[str]:
+    """Strings that become control tokens wherever they stand (the image's, the end token, ...)."""
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return frozenset(added | set(tokenizer.all_special_tokens) | {IMAGE})
+    return frozenset(added | set(tokenizer.all_special_tokens) | {family.image_token})
 
 
-def refuse_reserved(texts: Sequence[str], tokenizer: Any) -> None:
+def refuse_reserved(texts: Sequence[str], tokenizer: Any, family: Family) -> None:
     """Raise ValueError where a text that people or models wrote would smuggle in a control token."""
-    words = reserved(tokenizer)
+    words = reserved(tokenizer, family)
     for text in texts:
         found = sorted(word for word in words if word in text)
         if found:
             raise ValueError(f"the text contains the reserved token {found[0]!r}: {text[:80]!r}")
 
 
-def _branches(record: Conversation | Pair, end: str) -> list[list[tuple[str, bool]]]:
+def _branches(record: Conversation | Pair, family: Family, end: str) -> list[Pieces]:
     """The pieces of each branch; in a pair only the last answer is supervised."""
     has_image = record.image is not None
     if isinstance(record, Conversation):
-        return [segments(turns, has_image, end) for turns in record.branches]
-    both: list[list[tuple[str, bool]]] = []
+        return [family.segments(turns, has_image, end) for turns in record.branches]
+    both: list[Pieces] = []
     for answer in (record.chosen, record.rejected):
-        pieces = segments([*record.history, Turn(record.question, answer)], has_image, end)
+        pieces = family.segments([*record.history, Turn(record.question, answer)], has_image, end)
         both.append([(text, False) for text, _ in pieces[:-1]] + pieces[-1:])
     return both
 
@@ -96,9 +100,7 @@ def _shared(branches: Sequence[Tokens]) -> int:
     return sum(1 for _ in takewhile(lambda c: not c[0][1] and all(cell == c[0] for cell in c), columns))
 
 
-def tree(
-    record: Record, tokenizer: Any, image_tokens: int, max_length: int | None = None, positions: int | None = None
-) -> Tree:
+def tree(record: Record, loaded: "Loaded", max_length: int | None = None) -> Tree:
     """The record as one tree; raises ValueError where it cannot be one, with the reason to drop it by.
 
     Each branch is tokenized whole and the prefix is what the token rows share, so no seam changes a token. Of a branch,
@@ -107,15 +109,18 @@ def tree(
     itself. A rollout is what it is and is never cut. TooLong where nothing is left to learn from, or where it still
     needs more than the model's `positions`.
     """
+    family, tokenizer, positions = loaded.family, loaded.tokenizer, loaded.positions
     texts = [text for turn in _turns(record) for text in (turn.question, turn.answer)]
-    refuse_reserved(texts, tokenizer)
-    if any(ANSWER in text for text in texts):  # `preprocess_v1` masks the whole of such a record
-        raise ValueError(f"a text contains{ANSWER}, by which LLaVA's template tells questions from answers")
+    refuse_reserved(texts, tokenizer, family)
+    for spelling, why in family.forbidden.items():
+        if any(spelling in text for text in texts):
+            raise ValueError(f"a text contains{spelling}, {why}")
+    layout = loaded.eyes.layout(record.image) if record.image else None
     if isinstance(record, Rollout):
-        sampled = _sampled(record, tokenizer, image_tokens)
+        sampled = _sampled(record, loaded, layout)
         _fits(sampled.tokens, positions if max_length is None else min(max_length, positions or max_length))
         return sampled
-    whole = [encode(tokenizer, pieces, image_tokens) for pieces in _branches(record, tokenizer.eos_token)]
+    whole = [family.encode(tokenizer, pieces, layout) for pieces in _branches(record, family, tokenizer.eos_token)]
     if not whole or not all(any(row.supervised) for row in whole):
         raise ValueError("the record has a branch with no supervised token")
     rows = [Tokens(row.ids[:max_length], row.supervised[:max_length]) for row in whole]
@@ -129,7 +134,7 @@ def tree(
         raise ValueError("the record's branches share no leading token")
     branches = tuple(Branch(row.ids[cut:], row.supervised[cut:]) for row in rows)
     lost = sum(len(row.ids) for row in whole) - sum(len(row.ids) for row in rows)
-    return Tree(record.id, record.image, rows[0].ids[:cut], branches, cut=lost)
+    return Tree(record.id, record.image, rows[0].ids[:cut], branches, cut=lost, layout=layout)
 
 
 def _fits(tokens: int, most: int | None) -> None:
@@ -137,23 +142,25 @@ def _fits(tokens: int, most: int | None) -> None:
         raise TooLong(f"too long: {tokens:,} tokens for {most:,} places; training.max_length would cut it")
 
 
-def _sampled(record: Rollout, tokenizer: Any, image_tokens: int) -> Tree:
+def _sampled(record: Rollout, loaded: "Loaded", layout: Layout | None) -> Tree:
     """A rollout's tree: its prompt, and the very tokens that were sampled, whatever their text would encode to."""
-    if not record.tokens or tokenizer.convert_tokens_to_ids(IMAGE) in record.tokens:
+    family, tokenizer = loaded.family, loaded.tokenizer
+    if not record.tokens or tokenizer.convert_tokens_to_ids(family.image_token) in record.tokens:
         raise ValueError("the response is empty or holds an image token")
     if any(len(column) != len(record.tokens) for column in record.columns.values()):
         raise ValueError("a column has not one figure per token")
-    text = prompt_text(record.question, record.history, record.image is not None, tokenizer.eos_token)
-    prefix = encode(tokenizer, [(text, False)], image_tokens).ids
-    return Tree(record.id, record.image, prefix, (Branch(record.tokens, (True,) * len(record.tokens)),), record.columns)
+    pieces = family.prompt(record.question, record.history, record.image is not None, tokenizer.eos_token)
+    prefix, sampled = family.encode(tokenizer, pieces, layout).ids, Branch(record.tokens, (True,) * len(record.tokens))
+    return Tree(record.id, record.image, prefix, (sampled,), record.columns, layout=layout)
 
 
 @dataclass(frozen=True)
 class Batch:
     """Trees as tensors: B rows padded on the right to L, N supervised tokens in row, branch and token order.
 
-    input_ids, position_ids: (B, L) int64. attention_mask: (B, 1, L, L) bool, True where a query (dim 2) sees a key.
-    features: (images, tokens, width) of the vision tower, in row order, or None. source: (N,) int64, index into the B*L
+    input_ids: (B, L) int64. position_ids: (B, L) int64, or (axes, B, L) where the family has several. attention_mask:
+    (B, 1, L, L) bool, True where a query (dim 2) sees a key. features: (rows, width) of the vision tower, of all images
+    in row order one behind the other, or None; layouts: those of the images. source: (N,) int64, index into the B*L
     hidden states of the one that predicts a token. labels: (N,) int64, that token. branch: (N,) int64, its branch.
     branch_tree: (branches,) int64, the row of each branch. last: (branches,) int64, index into the B*L hidden states of
     a branch's last place. ids: the records' ids, one per row. columns: the trees' own, each (N,) float32.
@@ -164,6 +171,7 @@ class Batch:
     position_ids: "Tensor"
     attention_mask: "Tensor"
     features: "Tensor | None"
+    layouts: tuple[Layout, ...]
     source: "Tensor"
     labels: "Tensor"
     branch: "Tensor"
@@ -179,14 +187,17 @@ class Batch:
         return replace(self, **moved, columns={name: column.to(device) for name, column in self.columns.items()})
 
 
-def _row(tree: Tree) -> tuple[list[int], list[int], list[int]]:
-    """Token ids, positions and segment (0 = prefix, b + 1 = branch b) of each place in a row."""
-    ids, places, segment = list(tree.prefix), list(range(len(tree.prefix))), [0] * len(tree.prefix)
+def _row(tree: Tree, family: Family) -> tuple[list[int], list[list[int]], list[int]]:
+    """Token ids, positions on each axis, and segment (0 = prefix, b + 1 = branch b) of each place in a row."""
+    ids, segment = list(tree.prefix), [0] * len(tree.prefix)
+    axes = family.positions(tree.prefix, tree.layout)
+    follows = 1 + max(map(max, axes))
     for number, branch in enumerate(tree.branches, 1):
         ids += branch.ids
-        places += range(len(tree.prefix), len(tree.prefix) + len(branch.ids))
+        for axis in axes:
+            axis += range(follows, follows + len(branch.ids))
         segment += [number] * len(branch.ids)
-    return ids, places, segment
+    return ids, axes, segment
 
 
 def _mask(segment: "Tensor") -> "Tensor":
@@ -201,11 +212,12 @@ def _mask(segment: "Tensor") -> "Tensor":
     return (((key == 0) | (key == query)) & causal)[:, None]
 
 
-def pack(trees: Sequence[Tree], features: Callable[[Image], "Tensor"], pad_id: int) -> Batch:
-    """One row per tree; `features` gives an image's (tokens, width) tensor (`harness.features`)."""
+def pack(trees: Sequence[Tree], loaded: "Loaded") -> Batch:
+    """One row per tree, with the features of its image."""
     import torch
 
-    rows = [_row(tree) for tree in trees]
+    family = loaded.family
+    rows = [_row(tree, family) for tree in trees]
     length = max(len(ids) for ids, _, _ in rows)
     source: list[int] = []
     labels: list[int] = []
@@ -224,16 +236,18 @@ def pack(trees: Sequence[Tree], features: Callable[[Image], "Tensor"], pad_id: i
             branch_tree.append(number)
             last.append(number * length + start - 1)
 
-    def padded(column: int, fill: int) -> "Tensor":
-        return torch.tensor([row[column] + [fill] * (length - len(row[column])) for row in rows])
+    def padded(lines: Iterable[list[int]], fill: int) -> "Tensor":
+        return torch.tensor([line + [fill] * (length - len(line)) for line in lines])
 
-    images = [features(tree.image) for tree in trees if tree.image is not None]
+    positions = [padded((axes[axis] for _, axes, _ in rows), 0) for axis in range(family.axes)]
+    images = [loaded.features(tree.image) for tree in trees if tree.image is not None]
     return Batch(
         ids=tuple(tree.id for tree in trees),
-        input_ids=padded(0, pad_id),
-        position_ids=padded(1, 0),
-        attention_mask=_mask(padded(2, -1)),
-        features=torch.stack(images) if images else None,
+        input_ids=padded((ids for ids, _, _ in rows), loaded.pad_id),
+        position_ids=torch.stack(positions) if family.axes > 1 else positions[0],
+        attention_mask=_mask(padded((segment for _, _, segment in rows), -1)),
+        features=torch.cat(images) if images else None,
+        layouts=tuple(tree.layout for tree in trees if tree.layout is not None),
         source=torch.tensor(source),
         labels=torch.tensor(labels),
         branch=torch.tensor(owner),

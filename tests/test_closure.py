@@ -63,7 +63,7 @@ def test_another_critic_prompt_builds_sima_and_ppo_anew(planned: Changed) -> Non
 
 
 def test_another_answer_wording_makes_the_items_anew(planned: Changed) -> None:
-    moved = planned.by("harness.template")
+    moved = planned.by("harness.encoding")
     assert "items gqa" in moved and not any(title.startswith("items mmhal") for title in moved)
 
 

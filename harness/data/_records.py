@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import Reading
+from harness.contracts.wordings import IMAGE
 from harness.data._pictures import Keep, Pictures
 from harness.data._rows import rows
 from harness.data._schemas import GPT, HUMAN, NOT_IN_TURN, Said, plain_cell, said
-from harness.template import IMAGE
 from harness.types import Dropped, Example, Turn, UsageError
 
 RESERVED = (IMAGE, "<s>", "</s>", "<unk>", "<pad>", "<im_start>", "<im_end>", "<im_patch>")

@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.contracts.wordings import IMAGE
 from harness.data._rows import Embedded
-from harness.template import IMAGE, SYSTEM
+from harness.families.llava import SYSTEM
 
 # Names of things that say nothing about image, turns or preference.
 ABOUT = frozenset(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.template import IMAGE
+from harness.contracts.wordings import IMAGE
 from harness.types import Conversation, Pair, Turn
 
 FORMS = ("llava", "trl", "sharegpt")

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from harness import critic
+from harness.contracts.family import Layout
+from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
+from harness.families.llava import Llava
 from harness.mini import questions as ask
 from harness.mini import vision
 from harness.mini.language import DETAIL, SHORT, absent, detail, mentions, short_caption
 from harness.mini.pairs import Judged, better
 from harness.mini.world import CATEGORIES, Cover, Scene, cover, home, scene, seed_of
-from harness.template import OPTION_LETTER, SHORT_ANSWER, encode, prompt_text
 
 Asked = tuple[str, int, str, str]  # what is measured, image number, question, true answer
 POPE = ("random", "popular", "adversarial")
@@ -23,8 +25,9 @@ def generate(
     model: Any, tokenizer: Any, images: torch.Tensor, asked: list[tuple[int, str]], limit: int, **sampling: float
 ) -> list[str]:
     """Responses to (image number, question), in batches of similar length; greedy unless `sampling` says otherwise."""
-    texts = [prompt_text(question, (), True, tokenizer.eos_token) for _, question in asked]
-    rows = [list(encode(tokenizer, [(text, False)], vision.CELLS).ids) for text in texts]
+    llava, layout = Llava(), Layout(vision.CELLS)
+    pieces = [llava.prompt(question, (), True, tokenizer.eos_token) for _, question in asked]
+    rows = [list(llava.encode(tokenizer, piece, layout).ids) for piece in pieces]
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     said = [""] * len(rows)
     for start in range(0, len(order), 128):

@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from harness.contracts.wordings import SHORT_ANSWER
 from harness.mini import questions as ask
 from harness.mini.language import DETAIL, NUMBERS, SHORT, SINGULAR, detail, imagine, mentions, short_caption
 from harness.mini.oracles import Fact, errors
 from harness.mini.world import CATEGORIES, COUNTS, POSITIONS, SIGNS, SIZES, Cover, Scene, in_order
-from harness.template import SHORT_ANSWER
 
 NUMBERED = re.compile(rf"\b(?:an|a|two|three) (?=(?:\w+ )?(?:{'|'.join([*CATEGORIES, *SINGULAR])})\b)")
 

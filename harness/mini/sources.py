@@ -7,11 +7,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.wordings import IMAGE, SHORT_ANSWER
 from harness.mini import questions as ask
 from harness.mini.draw import draw
 from harness.mini.language import DETAIL, SHORT, detail, short_caption
 from harness.mini.world import Cover, Scene, cover, scene, seed_of, to_json
-from harness.template import IMAGE, SHORT_ANSWER
 from harness.types import HarnessError, Turn
 
 SOURCES = ("ocrvqa", "textcaps", "llava150k")

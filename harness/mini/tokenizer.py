@@ -12,10 +12,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from harness import critic
+from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
+from harness.families.llava import SYSTEM
 from harness.mini import questions as ask
 from harness.mini.language import DETAIL, NUMBERS, SHORT, detail, imagine, short_caption
 from harness.mini.world import AUTHORS, FIRST, GENRES, SECOND, SIGNS, Scene, cover, scene, seed_of
-from harness.template import OPTION_LETTER, SHORT_ANSWER, SYSTEM
 
 SPECIAL = {
     "unk_token": "<unk>",

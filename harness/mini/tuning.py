@@ -9,12 +9,14 @@ import torch
 from torch.nn import functional
 
 from harness import critic
+from harness.contracts.family import Layout
+from harness.families.llava import Llava
 from harness.mini.draw import SIDE
 from harness.mini.pairs import Judged, marks
 from harness.mini.world import Cover, Scene
-from harness.template import encode, segments
 from harness.types import Turn
 
+LLAVA = Llava()
 PATCH = 16
 IMAGE_TOKENS = (SIDE // PATCH) ** 2
 BEFORE_IMAGE = 3  # <s>, the system text and " USER: " come before the image tokens
@@ -46,7 +48,7 @@ def cosine(done: float) -> float:
 
 def row(tokenizer: Any, image: int, turns: list[Turn]) -> Row:
     """A conversation, supervised in its answers."""
-    tokens = encode(tokenizer, segments(turns, True, tokenizer.eos_token), IMAGE_TOKENS)
+    tokens = LLAVA.encode(tokenizer, LLAVA.segments(turns, True, tokenizer.eos_token), Layout(IMAGE_TOKENS))
     marked = zip(tokens.ids, tokens.supervised, strict=True)
     return Row(image, list(tokens.ids), [token if mark else NONE for token, mark in marked])
 

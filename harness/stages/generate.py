@@ -2,7 +2,7 @@
 
 from harness.images import resolved
 from harness.model import kept
-from harness.profile import forward_flops, measure
+from harness.profile import measure
 from harness.sampler import Sampling, respond
 from harness.stages.policy import base_shelf, policy
 from harness.stages.work import Work
@@ -18,20 +18,22 @@ def generate(work: Work) -> None:
     size = what.get("batch_size", work.runtime.generate_batch_size)
     with measure() as used:
         loaded = kept(policy(work), sampling.dtype)
-        before, folder = loaded.features.made, base_shelf(work)
+        before, folder = loaded.features.flops, base_shelf(work)
         responses = respond(policy(work), prompts, sampling, size, work.tick, what["blank"], shelf=folder)
     write_jsonl(out / "responses.jsonl", responses)
-    cost = forward_flops(loaded.model.config)
-    towers = 1 if what["blank"] else loaded.features.made - before
+    layouts = [loaded.eyes.layout(prompt.image) if prompt.image else None for prompt in prompts]
+    blanks = {layout for layout in layouts if layout} if what["blank"] else ()
     profile = used() | {
         "items": len(items),
         "batch_size": size,
         "generated_tokens": sum(response.tokens for response in responses),
         "forward_tokens": sum(response.prompt_tokens + response.tokens for response in responses),
-        "flops": towers * cost.tower
+        "flops": loaded.features.flops
+        - before
+        + sum(map(loaded.flops.tower, blanks))
         + sum(
-            cost.respond(response.prompt_tokens, response.tokens, item.image is not None)
-            for item, response in zip(items, responses, strict=True)
+            loaded.flops.respond(response.prompt_tokens, response.tokens, layout)
+            for layout, response in zip(layouts, responses, strict=True)
             if not response.unanswered
         ),
     }

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from harness import families
 from harness.config import MethodSpec
+from harness.folder import family_of
 from harness.model import revision
 from harness.rows import spec_of
 from harness.shelves import shelf
@@ -26,4 +28,4 @@ def base(work: Work) -> Path:
 
 def base_shelf(work: Work) -> Path:
     """Where images' features by the step's base model are kept."""
-    return shelf(work.store, work.what["model"])
+    return shelf(work.store, work.what["model"], families.file_of(family_of(base(work))))

@@ -10,7 +10,7 @@ from official_files import computed
 
 from benchmarks import _mmbench, _parses, gqa, mmb, mmb_cn, mme, mmhal, mmvet, pope, sqa, textvqa
 from harness.benchmark import Benchmark, totals
-from harness.template import OPTION_LETTER, SHORT_ANSWER
+from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
 from harness.types import Item, Response, Score, UsageError
 
 

@@ -20,8 +20,8 @@ from transformers import (
 
 from harness.config import Runtime, Training
 from harness.engine import Job
+from harness.families.llava import Squares
 from harness.model import Loaded, load, save
-from harness.pixels import Pixels
 from harness.types import Image, write_jsonl
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
@@ -70,8 +70,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model: hidden 32, two layers, four image tokens."""
     path = tmp_path_factory.mktemp("model") / "tiny"
     words = tokenizer()
-    pixels = Pixels(CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}))
-    save(tiny(32, 2, len(words)), words, pixels, path)
+    eyes = Squares(CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}), places=4)
+    save(tiny(32, 2, len(words)), words, eyes, path)
     return path
 
 

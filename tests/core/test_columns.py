@@ -37,12 +37,12 @@ def trees(policy: Loaded, pictures: list[Image]) -> list[Tree]:
     """Pairs and a conversation without an image."""
     records = [Pair(f"p{n}", pictures[n], "what is there", "a dog" + " red" * n, "no cat") for n in range(3)]
     talk = Conversation("c", None, ((Turn("is there a ball", "yes"), Turn("what", "a red ball")),))
-    return [tree(record, policy.tokenizer, policy.image_tokens) for record in [*records, talk]]
+    return [tree(record, policy) for record in [*records, talk]]
 
 
 def measured(policy: Loaded, reference: Loaded, trees: Sequence[Tree]) -> dict[str, Tensor]:
     """All columns, by the code under test."""
-    batch = pack(trees, policy.features, 0)
+    batch = pack(trees, policy)
     return Policy(policy.model).measure(Policy(policy.model).hidden(batch), batch, OF_LOGITS, seen(reference, batch))
 
 
@@ -56,7 +56,7 @@ def full(made: Loaded, trees: Sequence[Tree]) -> Tensor:
     """(N, words) probabilities at the supervised tokens: every branch its own sequence, by the stock model."""
     found = []
     for one in trees:
-        pixels = None if one.image is None else made.pixels(one.image)[None].double()
+        pixels = None if one.image is None else made.eyes.pixels(one.image)[None].double()
         for branch in one.branches:
             logits = made.model(input_ids=torch.tensor([one.prefix + branch.ids]), pixel_values=pixels).logits[0]
             places = [len(one.prefix) + at - 1 for at, wanted in enumerate(branch.supervised) if wanted]
@@ -68,7 +68,7 @@ def full(made: Loaded, trees: Sequence[Tree]) -> Tensor:
 def test_columns_are_what_they_say(policy: Loaded, reference: Loaded, trees: list[Tree]) -> None:
     """The competitor is the first of the ranking, or the second where the first is the label."""
     found = measured(policy, reference, trees)
-    p, q, labels = full(policy, trees), full(reference, trees), pack(trees, policy.features, 0).labels
+    p, q, labels = full(policy, trees), full(reference, trees), pack(trees, policy).labels
     first, second = p.topk(2).indices.unbind(-1)
     rival = torch.where(first == labels, second, first)
     expected = {
@@ -86,7 +86,7 @@ def test_columns_are_what_they_say(policy: Loaded, reference: Loaded, trees: lis
 @torch.no_grad()
 def test_the_competitor_of_a_likeliest_label_is_the_second(policy: Loaded, trees: list[Tree]) -> None:
     """A label that is the likeliest token must not be its own competitor."""
-    p, batch = full(policy, trees), pack(trees, policy.features, 0)
+    p, batch = full(policy, trees), pack(trees, policy)
     top = replace(batch, labels=p.argmax(-1))
     hidden = Policy(policy.model).hidden(batch)
     found = Policy(policy.model).measure(hidden, top, ("policy", "competitor"))

@@ -45,7 +45,7 @@ def plain(job: Job) -> tuple[list[float], dict[str, torch.Tensor]]:
         progress = (number - warm) / (len(plan) - warm)
         factor = number / warm if number < warm else 0.5 * (1 + math.cos(math.pi * progress))
         optimizer.param_groups[0]["lr"] = job.training.learning_rate * factor
-        batch = pack([tree(records[name], loaded.tokenizer, loaded.image_tokens) for name in ids], loaded.features, 0)
+        batch = pack([tree(records[name], loaded) for name in ids], loaded)
         loss = -Policy(loaded.model)(batch).mean()
         optimizer.zero_grad()
         loss.backward()

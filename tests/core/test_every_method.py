@@ -6,7 +6,7 @@ A new file in methods/ is tested by being there. OPTIONS lists what else trains 
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ import harness.logps
 from harness import plugins
 from harness.config import Lora
 from harness.engine import Job, Run, train
-from harness.features import seen
+from harness.families.llava import Llava
 from harness.logps import LogProbs
 from harness.method import Lesson, Loss, Method, Role, realised
 from harness.model import Loaded, load
@@ -118,9 +118,9 @@ def perturbed(loaded: Loaded) -> Any:
     """Features of images with a brighter corner."""
 
     def view(image: Image) -> Tensor:
-        pixels = loaded.pixels(image)
+        pixels = loaded.eyes.pixels(image)
         pixels[:, :4, :4] += 1
-        return seen(loaded.model, pixels)
+        return loaded.family.features(loaded.model, pixels, loaded.eyes.layout(image))
 
     return view
 
@@ -146,8 +146,10 @@ def test_what_a_loss_reads_depends_on_the_image(  # type: ignore[no-untyped-def]
     run = begun(name, options, number)
     for id, columns in moved(run).items():
         assert set(columns.values()) == {run.trees[id].image is not None}, (id, columns)
-    words_alone = harness.logps._inputs
-    monkeypatch.setattr(harness.logps, "_inputs", lambda llava, b: words_alone(llava, replace(b, features=None)))
+    words_and_pictures = Llava.inputs
+    monkeypatch.setattr(
+        Llava, "inputs", lambda self, model, ids, features, layouts: words_and_pictures(self, model, ids, None, ())
+    )
     assert not any(any(columns.values()) for columns in moved(run).values())
 
 
@@ -166,9 +168,9 @@ def test_a_preference_starts_at_log_2(task, name: str, options: dict[str, Any], 
     assert line["rewards/margins"] == pytest.approx(0, abs=1e-5)
 
 
-def apart(trees: Sequence[Tree], features: Callable[[Image], Tensor], pad_id: int) -> Batch:
+def apart(trees: Sequence[Tree], loaded: Loaded) -> Batch:
     """Every branch as a sequence of its own, with its own image: no tree."""
-    alone = pack([replace(tree, branches=(branch,)) for tree in trees for branch in tree.branches], features, pad_id)
+    alone = pack([replace(tree, branches=(branch,)) for tree in trees for branch in tree.branches], loaded)
     owners = [number for number, tree in enumerate(trees) for _ in tree.branches]
     return replace(alone, branch_tree=torch.tensor(owners))
 

@@ -1,5 +1,6 @@
 """Images' features: the same from memory and from file, by themselves, and made once in a whole comparison."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import harness.features
 from harness.config import MethodSpec, Runtime, read_testbed
-from harness.features import Shelf, embeds, seen, tower_kind
+from harness.contracts.family import Layout
+from harness.families.llava import Llava
+from harness.features import Shelf, tower_kind
 from harness.model import Loaded, load
 from harness.plan import plan
 from harness.profile import quiet
@@ -96,18 +98,18 @@ def test_a_rounded_tower_has_a_shelf_place_of_its_own(folder: Path, pictures: li
         tower.features.kind = tower_kind(tower.model.model.vision_tower)
         tower.features.folder = tmp_path
         tower.features(pictures[0])
-    alone = seen(rounded.model, rounded.pixels(pictures[0]))
+    alone = rounded.family.features(rounded.model, rounded.eyes.pixels(pictures[0]), Layout(4))
     assert rounded.features.made == 1 and torch.equal(rounded.features(pictures[0]), alone)
     assert not torch.equal(alone, base.features(pictures[0]))
 
 
-@pytest.mark.parametrize("images", [0, 1, 3])
+@pytest.mark.parametrize("images", [1, 3])
 def test_as_many_features_as_places_or_a_sentence(loaded: Loaded, images: int) -> None:
     ids = torch.tensor([[7, 4, 4, 4, 4, 8], [7, 4, 4, 4, 4, 8]])
-    features = torch.zeros(images, 4, 32)
+    inputs = partial(loaded.family.inputs, loaded.model, ids)
     with pytest.raises(HarnessError, match=f"8 places for images and {4 * images} features"):
-        embeds(loaded.model, ids, features)
-    assert embeds(loaded.model, ids, torch.zeros(2, 4, 32)).shape == (2, 6, 32)
+        inputs(torch.zeros(4 * images, 32), [Layout(4)] * images)
+    assert inputs(torch.zeros(8, 32), [Layout(4)] * 2)["inputs_embeds"].shape == (2, 6, 32)
 
 
 def test_memory_is_bounded_and_the_last_used_stay(pictures: list[Image]) -> None:
@@ -121,8 +123,8 @@ def test_memory_is_bounded_and_the_last_used_stay(pictures: list[Image]) -> None
 
 def seen_in_a_comparison(store: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     """How often a tower ran in a small comparison of two methods, and on how many different images it was."""
-    calls, tower = [], harness.features.seen
-    monkeypatch.setattr(harness.features, "seen", lambda llava, pixels: calls.append(1) or tower(llava, pixels))
+    calls, tower = [], Llava.features
+    monkeypatch.setattr(Llava, "features", lambda *given: calls.append(1) or tower(*given))
     bed = read_testbed(str(SMALL)).model_copy(update={"crosscheck": False, "lens": 3})
     request = Request((MethodSpec(name="sft"), MethodSpec(name="dpo")), examples=6, limit=3, benchmarks=("pope", "gqa"))
     planned = plan(request, bed)

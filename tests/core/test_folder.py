@@ -107,9 +107,9 @@ HEADERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "original layout": (lambda f: config(f, mm_vision_tower="openai/clip"), "LLaVA's original layout.*llava-hf"),
     "original type": (lambda f: config(f, model_type="llava_llama"), "LLaVA's original layout"),
-    "LLaVA-NeXT": (lambda f: config(f, model_type="llava_next"), "'llava_next' model; only 'llava'"),
-    "a language model": (lambda f: config(f, model_type="llama"), "'llama' model; only 'llava'"),
-    "no type": (lambda f: config(f, model_type=None), "None model; only 'llava'"),
+    "LLaVA-NeXT": (lambda f: config(f, model_type="kosmos-2"), "'kosmos-2' model; supported are llava"),
+    "a language model": (lambda f: config(f, model_type="llama"), "'llama' model; supported are llava"),
+    "no type": (lambda f: config(f, model_type=None), "None model; supported are llava"),
     "half a config": (lambda f: config(f, vision_config=None), "has no vision_config"),
     "another tower": (
         lambda f: config(f, vision_config={"model_type": "siglip_vision_model"}),

@@ -9,15 +9,18 @@ import pytest
 from training import conversations, lines
 
 from harness.config import Runtime
+from harness.contracts.family import Layout
 from harness.engine import train
+from harness.families.llava import Llava
 from harness.model import Loaded
 from harness.profile import quiet
 from harness.reference import Reference, reference_logps, trees
 from harness.rounds import refuse_malformed, trainable
 from harness.sampler import Sampling, Search, candidates, respond
-from harness.template import encode, segments
 from harness.tree import TooLong, tree
 from harness.types import Conversation, Dropped, HarnessError, Image, Pair, Prompt, Record, Rollout, Turn, write_jsonl
+
+LLAVA = Llava()
 
 TALK = (Turn("what is there", "a red cat"), Turn("is there a dog", "no"), Turn("two near", "the red ball on a table"))
 
@@ -30,13 +33,13 @@ def talk(pictures: list[Image]) -> Conversation:
 @pytest.mark.parametrize("fewer", [1, 4, 30, 500])
 def test_the_right_end_is_cut_with_the_image_s_places_counted(loaded: Loaded, talk: Conversation, fewer: int) -> None:
     """`llava_arch.py` cuts embeddings and labels alike, once the image is in them."""
-    whole = encode(loaded.tokenizer, segments(TALK, True, "</s>"), loaded.image_tokens)
+    whole = LLAVA.encode(loaded.tokenizer, LLAVA.segments(TALK, True, "</s>"), Layout(4))
     most = len(whole.ids) - fewer
     if not any(whole.supervised[: max(most, 0)]):
         with pytest.raises(TooLong, match=f"an answer lies wholly beyond max_length {max(most, 1)}"):
-            tree(talk, loaded.tokenizer, loaded.image_tokens, max(most, 1))
+            tree(talk, loaded, max(most, 1))
         return
-    made = tree(talk, loaded.tokenizer, loaded.image_tokens, most)
+    made = tree(talk, loaded, most)
     [branch] = made.branches
     assert made.prefix + branch.ids == whole.ids[:most]
     assert branch.supervised == whole.supervised[len(made.prefix) : most]
@@ -45,23 +48,23 @@ def test_the_right_end_is_cut_with_the_image_s_places_counted(loaded: Loaded, ta
 
 def test_each_answer_of_a_pair_is_cut_by_itself(loaded: Loaded, pictures: list[Image]) -> None:
     pair = Pair("p", pictures[0], "what is there", "a dog", "no cat" + " red" * 20)
-    whole = tree(pair, loaded.tokenizer, loaded.image_tokens)
+    whole = tree(pair, loaded)
     most = len(whole.prefix) + 8
-    cut = tree(pair, loaded.tokenizer, loaded.image_tokens, most)
+    cut = tree(pair, loaded, most)
     assert cut.branches[0] == whole.branches[0]
     assert cut.branches[1].ids == whole.branches[1].ids[:8]
     assert cut.cut == len(whole.branches[1].ids) - 8
     same = replace(pair, chosen="no cat" + " red" * 10)
     with pytest.raises(TooLong, match="chosen and rejected are the same up to max_length"):
-        tree(same, loaded.tokenizer, loaded.image_tokens, most)
+        tree(same, loaded, most)
 
 
 def test_a_rollout_is_never_cut(loaded: Loaded, pictures: list[Image]) -> None:
     rollout = Rollout("r", pictures[0], "what is there", (7, 8, 9, 2), {})
-    made = tree(rollout, loaded.tokenizer, loaded.image_tokens)
-    assert tree(rollout, loaded.tokenizer, loaded.image_tokens, made.tokens) == made
+    made = tree(rollout, loaded)
+    assert tree(rollout, loaded, made.tokens) == made
     with pytest.raises(TooLong, match="too long"):
-        tree(rollout, loaded.tokenizer, loaded.image_tokens, made.tokens - 1)
+        tree(rollout, loaded, made.tokens - 1)
 
 
 def test_what_the_model_has_no_positions_for_is_dropped_by_name_in_little_memory(loaded: Loaded) -> None:
@@ -89,7 +92,7 @@ def test_training_and_reference_cut_alike_and_the_summary_counts(  # type: ignor
     job, loaded: Loaded, pictures: list[Image], tmp_path: Path
 ) -> None:
     records = [*conversations(pictures), Conversation("talk", pictures[0], (TALK,))]
-    most = len(encode(loaded.tokenizer, segments(TALK, True, "</s>"), loaded.image_tokens).ids) - 5
+    most = len(LLAVA.encode(loaded.tokenizer, LLAVA.segments(TALK, True, "</s>"), Layout(4)).ids) - 5
     made = job(max_length=most)
     write_jsonl(Path(made.records), records)
     result = train(made)
@@ -105,7 +108,7 @@ def test_training_and_reference_cut_alike_and_the_summary_counts(  # type: ignor
 
 def prompts(loaded: Loaded) -> list[Prompt]:
     """One that fits, one that fills every place but three, one that is too long."""
-    begun = encode(loaded.tokenizer, segments((Turn("", ""),), False, ""), 0)
+    begun = LLAVA.encode(loaded.tokenizer, LLAVA.segments((Turn("", ""),), False, ""), None)
     filling = loaded.positions - 3 - len(begun.ids)
     return [Prompt("short", None, "what"), Prompt("full", None, " a" * filling), Prompt("long", None, " a" * 2000)]
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import harness.logps
+from harness.contracts.family import Layout
 from harness.logps import LogProbs, Policy
 from harness.model import Loaded, load
 from harness.tree import Batch, Branch, Tree, pack
@@ -37,14 +38,14 @@ def shape(rng: random.Random, picture: Image | None, at: str, prefix: int, branc
     if picture is not None:
         tokens = tokens[:cut] + (IMAGE,) * PATCHES + tokens[cut:]
     made = tuple(Branch(words(n), (*(rng.random() < 0.7 for _ in range(n - 1)), True)) for n in branches)
-    return Tree(f"{rng.random()}", picture, tokens, made)
+    return Tree(f"{rng.random()}", picture, tokens, made, layout=Layout(4) if picture else None)
 
 
 def naive(made: Loaded, trees: Sequence[Tree]) -> Tensor:
     """Every branch as its own causal sequence through the stock model; log-probs of supervised tokens."""
     found = []
     for tree in trees:
-        pixels = None if tree.image is None else made.pixels(tree.image)[None].double()
+        pixels = None if tree.image is None else made.eyes.pixels(tree.image)[None].double()
         for branch in tree.branches:
             ids = torch.tensor([tree.prefix + branch.ids])
             logps = made.model(input_ids=ids, pixel_values=pixels).logits[0].log_softmax(-1)
@@ -81,7 +82,7 @@ def forest(pictures: list[Image], seed: int = 0) -> list[Tree]:
 
 def test_trees_equal_separate_sequences(exact: Loaded, pictures: list[Image]) -> None:
     trees = forest(pictures)
-    together = Policy(exact.model)(pack(trees, exact.features, 0))
+    together = Policy(exact.model)(pack(trees, exact))
     grown = gradients(exact.model, together)
     apart = naive(exact, trees)
     assert together.dtype == torch.float64
@@ -91,7 +92,7 @@ def test_trees_equal_separate_sequences(exact: Loaded, pictures: list[Image]) ->
 
 def test_a_plain_causal_mask_would_be_noticed(exact: Loaded, pictures: list[Image]) -> None:
     trees = forest(pictures)
-    batch = pack(trees, exact.features, 0)
+    batch = pack(trees, exact)
     length = batch.input_ids.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool).tril().expand_as(batch.attention_mask)
     mutant = Policy(exact.model)(replace(batch, attention_mask=causal))
@@ -118,7 +119,7 @@ def test_any_shape(exact: Loaded, pictures: list[Image], shapes: list[tuple[str,
         for n, (at, prefix, branches) in enumerate(shapes)
     ]
     with torch.no_grad():
-        together, apart = Policy(exact.model)(pack(trees, exact.features, 0)), naive(exact, trees)
+        together, apart = Policy(exact.model)(pack(trees, exact)), naive(exact, trees)
     assert (together - apart).abs().max() < 1e-12
 
 
@@ -130,7 +131,7 @@ def change(batch: Batch, at: int) -> Batch:
 
 def test_nothing_leaks_between_branches(loaded: Loaded, pictures: list[Image]) -> None:
     tree = replace(forest(pictures)[0], branches=(Branch((9, 8, 7), (True,) * 3), Branch((6, 5, 11), (True,) * 3)))
-    batch = pack([tree], loaded.features, 0)
+    batch = pack([tree], loaded)
     start = len(tree.prefix)
     with torch.no_grad():
         policy = Policy(loaded.model)
@@ -147,19 +148,21 @@ def test_padding_and_order_do_not_matter(exact: Loaded, pictures: list[Image]) -
     trees = forest(pictures)
     policy = Policy(exact.model)
     with torch.no_grad():
-        alone = torch.cat([policy(pack([tree], exact.features, 0)) for tree in trees])
-        padded = policy(pack(trees, exact.features, 0))
-        turned = policy(pack([replace(tree, branches=tree.branches[::-1]) for tree in trees[::-1]], exact.features, 3))
-    batch = pack(trees, exact.features, 0)
+        alone = torch.cat([policy(pack([tree], exact)) for tree in trees])
+        padded = policy(pack(trees, exact))
+        turned = policy(
+            pack([replace(tree, branches=tree.branches[::-1]) for tree in trees[::-1]], exact._replace(pad_id=3))
+        )
+    batch = pack(trees, exact)
     logps = LogProbs(padded, None, batch.branch, batch.branch_tree)
-    back = pack([replace(tree, branches=tree.branches[::-1]) for tree in trees[::-1]], exact.features, 3)
+    back = pack([replace(tree, branches=tree.branches[::-1]) for tree in trees[::-1]], exact._replace(pad_id=3))
     reverse = LogProbs(turned, None, back.branch, back.branch_tree)
     assert (alone - padded).abs().max() < 1e-12
     assert (logps.sequence(padded) - reverse.sequence(turned).flip(0)).abs().max() < 1e-12
 
 
 def test_chunks_change_nothing(exact: Loaded, pictures: list[Image], monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = pack(forest(pictures), exact.features, 0)
+    batch = pack(forest(pictures), exact)
     policy = Policy(exact.model)
     whole = policy(batch)
     grown = gradients(exact.model, whole)
@@ -173,8 +176,8 @@ def test_float32_is_close_to_float64(folder: str, double: None, pictures: list[I
     trees = forest(pictures)
     single, twice = load(folder, "float32"), load(folder, "float64")
     with torch.no_grad():
-        one = Policy(single.model)(pack(trees, single.features, 0))
-        two = Policy(twice.model)(pack(trees, twice.features, 0))
+        one = Policy(single.model)(pack(trees, single))
+        two = Policy(twice.model)(pack(trees, twice))
     assert one.dtype == torch.float32
     assert (one - two).abs().max() < 1e-5
 
@@ -185,6 +188,6 @@ def test_sequence_sums_by_branch() -> None:
 
 
 def test_only_the_projector_and_language_model_learn(exact: Loaded, pictures: list[Image]) -> None:
-    grown = gradients(exact.model, Policy(exact.model)(pack(forest(pictures), exact.features, 0)))
+    grown = gradients(exact.model, Policy(exact.model)(pack(forest(pictures), exact)))
     assert not [name for name in grown if "vision_tower" in name]
     assert [name for name in grown if "multi_modal_projector" in name]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness import losses
+from harness.contracts.family import Layout
 from harness.logps import LogProbs, Policy
 from harness.model import load
 from harness.tree import Branch, Tree, pack
@@ -67,7 +68,7 @@ def model_gradients(folder: str, double: None, pictures: list[Image]):  # type: 
 
     def run(answers: list[tuple[int, ...]], loss, skipped: int = 0):  # type: ignore[no-untyped-def]
         branches = tuple(Branch(ids, (False,) * skipped + (True,) * (len(ids) - skipped)) for ids in answers)
-        batch = pack([Tree("pair", pictures[0], (7, 4, 4, 4, 4, 8), branches)], loaded.features, 0)
+        batch = pack([Tree("pair", pictures[0], (7, 4, 4, 4, 4, 8), branches, layout=Layout(4))], loaded)
         loaded.model.zero_grad()
         logps = LogProbs(Policy(loaded.model)(batch), None, batch.branch, batch.branch_tree)
         sums = logps.sequence(logps.policy)

@@ -11,24 +11,25 @@ import torch
 from transformers import AutoTokenizer, CLIPImageProcessorPil, LlavaForConditionalGeneration
 
 from harness.config import Lora
+from harness.contracts.family import Layout
+from harness.families.llava import square
 from harness.logps import Policy
 from harness.model import Loaded, adapt, load, revision, save
-from harness.pixels import square
 from harness.tree import Branch, Tree, pack
 from harness.types import HarnessError, Image, UsageError
 
 
-def test_what_is_saved_is_what_was_loaded(folder: Path, tmp_path: Path) -> None:
+def test_what_is_saved_is_what_was_loaded(folder: Path, pictures: list[Image], tmp_path: Path) -> None:
     loaded = load(folder)
-    save(loaded.model, loaded.tokenizer, loaded.pixels, tmp_path / "again")
+    save(loaded.model, loaded.tokenizer, loaded.eyes, tmp_path / "again")
     plain = LlavaForConditionalGeneration.from_pretrained(tmp_path / "again").state_dict()
     assert all(torch.equal(value, plain[name]) for name, value in loaded.model.state_dict().items())
     text = "a cat zebra\n é 日"
     words = AutoTokenizer.from_pretrained(tmp_path / "again")
     assert words(text)["input_ids"] == loaded.tokenizer(text)["input_ids"]
     assert words.decode(words(text)["input_ids"]) == text
-    assert CLIPImageProcessorPil.from_pretrained(tmp_path / "again").crop_size == loaded.pixels.processor.crop_size
-    assert loaded.image_tokens == 4
+    assert CLIPImageProcessorPil.from_pretrained(tmp_path / "again").crop_size == loaded.eyes.processor.crop_size
+    assert loaded.eyes.layout(pictures[0]).places == 4
     assert not any(p.requires_grad for p in loaded.model.model.vision_tower.parameters())
 
 
@@ -86,14 +87,15 @@ def test_adapters_off_is_the_base_to_the_bit(folder: Path, pictures: list[Image]
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.normal_()
-    batch = pack([Tree("t", pictures[0], (7, 4, 4, 4, 4), (Branch((8, 9), (True, True)),))], base.features, 0)
+    one = Tree("t", pictures[0], (7, 4, 4, 4, 4), (Branch((8, 9), (True, True)),), layout=Layout(4))
+    batch = pack([one], base)
     with torch.no_grad():
         plain, adapted = Policy(base.model)(batch), Policy(model)(batch)
         with model.disable_adapter():
             off = Policy(model)(batch)
     assert torch.equal(off, plain)
     assert not torch.equal(adapted, plain)
-    save(model, loaded.tokenizer, loaded.pixels, tmp_path / "merged")
+    save(model, loaded.tokenizer, loaded.eyes, tmp_path / "merged")
     with torch.no_grad():
         assert torch.allclose(Policy(load(tmp_path / "merged").model)(batch), adapted, atol=1e-5)
 
@@ -109,12 +111,12 @@ def test_square_is_llava_s_padding() -> None:
 
 
 def test_pixels_are_a_square_and_blank_is_its_mean_colour(loaded: Loaded, pictures: list[Image]) -> None:
-    assert loaded.pixels(pictures[0]).shape == (3, 16, 16)
-    assert loaded.pixels.blank().abs().max() < 0.02
+    assert loaded.eyes.pixels(pictures[0]).shape == (3, 16, 16)
+    assert loaded.eyes.blank(loaded.eyes.layout(pictures[0])).abs().max() < 0.02
 
 
 def test_a_picture_that_changed_is_named(loaded: Loaded, pictures: list[Image], tmp_path: Path) -> None:
     other = tmp_path / "other.png"
     other.write_bytes(Path(pictures[0].path).read_bytes())
     with pytest.raises(HarnessError, match=r"other\.png"):
-        loaded.pixels(Image(str(other), pictures[1].sha256))
+        loaded.eyes.pixels(Image(str(other), pictures[1].sha256))

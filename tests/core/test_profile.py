@@ -1,5 +1,6 @@
 """Formulas against torch's own counter, and measurements against known work."""
 
+from dataclasses import replace
 from mmap import mmap
 from pathlib import Path
 
@@ -8,11 +9,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
+from harness.contracts.family import Layout
 from harness.energy import meter
+from harness.families.llava import Llava
 from harness.model import load
-from harness.profile import Usage, forward_flops, measure
+from harness.profile import Usage, measure
 from harness.tree import Branch, Tree
 from harness.types import Image
+
+LLAVA, SEEN = Llava(), Layout(4)
 
 
 def counted(model: LlavaForConditionalGeneration, ids: torch.Tensor, pixels: torch.Tensor | None) -> int:
@@ -28,11 +33,13 @@ def test_forward_flops(folder: Path, kv_heads: int) -> None:
     config.text_config.num_key_value_heads = kv_heads
     config._attn_implementation = "eager"
     model = LlavaForConditionalGeneration(config)
-    flops, length = forward_flops(model.config), 60
+    flops, length = LLAVA.flops(model.config), 60
     text = length * (flops.token + flops.scored) + length**2 * flops.pair
     assert counted(model, torch.full((1, length), 7), None) == pytest.approx(text, rel=0.02)
     ids = torch.tensor([[4] * 4 + [7] * (length - 4)])
-    assert counted(model, ids, torch.zeros(1, 3, 16, 16)) == pytest.approx(text + flops.image + flops.tower, rel=0.02)
+    assert counted(model, ids, torch.zeros(1, 3, 16, 16)) == pytest.approx(
+        text + flops.image(SEEN) + flops.tower(SEEN), rel=0.02
+    )
 
 
 def test_llava_7b_is_as_known() -> None:
@@ -47,23 +54,23 @@ def test_llava_7b_is_as_known() -> None:
             "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000,
         },
     )  # fmt: skip
-    flops = forward_flops(config)
+    flops = LLAVA.flops(config)
     assert flops.token == pytest.approx(12.95e9, rel=0.001)
     assert flops.scored == pytest.approx(0.262e9, rel=0.002)
     assert flops.pair == 4 * 4096 * 32
-    assert flops.tower == pytest.approx(0.382e12, rel=0.02)
-    assert flops.image == pytest.approx(0.024e12, rel=0.02)
+    assert flops.tower(SEEN) == pytest.approx(0.382e12, rel=0.02)
+    assert flops.image(SEEN) == pytest.approx(0.024e12, rel=0.02)
 
 
 def test_a_tree_counts_its_prefix_once_and_only_kept_pairs(folder: Path) -> None:
     """Prefix 2, branches 3 and 1: pairs 3 + (6 + 6) + (2 + 1) = 18; 6 positions; 2 scored."""
-    flops = forward_flops(load(folder).model.config)
+    flops = load(folder).flops
     tree = Tree("t", None, (1, 2), (Branch((3, 4, 5), (False, False, True)), Branch((6,), (True,))))
     forward = 6 * flops.token + 18 * flops.pair + 2 * flops.scored
     assert flops.forward(tree) == forward
     assert flops.train(tree, full=True) == 3 * forward
-    seen = Tree("t", Image("x", "y"), tree.prefix, tree.branches)
-    assert flops.train(seen, full=False) == 2 * forward + flops.image
+    seen = replace(tree, image=Image("x", "y"), layout=SEEN)
+    assert flops.train(seen, full=False) == 2 * forward + flops.image(SEEN)
 
 
 def test_measure_sees_a_peak_that_is_gone() -> None:
@@ -78,9 +85,9 @@ def test_measure_sees_a_peak_that_is_gone() -> None:
 
 
 def test_a_response_costs_what_reading_it_would(folder: Path) -> None:
-    flops = forward_flops(load(folder).model.config)
-    read = Tree("a", Image("a.png", "0"), (1,) * 30, (Branch((2,) * 9, (True,) * 9),))
-    assert flops.respond(30, 9, image=True) == flops.forward(read) + flops.scored  # the end token is scored, not read
+    flops = load(folder).flops
+    read = Tree("a", Image("a.png", "0"), (1,) * 30, (Branch((2,) * 9, (True,) * 9),), layout=SEEN)
+    assert flops.respond(30, 9, SEEN) == flops.forward(read) + flops.scored  # the end token is scored, not read
 
 
 def rapl(folder: Path, name: str, micro: int) -> None:

@@ -23,7 +23,7 @@ ALL = ("policy", "value", "reward")
 def batch(folder: Path, pictures: list[Image]) -> Batch:
     loaded = load(folder)
     pairs = [Pair(f"p{n}", pictures[n], "what is there", "a dog" + " red" * n, "no cat") for n in range(3)]
-    return pack([tree(pair, loaded.tokenizer, loaded.image_tokens) for pair in pairs], loaded.features, 0)
+    return pack([tree(pair, loaded) for pair in pairs], loaded)
 
 
 def moved(roles: Roles, *names: Role) -> Roles:

@@ -9,10 +9,11 @@ import torch
 import harness.kvcache
 import harness.model
 import harness.sampler
+from harness.contracts.family import Layout
+from harness.families.llava import Llava
 from harness.model import Loaded, kept, load
 from harness.profile import quiet
 from harness.sampler import Sampling, Search, candidates, respond
-from harness.template import encode, prompt_text
 from harness.types import HarnessError, Image, Prompt, Turn
 
 GREEDY = Sampling(max_new_tokens=8)
@@ -24,11 +25,17 @@ def prompts(pictures: list[Image]) -> list[Prompt]:
     return [*made, Prompt("h", pictures[0], "and", (Turn("what", "a cat"), Turn("is", "no")))]
 
 
+def tokens(loaded: Loaded, prompt: Prompt) -> list[int]:
+    """A prompt's tokens, by its text as a whole."""
+    pieces = Llava().prompt(prompt.question, prompt.history, prompt.image is not None, "</s>")
+    text = "".join(piece for piece, _ in pieces) + (f" {prompt.begun}" if prompt.begun else "")
+    return list(Llava().encode(loaded.tokenizer, [(text, False)], Layout(4) if prompt.image else None).ids)
+
+
 def naive(loaded: Loaded, prompt: Prompt, count: int) -> list[int]:
     """Greedy decoding without cache, batch or padding."""
-    text = prompt_text(prompt.question, prompt.history, prompt.image is not None, "</s>")
-    ids = list(encode(loaded.tokenizer, [(text, False)], loaded.image_tokens).ids)
-    pixels = None if prompt.image is None else loaded.pixels(prompt.image)[None]
+    ids = tokens(loaded, prompt)
+    pixels = None if prompt.image is None else loaded.eyes.pixels(prompt.image)[None]
     new: list[int] = []
     with torch.no_grad():
         while len(new) < count:
@@ -123,15 +130,15 @@ def test_draws_follow_the_distribution() -> None:
     """4,000 draws from odds .5 .3 .2: within four standard errors (.032); with top_p .6 the last is cut off."""
     scores = torch.tensor([[0.2, 0.5, 0.3]]).log().repeat(4000, 1)
     ids, seen = [f"{n}" for n in range(4000)], torch.zeros(4000, 0, dtype=torch.long)
-    whole = harness.sampler._draw(ids, Sampling(max_new_tokens=1, temperature=1.0))(seen, scores).argmax(-1)
+    whole = harness.sampler._draw(ids, Sampling(max_new_tokens=1, temperature=1.0))(seen, scores)
     share = Counter(whole.tolist())
     assert [share[n] / 4000 for n in range(3)] == pytest.approx([0.2, 0.5, 0.3], abs=0.032)
     nucleus = Sampling(max_new_tokens=1, temperature=1.0, top_p=0.6)
-    cut = Counter(harness.sampler._draw(ids, nucleus)(seen, scores).argmax(-1).tolist())
+    cut = Counter(harness.sampler._draw(ids, nucleus)(seen, scores).tolist())
     assert cut[0] == 0
     assert cut[1] / 4000 == pytest.approx(0.625, abs=0.032)
     cold = Sampling(max_new_tokens=1, temperature=0.01)
-    assert set(harness.sampler._draw(ids, cold)(seen, scores).argmax(-1).tolist()) == {1}
+    assert set(harness.sampler._draw(ids, cold)(seen, scores).tolist()) == {1}
 
 
 def test_blank_hides_the_image(folder: Path, pictures: list[Image]) -> None:
@@ -184,10 +191,9 @@ def test_noise_is_the_image_s_own_and_changes_what_is_said(folder: Path, picture
 def test_a_response_goes_on_from_what_is_begun(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
     begun = Prompt("b", pictures[0], "what is there", begun="a red dog")
     (made,) = respond(folder, [begun], GREEDY, 1, quiet)
-    text = prompt_text("what is there", (), True, "</s>") + " a red dog"
-    ids = encode(loaded.tokenizer, [(text, False)], loaded.image_tokens).ids
+    ids = tokens(loaded, begun)
     with torch.no_grad():
-        first = loaded.model(input_ids=torch.tensor([ids]), pixel_values=loaded.pixels(pictures[0])[None])
+        first = loaded.model(input_ids=torch.tensor([ids]), pixel_values=loaded.eyes.pixels(pictures[0])[None])
     assert made.text.startswith(loaded.tokenizer.decode([int(first.logits[0, -1].argmax())]).strip())
 
 
@@ -216,14 +222,13 @@ def test_without_a_penalty_all_candidates_are_the_greedy_one(folder: Path, pictu
 def test_a_candidate_s_log_prob_is_the_model_s(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
     """Summed over its tokens by a plain forward pass, without the penalty that chose them."""
     prompt = Prompt("q", pictures[0], "what is there")
-    text = prompt_text(prompt.question, (), True, "</s>")
-    ids = list(encode(loaded.tokenizer, [(text, False)], loaded.image_tokens).ids)
+    ids = tokens(loaded, prompt)
     for response in candidates(folder, [prompt], search(), 4, quiet)[0]:
         new = loaded.tokenizer(" " + response.text, add_special_tokens=False)["input_ids"]
         if loaded.tokenizer.decode(new).strip() != response.text or len(new) != response.tokens or response.ended:
             continue  # bytes that are no text cannot be encoded back
         with torch.no_grad():
-            pixels = loaded.pixels(prompt.image)[None]
+            pixels = loaded.eyes.pixels(prompt.image)[None]
             logps = loaded.model(input_ids=torch.tensor([ids + new]), pixel_values=pixels).logits[0].log_softmax(-1)
         expected = sum(float(logps[len(ids) + n - 1, token]) for n, token in enumerate(new))
         assert response.logp == pytest.approx(expected, abs=1e-3)
@@ -233,10 +238,10 @@ def test_diversity_by_hand() -> None:
     """Odds .6 .3 .1 and a penalty of 1: the second pays e^-1 on the first's token (.22 < .3), the third on both."""
     draw = harness.sampler._Diverse(search(penalty=1.0, count=3), ends=[9])
     scores = torch.tensor([[0.6, 0.3, 0.1]]).log().repeat(3, 1)
-    kept = draw(torch.zeros(3, 0, dtype=torch.long), scores).argmax(-1).tolist()
+    kept = draw(torch.zeros(3, 0, dtype=torch.long), scores).tolist()
     assert kept == [0, 1, 0]
     assert draw.logps[0] == pytest.approx(torch.tensor([0.6, 0.3, 0.6]).log().tolist())
-    over = draw(torch.tensor([[9], [1], [1]]), scores).argmax(-1).tolist()
+    over = draw(torch.tensor([[9], [1], [1]]), scores).tolist()
     assert over[1] == 0  # who has ended takes no token from the others
 
 

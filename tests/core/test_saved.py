@@ -13,14 +13,15 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 import harness.hublayout
 from harness.digest import file_digest
-from harness.hublayout import hub_name
+from harness.families.llava import Llava
 from harness.model import Loaded, load, save
 from harness.profile import quiet
 from harness.reference import figures
 from harness.roles import Roles
-from harness.template import prompt_text, segments
 from harness.tree import tree
 from harness.types import Conversation, HarnessError, Image, Turn
+
+LLAVA = Llava()
 
 TURNS = (Turn("what is there?\n  a  cat", "a red cat."), Turn("is there a dog", " no "), Turn("two", "the ball"))
 SIZES = ((37, 11), (11, 37), (16, 16), (17, 16), (1, 40), (64, 63))
@@ -28,7 +29,7 @@ SIZES = ((37, 11), (11, 37), (16, 16), (17, 16), (1, 40), (64, 63))
 
 @pytest.fixture
 def saved(loaded: Loaded, tmp_path: Path) -> Path:
-    save(loaded.model, loaded.tokenizer, loaded.pixels, tmp_path / "saved")
+    save(loaded.model, loaded.tokenizer, loaded.eyes, tmp_path / "saved")
     return tmp_path / "saved"
 
 
@@ -49,9 +50,14 @@ def test_the_processor_s_template_is_ours(saved: Path, loaded: Loaded, image: bo
     processor = AutoProcessor.from_pretrained(saved)
     for count in (1, 2, 3):
         told = messages(TURNS[:count], image, plain)
-        ours = "".join(text for text, _ in segments(TURNS[:count], image, loaded.tokenizer.eos_token))
+        ours = "".join(text for text, _ in LLAVA.segments(TURNS[:count], image, loaded.tokenizer.eos_token))
         assert processor.apply_chat_template(told) == ours
-        asked = prompt_text(TURNS[count - 1].question, TURNS[: count - 1], image, loaded.tokenizer.eos_token)
+        asked = "".join(
+            text
+            for text, _ in LLAVA.prompt(
+                TURNS[count - 1].question, TURNS[: count - 1], image, loaded.tokenizer.eos_token
+            )
+        )
         assert processor.apply_chat_template(told[:-1], add_generation_prompt=True) == asked
 
 
@@ -87,7 +93,7 @@ def by_others(folder: Path, image: Image, padded: bool = True) -> tuple[torch.Te
 def test_transformers_alone_gives_our_log_probs(saved: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     image = odd(tmp_path, size)
     ours = load(saved)
-    made = tree(Conversation("c", image, (TURNS,)), ours.tokenizer, ours.image_tokens)
+    made = tree(Conversation("c", image, (TURNS,)), ours)
     [branch] = made.branches
     wanted = figures(Roles(ours.model, {}, False), ours, [made], 1, ["policy"], quiet)["c"]["policy"]
     ids, logps = by_others(saved, image)
@@ -112,14 +118,14 @@ def test_names_and_files_are_the_hub_s(saved: Path, loaded: Loaded) -> None:
         assert one["do_pad"] is True and one["image_processor_type"] == "LlavaImageProcessor"
     assert (saved / "chat_template.jinja").is_file()
     with pytest.raises(HarnessError, match=r"the weight q\.weight is no part"):
-        hub_name("q.weight")
+        LLAVA.hub_name("q.weight")
 
 
 def test_a_large_model_is_cut_into_files_with_an_index(
     loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(harness.hublayout, "SHARD", "50KB")
-    save(loaded.model, loaded.tokenizer, loaded.pixels, tmp_path / "cut")
+    save(loaded.model, loaded.tokenizer, loaded.eyes, tmp_path / "cut")
     assert (tmp_path / "cut" / "model.safetensors.index.json").is_file()
     again = load(tmp_path / "cut").model.state_dict()
     assert all(torch.equal(again[name], weight) for name, weight in loaded.model.state_dict().items())
@@ -130,7 +136,7 @@ def test_tied_embeddings_are_written_once_and_load_tied(loaded: Loaded, tmp_path
     model = loaded.model.to(getattr(torch, dtype))
     model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = True
     model.lm_head.weight = model.get_input_embeddings().weight
-    save(model, loaded.tokenizer, loaded.pixels, tmp_path / "tied")
+    save(model, loaded.tokenizer, loaded.eyes, tmp_path / "tied")
     assert not any("lm_head" in name for name in load_file(tmp_path / "tied" / "model.safetensors"))
     again = load(tmp_path / "tied", dtype).model  # type: ignore[arg-type]
     assert again.lm_head.weight is again.get_input_embeddings().weight

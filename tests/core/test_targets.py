@@ -10,11 +10,11 @@ from harness.config import Lora, Testbed
 from harness.folder import inspect
 from harness.model import adapt, load
 from harness.request import request
-from harness.targets import linear_layers, targets
+from harness.targets import targets
 from harness.types import UsageError
 
 BASE = Path(harness.mini.__file__).parent / "bases" / "0"
-LINEAR = linear_layers(inspect(BASE))
+LINEAR = inspect(BASE).linear_layers
 Q = [f"model.language_model.layers.{layer}.self_attn.q_proj" for layer in range(3)]
 
 
@@ -65,8 +65,8 @@ def test_adapters_of_nothing_are_refused(fields: dict[str, object]) -> None:
 
 
 def test_a_folder_that_is_not_whole_is_refused_before_a_plan(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "llava_next"}')
+    (tmp_path / "config.json").write_text('{"model_type": "kosmos-2"}')
     bed, asked, _ = request("sft", "llava150k", "", "mini", 1, "pope", 16, 8, [], 1)
     other: Testbed = bed.model_copy(update={"models": (str(tmp_path),)})
-    with pytest.raises(UsageError, match="'llava_next' model"):
+    with pytest.raises(UsageError, match="'kosmos-2' model"):
         check(asked, other)

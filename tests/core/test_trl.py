@@ -14,7 +14,7 @@ cut a step in two, ours by length), clipping (which cuts in), optimiser and sche
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,10 @@ import harness.engine
 from harness.batches import steps
 from harness.config import Runtime
 from harness.engine import Job, train
+from harness.families.llava import Llava
 from harness.logps import LogProbs
-from harness.model import load
+from harness.model import Loaded, load
 from harness.reference import reference_logps
-from harness.template import segments
 from harness.tree import Tree, pack
 from harness.types import Conversation, Image, Pair, Record, Turn, read_jsonl, write_jsonl
 
@@ -61,15 +61,15 @@ class Course(NamedTuple):
 def ours(job: Job) -> Course:
     """Our engine's course; the rows are taken where it packs its trees."""
     seen: list[list[Row]] = []
-    pixels = load(job.model).pixels
+    eyes = load(job.model).eyes
 
-    def watched(trees: Sequence[Tree], features: Callable[[Image], torch.Tensor], pad: int) -> Any:
+    def watched(trees: Sequence[Tree], loaded: Loaded) -> Any:
         seen.append([
             (tree.prefix + branch.ids, (False,) * len(tree.prefix) + branch.supervised,
-             digest(pixels(tree.image)) if tree.image else "")
+             digest(eyes.pixels(tree.image)) if tree.image else "")
             for tree in trees for branch in tree.branches
         ])  # fmt: skip
-        return pack(trees, features, pad)
+        return pack(trees, loaded)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(harness.engine, "pack", watched)
@@ -111,7 +111,7 @@ def trl_trainer(job: Job) -> Any:
     }  # fmt: skip
     given = {
         "train_dataset": rows_in_order(job, loaded.tokenizer.eos_token),
-        "processing_class": LlavaProcessor.from_pretrained(job.model, image_processor=loaded.pixels.processor),
+        "processing_class": LlavaProcessor.from_pretrained(job.model, image_processor=loaded.eyes.processor),
     }
     if job.method == "dpo":
         other = load(job.model).model
@@ -137,12 +137,13 @@ def row(record: Record, end: str) -> dict[str, Any]:
     has_image = record.image is not None
     if isinstance(record, Pair):
         (*asked, (chosen, _)), (*_, (rejected, _)) = (
-            segments([Turn(record.question, answer)], has_image, end) for answer in (record.chosen, record.rejected)
+            Llava().segments([Turn(record.question, answer)], has_image, end)
+            for answer in (record.chosen, record.rejected)
         )
         sides = {"chosen": chosen, "rejected": rejected}
     else:
         assert isinstance(record, Conversation)
-        *asked, (answer, _) = segments(record.branches[0], has_image, end)
+        *asked, (answer, _) = Llava().segments(record.branches[0], has_image, end)
         sides = {"completion": answer}
     return {"prompt": "".join(text for text, _ in asked), **sides, "images": images}
 

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from harness.config import Reading
 from harness.data import local
 from harness.data._schemas import ABOUT, said
-from harness.template import SYSTEM
+from harness.families.llava import SYSTEM
 from harness.types import Dropped, Example, Turn, UsageError
 
 ASKED, ANSWER, WORSE = "What colour?", "It is blue.", "It is red."

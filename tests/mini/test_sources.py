@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.contracts.wordings import IMAGE, SHORT_ANSWER
 from harness.mini.draw import draw
 from harness.mini.sources import SOURCES, write_source
 from harness.mini.tokenizer import make_tokenizer
 from harness.mini.world import from_json
-from harness.template import IMAGE, SHORT_ANSWER
 from harness.types import HarnessError
 
 TOKENIZER = make_tokenizer()

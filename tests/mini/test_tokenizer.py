@@ -4,11 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.contracts.family import Layout
+from harness.contracts.wordings import SHORT_ANSWER
+from harness.families.llava import Llava
 from harness.mini.language import DETAIL, detail
 from harness.mini.tokenizer import make_tokenizer
 from harness.mini.world import scene
-from harness.template import SHORT_ANSWER, encode, segments
 from harness.types import Turn
+
+LLAVA = Llava()
 
 TOKENIZER = make_tokenizer()
 END = TOKENIZER.eos_token
@@ -32,14 +36,16 @@ def test_words_of_the_world_are_single_tokens():
 @given(st.lists(st.tuples(st.text("ab éC.\n", max_size=9), st.text("xyé D.", min_size=1, max_size=9)), min_size=1))
 def test_only_answers_and_their_ends_are_supervised(pairs):
     turns = [Turn(question, answer) for question, answer in pairs]
-    tokens = encode(TOKENIZER, segments(turns, True, END), 16)
+    tokens = LLAVA.encode(TOKENIZER, LLAVA.segments(turns, True, END), Layout(16))
     marked = [token for token, mark in zip(tokens.ids, tokens.supervised, strict=True) if mark]
     assert TOKENIZER.decode(marked) == "".join(f" {turn.answer}{END}" for turn in turns)
     assert tokens.ids[0] == TOKENIZER.bos_token_id and not tokens.supervised[0]
 
 
 def test_the_prompt_is_short_and_the_image_takes_sixteen_positions():
-    tokens = encode(TOKENIZER, segments([Turn("Is there a dog in the image?" + SHORT_ANSWER, "Yes")], True, END), 16)
+    tokens = LLAVA.encode(
+        TOKENIZER, LLAVA.segments([Turn("Is there a dog in the image?" + SHORT_ANSWER, "Yes")], True, END), Layout(16)
+    )
     assert tokens.ids[3:19] == (TOKENIZER.convert_tokens_to_ids("<image>"),) * 16
     assert len(tokens.ids) == 32
     assert sum(tokens.supervised) == 2

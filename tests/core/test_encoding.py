@@ -7,9 +7,13 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from harness import template
-from harness.template import IMAGE, SYSTEM, encode, prompt_text, segments
+from harness import encoding
+from harness.contracts.family import Layout
+from harness.encoding import encode
+from harness.families.llava import IMAGE, SYSTEM, Llava
 from harness.types import Turn
+
+LLAVA = Llava()
 
 SPECIAL = ["<unk>", "<s>", "</s>", IMAGE]
 WORDS = "what is the main thing in a picture it one red cat and two dogs so far as sees no yes".split()
@@ -108,7 +112,7 @@ def read(values: list[str]) -> tuple[Turn, ...]:
 
 
 def ours(tokenizer: Any, values: list[str]) -> tuple[list[int], list[int]]:
-    made = encode(tokenizer, segments(read(values), IMAGE in values[0], "</s>"), 1)
+    made = LLAVA.encode(tokenizer, LLAVA.segments(read(values), IMAGE in values[0], "</s>"), Layout(1))
     ids = [IMAGE_INDEX if id == SPECIAL.index(IMAGE) else id for id in made.ids]
     return ids, [id if wanted else IGNORE_INDEX for id, wanted in zip(ids, made.supervised, strict=True)]
 
@@ -123,7 +127,7 @@ def test_ids_and_labels_are_llava_s(sentencepiece: Tokenizer, legacy: bool, styl
 def test_mutant_a_tokenizer_taken_at_its_word(sentencepiece: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the setting, a later question begins with a blank that LLaVA's training never had."""
     official, tokenizer = Official(sentencepiece, False), loaded(styled(sentencepiece, "prepend"), False)
-    monkeypatch.setattr(template, "_backend", lambda tokenizer: (tokenizer.backend_tokenizer, ""))
+    monkeypatch.setattr(encoding, "_backend", lambda tokenizer: (tokenizer.backend_tokenizer, ""))
     same = [ours(tokenizer, values) == official(values) for values in conversations()]
     assert same == [len(values) == 2 for values in conversations()]
 
@@ -131,8 +135,8 @@ def test_mutant_a_tokenizer_taken_at_its_word(sentencepiece: Tokenizer, monkeypa
 def test_a_prompt_is_what_training_had_before_the_answer(sentencepiece: Tokenizer) -> None:
     tokenizer = loaded(styled(sentencepiece, "prepend"), False)
     turns = (Turn("what is it", "one cat"), Turn("so", "yes"))
-    whole = encode(tokenizer, segments(turns, True, "</s>"), 3)
-    asked = encode(tokenizer, [(prompt_text("so", turns[:1], True, "</s>"), False)], 3)
+    whole = LLAVA.encode(tokenizer, LLAVA.segments(turns, True, "</s>"), Layout(3))
+    asked = LLAVA.encode(tokenizer, LLAVA.prompt("so", turns[:1], True, "</s>"), Layout(3))
     assert whole.ids[: len(asked.ids)] == asked.ids
     assert not any(asked.supervised)
     assert tokenizer.decode([id for id, w in zip(whole.ids, whole.supervised, strict=True) if w][-2:]).endswith("</s>")
@@ -142,12 +146,12 @@ def test_a_tokenizer_without_the_setting_is_as_its_file_says(sentencepiece: Toke
     for style in ("prepend", "first", "none"):
         tokenizer = loaded(styled(sentencepiece, style), None)
         text = "so</s>USER: what"
-        assert encode(tokenizer, [(text, False)], 1).ids == tuple(tokenizer(text).input_ids)
+        assert encode(tokenizer, [(text, False)], IMAGE, []).ids == tuple(tokenizer(text).input_ids)
 
 
 def test_a_padding_tokenizer_adds_nothing(sentencepiece: Tokenizer) -> None:
     padding = styled(sentencepiece, "prepend")
     padding.enable_padding(length=64, pad_token="<unk>")
     padding.enable_truncation(4)
-    plain = loaded(styled(sentencepiece, "prepend"), False)
-    assert encode(loaded(padding, False), [("what is it", True)], 1) == encode(plain, [("what is it", True)], 1)
+    plain, said = loaded(styled(sentencepiece, "prepend"), False), [("what is it", True)]
+    assert encode(loaded(padding, False), said, IMAGE, []) == encode(plain, said, IMAGE, [])

@@ -1,9 +1,4 @@
-"""LLaVA-1.5's conversation template (`vicuna_v1`): the only place where turns become text and tokens.
-
-Source: haotian-liu/LLaVA `conversation.py`, template v1, as all v1.5 scripts use it. The first question follows
-`<image>` and a newline; answers follow `ASSISTANT:` and a blank and end with the end token. Token ids and what is
-supervised are those of `train.py`, `preprocess_v1`, and `mm_utils.py`, `tokenizer_image_token`.
-"""
+"""The only place where text becomes tokens, as a model's tokenizer and its makers' training code have it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,19 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from harness.types import Turn
-
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
-IMAGE = "<image>"
-ANSWER = " ASSISTANT:"
-SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
-OPTION_LETTER = "\nAnswer with the option's letter from the given choices directly."
+Pieces = list[tuple[str, bool]]  # texts that joined are a conversation, each with whether it is supervised
 # Steps of a normalizer in `tokenizer.json`, by which SentencePiece's blanks are made.
 PREPEND = {"type": "Prepend", "prepend": "\u2581"}
 REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
@@ -37,32 +23,15 @@ class Tokens:
     supervised: tuple[bool, ...]
 
 
-def segments(turns: Sequence[Turn], has_image: bool, end: str) -> list[tuple[str, bool]]:
-    """The text of a conversation as (text, supervised) pieces; joined they are the official string."""
-    pieces: list[tuple[str, bool]] = [(SYSTEM, False)]
-    for number, turn in enumerate(turns):
-        lead = f" USER: {IMAGE}\n" if has_image and number == 0 else " USER: " if number == 0 else "USER: "
-        pieces.append((f"{lead}{turn.question}{ANSWER}", False))
-        pieces.append((f" {turn.answer}{end}", True))
-    return pieces
+def encode(tokenizer: Any, pieces: Pieces, image_token: str, image_ids: Sequence[int]) -> Tokens:
+    """Tokens of `pieces`; each `image_token` becomes `image_ids`.
 
-
-def prompt_text(question: str, history: Sequence[Turn], has_image: bool, end: str, begun: str = "") -> str:
-    """The text a model continues: everything up to and with the last `ASSISTANT:`, and the answer as far as `begun`."""
-    pieces = segments([*history, Turn(question, "")], has_image, end)
-    return "".join(text for text, _ in pieces[:-1]) + (f" {begun}" if begun else "")
-
-
-def encode(tokenizer: Any, pieces: Sequence[tuple[str, bool]], image_tokens: int) -> Tokens:
-    """Tokens of `pieces`; each `<image>` becomes `image_tokens` copies of the image token.
-
-    As `tokenizer_image_token` does, the text before an image and the text behind it are texts of their own (the one
-    behind begins with a blank of its own), and each is tokenized whole, so that no seam changes a token. A token is
-    supervised where it *ends* inside a supervised piece (tokenizers differ in who owns a leading blank, not in where a
-    token ends); that is what the lengths in `preprocess_v1` come to.
+    As LLaVA's `tokenizer_image_token` does, the text before an image and the text behind it are texts of their own (the
+    one behind begins with a blank of its own where the tokenizer sets one), and each is tokenized whole, so that no
+    seam changes a token. A token is supervised where it *ends* inside a supervised piece (tokenizers differ in who owns
+    a leading blank, not in where a token ends); that is what the lengths in LLaVA's `preprocess_v1` come to.
     """
     text = "".join(piece for piece, _ in pieces)
-    image_id = tokenizer.convert_tokens_to_ids(IMAGE)
     bounds: list[tuple[int, bool]] = []
     length = 0
     for piece, supervised in pieces:
@@ -71,16 +40,16 @@ def encode(tokenizer: Any, pieces: Sequence[tuple[str, bool]], image_tokens: int
     ids: list[int] = []
     marks: list[bool] = []
     at = begin = 0
-    for number, chunk in enumerate(text.split(IMAGE)):
+    for number, chunk in enumerate(text.split(image_token)):
         if number:
-            ids += [image_id] * image_tokens
-            marks += [False] * image_tokens
+            ids += image_ids
+            marks += [False] * len(image_ids)
         for token, start, stop in _tokens(tokenizer, chunk, first=number == 0):
             while at < len(bounds) - 1 and begin + stop > bounds[at][0]:
                 at += 1
             ids.append(token)
             marks.append(bounds[at][1] and stop > start)
-        begin += len(chunk) + len(IMAGE)
+        begin += len(chunk) + len(image_token)
     return Tokens(tuple(ids), tuple(marks))
 
 

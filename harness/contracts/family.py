@@ -1,0 +1,195 @@
+"""What a class of vision-language models is to everything else. One file in `harness/families/` per class.
+
+The file's name is the `model_type` of the model's config.json, so that a folder says itself which family it is of. An
+instance holds nothing; importing a family imports no torch, since plans ask it about folders. Where a method takes a
+model, it is the plain transformers model, without peft's wrapping.
+
+A picture becomes, one after the other: a `Layout` (how many places, by its size alone), pixels, features of the frozen
+tower (computed once per picture and kept), and what the decoder reads (computed each time, since what makes it learns).
+
+    class Mine(Family):        # harness/families/mine.py, or a file of your own: `family: ./mine.py` in a testbed
+        title, example, image_token = "Mine-7B", "owner/mine-7b-hf", "<|image|>"
+        ...
+    harness compare --testbed mine.yaml        # whose models have `"model_type": "mine"` in their config.json
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from harness.encoding import Pieces, Tokens, encode
+from harness.types import Image, Turn
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.folder import Stored
+    from harness.profile import Flops
+    from harness.tree import Batch
+
+
+class Layout(NamedTuple):
+    """How one picture lies in a sequence, by its size alone.
+
+    `places`: how many tokens it takes. `grid`: what positions and features need beside, as the family counts it (rows
+    and columns of patches, the picture's own size), nothing where all pictures are alike.
+    """
+
+    places: int
+    grid: tuple[int, ...] = ()
+
+
+class Eyes(ABC):
+    """How one model's image processor reads pictures. `processor` is transformers' own, one without torchvision."""
+
+    processor: Any
+
+    @abstractmethod
+    def layout(self, image: Image) -> Layout:
+        """A picture's layout; reads no more of the file than its size."""
+
+    @abstractmethod
+    def pixels(self, image: Image) -> "Tensor":
+        """What the tower reads: float32, normalised, of the family's own shape; HarnessError for an unreadable file."""
+
+    @abstractmethod
+    def blank(self, layout: Layout) -> "Tensor":
+        """The same of a picture of nothing, in the processor's mean colour: what a blind model would see."""
+
+
+class Family(ABC):
+    """A class of models; see above. The defaults are those of a causal decoder with one axis of positions."""
+
+    title: ClassVar[str]
+    """What people call it."""
+    example: ClassVar[str]
+    """A repository of the hub that is one."""
+    image_token: ClassVar[str]
+    """The token that stands at each of a picture's places, as the tokenizer spells it."""
+    lead: ClassVar[str] = ""
+    """What stands before an answer in its piece of a conversation."""
+    forbidden: ClassVar[Mapping[str, str]] = {}
+    """Texts that no question or answer may hold, beside control tokens, and why."""
+    parts: ClassVar[Mapping[str, str]]
+    """Ends of tensors' names that every model of the family has in its files -> the part of the model that it is."""
+    axes: ClassVar[int] = 1
+    """Axes of positions: 1, or 3 for M-RoPE (time, height, width)."""
+
+    # Its folder, before anything is loaded.
+
+    @abstractmethod
+    def refuse(self, config: Mapping[str, Any], folder: Path, again: str) -> None:
+        """UsageError for a model of the family that cannot be trained here; `again` says how to fetch one that can."""
+
+    @abstractmethod
+    def most_places(self, config: Mapping[str, Any], tensors: "Mapping[str, Stored]") -> int:
+        """The most places that a picture takes in a sequence, by config.json and the headers of the weights."""
+
+    @abstractmethod
+    def hub_name(self, name: str) -> str:
+        """What the hub's files call a weight of the model; HarnessError for one that the family does not have."""
+
+    @abstractmethod
+    def module_name(self, name: str) -> str:
+        """The inverse: what the model calls a tensor of the hub's files."""
+
+    def adapts(self, name: str) -> bool:
+        """Whether a linear layer of this name is the language model's, where adapters go; never the head."""
+        return "language_model." in name
+
+    # Words.
+
+    @abstractmethod
+    def segments(self, turns: Sequence[Turn], has_image: bool, end: str) -> Pieces:
+        """A conversation as its makers' training code spells it; `end` is the tokenizer's end token.
+
+        The picture is one `image_token`, in the first question. Of each turn the last piece is the answer: `lead`, the
+        answer, and what ends it, supervised.
+        """
+
+    def prompt(self, question: str, history: Sequence[Turn], has_image: bool, end: str, begun: str = "") -> Pieces:
+        """What a model continues: all before the answer to `question`, and the answer as far as `begun`."""
+        asked = [(text, False) for text, _ in self.segments([*history, Turn(question, "")], has_image, end)[:-1]]
+        return [*asked, (self.lead + begun, False)] if begun else asked
+
+    def encode(self, tokenizer: Any, pieces: Pieces, layout: Layout | None) -> Tokens:
+        """Token ids of a conversation about a picture of this layout, and which are supervised."""
+        image_id = tokenizer.convert_tokens_to_ids(self.image_token)
+        return encode(tokenizer, pieces, self.image_token, self.image_ids(image_id, layout) if layout else [])
+
+    def image_ids(self, image_id: int, layout: Layout) -> list[int]:
+        """What an `image_token` becomes: by default as many of it as the picture has places."""
+        return [image_id] * layout.places
+
+    # Loading and saving.
+
+    @abstractmethod
+    def model_class(self) -> Any:
+        """transformers' class with a head that generates."""
+
+    @abstractmethod
+    def eyes(self, processor_of: Any, config: Any) -> Eyes:
+        """The eyes of a model; `processor_of(cls)` gives its folder's image processor as an object of that class.
+
+        ValueError, with the rest of a sentence about the processor, where it and the tower do not belong together.
+        """
+
+    @abstractmethod
+    def write_processor(self, config: Any, tokenizer: Any, eyes: Eyes, folder: Path) -> None:
+        """Write tokenizer, chat template and image processor so that `AutoProcessor` and others read the same."""
+
+    # Tensors.
+
+    @abstractmethod
+    def tower(self, model: Any) -> "nn.Module":
+        """The vision tower, which is frozen. What it makes is kept, and known by its weights."""
+
+    @abstractmethod
+    def features(self, model: Any, pixels: "Tensor", layout: Layout) -> "Tensor":
+        """What the tower makes of one picture: (rows, width) in the tower's dtype, on the CPU, without a gradient.
+
+        All that is frozen belongs here; nothing that learns may.
+        """
+
+    @abstractmethod
+    def inputs(
+        self, model: Any, ids: "Tensor", features: "Tensor | None", layouts: Sequence[Layout]
+    ) -> "dict[str, Tensor]":
+        """What the decoder reads instead of (B, L) ids: `inputs_embeds` (B, L, width) and what else pictures give it.
+
+        `features` are those of all pictures in row order, one behind the other: (rows, width). Without one, what learns
+        behind the tower must stay in the graph with a weight of zero: ranks exchange gradients in the order in which
+        the backward pass yields them, so that order may not depend on data. HarnessError where places and features are
+        not equal in number.
+        """
+
+    def positions(self, ids: Sequence[int], layout: Layout | None) -> list[list[int]]:
+        """(axes, places) positions of a prefix's tokens; what follows goes on from the largest, on all axes."""
+        return [list(range(len(ids)))]
+
+    def masks(self, batch: "Batch") -> "Tensor | dict[str, Tensor]":
+        """What the decoder reads as attention mask of trees: (B, 1, L, L) bool for scaled-dot-product attention, True
+        where a query sees a key, or one by kind of layer where its layers do not see alike.
+        """
+        return batch.attention_mask
+
+    def decoder(self, model: Any) -> Any:
+        """The language model without its head: (B, L, width) `last_hidden_state` of inputs, positions, mask, cache."""
+        return model.model.language_model
+
+    def head(self, model: Any) -> Any:
+        """States (n, width) to logits (n, words)."""
+        return model.lm_head
+
+    # What it costs.
+
+    @abstractmethod
+    def flops(self, config: Any) -> "Flops":
+        """Forward FLOPs by formula, of the decoder per token and of towers and projectors per layout."""
+
+    def architecture(self, config: Mapping[str, Any], tensors: "Mapping[str, Stored]") -> dict[str, int]:
+        """Widths and depths by the headers of the weights: what a report says of a base model."""
+        from harness.folder import architecture
+
+        return architecture(tensors) | {"patches": self.most_places(config, tensors)}

@@ -1,0 +1,62 @@
+"""What several families share: looking at a config, pictures put into a row's words, what a decoder costs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.types import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def refuse_parts(config: Mapping[str, Any], folder: Path, again: str) -> None:
+    """UsageError where a family's config lacks its language model's or its tower's, or drops attention weights."""
+    for part in ("text_config", "vision_config"):
+        if not isinstance(config.get(part), dict):
+            raise UsageError(f"{folder / 'config.json'} has no {part}: it is not whole; {again}.")
+    if dropped := config["text_config"].get("attention_dropout"):
+        raise UsageError(
+            f"{folder} has attention_dropout {dropped}, which would be drawn anew for every batch size and number "
+            "of processes; set it to 0 in its config.json."
+        )
+
+
+def merged(words: "Tensor", places: "Tensor", seen: "Tensor") -> "Tensor":
+    """(B, L, width) embeddings with (rows, width) `seen` at the True of (B, L) `places`, in row order.
+
+    HarnessError where they are not equal in number: some would be left out in silence.
+    """
+    wanted, given = int(places.sum()), seen.numel() // seen.shape[-1]
+    if wanted != given:
+        raise HarnessError(
+            f"a batch has {wanted} places for images and {given} features; the model's image_seq_length, its tower and "
+            "its processor do not belong together. Fetch the whole model folder again."
+        )
+    return words.masked_scatter(places[..., None], seen.to(words.dtype))
+
+
+def renamed(name: str, prefixes: Mapping[str, str]) -> str | None:
+    """A weight's name with the first prefix that fits replaced; None where none does."""
+    return next((new + name.removeprefix(old) for old, new in prefixes.items() if name.startswith(old)), None)
+
+
+def decoder_flops(text: Any) -> dict[str, int]:
+    """`token`, `pair` and `scored` of `harness.profile.Flops`, by the config of a Llama-like decoder."""
+    width, depth = text.hidden_size, text.num_hidden_layers
+    head = getattr(text, "head_dim", None) or width // text.num_attention_heads
+    attention = 2 * width * head * (text.num_attention_heads + text.num_key_value_heads)  # q and o, k and v
+    return {
+        "token": 2 * depth * (attention + 3 * width * text.intermediate_size),
+        "pair": 4 * depth * head * text.num_attention_heads,
+        "scored": 2 * width * text.vocab_size,
+    }
+
+
+def clip_flops(vision: Any) -> int:
+    """FLOPs of a CLIP tower for one square of its size."""
+    patches, width = (vision.image_size // vision.patch_size) ** 2, vision.hidden_size
+    across = patches + 1  # the class token
+    embed = 2 * patches * vision.num_channels * vision.patch_size**2 * width
+    linear = 2 * across * (4 * width**2 + 2 * width * vision.intermediate_size)
+    return int(embed + vision.num_hidden_layers * (linear + 4 * across**2 * width))
