@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness import boards
-from harness.plugins import called, parted, refuse_truths, stem, unknown
+from harness.plugins import adopt, called, parted, refuse_truths, stem, unknown
 from harness.types import UsageError
 from harness.yamls import yaml_file
 
@@ -178,9 +178,10 @@ class MethodSpec(Fixed):
 class Testbed(Fixed):
     """Everything a comparison holds fixed: base models, data, protocol, writer, judge.
 
-    `models` are folders in Hugging Face's layout; seed i uses number i modulo their count. `data` is "generated" (the
-    embedded world) or a folder with `sources/NAME/` and `benchmarks/NAME/` in the official layouts. `methods` holds the
-    training arguments and options that a method has here. `clip` is a folder like those of `models`; `lens` the number
+    `models` are folders in Hugging Face's layout; seed i uses number i modulo their count. `family` is a file of one's
+    own with their class of models, where they are of none that is known (docs/extend/family.md). `data` is "generated"
+    (the embedded world) or a folder with `sources/NAME/` and `benchmarks/NAME/` in the official layouts. `methods` holds
+    the training arguments and options that a method has here. `clip` is a folder like those of `models`; `lens` the number
     of examples on which training is looked at (with an LLM writer each costs two calls per row); `crosscheck` whether
     lmms-eval, where it is installed, scores the same responses again. `writer` and `judge` are "oracle" (embedded world
     only), "openai:MODEL", "script:FILE" or "./mine.py", a file of one's own (docs/extend/judge.md); `prices` are USD
@@ -190,6 +191,7 @@ class Testbed(Fixed):
     name: str
     synthetic: bool = False
     models: tuple[str, ...]
+    family: str = ""
     data: str
     writer: str = ""
     judge: str = ""
@@ -216,6 +218,7 @@ class Testbed(Fixed):
                 "synthetic",
                 "protocol",
                 "models",
+                "family",
                 "data",
                 "clip",
                 "lens",
@@ -244,6 +247,9 @@ def read_testbed(name: str) -> Testbed:
         raise UsageError(f"testbed {path} is not valid: {first_error(error)}") from None
     home = path.parent
     located: dict[str, Any] = {"models": tuple(str(locate(model, home)) for model in bed.models)}
+    if bed.family:
+        located["family"] = str(locate(bed.family, home))
+        adopt("harness.families", located["family"])
     if bed.clip:
         located["clip"] = str(locate(bed.clip, home))
     located |= {"judge": words_in(bed.judge, home), "writer": words_in(bed.writer, home)}

@@ -35,7 +35,8 @@ class Job(Fixed):
     """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `reference` (log-probs) and `adapters` (a
     folder per role that goes on from one) are read; `out` gets `checkpoint/` (the policy, where it is trained),
     `adapters/ROLE/`, `log.jsonl`, `summary.json`; `work` keeps resumable state and is the caller's to delete; `shelf`
-    keeps images' features (by default in `work`). `places` are what the records' image paths start from.
+    keeps images' features (by default in `work`). `family` is a file of the user's own with the model's family, or
+    empty. `places` are what the records' image paths start from.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Job(Fixed):
     out: str
     work: str
     shelf: str | None = None
+    family: str = ""
     places: Places | None = None
 
     def identity(self) -> str:
@@ -92,6 +94,7 @@ class TrainResult(Fixed):
 def train(job: Job, tick: Tick = quiet, seat: zero.Seat = zero.ALONE) -> TrainResult:
     """Train in this process, which is alone or one of several (`harness.launch`); rank 0 writes the results."""
     torch.set_num_threads(1)  # sums then have one order, and a resumed training gives the same bits
+    plugins.adopt("harness.families", job.family)
     method = plugins.make("methods", job.method, Method, job.options)
     rank, world = zero.distributed(seat)
     with zero.local_rank(seat), measure() as usage:

@@ -139,12 +139,12 @@ def words(folder: Path) -> Any:
 
 def _config(folder: str | Path) -> Any:
     """transformers' config of a model of a family that is known; UsageError for any other."""
-    from transformers import AutoConfig
+    from transformers import PretrainedConfig
 
     name, arguments = _source(folder)
-    config = reading(folder, "config.json", lambda: AutoConfig.from_pretrained(name, **arguments))
-    families.named(config.model_type)
-    return config
+    told, _ = reading(folder, "config.json", lambda: PretrainedConfig.get_config_dict(name, **arguments))
+    kind = families.named(str(told.get("model_type"))).config_class()
+    return reading(folder, "config.json", lambda: kind.from_pretrained(name, **arguments))
 
 
 def _words(folder: str | Path, config: Any, family: Family) -> Any:

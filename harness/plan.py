@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness import plugins
+from harness import families, plugins
 from harness.benchmark import Benchmark, folder_of
 from harness.closure import code
 from harness.codebook import common
@@ -18,6 +18,7 @@ from harness.config import MethodSpec, Testbed
 from harness.contents import CONTENTS, listing
 from harness.data import local as own_data
 from harness.digest import source_digest
+from harness.folder import family_of
 from harness.hire import Office, kind_for
 from harness.method import Baseline, Role, realised
 from harness.model import revision
@@ -38,6 +39,7 @@ class Planner:
         self.reference = reference
         self.steps: dict[str, Step] = {}
         self.models = {folder: revision(Path(folder)) for folder in testbed.models}
+        self.families = {folder: families.file_of(family_of(Path(folder))) for folder in testbed.models}
         self.codebook = common(getattr(resolve(spec), "codebook", "") for spec in request.methods)
 
     def step(
@@ -113,7 +115,8 @@ class Planner:
     def policy(self, spec: MethodSpec, seed: int, after: tuple[str, ...]) -> tuple[Step, ...]:
         """Every step that makes a row's policy: (build, reference?, train) per round; none for zero rounds."""
         method = resolve(spec)
-        plugin = (plugins.source("methods", spec.name),) if method.rounds else ()
+        family = self.families[self.model(seed)]
+        plugin = (plugins.source("methods", spec.name), family)
         who = {"method": spec.stem, "options": pathless(spec), "files": source_digest(*method.sources), "seed": seed}
         base: dict[str, Any] = {"model": self.models[self.model(seed)]}
         split, made = self.split(seed), list[Step]()
@@ -132,7 +135,9 @@ class Planner:
             if realised(lesson, self.reference, tuned.lora is not None) == "cached":
                 known = {**base, "dtype": tuned.dtype, "columns": list(lesson.columns), "max_length": tuned.max_length}
                 reads = {"build": build, **policy}
-                derived["reference"] = self.step("reference", f"reference log-probs {tag}", known, reads)
+                derived["reference"] = self.step(
+                    "reference", f"reference log-probs {tag}", known, reads, plugin=(family,)
+                )
             identity = {**who, **base, "round": number, "training": tuned.model_dump()}
             train = self.step("train", f"train {tag}", identity, {"build": build, **roles}, derived, (), plugin)
             made += [build, *derived.values(), train]
@@ -150,7 +155,8 @@ class Planner:
             "round": 0,
             "seed": seed,
         }
-        return self.step("lens", f"lens {spec.id} seed {seed}", identity, {"split": self.split(seed), "policy": policy})
+        reads, plugin = {"split": self.split(seed), "policy": policy}, (self.families[self.model(seed)],)
+        return self.step("lens", f"lens {spec.id} seed {seed}", identity, reads, plugin=plugin)
 
     def cell(self, row: str, label: str, seed: int, name: str, policy: Step | None, changes: Mapping[str, Any]) -> Cell:
         """The generate and score steps of one cell; `changes` are to how it is generated."""
@@ -160,7 +166,8 @@ class Planner:
         sampling = {"max_new_tokens": most, "temperature": 0.0, "dtype": self.testbed.training.dtype}
         identity = {"model": self.models[self.model(seed)], "sampling": sampling, "blank": False, **changes}
         inputs = {"items": items} | ({"policy": policy} if policy else {})
-        responses = self.step("generate", f"generate {row} {name} seed {seed}", identity, inputs)
+        family = (self.families[self.model(seed)],)
+        responses = self.step("generate", f"generate {row} {name} seed {seed}", identity, inputs, plugin=family)
         scored = {
             "benchmark": name,
             "options": self.testbed.benchmarks.get(name, {}),

@@ -48,7 +48,7 @@ def adopt(package: str, file: str) -> str:
         return file
     path, name = source(package, file), stem(file)
     if name in installed(package) or _adopted.get((package, name), path) != path:
-        raise UsageError(f'{file}: there is another {package.removesuffix("s")} "{name}"; rename the file.')
+        raise UsageError(f'{file}: there is another {_noun(package)} "{name}"; rename the file.')
     _adopted[package, name] = path
     return name
 
@@ -57,10 +57,14 @@ def adopt_files(package: str, given: str | Sequence[str]) -> None:
     """The same of words that must be paths, as a list or with commas between."""
     for file in filter(None, given.split(",")) if isinstance(given, str) else given:
         if not file.endswith(".py"):
-            raise UsageError(
-                f"{file} is no Python file; name that of a {package.removesuffix('s')} of yours, ./mine.py."
-            )
+            raise UsageError(f"{file} is no Python file; name that of a {_noun(package)} of yours, ./mine.py.")
         adopt(package, file)
+
+
+def _noun(package: str) -> str:
+    """What a package's plugins are, one of them."""
+    name = package.rpartition(".")[2]
+    return "model family" if name == "families" else name.removesuffix("s")
 
 
 def adopted() -> Adopted:
@@ -114,7 +118,7 @@ def source(package: str, name: str) -> Path:
     if (package, name) in _adopted:
         return _adopted[package, name]
     if name not in names(package):
-        raise unknown(package.removesuffix("s").split(".")[-1], name, names(package))
+        raise unknown(_noun(package), name, names(package))
     module = importlib.util.find_spec(f"{package}.{name}")
     if module is None or module.origin is None:
         raise UsageError(f"{package}/{name}.py cannot be found; is another package called {package} in the way?")

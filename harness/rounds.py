@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness import families
 from harness.closure import code
 from harness.config import Runtime, Testbed, Training
 from harness.contracts.judge_kind import Hired
+from harness.folder import family_of
 from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
 from harness.model import Loaded, load, revision
@@ -146,7 +148,8 @@ class OwnRound:
             part = prompts[start : start + PREFIX]
             asked = [dumps(replace(p, image=replace(p.image, path="") if p.image else None)) for p in part]
             digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
-            what = {"policy": self.policy_key, "prompts": digest, "sampling": how, **code("harness.sampler")}
+            made = code("harness.sampler", families.file_of(family_of(self.base)))
+            what = {"policy": self.policy_key, "prompts": digest, "sampling": how, **made}
             folder = self.store.run(Stage(kind, what), partial(_write, make=make, prompts=part))
             found += read_jsonl(Response, folder / "responses.jsonl")
         self.spent["generated_tokens"] += sum(response.tokens for response in found)

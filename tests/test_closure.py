@@ -63,7 +63,7 @@ def test_another_critic_prompt_builds_sima_and_ppo_anew(planned: Changed) -> Non
 
 
 def test_another_answer_wording_makes_the_items_anew(planned: Changed) -> None:
-    moved = planned.by("harness.encoding")
+    moved = planned.by("harness.contracts.wordings")
     assert "items gqa" in moved and not any(title.startswith("items mmhal") for title in moved)
 
 
@@ -156,6 +156,7 @@ def modules(package: str) -> list[str]:
 # Who may load a module by name, and why the stage's key has that module's code all the same.
 LOADERS = {
     "harness.plugins": "the loader itself",
+    "harness.families": "a model's family: the planner gives its file to every stage that loads a model",
     "harness.rows": "a row's method: Planner.policy gives its file to build and train",
     "harness.engine": "the same method, in the training process",
     "harness.hire": "a judge or writer: Planner.asked has its file's code",

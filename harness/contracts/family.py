@@ -125,6 +125,10 @@ class Family(ABC):
     # Loading and saving.
 
     @abstractmethod
+    def config_class(self) -> Any:
+        """transformers' class of config.json."""
+
+    @abstractmethod
     def model_class(self) -> Any:
         """transformers' class with a head that generates."""
 

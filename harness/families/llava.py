@@ -107,6 +107,12 @@ class Llava(Family):
             pieces.append((f"{self.lead}{turn.answer}{end}", True))
         return pieces
 
+    def config_class(self) -> Any:
+        """As all llava-hf checkpoints say."""
+        from transformers import LlavaConfig
+
+        return LlavaConfig
+
     def model_class(self) -> Any:
         """As all llava-hf checkpoints say."""
         from transformers import LlavaForConditionalGeneration

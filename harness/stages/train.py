@@ -29,6 +29,7 @@ def train(work: Work) -> None:
         out=str(work.out),
         work=str(work.store.work(step.stage)),
         shelf=str(base_shelf(work)),
+        family=work.testbed.family,
         places=work.places,
     )
     launch(job, work.tick)
