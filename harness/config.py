@@ -178,14 +178,14 @@ class MethodSpec(Fixed):
 class Testbed(Fixed):
     """Everything a comparison holds fixed: base models, data, protocol, writer, judge.
 
-    `models` are folders in Hugging Face's layout; seed i uses number i modulo their count. `family` is a file of one's
-    own with their class of models, where they are of none that is known (docs/extend/family.md). `data` is "generated"
-    (the embedded world) or a folder with `sources/NAME/` and `benchmarks/NAME/` in the official layouts. `methods` holds
-    the training arguments and options that a method has here. `clip` is a folder like those of `models`; `lens` the number
-    of examples on which training is looked at (with an LLM writer each costs two calls per row); `crosscheck` whether
-    lmms-eval, where it is installed, scores the same responses again. `writer` and `judge` are "oracle" (embedded world
-    only), "openai:MODEL", "script:FILE" or "./mine.py", a file of one's own (docs/extend/judge.md); `prices` are USD
-    per million tokens of a model, input and output.
+    `models` are folders in Hugging Face's layout; seed i uses number i modulo their count. `family` is a file of
+    one's own with their class of models, where they are of none that is known (docs/extend/family.md). `data` is
+    "generated" (the embedded world) or a folder with `sources/NAME/` and `benchmarks/NAME/` in the official
+    layouts. `methods` holds the training arguments and options that a method has here. `clip` is a folder like
+    those of `models`; `lens` the number of examples on which training is looked at (with an LLM writer each costs
+    two calls per row); `crosscheck` whether lmms-eval, where it is installed, scores the same responses again.
+    `writer` and `judge` are "oracle" (embedded world only), "openai:MODEL", "script:FILE" or "./mine.py", a file of
+    one's own (docs/extend/judge.md); `prices` are USD per million tokens of a model, input and output.
     """
 
     name: str
