@@ -13,13 +13,14 @@ from harness.benchmark import folder_of
 from harness.checks import check
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
+from harness.contracts.executor import Failure, Watcher
 from harness.costs import check_access, check_budget
 from harness.mending import outdated, take_out
 from harness.panel import unanswered
 from harness.plan import plan
 from harness.provenance import profile, provenance
 from harness.reporting import publish, tables
-from harness.schedule import Failure, Watcher, execute, pending
+from harness.schedule import execute, pending
 from harness.stages.worker import Bodies
 from harness.steps import Plan, Request, Step
 from harness.store import MANIFEST, Store
@@ -91,9 +92,9 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
         if todo:  # of an interrupted run, `harness report` shows what there is
             run_folder.begin(out, provenance(planned, store, out))
     bodies = Bodies(str(store.root), testbed, request, runtime)
-    lost = execute(todo, bodies, runtime.workers, watcher)
+    lost = execute(todo, bodies, store, runtime, watcher)
     again = [step for step in outdated(planned, store, damaged) if step.key not in lost]
-    lost = {**lost, **execute(again, bodies, runtime.workers, watcher)}
+    lost = {**lost, **execute(again, bodies, store, runtime, watcher)}
     if lost and not any(store.done(cell.score.stage) for cell in planned.cells):
         raise next(iter(lost.values())).error
     failed = tuple(failures(planned, lost))

@@ -73,6 +73,9 @@ class Runtime(Fixed):
     """
 
     workers: int = Field(2, gt=0)
+    executor: str = "local"
+    """Who runs the stages: a file of `harness/executors/` by its name, or the path of one of the user's own."""
+    executor_options: dict[str, Any] = {}
     num_processes: int = Field(1, gt=0)
     per_device_train_batch_size: int = Field(16, gt=0)
     generate_batch_size: int = Field(128, gt=0)

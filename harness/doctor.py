@@ -67,7 +67,7 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     store, planned = Store(root), plan(asked, testbed)
     with watching(store, runtime.workers) as watcher, store.used():
         todo = pending([cell.score for cell in planned.cells], store, planned.steps)
-        insist(execute(todo, Bodies(str(store.root), testbed, asked, runtime), runtime.workers, watcher))
+        insist(execute(todo, Bodies(str(store.root), testbed, asked, runtime), store, runtime, watcher))
         values = measured(planned, store)
     seeds = range(len(testbed.models))
     for seed in seeds:

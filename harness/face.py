@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import Runtime, Testbed
+from harness.contracts.executor import Watcher
 from harness.plugins import adopt_files, called, unknown
-from harness.schedule import Watcher
 from harness.steps import Request
 from harness.store import MANIFEST, Store
 from harness.types import UsageError, dumps
@@ -65,6 +65,7 @@ class Wanted:
         workers: int | None = None,
         budget: float | None = None,
         noise_floor: bool = False,
+        executor: str | Path = "local",
         sizes: Sequence[int] = (),
     ) -> "Wanted":
         """From the words of `harness compare`; UsageError for what cannot be meant."""
@@ -79,7 +80,7 @@ class Wanted:
         sets, rows, columns = _settings(set), _words("methods", methods), _words("benchmarks", benchmarks)
         words = (rows, str(data), str(images), str(testbed), seeds, columns, examples, limit, sets, workers)
         who = {role: given for role, given in (("judge", judge), ("writer", writer)) if given}
-        bed, asked, runtime = request(*words, who=who)
+        bed, asked, runtime = request(*words, who=who, executor=str(executor))
         runtime = runtime if budget is None else validated(runtime, {"budget": budget})
         if noise_floor:
             asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
@@ -112,10 +113,9 @@ def compare(
     """Build every method's data from one split, train, score on the benchmarks.
 
     `options` are those of `harness compare`: `images`, `seeds`, `benchmarks`, `examples`, `limit`, `judge`, `writer`,
-    `out`, `store`, `workers`, `budget` (USD), `noise_floor`, and `set`, {"dpo.beta": 0.5}. What is in the store is not
-    made again.
-    A row that fails does not end the others (`Comparison.failed`). Raises UsageError for a request that is wrong and
-    HarnessError where nothing could be scored.
+    `out`, `store`, `workers`, `executor`, `budget` (USD), `noise_floor`, and `set`, {"dpo.beta": 0.5}. What is in the
+    store is not made again. A row that fails does not end the others (`Comparison.failed`). Raises UsageError for a
+    request that is wrong and HarnessError where nothing could be scored.
     """
     from harness.progress import watching
 

@@ -12,8 +12,8 @@ from rich.table import Column
 from rich.text import Text
 
 from harness.console import console
+from harness.contracts.executor import Watcher
 from harness.forecast import Forecast, together
-from harness.schedule import Watcher
 from harness.steps import Step
 from harness.store import Store
 from reports.cards import duration

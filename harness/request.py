@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from harness import boards
 from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed, words_in
-from harness.plugins import adopt, installed, stem, unknown
+from harness.contracts.executor import Executor
+from harness.plugins import adopt, installed, make, stem, unknown
+from harness.schedule import EXECUTORS
 from harness.steps import ALL_BENCHMARKS, Request
 from harness.types import UsageError
 from harness.yamls import parse_yaml
@@ -31,6 +33,7 @@ def request(
     sets: list[str] | None,
     workers: int | None,
     who: Mapping[str, str] | None = None,
+    executor: str = "local",
 ) -> tuple[Testbed, Request, Runtime]:
     """The command line as a testbed, a request and how to run it; `who` names another judge or writer."""
     for what, number in (("seeds", seeds), ("examples", examples), ("limit", limit), ("workers", workers)):
@@ -52,7 +55,8 @@ def request(
     changed = {part: getattr(bed, part).model_dump() | chosen.get(part, {}) for part in parts}
     bed = validated(bed, {"benchmarks": options, **changed})
     cores = 1 if Path("/dev/nvidia0").exists() else min(os.cpu_count() or 1, 8)  # steps would share one GPU's memory
-    runtime = validated(Runtime(workers=workers or cores), chosen.get("runtime", {}))
+    runtime = validated(Runtime(workers=workers or cores, executor=executor), chosen.get("runtime", {}))
+    make(EXECUTORS, runtime.executor, Executor, runtime.executor_options)
     boards.check(runtime.report_to)
     asked = Request(specs, data, images, seeds, benchmarks=columns, examples=examples, limit=limit)
     return bed, asked, runtime

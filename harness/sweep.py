@@ -12,8 +12,9 @@ import yaml
 from harness.benchmark import benchmark_of
 from harness.comparison import prepare
 from harness.config import Runtime, Testbed
+from harness.contracts.executor import Watcher
 from harness.costs import check_access
-from harness.schedule import Watcher, execute, insist, pending
+from harness.schedule import execute, insist, pending
 from harness.stages.worker import Bodies
 from harness.steps import Request
 from harness.store import Store
@@ -50,7 +51,7 @@ def choose(
         planned = prepare(tuning, testbed, runtime, store)
         todo = pending([planned.report], store, planned.steps)
         check_access(planned, todo, store, runtime)
-        insist(execute(todo, Bodies(str(store.root), testbed, tuning, runtime), runtime.workers, watcher))
+        insist(execute(todo, Bodies(str(store.root), testbed, tuning, runtime), store, runtime, watcher))
         for cell in planned.cells:
             benchmark = benchmark_of(cell.score.stage.identity)
             units, _ = read_units(store.sound(cell.score.stage.name) / "units.json")

@@ -69,6 +69,8 @@ def test_settings_may_be_a_dict_or_the_words_of_the_command() -> None:
         ({"set": {"dpo.learning_rate": True}}, "learning_rate is True, which is no number"),
         ({"set": {"dpo.beta": True}}, "beta is True, which is no number"),
         ({"store": __file__}, "is a file; give a folder"),
+        ({"executor": "locla"}, 'no executor "locla"; did you mean "local"'),
+        ({"set": {"runtime.executor": "slurm"}}, 'no executor "slurm"'),
     ],
 )  # fmt: skip
 def test_words_that_mean_nothing_are_sentences(words: dict[str, Any], said: str) -> None:

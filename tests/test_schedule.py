@@ -1,112 +1,163 @@
-"""Steps run once, in an order that respects what they read, in one process or in several."""
+"""What is pending, what a course allows, and how an executor is chosen; what executors do is in tests/seams."""
 
-import errno
-import json
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from harness.config import Runtime
+from harness.contracts.executor import Bodies, Body, Resources, Tick
 from harness.plugins import module
-from harness.profile import Tick
 from harness.progress import Silent
-from harness.schedule import execute, pending
+from harness.schedule import Course, execute, pending, resources
 from harness.steps import Step
-from harness.store import Stage, Store
-from harness.types import HarnessError
+from harness.store import Stage
+from harness.types import HarnessError, UsageError
+from tests.toy_steps import Toy, step, text
+
+IDLE = "from harness.contracts.executor import Executor\n\n\nclass Idle(Executor):\n    def run(self, *_): pass\n"
 
 
 def diamond() -> list[Step]:
     """a -> b, c -> d, and b lets c go first."""
-    a = Step("a", Stage("toy", {"name": "a"}))
-    c = Step("c", Stage("toy", {"name": "c"}, {"a": a.stage}))
-    b = Step("b", Stage("toy", {"name": "b"}, {"a": a.stage}), after=(c.key,))
-    d = Step("d", Stage("toy", {"name": "d"}, {"b": b.stage}), derived={"c": c.stage})
-    return [a, b, c, d]
+    a = step("a")
+    c = step("c", a)
+    b = step("b", a, after=[c])
+    return [a, b, c, step("d", b, derived=[c])]
 
 
-@dataclass(frozen=True)
-class Toy:
-    """Writes when each stage began; `fails` names the one that raises."""
-
-    root: str
-    fails: str = ""
-    full: bool = False
-
-    def __call__(self) -> Callable[[Step, Tick], None]:
-        store = Store(Path(self.root))
-
-        def body(step: Step, tick: Tick) -> None:
-            def fill(out: Path) -> None:
-                if step.title == self.fails:
-                    raise OSError(errno.ENOSPC, "No space left") if self.full else HarnessError("no.")
-                tick(1, 1)
-                (out / "began").write_text(json.dumps(time.monotonic()))
-
-            store.run(step.stage, fill)
-
-        return body
-
-
-class Counting(Silent):
-    def __init__(self) -> None:
-        self.finished_: list[str] = []
-
-    def finished(self, step: Step, seconds: float) -> None:
-        self.finished_.append(step.title)
+def run(steps: list[Step], toy: Toy, bodies: Bodies | None = None, **how: object) -> dict[str, str]:
+    """Titles of the steps that were not made, and why."""
+    runtime = Runtime.model_validate({"workers": 1, **how})
+    lost = execute(steps, bodies or toy, toy.store, runtime, Silent())
+    return {step.title: str(lost[step.key].error) for step in steps if step.key in lost}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_steps_run_after_what_they_read(tmp_path: Path, workers: int) -> None:
-    steps, watcher = diamond(), Counting()
-    execute(pending([steps[3]], Store(tmp_path), steps), Toy(str(tmp_path)), workers, watcher)
-    began = {step.title: json.loads((Store(tmp_path).path(step.stage) / "began").read_text()) for step in steps}
-    assert began["a"] < min(began["b"], began["c"]) and began["d"] > max(began["b"], began["c"])
-    assert sorted(watcher.finished_) == list("abcd")
-    if workers == 2:
-        assert began["c"] < began["b"]
+def test_steps_run_after_what_they_read(workers: int, tmp_path: Path) -> None:
+    steps, toy = diamond(), Toy(tmp_path)
+    assert run(pending([steps[3]], toy.store, steps), toy, workers=workers) == {}
+    assert [title for event, title, _ in toy.log if event == "began"] == ["a", "c", "b", "d"]
+    assert (toy.store.path(steps[3].stage) / "text").read_text() == text(steps[3])
 
 
 def test_finished_work_is_not_pending_and_hides_what_it_was_made_from(tmp_path: Path) -> None:
-    steps = diamond()
-    execute(steps, Toy(str(tmp_path)), 1, Silent())
-    assert pending([steps[3]], Store(tmp_path), steps) == []
-    Store(tmp_path).discard(steps[0].stage.name)
-    assert pending([steps[3]], Store(tmp_path), steps) == []
+    steps, toy = diamond(), Toy(tmp_path)
+    run(steps, toy)
+    assert pending([steps[3]], toy.store, steps) == []
+    toy.store.discard(steps[0].stage.name)
+    assert pending([steps[3]], toy.store, steps) == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_failure_takes_what_reads_it_and_the_rest_runs(tmp_path: Path, workers: int) -> None:
-    steps, watcher = diamond(), Counting()
-    lost = execute(steps, Toy(str(tmp_path), fails="c"), workers, watcher)
-    by_key = {step.key: step.title for step in steps}
-    assert {by_key[key]: (failed.title, str(failed.error)) for key, failed in lost.items()} == {
-        "c": ("c", "no."),
-        "d": ("c", "no."),
-    }
-    assert sorted(watcher.finished_) == ["a", "b"]
-    assert [step.title for step in pending([steps[3]], Store(tmp_path), steps)] == ["c", "d"]
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_ends_all(tmp_path: Path, workers: int) -> None:
-    with pytest.raises(HarnessError, match="No space left"):
-        execute(diamond(), Toy(str(tmp_path), fails="a", full=True), workers, Silent())
+def test_what_failed_and_what_reads_it_is_pending_again(tmp_path: Path) -> None:
+    steps, toy = diamond(), Toy(tmp_path, {"c": "error"})
+    assert run(steps, toy) == {"c": "no.", "d": "no."}
+    assert [step.title for step in pending([steps[3]], toy.store, steps)] == ["c", "d"]
 
 
 def test_a_plugin_that_exits_fails_its_step_and_a_signal_ends_the_run(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import sys\ndef leave():\n    sys.exit(1)\n")
     mine = module("methods", str(tmp_path / "mine.py"))
 
-    def ends(leave: Callable[[], None]) -> Callable[[], Callable[[Step, Tick], None]]:
-        return lambda: lambda step, tick: leave()
+    def ends(leave: Callable[[], None]) -> Bodies:
+        def body(step: Step, tick: Tick) -> None:
+            leave()
+
+        return lambda: body
 
     def signal() -> None:
         raise SystemExit(143)
 
-    lost = execute(diamond()[:1], ends(mine.leave), 1, Silent())
-    assert ["mine.py:3: SystemExit: 1 (in leave)" in str(failed.error) for failed in lost.values()] == [True]
+    assert "mine.py:3: SystemExit: 1 (in leave)" in run(diamond()[:1], Toy(tmp_path), ends(mine.leave))["a"]
     with pytest.raises(SystemExit):
-        execute(diamond()[:1], ends(signal), 1, Silent())
+        run(diamond()[:1], Toy(tmp_path), ends(signal))
+
+
+def course(toy: Toy, steps: list[Step], **needs: Resources) -> Course:
+    return Course(steps, Silent(), toy.store, lambda step: needs.get(step.title, Resources()))
+
+
+def test_the_first_that_may_begin_is_not_overtaken_for_want_of_room(tmp_path: Path) -> None:
+    steps, toy = [step("a"), step("b"), step("c")], Toy(tmp_path)
+    under = course(toy, steps, b=Resources(processes=2, memory_gib=40))
+    for one in steps:
+        toy.make(one, lambda *_: None)
+    assert under.next(processes=2) is steps[0]
+    under.start(steps[0])
+    assert under.next(processes=2) is None and under.next(memory_gib=39) is None
+    assert under.next(processes=3) is steps[1] and under.next() is steps[1]
+    under.end(steps[0], None)
+    assert under.next(processes=1) is steps[1], "what needs more than there is runs alone"
+
+
+def begins_what_waits_for_another(under: Course, steps: list[Step]) -> None:
+    under.start(steps[2])
+
+
+def begins_what_runs(under: Course, steps: list[Step]) -> None:
+    under.start(steps[0])
+    under.start(steps[0])
+
+
+def ends_what_has_not_begun(under: Course, steps: list[Step]) -> None:
+    under.end(steps[0], None)
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        (begins_what_waits_for_another, 'began "c" though what it reads is not made yet'),
+        (begins_what_runs, 'began "a" though it runs or has ended'),
+        (ends_what_has_not_begun, 'ended "a", which it had not begun'),
+    ],
+)
+def test_an_executor_that_does_what_it_may_not_is_told(
+    does: Callable[[Course, list[Step]], None], said: str, tmp_path: Path
+) -> None:
+    steps = diamond()
+    with pytest.raises(HarnessError, match=said):
+        does(course(Toy(tmp_path), steps), steps)
+
+
+def test_what_is_said_to_be_made_and_is_not_in_the_store_is_lost(tmp_path: Path) -> None:
+    lost = run(diamond(), Toy(tmp_path), lambda: lambda step, tick: None)
+    assert set(lost) == set("abcd") and "all machines must have the store at this path" in lost["d"]
+
+
+def test_an_executor_that_stops_early_is_told(tmp_path: Path) -> None:
+    (tmp_path / "idle.py").write_text(IDLE)
+    with pytest.raises(HarnessError, match=r'idle\.py stopped with 4 steps to go, "a" first'):
+        run(diamond(), Toy(tmp_path), executor=str(tmp_path / "idle.py"))
+
+
+def test_a_training_takes_its_processes_and_whoever_scores_no_gpu() -> None:
+    judged = Step("score", Stage("score", {"judge": {"model": "m"}}))
+    alone = Step("score", Stage("score", {"judge": ""}))
+    runtime = Runtime(num_processes=4)
+    assert resources(Step("train", Stage("train", {})), runtime) == Resources(processes=4, gpus=4)
+    assert resources(Step("generate", Stage("generate", {})), runtime) == Resources(processes=1, gpus=1)
+    assert resources(judged, runtime) == Resources(asks='{"model":"m"}')
+    assert resources(alone, runtime) == Resources()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"executor": "locla"}, 'no executor "locla"; did you mean "local"'),
+        ({"executor": "./none.py"}, "no file ./none.py"),
+        ({"executor_options": {"patience": 3}}, 'no option of local "patience"'),
+    ],
+)
+def test_an_executor_that_is_none_is_a_sentence(how: dict[str, object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=said):
+        run(diamond(), Toy(tmp_path), **how)
+
+
+def test_bodies_are_made_where_they_are_called(tmp_path: Path) -> None:
+    """An exception of theirs is what the run ends with, whoever runs it."""
+
+    def none() -> Body:
+        raise HarnessError("no store.")
+
+    with pytest.raises(HarnessError, match="no store"):
+        run(diamond(), Toy(tmp_path), none)

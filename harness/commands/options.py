@@ -32,6 +32,9 @@ Own = Annotated[
     str, typer.Option("--benchmarks", help="Files of benchmarks of yours that are among them; their code runs.")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
+Executor = Annotated[
+    str, typer.Option(help="Who runs the stages: local, or a file of your own (docs/extend/executor.md).")
+]
 Budget = Annotated[
     float | None,
     typer.Option(min=0, help="USD that LLM judge and writer may cost, all runs on this store together."),

@@ -13,6 +13,8 @@ import harness as comparisons
 from reports.manifest import Manifest
 from tests.e2e.conftest import ROOT, SMALL, Done, fingerprint, harness
 
+IN_ORDER = ROOT / "tests" / "outside" / "executor" / "in_order.py"
+
 
 def test_the_table_has_the_baseline_and_both_methods(done: Done) -> None:
     for row in ("baseline", "nSFT", "GT-DPO"):
@@ -159,6 +161,17 @@ def test_adding_a_method_runs_its_own_stages_only(done: Done, tmp_path: Path) ->
         "compare", "--methods", "nsft,dpo,sft", *SMALL, "--store", str(done.store), "--out", str(tmp_path), "--json"
     )
     assert more.json["stages_run"] == 2 + 5 + 5 + 5 + 1  # build and train, generate, score, crosscheck, report
+
+
+def test_another_executor_makes_the_same_stages_and_the_same_table(done: Done, tmp_path: Path) -> None:
+    small = ["--benchmarks", "pope,gqa"]
+    local = done.again(*small, "--out", str(tmp_path / "local"), methods="dpo")
+    own = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "own"), "--executor", str(IN_ORDER)]
+    ran = harness("compare", "--methods", "dpo", *SMALL, *small, *own)
+    assert (local.status, ran.status) == (0, 0), ran.stderr
+    assert (tmp_path / "own" / "table.csv").read_bytes() == (tmp_path / "local" / "table.csv").read_bytes()
+    stages = [json.loads((tmp_path / name / "manifest.json").read_text())["stages"] for name in ("local", "own")]
+    assert stages[0] == stages[1] and len(stages[0]) > 10
 
 
 def test_the_plan_says_what_is_done_and_why_the_rest_runs(done: Done) -> None:

@@ -51,7 +51,8 @@ def trained(root: Path, examples: int, seeds: int, rounds: int, batch: int, **op
     made = plan(request, BED)
     goals = [[s for s in made.trained["ppo", seed] if s.stage.kind == "train"][rounds - 1] for seed in range(seeds)]
     todo = pending(goals, Store(root), made.steps)
-    insist(execute(todo, Bodies(str(root), BED, request, Runtime(workers=1)), 1, Silent()))
+    runtime = Runtime(workers=1)
+    insist(execute(todo, Bodies(str(root), BED, request, runtime), Store(root), runtime, Silent()))
     return Trained(Store(root), made)
 
 

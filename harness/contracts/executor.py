@@ -1,0 +1,100 @@
+"""Who runs steps: in this process, in worker processes, on a cluster. An executor is only the how.
+
+What may begin, what a failure takes with it and what the watcher hears is decided by `harness.schedule.Course`, for
+every executor alike. The simplest there is:
+
+    class InOrder(Executor):
+        def run(self, course, bodies, workers):
+            body = bodies()
+            while step := course.next():
+                course.start(step)
+                course.end(step, attempt(body, step, partial(course.tick, step)))
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from harness.types import HarnessError
+
+if TYPE_CHECKING:
+    from harness.schedule import Course
+    from harness.steps import Step
+
+Tick = Callable[[int, int], None]  # (done, total) of work under way
+Body = Callable[["Step", Tick], None]  # makes one step's stage in the store; does nothing where it is there already
+Bodies = Callable[[], Body]  # picklable; called once in every process that makes stages
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one step takes while it runs.
+
+    processes: that compute side by side. gpus: of machines that have some; none of others. nodes: machines that work on
+    it together. memory_gib: of the main memory; 0 where nobody knows. asks: the judge or writer whose replies it waits
+    for, perhaps over the network; "" for none.
+    """
+
+    processes: int = 1
+    gpus: int = 0
+    nodes: int = 1
+    memory_gib: float = 0.0
+    asks: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a stage was not made: the step that failed, the sentence, and whether every other step would fail too."""
+
+    title: str
+    error: HarnessError
+    ends: bool = False
+
+
+class Watcher(Protocol):
+    """Who is told what happens: the terminal, a log, a test. Called by one thread; what it raises ends the run."""
+
+    def expect(self, steps: "Sequence[Step]") -> None:
+        """These steps will run."""
+
+    def started(self, step: "Step") -> None:
+        """The step was handed out."""
+
+    def ticked(self, key: str, done: int, total: int) -> None:
+        """The step with this key has come so far."""
+
+    def finished(self, step: "Step", seconds: float) -> None:
+        """The step is in the store."""
+
+    def failed(self, step: "Step", why: str) -> None:
+        """The step is not in the store; `why` is empty where it could not begin for lack of what it reads."""
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Runs a course's steps. A dataclass, whose fields are its options (`runtime.executor_options`).
+
+    The file is `harness/executors/NAME.py`, or the user's own: `--executor ./mine.py`. How a comparison is run is in no
+    stage's key, so an executor may change when and where a stage is made and nothing of what is in it.
+    """
+
+    def run(self, course: "Course", bodies: Bodies, workers: int) -> None:
+        """Have every step of the course made by a body; returns when nothing waits and nothing runs.
+
+        A body may be called in any process on any machine that sees the store at the same path. `bodies` can be pickled
+        to get there, and so can steps and what `schedule.attempt` returns. `workers`: how many processes the user
+        wants side by side where no cluster decides; `course.next(processes=workers)` keeps to it.
+
+        It promises that
+        - a step begins after `course.start` has allowed it: then all that it reads is in the store;
+        - it begins once, and never beside itself; a node that was lost may have it begin again when its first body is
+          known to have ended;
+        - each of its ticks that is passed on comes in order between its start and its end, the last one always;
+        - `course.end` hears how it ended, and that it was made only when it is in the store as this machine sees it;
+        - whatever `course` raises (the disk is full, what all rows share was not made, the watcher failed), and a
+          signal to this process (KeyboardInterrupt, SystemExit), leaves `run`, and by then every process that it has
+          started has ended.
+
+        HarnessError where the means fail: a worker that died, a cluster that cannot be reached.
+        """
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Who runs stages, a file each: `harness compare --executor NAME`."""

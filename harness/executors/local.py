@@ -1,0 +1,133 @@
+"""Runs steps on this machine: in this process, or in worker processes side by side.
+
+A worker has one CPU thread, so that a number does not depend on how many workers there are. It has a line to this
+process for one step at a time, its ticks and its end; and it goes when this process is gone, however that ends.
+"""
+
+import os
+import signal
+from functools import partial
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+
+from harness import lifeline
+from harness.console import install
+from harness.contracts.executor import Bodies, Body, Executor, Tick
+from harness.schedule import Course, attempt
+from harness.steps import Step
+from harness.types import HarnessError
+
+SETTLED_S = 30.0  # for a worker to end before it is killed: a GPU's memory takes its time
+
+
+class Local(Executor):
+    """This machine."""
+
+    def run(self, course: Course, bodies: Bodies, workers: int) -> None:
+        """In this process where `workers` is 1 or there is one step, else in up to so many others."""
+        if workers == 1 or len(course.waiting) == 1:
+            body = bodies()
+            while step := course.next():
+                course.start(step)
+                course.end(step, attempt(body, step, partial(course.tick, step)))
+            return
+        pool: list[Worker] = []
+        try:
+            while course.waiting or course.running:
+                while step := course.next(processes=workers):
+                    course.start(step)
+                    _idle(pool, bodies).begin(step)
+                lines = {worker.line: worker for worker in pool}
+                for line in wait(list(lines)):
+                    assert isinstance(line, Connection)
+                    lines[line].tell(course)
+        finally:
+            _end(pool, at_once=bool(course.waiting or course.running))
+
+
+class Worker:
+    """A process that makes one stage after the other, as this one hands them out."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        context = get_context("spawn")
+        self.line, self._its = context.Pipe()
+        self.process = context.Process(target=_work, args=(self._its, bodies, os.getpid()))
+        self.step: Step | None = None
+
+    def start(self) -> None:
+        """Let it run; from then on the line ends when the process does."""
+        self.process.start()
+        self._its.close()
+
+    def begin(self, step: Step) -> None:
+        """Hand it a step."""
+        self.step = step
+        try:
+            self.line.send(step)
+        except OSError:
+            raise _died() from None
+
+    def tell(self, course: Course) -> None:
+        """Pass on what it says: how far it has come, or how its step ended."""
+        try:
+            said = self.line.recv()
+        except (EOFError, OSError):
+            raise _died() from None
+        assert self.step is not None
+        if isinstance(said, tuple):
+            course.tick(self.step, *said)
+        else:
+            ended, self.step = self.step, None
+            course.end(ended, said)
+
+
+def _idle(pool: list[Worker], bodies: Bodies) -> Worker:
+    """A worker that has nothing to do, a new one where there is none."""
+    for worker in pool:
+        if worker.step is None:
+            return worker
+    pool.append(Worker(bodies))  # before it starts, so that whatever comes between, it is ended
+    pool[-1].start()
+    return pool[-1]
+
+
+def _died() -> HarnessError:
+    return HarnessError(
+        "a worker process died (out of memory? unless another cause stands above); what was finished is kept, so run "
+        "the same command again, with --workers 1 if memory is short."
+    )
+
+
+def _end(pool: list[Worker], at_once: bool) -> None:
+    """Until no worker is left. They end by themselves when their line does, and give back what they hold."""
+    begun = [worker for worker in pool if worker.process.pid is not None]
+    for worker in begun:
+        if at_once:
+            worker.process.terminate()
+        worker.line.close()
+    for worker in begun:
+        worker.process.join(SETTLED_S)
+        worker.process.kill()
+        worker.process.join()
+
+
+def _work(line: Connection, bodies: Bodies, parent: int) -> None:
+    """A worker's life: it leaves Ctrl-C to its parent and goes when its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    install()
+    here = parent_process()
+    assert here is not None, "a worker was started by this module"
+    lifeline.follow(parent, here.sentinel)
+    body: Body | None = None
+
+    def make(step: Step, tick: Tick) -> None:
+        nonlocal body
+        body = body or bodies()
+        body(step, tick)
+
+    while True:
+        try:
+            step = line.recv()
+        except EOFError:
+            return
+        line.send(attempt(make, step, lambda done, total: line.send((done, total))))
