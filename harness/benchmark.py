@@ -15,10 +15,11 @@ import numpy as np
 
 from harness import plugins
 from harness.judge import Judge
-from harness.types import Image, Item, Response, Score, Unscored, UsageError
+from harness.types import HarnessError, Image, Item, Response, Score, Unscored, UsageError
 
 Group = Literal["vqa", "comprehension", "hallucination"]
 Totals = Mapping[str, Any]  # part name -> float or array; a missing part is a KeyError
+SLACK = 1e-9  # how far rounding may take a value off its scale, relatively
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,20 @@ def totals(units: Sequence[Unit]) -> dict[str, float]:
     """Exact sums of every part, independent of order (math.fsum)."""
     names = sorted({name for unit in units for name in unit.parts})
     return {name: math.fsum(unit.parts.get(name, 0.0) for unit in units) for name in names}
+
+
+def computed(benchmark: Benchmark, sums: Mapping[str, float]) -> dict[str, float]:
+    """Metric id -> value; HarnessError where one that the benchmark declares does not lie on its own scale."""
+    values = {id: float(value) for id, value in benchmark.compute(sums).items()}
+    for metric in benchmark.metrics:
+        value, (low, high) = values.get(metric.id, math.nan), sorted(metric.scale)
+        nearest = min(max(value, low), high)
+        if abs(value - nearest) > SLACK * max(1, abs(nearest)):
+            raise HarnessError(
+                f"{metric.id} comes out as {value:.6g}, and its own scale goes from {low:g} to {high:g}; correct "
+                f"{type(benchmark).__name__}.compute or the scale."
+            )
+    return values
 
 
 def ratio(numerator: Any, denominator: Any, scale: float = 100.0) -> Any:

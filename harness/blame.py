@@ -15,7 +15,7 @@ from harness.machine import exhausted
 from harness.types import HarnessError, Unexpected, UsageError
 
 DEBUG = "HARNESS_DEBUG"
-POINTER = "--debug shows the traceback"
+POINTER = f"--debug or {DEBUG}=1 shows the traceback"  # from Python there are no options
 LONGEST = 300  # of what an exception says of itself
 _OUTSIDE = ("methods_file_", "benchmarks_file_", "harness.executors_file_")  # how `plugins.module` names a user's files
 _PLUGINS = ("methods.", "benchmarks.", *_OUTSIDE)
@@ -103,7 +103,7 @@ def written(error: BaseException) -> str:
             file.write(_traceback(error))
             return file.name
     except OSError as problem:
-        return f"no file ({problem.strerror}); --debug shows it"
+        return f"no file ({problem.strerror}); --debug or {DEBUG}=1 shows it"
 
 
 def _traceback(error: BaseException) -> str:

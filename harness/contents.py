@@ -21,6 +21,7 @@ from harness.types import UsageError
 MEMO = ".contents"  # in the store's folder
 RACY_NS = 2 * 10**9
 THREADS = 8
+NOBODYS = {".DS_Store", ".localized", ".directory", "Thumbs.db", "desktop.ini"}  # file managers leave them
 SPARE = 1000  # lines that no longer count, beyond as many as do: then the memo is written anew
 
 
@@ -108,6 +109,7 @@ CONTENTS = Contents()
 def listing(folder: Path, names: Sequence[str] | None = None) -> str:
     """Digest of a folder: every file's name and bytes, through links as well; identity of a user's data.
 
+    Hidden files count too, for a glob of *.json finds ._a.json; only what file managers leave (`NOBODYS`) does not.
     With `names`, of those files alone, and of which of them are not there.
     """
     if names is None:
@@ -150,7 +152,7 @@ def _files(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = 
             continue  # a link to nothing
         if stat.S_ISDIR(mode):
             yield from _files(folder / entry.name, f"{prefix}{entry.name}/", (*above, me))
-        elif stat.S_ISREG(mode):
+        elif stat.S_ISREG(mode) and entry.name not in NOBODYS:
             yield prefix + entry.name
 
 

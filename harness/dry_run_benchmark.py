@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from harness import plugins
-from harness.benchmark import Benchmark, Group, Metric, Unit, totals
+from harness.benchmark import Benchmark, Group, Metric, Unit, computed, totals
 from harness.config import read_testbed
 from harness.dry_run import asked, want
 from harness.images import Places, StoreImages
@@ -130,7 +130,7 @@ def _check_metrics(here: str, benchmark: Benchmark, scored: Sequence[tuple[Item,
     if not isinstance(units, list) or not all(isinstance(unit, Unit) for unit in units) or not units:
         raise UsageError(f"{here}.units gives {type(units).__name__} of other things than Units, or none.")
     sums = totals(units)
-    values = asked(here, "compute", lambda: benchmark.compute(sums))
+    values = asked(here, "compute", lambda: computed(benchmark, sums))
     arrays = asked(
         here,
         "compute on arrays",

@@ -223,10 +223,13 @@ class Comparison:
     def _csv(self) -> "DataFrame":
         import pandas
 
+        from reports.render import unguarded
+
         if not (self.folder / "table.csv").is_file():
             raise UsageError(f"{self.folder} has no tables yet; its comparison goes on from where it was.")
-        text = dict.fromkeys(("method", "label", "benchmark", "metric", "verdict", "withheld"), str)
-        return pandas.read_csv(self.folder / "table.csv", dtype=text, keep_default_na=False, na_values=[""])
+        texts = dict.fromkeys(("method", "label", "benchmark", "metric", "verdict", "withheld", "testbed"), str)
+        cells = pandas.read_csv(self.folder / "table.csv", dtype=texts, keep_default_na=False, na_values=[""])
+        return cells.assign(**{name: cells[name].map(unguarded, na_action="ignore") for name in texts})
 
     def __str__(self) -> str:
         return (self.folder / "table.txt").read_text(encoding="utf-8")

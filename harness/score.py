@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import plugins
-from harness.benchmark import Benchmark, Files, Published, totals
+from harness.benchmark import Benchmark, Files, Published, computed, totals
 from harness.contracts.judge_kind import Hired
 from harness.types import HarnessError, Item, Response, Score, Unscored, UsageError
 from harness.yamls import parse_yaml
@@ -81,7 +81,7 @@ def rescore(
     if reasons:
         notes += (f"{len(reasons)} of {len(pairs)} responses are unscored, e.g.: {reasons[0]}",)
     sums = totals(benchmark.units(scored))
-    figures = {**published.official, **benchmark.official(sums), **benchmark.compute(sums)}
+    figures = {**published.official, **benchmark.official(sums), **computed(benchmark, sums)}
     metrics = {id: float(value) for id, value in figures.items()}
     withheld = thin(benchmark, len(reasons) / len(pairs)) if benchmark.judged else ""
     return Rescored(plugins.stem(name), metrics, len(scored), len(published.items) - len(scored), notes, withheld)

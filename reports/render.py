@@ -38,7 +38,8 @@ SIGNS = {**MARKS, "open": "?", "untested": "–", "failed": "✗"}
 STYLES = {"better": "green", "worse": "red", "failed": "red"}
 _RULE, _MARKS = Text("│ ", "dim"), "".join(MARKS.values())
 _SIGNS = "=+@-−＝＋＠－﹦﹢﹫﹣⁼⁺⁻₌₊₋﬩⩵⩶"  # and what Unicode takes for one of them
-FORMULA = re.compile(rf"(^|;)(?=[\s\"'`\u2018-\u201f]*[{re.escape(_SIGNS)}])")
+_BEFORE_SIGN = rf"(?=[\s\"'`\u2018-\u201f]*[{re.escape(_SIGNS)}])"
+FORMULA, GUARDED = re.compile(rf"(^|;){_BEFORE_SIGN}"), re.compile(rf"(^|;)'{_BEFORE_SIGN}")
 NOTE = 1000  # the most of a note that is shown
 FAILED, REASON = "failed", 120  # the word in place of numbers, and the most of a reason that stands in a row
 _LATEX = {
@@ -320,6 +321,11 @@ def spreadsheet(text: str) -> str:
     sign, semicolons part the cells. Full-width and other forms of the four signs count as they do there.
     """
     return FORMULA.sub(r"\1'", visible(text))
+
+
+def unguarded(cell: str) -> str:
+    """What `spreadsheet` made a cell of, for who reads it and is none: without its apostrophes."""
+    return GUARDED.sub(r"\1", cell)
 
 
 def pipes(cells: Sequence[str]) -> str:

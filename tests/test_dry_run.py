@@ -72,7 +72,7 @@ BROKEN = {
         'did you mean "policy"',
     ),
     "no build": (HEAD + LOSS, "NotImplementedError"),
-    "build raises": (build('{}["x"]'), "KeyError: 'x' (in build); --debug"),
+    "build raises": (build('{}["x"]'), "KeyError: 'x' (in build); --debug or HARNESS_DEBUG=1 shows the traceback"),
     "build raises midway": (
         build(f"for e in examples:\n            yield {PAIR}\n            e.nothing"),
         "(in build)",
@@ -86,7 +86,10 @@ BROKEN = {
     "a writer not asked for": (build("round.writer.reply(5)"), "mine"),
     "wrong prompts": (build("round.respond(['x'])"), "round.respond takes a list of Prompts"),
     "no loss": (HEAD + BUILD, "NotImplementedError"),
-    "loss raises": (loss('raise ValueError("no")'), "ValueError: no (in loss); --debug"),
+    "loss raises": (
+        loss('raise ValueError("no")'),
+        "ValueError: no (in loss); --debug or HARNESS_DEBUG=1 shows",
+    ),
     "a tensor": (loss("return logps.policy.sum()"), "mine.loss gives a Tensor"),
     "wrong shape": (loss("return Loss(logps.policy, {})"), "wanted: (2,), one per record"),
     "a scalar": (loss("return Loss(logps.policy.sum(), {})"), "values of shape ()"),
@@ -155,6 +158,10 @@ WRONG = {
     '{"bench/accuracy": ratio(totals["right"], totals["n"])}': ("{}", "gives no bench/accuracy"),
     'ratio(totals["right"], totals["n"])': ('100 if totals["n"] > 1 else 0', "bench.py:20: ValueError"),
     'totals["n"]': ('totals["all"]', "bench.py:20: KeyError: 'all' (in compute)"),
+    '"right": float("es" in response.text)': (
+        '"right": 2.0',
+        "comes out as 200, and its own scale goes from 0 to 100",
+    ),
     '"vqa"': ('"other"', "bench.group is 'other'"),
 }
 

@@ -11,6 +11,10 @@ import pytest
 import harness
 from harness.face import Wanted
 from harness.types import UsageError
+from reports.files import write_report
+from reports.manifest import Failed
+from reports.runs import opened
+from tests.fake_run import LABELS, FakeRun
 
 HEAD = "method,label,seeds,benchmark,metric,value,delta,ci_of,ci_lo,ci_hi,p_holm,n,unscored,verdict,withheld,testbed"
 LINES = (
@@ -44,6 +48,18 @@ def test_a_label_that_reads_like_nothing_stays_a_label(comparison: harness.Compa
 def test_a_notebook_shows_text_as_text_and_says_synthetic(comparison: harness.Comparison) -> None:
     shown = comparison._repr_html_()
     assert "mini (synthetic)" in shown and "None &lt;b&gt;" in shown and "<b>" not in shown and "–" in shown
+
+
+def test_reasons_and_labels_are_as_they_were_not_as_a_spreadsheet_needs_them(tmp_path: Path) -> None:
+    """Where a formula could begin, table.csv has an apostrophe."""
+    row = FakeRun(labels={**LABELS, "dpo": "=DPO"}).write(tmp_path)
+    failed = Failed(row="dpo", label="=DPO", seed=0, benchmark="gqa", stage="train dpo", why="-1 GPUs; +1 is needed")
+    with opened([row]) as (run,):
+        kept = [one for one in run.outcomes() if (one.method, one.benchmark) != ("dpo", "gqa")]
+        write_report(row, kept, run.benchmarks(), list(run.rows), run.setting, [failed])
+    assert "'=DPO" in (row / "table.csv").read_text() and ";' +1" in (row / "table.csv").read_text()
+    withheld = harness.load(row).table("withheld")
+    assert withheld.loc["=DPO", "gqa/all"] == "failed: -1 GPUs; +1 is needed"
 
 
 def test_a_figure_that_is_none_is_named(comparison: harness.Comparison) -> None:

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from harness import comparison as comparing
 from harness import schedule
+from harness.benchmark import Metric
 from harness.comparison import Finished
 from harness.progress import Silent
 from harness.reporting import report
@@ -164,6 +166,41 @@ def test_a_metric_that_raises_fails_its_cell_before_any_table(tmp_path: Path) ->
     assert not (tmp_path / "units.json").exists()
     write_units(tmp_path / "units.json", Accuracy(), [item], [Score("a", {"right": 1.0, "n": 1.0})])
     assert (tmp_path / "units.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("scale", "value", "off"),
+    [
+        ((0, 100), 100.1, True), ((0, 100), -0.1, True), ((100, 0), 100.1, True), ((0, 1), 50.0, True),
+        ((0, 100), 100 + 1e-12, False), ((100, 0), 0.0, False), ((0, 100), math.nan, False),
+        ((0, math.inf), 1e9, False), ((0, math.inf), -1.0, True),
+    ],
+)  # fmt: skip
+def test_a_value_off_the_scale_of_its_metric_fails_its_cell(
+    scale: tuple[float, float], value: float, off: bool, tmp_path: Path
+) -> None:
+    """It was printed as if it were right."""
+
+    class Percent(Accuracy):
+        metrics = (Metric("acc/percent", "accuracy", scale),)
+
+        def compute(self, totals: Any) -> dict[str, Any]:
+            return {
+                "acc/percent": value + 0 * totals["n"],
+                "acc/other": 1e9,
+            }  # of what is not declared nothing is known
+
+    def write() -> None:
+        item = Item("a", None, "?", "a", {})
+        write_units(tmp_path / "units.json", Percent(), [item], [Score("a", {"n": 1.0})])
+
+    if off:
+        with pytest.raises(
+            HarnessError, match=r"acc/percent comes out as .* its own scale goes from .*Percent\.compute"
+        ):
+            write()
+    else:
+        write()
 
 
 def test_out_on_another_comparison_s_folder_moves_that_one_aside_and_says_where(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.benchmark import Benchmark, Unit, benchmark_of, totals
+from harness.benchmark import Benchmark, Unit, benchmark_of, computed, totals
 from harness.panel import combined, keep_verdicts, score_runs
 from harness.stages.asked import asked
 from harness.stages.work import Work
@@ -42,8 +42,8 @@ def write_units(path: Path, benchmark: Benchmark, items: Sequence[Item], scores:
 
 
 def try_metrics(benchmark: Benchmark, units: Sequence[Unit]) -> None:
-    """Compute the metrics once, for sums and for arrays: what raises fails this cell, and no table later."""
+    """Compute the metrics once, for sums and for arrays: what raises, or is off its scale, fails this cell alone."""
     if units:
         sums = totals(units)
-        benchmark.compute(sums)
+        computed(benchmark, sums)
         benchmark.compute({name: np.array([value, value]) for name, value in sums.items()})

@@ -88,3 +88,8 @@ def test_numbers_stay_numbers_and_cells_read_back() -> None:
         spoilt = replace(grid, notes=(hostile,))
         (*_, last) = csv.DictReader(io.StringIO(gridtext.comma_separated(spoilt), newline=""))
         assert last["text"] == spreadsheet(hostile)
+
+
+@given(st.lists(st.sampled_from([*SIGNS, *BEFORE, ";", "a", " ", "1"])).map("".join))
+def test_who_is_no_spreadsheet_reads_the_text_as_it_was(text: str) -> None:
+    assert render.unguarded(spreadsheet(text)) == render.visible(text)

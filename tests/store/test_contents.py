@@ -49,6 +49,18 @@ def test_another_byte_in_any_file_of_a_folder_is_another_listing(tmp_path: Path,
     assert listing(tmp_path) != before
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "images/.DS_Store", "Thumbs.db"])
+def test_what_a_file_manager_leaves_is_nobodys(tmp_path: Path, name: str) -> None:
+    """To look into a folder with it is no change; AppleDouble's ._a.json counts, for a glob of *.json finds it."""
+    aged(tmp_path / "a.json", b"one")
+    aged(tmp_path / "images" / "1.png", b"one")
+    before = listing(tmp_path)
+    aged(tmp_path / name, b"icons")
+    assert listing(tmp_path) == before
+    aged(tmp_path / "._a.json", b"one")
+    assert listing(tmp_path) != before
+
+
 def test_a_listing_sees_names_and_new_files_but_not_where_the_folder_is(tmp_path: Path) -> None:
     aged(tmp_path / "a" / "x.jpg", b"x")
     before = listing(tmp_path / "a")
