@@ -207,3 +207,11 @@ def columns(stream: Any = None) -> int:
         return max(NARROWEST, os.get_terminal_size(stream.fileno()).columns) if stream.isatty() else PLAIN_WIDTH
     except OSError:
         return PLAIN_WIDTH
+
+
+def duration(seconds: float) -> str:
+    """Time in words: 41 s, 3 min 20 s, 5 h 12 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

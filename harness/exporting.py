@@ -18,6 +18,7 @@ import yaml
 from PIL import Image as Pillow
 
 from harness import plugins
+from harness.contracts.row_names import BASELINE
 from harness.data._written import FORMS, written
 from harness.digest import file_digest
 from harness.images import FORMATS, Places, resolve
@@ -35,7 +36,6 @@ from harness.types import (
     UsageError,
     read_jsonl,
 )
-from reports.outcomes import BASELINE
 from reports.render import md
 from reports.results import results_rows
 from reports.runs import Run

@@ -3,14 +3,13 @@
 from dataclasses import dataclass, field
 
 from harness.config import MethodSpec, Testbed
+from harness.contracts.row_names import BASELINE as BASELINE
+from harness.contracts.row_names import BLANK as BLANK
+from harness.contracts.row_names import CONTROLS as CONTROLS
+from harness.contracts.row_names import NOISE as NOISE
 from harness.store import Stage
 
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
-
-BASELINE = "baseline"
-BLANK = "blank"  # the row of the baseline asked about blank images
-NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
-CONTROLS = (BLANK, NOISE)  # rows that no method made: shown, never tested
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from harness.console import duration
+from harness.contracts.row_names import BASELINE
 from harness.method import Role
 from reports.facts import RowFacts
 from reports.grid import Entry, Grid, Head, Line
 from reports.layouts import method as method_of
-from reports.outcomes import BASELINE
 from reports.render import FAILED, REASON, short
 from reports.statistics import mean
 from reports.table import GROUPS, Cell, Column, Table
@@ -179,14 +180,6 @@ def cost(facts: Sequence[RowFacts]) -> Iterator[tuple[str, str]]:
         memory = f", {peaks[where]:.1f} GiB of {PEAKS[where]} memory" if where else ""
         if not math.isnan(seconds):
             yield label, f"{duration(seconds)} to build and train{memory}"
-
-
-def duration(seconds: float) -> str:
-    """Time in words: 41 s, 3 min 20 s, 5 h 12 min."""
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _costs(members: Sequence[RowFacts], kind: str, energy: bool) -> Iterator[Entry]:

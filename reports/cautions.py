@@ -6,10 +6,10 @@ How small a difference it could see at all, what a mark takes, what batches alon
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from harness.contracts.row_names import CONTROLS, NOISE
 from reports.estimates import ROBUST, Estimate
 from reports.legend import Detail
 from reports.numerals import numeral
-from reports.outcomes import CONTROLS, NOISE
 from reports.statistics import LEVEL, holm, quantile
 from reports.table import Column, Row, Setting
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.benchmark import Benchmark
+from harness.contracts.row_names import BASELINE, CONTROLS
 from harness.types import Item, UsageError, dumps, read_jsonl
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
 from reports.items import moved, order
 from reports.legend import MARKED
-from reports.outcomes import BASELINE, CONTROLS, Outcome, withheld
+from reports.outcomes import Outcome, withheld
 from reports.runs import Run, StoredCell
 from reports.statistics import LEVEL, holm
 from reports.table import Cell, Column, Row, Setting, Table

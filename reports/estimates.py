@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.benchmark import Benchmark, Unit
-from reports.outcomes import BASELINE, Outcome, measure
+from harness.contracts.row_names import BASELINE
+from reports.outcomes import Outcome, measure
 from reports.statistics import (
     LEVEL,
     REPLICATES,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import untrusted
+from harness.contracts.row_names import BASELINE
 from harness.store import MANIFEST, Store
 from harness.types import HarnessError, UsageError
-from reports.outcomes import BASELINE
 from reports.runs import Run
 
 MEASURED = ("profile.json", "summary.json")

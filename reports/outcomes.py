@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.benchmark import Benchmark, Unit, ratio, totals
-from harness.steps import BASELINE as BASELINE
-from harness.steps import BLANK as BLANK
-from harness.steps import CONTROLS as CONTROLS
-from harness.steps import NOISE as NOISE
 from harness.untrusted import DATA, json_lines, json_object
 from reports.manifest import JUDGED, UNITS, checked
 

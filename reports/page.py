@@ -6,11 +6,11 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
+from harness.contracts.row_names import BASELINE
 from harness.types import dumps
 from reports import cards, figures, gridtext, items, render
 from reports.facts import RowFacts, row_facts
 from reports.grid import Grid, groups
-from reports.outcomes import BASELINE
 from reports.runs import Run
 from reports.table import Table
 from reports.verdict import trust, verdicts

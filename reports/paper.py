@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.benchmark import Benchmark
+from harness.contracts.row_names import BASELINE
 from harness.types import UsageError
 from reports import layouts
 from reports.earned import Ran, shortfalls, told
 from reports.grid import Entry, Grid, Head, Line, with_best
 from reports.layouts import BASES, LAYOUTS, SOURCES, Claim, Column, Layout
-from reports.outcomes import BASELINE, Outcome, measure, withheld
+from reports.outcomes import Outcome, measure, withheld
 from reports.render import FAILED
 from reports.statistics import mean
 from reports.table import Cell, Table, outcome

@@ -5,12 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from harness.benchmark import Benchmark
+from harness.contracts.row_names import BASELINE
 from reports import figures
 from reports.cards import KINDS, by_row, mean_of, roles
 from reports.facts import RowFacts
 from reports.layouts import SOURCES
 from reports.layouts import method as method_of
-from reports.outcomes import BASELINE, Outcome, measure, withheld
+from reports.outcomes import Outcome, measure, withheld
 from reports.statistics import mean
 from reports.table import GROUPS, Table
 

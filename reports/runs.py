@@ -14,13 +14,14 @@ from typing import Any
 
 from harness import plugins
 from harness.benchmark import Benchmark
+from harness.contracts.row_names import BASELINE
 from harness.digest import file_digest
 from harness.store import MANIFEST, Store
 from harness.types import UsageError, dumps
 from harness.untrusted import json_object
 from reports.archive import is_bundle, unpack
 from reports.manifest import PROFILE, Failed, Manifest, checked
-from reports.outcomes import BASELINE, Outcome, read_judged, read_second, read_units
+from reports.outcomes import Outcome, read_judged, read_second, read_units
 from reports.table import Setting
 
 UNITS, SECOND, JUDGE = "units.json", "crosscheck.jsonl", "judge.json"

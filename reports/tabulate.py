@@ -10,11 +10,12 @@ from dataclasses import replace
 import numpy as np
 
 from harness.benchmark import Benchmark, Group
+from harness.contracts.row_names import BASELINE, CONTROLS
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
 from reports.legend import MARKED, Detail
 from reports.manifest import Failed
-from reports.outcomes import BASELINE, CONTROLS, MAX_UNSCORED, Outcome, withheld
+from reports.outcomes import MAX_UNSCORED, Outcome, withheld
 from reports.statistics import FEW, LEAST, LEVEL, REPLICATES, holm, interval, mean, shown
 from reports.table import GROUPS, Cell, Column, Row, Setting, Table
 from reports.totals import RULE, RULE_IN_WORDS, total, what_changes

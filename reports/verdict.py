@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.contracts.row_names import BASELINE, CONTROLS
 from reports.numerals import numeral
-from reports.outcomes import BASELINE, CONTROLS
 from reports.table import Cell, Column, Row, Table
 
 LONGEST = 40  # of a heading

@@ -37,9 +37,9 @@ def diff(
 
     Of runs, the rows that both have are compared. Nothing is claimed that their own tables would not claim.
     """
+    from harness.contracts.row_names import CONTROLS
     from harness.plugins import adopt_files
     from reports.changes import Side, changes
-    from reports.outcomes import CONTROLS
 
     adopt_files("benchmarks", own)
     with ExitStack() as open_runs:

@@ -8,8 +8,9 @@ import pytest
 from worlds import NINE, SETTING, Accuracy, answers, run
 
 from harness.benchmark import Metric, Totals, Unit, ratio
+from harness.contracts.row_names import NOISE
 from reports import render
-from reports.outcomes import NOISE, Outcome
+from reports.outcomes import Outcome
 from reports.table import Table
 from reports.tabulate import build
 

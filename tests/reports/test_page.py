@@ -16,6 +16,7 @@ from worlds import NINE, Accuracy, answers
 
 from harness import reporting
 from harness.benchmark import totals
+from harness.console import duration
 from harness.images import Places
 from harness.types import Image, Item, Response, Score, UsageError
 from reports import cards, figures, items, plots
@@ -62,7 +63,7 @@ def test_what_a_row_cost_is_said_in_words(opened_run: Callable[[FakeRun], Run]) 
     words = dict(cards.cost(row_facts(opened_run(FakeRun(seeds=(0, 1))))))
     assert set(words) == {"nSFT", "GT-DPO"}  # the baseline was not made here
     assert re.fullmatch(r"\d+ s to build and train, \d+\.\d GiB of (main|GPU) memory", words["nSFT"])
-    assert [cards.duration(seconds) for seconds in (59.4, 60, 3599, 3600, 86_460)] == [
+    assert [duration(seconds) for seconds in (59.4, 60, 3599, 3600, 86_460)] == [
         "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "24 h 1 min",
     ]  # fmt: skip
 
