@@ -203,7 +203,21 @@ def folder_of(name: str, data: str) -> Path:
     return plugins.own_folder("benchmarks", name) or Path(data) / "benchmarks" / name
 
 
-def benchmark_of(what: Mapping[str, Any]) -> Benchmark:
-    """The benchmark a stage's identity names."""
-    made: Benchmark = plugins.make("benchmarks", what["benchmark"], Benchmark, what["options"])
+class Named(Protocol):
+    """What names a benchmark with its options: what identifies a stage about one."""
+
+    @property
+    def benchmark(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options on the testbed."""
+        ...
+
+
+def benchmark_of(named: Named) -> Benchmark:
+    """The benchmark with its options set."""
+    made: Benchmark = plugins.make("benchmarks", named.benchmark, Benchmark, named.options)
     return made

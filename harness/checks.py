@@ -1,7 +1,7 @@
 """What can be known to be wrong or missing before anything is planned, in one error that says how to cure it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from harness.config import Testbed
 from harness.data import local as own_data
 from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for, problem
-from harness.rows import resolve, training
+from harness.rows import Row, resolved
 from harness.steps import BASELINE, CONTROLS, Request
 from harness.targets import targets
 from harness.types import UsageError
 
 
-def check(request: Request, testbed: Testbed) -> None:
-    """Everything that can be known to be wrong or missing before a plan is made, in one error."""
+def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
+    """The request's rows, resolved. Raises whatever can be known to be wrong or missing before a plan, in one error."""
     known = plugins.names("harness.data")
     local = own_data.is_local(request.data)
     if local:
@@ -45,30 +45,28 @@ def check(request: Request, testbed: Testbed) -> None:
         for what in (made.label, *(metric.id for metric in made.metrics)):
             if given.setdefault(what, name) != name:
                 raise UsageError(f'{given[what]} and {name} both have "{what}", and a table could not tell them apart.')
-    seen: set[str] = set()
-    for spec in request.methods:
-        method = resolve(spec)
-        for number in range(method.rounds):
-            training(spec, testbed, method.lesson(number))
-        if spec.id in seen:
-            raise UsageError(f"the method {spec.id} is named twice; name it once, or give the rows different options.")
-        if spec.id in (BASELINE, *CONTROLS):
-            raise UsageError(f"{spec.id} is the name of a row of ours; give the method's file another name.")
-        seen.add(spec.id)
-        if method.needs_writer and local and (oracle := drawn_only("writer", testbed)):
+    rows = resolved(request, testbed)
+    for name, count in Counter(row.id for row in rows).items():
+        if count > 1:
+            raise UsageError(f"the method {name} is named twice; name it once, or give the rows different options.")
+        if name in (BASELINE, *CONTROLS):
+            raise UsageError(f"{name} is the name of a row of ours; give the method's file another name.")
+    for row in rows:
+        if row.method.needs_writer and local and (oracle := drawn_only("writer", testbed)):
             raise UsageError(
-                f"{spec.name} needs a writer that knows these images; the {oracle} of {testbed.name} reads "
-                f"its own scene graphs only. Leave {spec.name} out, or use --data llava150k."
+                f"{row.spec.name} needs a writer that knows these images; the {oracle} of {testbed.name} reads "
+                f"its own scene graphs only. Leave {row.spec.name} out, or use --data llava150k."
             )
     if "$" in testbed.data:
         raise UsageError(
             f"the testbed {testbed.name} reads {testbed.data[testbed.data.index('$') :]}, which is not set; "
             "set it to the folder that holds models/, sources/ and benchmarks/."
         )
-    missing = "\n".join(f"  - {what}" for what in absent(request, testbed))
+    missing = "\n".join(f"  - {what}" for what in absent(request, testbed, rows))
     if missing:
         raise UsageError(f"the testbed {testbed.name} is not complete:\n{missing}")
-    check_models(request, testbed)
+    check_models(rows, testbed)
+    return rows
 
 
 def drawn_only(role: Office, testbed: Testbed) -> str:
@@ -79,26 +77,24 @@ def drawn_only(role: Office, testbed: Testbed) -> str:
     return ""
 
 
-def check_models(request: Request, testbed: Testbed) -> None:
+def check_models(rows: Sequence[Row], testbed: Testbed) -> None:
     """UsageError where a model's folder holds no whole model, or a row's training does not fit it."""
     for folder in testbed.models:
         model = inspect(Path(folder))
-        for spec in request.methods:
-            method = resolve(spec)
-            for number in range(method.rounds):
-                tuned = training(spec, testbed, method.lesson(number))
+        for row in rows:
+            for tuned in row.training:
                 if tuned.lora:
                     targets(tuned.lora, model.linear_layers)
                 if tuned.max_length and tuned.max_length <= model.places:
                     raise UsageError(
-                        f"{spec.id}.max_length {tuned.max_length} leaves no place for text: an image alone takes "
+                        f"{row.id}.max_length {tuned.max_length} leaves no place for text: an image alone takes "
                         f"{model.places} in {folder}. Set it higher (LLaVA: 2048)."
                     )
-    if any(resolve(spec).needs_clip for spec in request.methods):
+    if any(row.method.needs_clip for row in rows):
         looked_through(Path(testbed.clip), CLIP)
 
 
-def absent(request: Request, testbed: Testbed) -> Iterator[str]:
+def absent(request: Request, testbed: Testbed, rows: Sequence[Row]) -> Iterator[str]:
     """What a testbed lacks for this request: what, where from, which layout."""
     for folder in testbed.models:
         if not (Path(folder) / "config.json").is_file():
@@ -119,13 +115,13 @@ def absent(request: Request, testbed: Testbed) -> Iterator[str]:
         if name not in plugins.installed("benchmarks") and not plugins.own_folder("benchmarks", name):
             file = plugins.source("benchmarks", name)
             yield f"benchmark: {file.with_suffix('')} is not there, the folder of {file.name}'s own files"
-    if any(resolve(spec).needs_clip for spec in request.methods) and not (Path(testbed.clip) / "config.json").is_file():
+    if any(row.method.needs_clip for row in rows) and not (Path(testbed.clip) / "config.json").is_file():
         yield (
             f"clip: no CLIP model folder at {testbed.clip or '(testbed.clip)'}; fetch one with "
             "`hf download openai/clip-vit-large-patch14-336 --local-dir` that folder"
         )
     judged = any(plugins.plugin("benchmarks", name, Benchmark).judged for name in request.benchmarks)
-    written = bool(testbed.lens and request.methods) or any(resolve(spec).needs_writer for spec in request.methods)
+    written = bool(testbed.lens and request.methods) or any(row.method.needs_writer for row in rows)
     for role, needed in zip(OFFICES, (judged, written), strict=True):
         if needed and (why := problem(role, testbed)):
             yield f"{role}: {why}"

@@ -21,10 +21,13 @@ from harness.plan import plan
 from harness.provenance import profile, provenance
 from harness.reporting import publish, tables
 from harness.schedule import execute, pending
-from harness.stages.worker import Bodies
+from harness.stages.build import Build
+from harness.stages.score import Score
+from harness.stages.train import Train
 from harness.steps import Plan, Request, Step
 from harness.store import MANIFEST, Store
 from harness.types import Dropped, read_jsonl
+from harness.worker import Bodies
 from reports import cards
 from reports.facts import StageFacts
 from reports.manifest import Failed
@@ -61,8 +64,7 @@ class Finished:
 def prepare(request: Request, testbed: Testbed, runtime: Runtime, store: Store) -> Plan:
     """The checked plan of a request; digests of its files are remembered in the store."""
     CONTENTS.keep(store.root)
-    check(request, testbed)
-    return plan(request, testbed, runtime.reference)
+    return plan(request, testbed, runtime.reference, check(request, testbed))
 
 
 def compare(
@@ -84,7 +86,7 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
     reopen(planned, store)
     todo = pending((*planned.goals, *(each.step for each in damaged)), store, planned.steps)
     check_budget(planned, todo, store, runtime.budget)
-    try_outside(request, testbed, todo)
+    try_outside(planned, todo)
     check_access(planned, todo, store, runtime)
     whose, moved = run_folder.identity(request, testbed), list[Path | None]()
     with run_folder.held(out, store):
@@ -109,19 +111,19 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
     return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves)
 
 
-def try_outside(request: Request, testbed: Testbed, todo: Sequence[Step]) -> None:
+def try_outside(planned: Plan, todo: Sequence[Step]) -> None:
     """Try the user's own methods and benchmarks before anything is built, as `harness check` does."""
-    columns = {step.stage.identity["benchmark"] for step in todo if step.stage.kind == "score"}
+    testbed, columns = planned.testbed, {score.benchmark for _, score in Score.among(todo)}
     for name in sorted(columns - set(plugins.installed("benchmarks"))):
         from harness.dry_run_benchmark import check_benchmark
 
         list(check_benchmark(name, testbed.benchmarks.get(name, {}), folder_of(name, testbed.data)))
-    wanted = {(step.stage.identity["method"]) for step in todo if step.stage.kind in ("build", "train")}
-    for spec in request.methods:
-        if spec.name.endswith(".py") and spec.stem in wanted:
+    made = {build.method for _, build in Build.among(todo)} | {train.method for _, train in Train.among(todo)}
+    for row in planned.rows.values():
+        if row.spec.name.endswith(".py") and row.spec.stem in made:
             from harness.dry_run import check_method  # imports torch
 
-            list(check_method(spec.name, spec.options))
+            list(check_method(row.spec.stem, row.method, row.spec.options))
 
 
 def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page: bool, part: Path) -> None:
@@ -193,7 +195,7 @@ def preferences(planned: Plan, store: Store) -> Iterator[str]:
     """A sentence per row whose data have rejected answers: whether its method reads them."""
     found: dict[str, dict[int, tuple[int, str]]] = {}
     for (row, seed), steps in planned.trained.items():
-        builds = [StageFacts(store.path(step.stage)) for step in steps if step.stage.kind == "build"]
+        builds = [StageFacts(store.path(step.stage)) for step in steps if step.stage.kind == Build.kind()]
         if builds:
             found.setdefault(row, {})[seed] = builds[0].rejected
     for row, told in found.items():

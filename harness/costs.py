@@ -19,9 +19,13 @@ from harness.lens import PROMPT as LENS
 from harness.limit import stratified
 from harness.method import Role
 from harness.panel import scored
-from harness.rows import resolve, spec_of
+from harness.stages.build import Build
+from harness.stages.items import Items
+from harness.stages.lens import Lens
+from harness.stages.score import Score
+from harness.stages.split import Split
 from harness.steps import Plan, Step
-from harness.store import Store
+from harness.store import Stage, Store
 from harness.types import (
     Dropped,
     Example,
@@ -105,15 +109,15 @@ def _asks(role: Office, planned: Plan, step: Step, store: Store, hired: Hired) -
     """Whether a step will ask this role something that is not answered yet, as far as that can be known."""
     kind = step.stage.kind
     if role == "writer":
-        return kind == "lens" or (kind == "build" and resolve(spec_of(step, planned.request)).needs_writer)
-    if kind != "score" or not benchmark_of(step.stage.identity).judged:
+        return kind == Lens.kind() or (kind == Build.kind() and planned.rows[step.row].method.needs_writer)
+    if kind != Score.kind() or not (benchmark := benchmark_of(Score.of(step))).judged:
         return False
-    if not store.done(step.reads["responses"]):
+    reads, asked = Score.Reads.of(step), Listed(hired) if isinstance(hired, Panel) else Note()
+    if not store.done(reads.responses):
         return True
-    benchmark, asked = benchmark_of(step.stage.identity), Listed(hired) if isinstance(hired, Panel) else Note()
-    responses = read_jsonl(Response, store.path(step.reads["responses"]) / "responses.jsonl")
+    responses = read_jsonl(Response, store.path(reads.responses) / "responses.jsonl")
     said = {response.id: response for response in responses}
-    for item in read_jsonl(Item, store.path(step.reads["items"]) / "items.jsonl"):
+    for item in read_jsonl(Item, store.path(reads.items) / "items.jsonl"):
         for run in range(hired.runs):
             scored(benchmark, item, said[item.id], Repeat(asked, run))
     return bool(asked.asks)
@@ -121,49 +125,47 @@ def _asks(role: Office, planned: Plan, step: Step, store: Store, hired: Hired) -
 
 def _verdicts(planned: Plan, steps: Sequence[Step], store: Store, runs: int) -> Iterator[tuple[Ask, int]]:
     """The questions of score steps, with how often each is asked."""
-    for step in steps:
-        what = step.stage.identity
-        if step.stage.kind != "score" or not (benchmark := benchmark_of(what)).judged:
+    for step, score in Score.among(steps):
+        if not (benchmark := benchmark_of(score)).judged:
             continue
-        note, items = Note(), _items(planned, step, benchmark, store)
+        note, items = Note(), _items(planned, Score.Reads.of(step).items, benchmark, store)
         for item in items or ():
             benchmark.score(item, Response(item.id, ASSUMED, 100), note)
         if items is None:  # of a world not drawn yet: every scene might have a question
-            note.reply(Ask("", what["benchmark"], None, 5 * ASSUMED))
+            note.reply(Ask("", score.benchmark, None, 5 * ASSUMED))
         times = runs if items is not None else runs * (planned.request.limit or planned.testbed.scenes)
         yield from ((ask, times) for ask in note.asks)
 
 
-def _items(planned: Plan, step: Step, benchmark: Benchmark, store: Store) -> list[Item] | None:
+def _items(planned: Plan, stage: Stage, benchmark: Benchmark, store: Store) -> list[Item] | None:
     """A benchmark's items, from the store or the official files; None of a world not drawn yet."""
-    done = store.path(step.reads["items"]) / "items.jsonl"
+    done = store.path(stage) / "items.jsonl"
     if done.is_file():
         return list(read_jsonl(Item, done))
-    if "data" in step.reads["items"].inputs:
+    if stage.inputs:  # the world's files
         return None
-    folder = folder_of(step.stage.identity["benchmark"], planned.testbed.data)
+    folder = folder_of(Items.of(stage).benchmark, planned.testbed.data)
     return stratified(list(benchmark.items(folder, Unread())), planned.request.limit, benchmark.stratum)
 
 
 def _texts(planned: Plan, steps: Sequence[Step], store: Store) -> Iterator[tuple[Ask, int]]:
-    """The questions of build steps to the writer, with how often each is asked."""
-    for step in steps:
-        if step.stage.kind == "build" and (method := resolve(spec_of(step, planned.request))).needs_writer:
-            split, asked = step.reads["split"], planned.request
+    """The questions of build and lens steps to the writer, with how often each is asked."""
+    for step, build in Build.among(steps):
+        if (method := planned.rows[step.row].method).needs_writer:
+            split = Build.Reads.of(step).split
             done = store.path(split) / "examples.jsonl"
             if done.is_file():
                 examples, times = list(read_jsonl(Example, done)), 1
             else:
                 turn = Turn("What is in the image?", ASSUMED)
-                examples = [Example("", Path(asked.data).stem, None, (turn,))]
-                times = split.identity["n"] or 1
-            round = Taken(step.stage.identity["round"], step.stage.identity["seed"])
+                examples = [Example("", Path(planned.request.data).stem, None, (turn,))]
+                times = Split.of(split).n or 1
+            round = Taken(build.round, build.seed)
             with suppress(Unmeasured):
                 list(method.build(examples, round))
             yield from ((ask, times) for ask in round.writer.asks)
-        elif step.stage.kind == "lens":  # the errors of two responses to each example
-            question = Ask("", "errors", None, f"{LENS} {2 * ASSUMED} {dumps(step.stage.identity['codebook'])}")
-            yield question, 2 * step.stage.identity["examples"]
+    for _, lens in Lens.among(steps):  # the errors of two responses to each example
+        yield Ask("", "errors", None, f"{LENS} {2 * ASSUMED} {dumps(lens.codebook)}"), 2 * lens.examples
 
 
 class Note:

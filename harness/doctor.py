@@ -23,12 +23,14 @@ from harness.plan import plan
 from harness.progress import watching
 from harness.provenance import PACKAGES
 from harness.schedule import execute, insist, pending
-from harness.stages.worker import Bodies
+from harness.stages.items import Items
+from harness.stages.score import Score
 from harness.steps import Plan, Request
 from harness.store import Store
 from harness.terminal import examine_store
 from harness.testbed_check import examine
 from harness.types import Item, Response, read_jsonl
+from harness.worker import Bodies
 from reports.outcomes import read_units
 
 CRITIC_SCENES = 100
@@ -63,8 +65,7 @@ def examined(request: Request, testbed: Testbed) -> bool:
 def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bool:
     """Print every base's own scores with the blank-image baseline beside; False if a bar is not met."""
     asked = Request((), data=request.data, seeds=len(testbed.models), limit=request.limit, blank=True)
-    check(asked, testbed)
-    store, planned = Store(root), plan(asked, testbed)
+    store, planned = Store(root), plan(asked, testbed, rows=check(asked, testbed))
     with watching(store, runtime.workers) as watcher, store.used():
         todo = pending([cell.score for cell in planned.cells], store, planned.steps)
         insist(execute(todo, Bodies(str(store.root), testbed, asked, runtime), store, runtime, watcher))
@@ -101,18 +102,19 @@ def measured(planned: Plan, store: Store) -> dict[tuple[str, int], dict[str, flo
     """(row, seed) -> metric id -> value, with every sub-score the benchmarks have."""
     found: dict[tuple[str, int], dict[str, float]] = {}
     for cell in planned.cells:
-        benchmark = benchmark_of(cell.score.stage.identity)
+        benchmark = benchmark_of(Score.of(cell.score))
         units, _ = read_units(store.sound(cell.score.stage.name) / "units.json")
         values = found.setdefault((cell.row, cell.seed), {})
         values |= {name: float(value) for name, value in benchmark.compute(totals(units)).items()}
         if cell.benchmark == "mme":
             values["per_subtask"] = 200 * values["mme/perception"] / values["mme/perception_max"]
         if cell.benchmark == "chair":
-            reads = cell.score.reads
-            items = list(read_jsonl(Item, store.sound(reads["items"].name) / "items.jsonl"))
-            responses = read_jsonl(Response, store.sound(reads["responses"].name) / "responses.jsonl")
+            items = list(read_jsonl(Item, store.sound(cell.items.stage.name) / "items.jsonl"))
+            responses = read_jsonl(Response, store.sound(cell.responses.stage.name) / "responses.jsonl")
             said = {response.id: response.text for response in responses}
-            scenes = read_scenes(store.sound(reads["items"].inputs["data"].name) / "scenes.jsonl")
+            data = Items.Reads.of(cell.items).data
+            assert data is not None, "bars are those of the embedded world"
+            scenes = read_scenes(store.sound(data.name) / "scenes.jsonl")
             shown = [cast("Scene", scenes[item.image.sha256]) for item in items if item.image]
             values["plausible"] = mini.plausible(shown, [said[item.id] for item in items])
     return found

@@ -40,7 +40,8 @@ def check_plugin(name: str, options: Mapping[str, Any], data: Path | None = None
 
         yield from check_benchmark(name, options, data)
     else:
-        yield from check_method(name, options)
+        method: Method = plugins.make("methods", name, Method, dict(options))
+        yield from check_method(plugins.stem(name), method, options)
 
 
 def is_benchmark(name: str) -> bool:
@@ -52,10 +53,8 @@ def is_benchmark(name: str) -> bool:
     return any(issubclass(thing, Benchmark) for thing in own)
 
 
-def check_method(name: str, options: Mapping[str, Any]) -> Iterator[str]:
-    """A method: its declarations, two records, and one step of each round on a tiny model."""
-    method: Method = plugins.make("methods", name, Method, dict(options))
-    here = plugins.stem(name)
+def check_method(here: str, method: Method, options: Mapping[str, Any]) -> Iterator[str]:
+    """A method, with these options set: its declarations, two records, one step of each round on a tiny model."""
     asked(here, "its options", lambda: dumps(options))
     want(isinstance(getattr(method, "label", None), str), here, "label", "a text, the row's name in tables", method)
     want(

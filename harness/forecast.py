@@ -130,7 +130,7 @@ def parts(planned: Plan) -> dict[str, list[Step]]:
     owner |= {step.key: row for (row, _), step in planned.lenses.items()}
     for cell in planned.cells:
         own = [cell.score, *([cell.crosscheck] if cell.crosscheck else [])]
-        owner |= dict.fromkeys((*(step.key for step in own), cell.score.reads["responses"].key), cell.row)
+        owner |= dict.fromkeys((*(step.key for step in own), cell.responses.key), cell.row)
     found: dict[str, list[Step]] = {row: [] for row in ("", *(cell.row for cell in planned.cells))}
     for step in planned.steps:
         found[owner.get(step.key, "")].append(step)

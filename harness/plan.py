@@ -1,11 +1,11 @@
 """Turns a request into ordered steps with keys: methods x data x seeds x benchmarks. Pure; what --dry-run prints.
 
-A step's key covers its own fields, the keys of what it reads, and the source of the code that makes it; never a path,
-a batch size or a worker count. So equal work has one key, and a change runs what depends on it and nothing else.
+A step's key covers its kind's fields, the keys of what it reads, and the source of the code that makes it; never a
+path, a batch size or a worker count. So equal work has one key, and a change runs what depends on it and nothing else.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,75 +14,92 @@ from harness import families, plugins
 from harness.benchmark import Benchmark, folder_of
 from harness.closure import code
 from harness.codebook import common
-from harness.config import MethodSpec, Testbed
+from harness.config import Testbed
 from harness.contents import CONTENTS, listing
+from harness.contracts.stage import Kind, Plugins
 from harness.data import local as own_data
-from harness.digest import source_digest
 from harness.folder import family_of
 from harness.hire import Office, kind_for
 from harness.method import Baseline, Role, realised
 from harness.model import revision
-from harness.rows import pathless, resolve, training
+from harness.rows import Row, resolved
+from harness.stages._model import Modelled
+from harness.stages.build import Build
+from harness.stages.crosscheck import Crosscheck
+from harness.stages.data import Data
+from harness.stages.generate import Decoding, Generate
+from harness.stages.items import Items
+from harness.stages.lens import Lens
+from harness.stages.reference import Reference
+from harness.stages.report import Report
+from harness.stages.score import Score
+from harness.stages.split import LOCAL, Split
+from harness.stages.train import Train
 from harness.steps import BASELINE, BLANK, NOISE, Cell, Plan, Request, Step
 from harness.store import Stage
+from harness.types import dumps
 
-BODIES = {"train": ("harness.stages.train", "harness.stages.reference")}  # cached log-probs are in no key of their own
 HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
+Shown = tuple[Row | None, str, str, dict[str, Any]]  # of the table: what makes it, id, label, changes to `Generate`
 
 
 class Planner:
-    """Builds the steps of one request; every method of it makes or finds one step."""
+    """Builds the steps of one request; every method of it makes or finds one step, or those of one row."""
 
-    def __init__(self, request: Request, testbed: Testbed, reference: str) -> None:
+    def __init__(self, request: Request, testbed: Testbed, reference: str, rows: Sequence[Row]) -> None:
         self.request = request
         self.testbed = own_source(testbed, request)
         self.reference = reference
+        self.rows = rows
         self.steps: dict[str, Step] = {}
         self.models = {folder: revision(Path(folder)) for folder in testbed.models}
-        self.families = {folder: families.file_of(family_of(Path(folder))) for folder in testbed.models}
-        self.codebook = common(getattr(resolve(spec), "codebook", "") for spec in request.methods)
+        self.families = {self.models[folder]: families.file_of(family_of(Path(folder))) for folder in testbed.models}
+        self.codebook = common(getattr(row.method, "codebook", "") for row in rows)
 
     def step(
-        self,
-        kind: str,
-        title: str,
-        identity: dict[str, Any],
-        inputs: dict[str, Step],
-        derived: dict[str, Step] | None = None,
-        after: tuple[str, ...] = (),
-        plugin: tuple[Path, ...] = (),
+        self, made: Kind, reads: Kind.Reads, title: str, row: Row | None = None, after: tuple[str, ...] = ()
     ) -> Step:
-        """The step with this identity; planned once however often it is asked for.
+        """The step of a stage that reads these; planned once however often it is asked for.
 
-        `plugin` are the files of what its body loads by name: their code is in the key as the body's is.
+        TypeError for what its kind does not read.
         """
-        stages = {name: step.stage for name, step in inputs.items()}
-        aside = {name: step.stage for name, step in (derived or {}).items()}
-        identity = {**identity, **code(*BODIES.get(kind, (f"harness.stages.{kind}",)), *plugin)}
-        made = Step(title, Stage(kind, identity, stages), aside, after)
-        return self.steps.setdefault(made.key, made)
+        if not isinstance(reads, made.Reads):
+            raise TypeError(f"{title}: {type(reads).__qualname__} is not what a {made.kind()} reads.")
+        given = reads.named()
+        inputs = {name: stage for name, stage in given.items() if name not in reads.derived}
+        derived = {name: stage for name, stage in given.items() if name in reads.derived}
+        family = self.families[made.model] if isinstance(made, Modelled) else None
+        loaded = made.loads(Plugins(row.file if row else None, family))
+        source = code(type(made).__module__, *made.also, *filter(None, loaded))
+        stage = Stage(made.kind(), {**made.identity(), **source}, inputs)
+        asks = dumps(made.asks) if made.asks else ""
+        step = Step(title, stage, derived, after, row.id if row else "", asks)
+        return self.steps.setdefault(step.key, step)
 
     def model(self, seed: int) -> str:
-        """The base model's folder for a seed."""
-        return base_model(self.testbed, seed)
+        """The revision of a seed's base model."""
+        return self.models[base_model(self.testbed, seed)]
+
+    @property
+    def dtype(self) -> Any:
+        """In which models respond, on any device."""
+        return self.testbed.training.dtype
 
     def split(self, seed: int) -> Step:
         """The examples that every method of this seed consumes."""
-        request, local = self.request, own_data.is_local(self.request.data)
-        count = request.examples or (None if local else self.testbed.examples)
-        where = "tuning" if request.tuning else "alignment"
-        identity: dict[str, Any] = {"source": request.data, "n": count, "seed": seed}
-        identity["reading"] = self.testbed.reading.model_dump(exclude={"max_dropped"})
-        inputs: dict[str, Step] = {}
+        request, testbed, title = self.request, self.testbed, f"split {self.request.data} seed {seed}"
+        local = own_data.is_local(request.data)
+        count = request.examples or (None if local else testbed.examples)
+        drawn: dict[str, Any] = {"n": count, "seed": seed, "reading": testbed.reading}
         if local:
-            identity |= {"source": "local", **self.own}
-        elif self.testbed.data == "generated":
-            made = {"source": request.data, "split": where, "seed": seed, "n": request.pool or count}
-            inputs["data"] = self.step("data", f"data {request.data} seed {seed}", made, {})
-        else:
-            identity["content"] = listing(Path(self.testbed.data) / "sources" / request.data)
-        plugin = (plugins.source("harness.data", identity["source"]),)
-        return self.step("split", f"split {request.data} seed {seed}", identity, inputs, plugin=plugin)
+            return self.step(Split(source=LOCAL, **drawn, **self.own), Split.Reads(), title)
+        if testbed.data != "generated":
+            content = listing(Path(testbed.data) / "sources" / request.data)
+            return self.step(Split(source=request.data, **drawn, content=content), Split.Reads(), title)
+        where = "tuning" if request.tuning else "alignment"
+        world = Data(source=request.data, split=where, seed=seed, n=request.pool or count)
+        data = self.step(world, Data.Reads(), f"data {request.data} seed {seed}")
+        return self.step(Split(source=request.data, **drawn), Split.Reads(data=data.stage), title)
 
     @cached_property
     def own(self) -> dict[str, str]:
@@ -94,118 +111,145 @@ class Planner:
 
     def items(self, name: str) -> Step:
         """A benchmark's items: the same for every model and seed."""
-        where = "tuning-benchmark" if self.request.tuning else "benchmark"
-        benchmark, options = self.benchmark(name), self.testbed.benchmarks.get(name, {})
-        identity: dict[str, Any] = {"benchmark": name, "options": options, "images": self.testbed.reading.images}
-        source = (plugins.source("harness.data", options["source"]),) if benchmark.heldout else ()
-        plugin = (plugins.source("benchmarks", name), *source)
-        inputs: dict[str, Step] = {}
-        if self.testbed.data == "generated" and not plugins.own_folder("benchmarks", name):
-            scenes = self.request.limit or self.testbed.scenes
-            made: dict[str, Any] = {"benchmark": name, "split": where, "seed": 0, "scenes": scenes}
-            if benchmark.heldout:
-                where = "tuning-heldout" if self.request.tuning else "heldout"
-                made = {"source": self.request.data, "split": where, "seed": 0, "n": max(1, scenes // HELDOUT_SHARE)}
-            inputs["data"] = self.step("data", f"data {name}", made, {})
-        else:
-            identity["content"] = listing(folder_of(name, self.testbed.data))
-            identity["limit"] = self.request.limit
-        return self.step("items", f"items {name}", identity, inputs, plugin=plugin)
+        title, asked = f"items {name}", {"benchmark": name, "options": self.options(name)}
+        asked["images"] = self.testbed.reading.images
+        if self.testbed.data != "generated" or plugins.own_folder("benchmarks", name):
+            content = listing(folder_of(name, self.testbed.data))
+            return self.step(Items(**asked, content=content, limit=self.request.limit), Items.Reads(), title)
+        data = self.step(self.world(name), Data.Reads(), f"data {name}")
+        return self.step(Items(**asked), Items.Reads(data=data.stage), title)
 
-    def policy(self, spec: MethodSpec, seed: int, after: tuple[str, ...]) -> tuple[Step, ...]:
+    def world(self, name: str) -> Data:
+        """The embedded world's files for a benchmark."""
+        request, scenes = self.request, self.request.limit or self.testbed.scenes
+        if self.benchmark(name).heldout:
+            where = "tuning-heldout" if request.tuning else "heldout"
+            return Data(source=request.data, split=where, seed=0, n=max(1, scenes // HELDOUT_SHARE))
+        where = "tuning-benchmark" if request.tuning else "benchmark"
+        return Data(benchmark=name, split=where, seed=0, scenes=scenes)
+
+    def policy(self, row: Row, seed: int, after: tuple[str, ...]) -> tuple[Step, ...]:
         """Every step that makes a row's policy: (build, reference?, train) per round; none for zero rounds."""
-        method = resolve(spec)
-        family = self.families[self.model(seed)]
-        plugin = (plugins.source("methods", spec.name), family)
-        who = {"method": spec.stem, "options": pathless(spec), "files": source_digest(*method.sources), "seed": seed}
-        base: dict[str, Any] = {"model": self.models[self.model(seed)]}
-        split, made = self.split(seed), list[Step]()
-        roles: dict[str, Step] = {}  # role -> the step that trained it last
-        for number in range(method.rounds):
-            lesson, tag = method.lesson(number), f"{spec.id} seed {seed}"
-            tag += f" round {number + 1}" if method.rounds > 1 else ""
-            policy = {} if lesson.continues else {role: step for role, step in roles.items() if role == Role.POLICY}
-            built = {**who, **base, "round": number, **self.responding}
-            built["writer"] = self.asked("writer") if method.needs_writer else ""
-            built["clip"] = revision(self.testbed.clip) if method.needs_clip else ""
-            tuned = training(spec, self.testbed, lesson)
-            built["max_length"] = tuned.max_length
-            build = self.step("build", f"build {tag}", built, {"split": split, **roles}, None, after, plugin)
-            derived: dict[str, Step] = {}
-            if realised(lesson, self.reference, tuned.lora is not None) == "cached":
-                known = {**base, "dtype": tuned.dtype, "columns": list(lesson.columns), "max_length": tuned.max_length}
-                reads = {"build": build, **policy}
-                derived["reference"] = self.step(
-                    "reference", f"reference log-probs {tag}", known, reads, plugin=(family,)
-                )
-            identity = {**who, **base, "round": number, "training": tuned.model_dump()}
-            train = self.step("train", f"train {tag}", identity, {"build": build, **roles}, derived, (), plugin)
-            made += [build, *derived.values(), train]
-            roles |= {str(role): train for role in lesson.trains}
+        made, roles = list[Step](), dict[str, Stage]()  # role -> the training that trained it last
+        for number, lesson in enumerate(row.lessons):
+            tag = f"{row.id} seed {seed}" + (f" round {number + 1}" if row.method.rounds > 1 else "")
+            build = self.build(row, seed, number, roles, f"build {tag}", after)
+            reference = self.reference_of(row, seed, number, build, roles, f"reference log-probs {tag}")
+            identity = Train(**self.who(row, seed, number), training=row.training[number])
+            cached = reference.stage if reference else None
+            reads = Train.Reads(build=build.stage, reference=cached, **roles)
+            train = self.step(identity, reads, f"train {tag}", row)
+            made += [build, *([reference] if reference else []), train]
+            roles |= {str(role): train.stage for role in lesson.trains}
         return tuple(made)
 
-    def lens(self, spec: MethodSpec, seed: int, policy: Step) -> Step:
+    def who(self, row: Row, seed: int, number: int) -> dict[str, Any]:
+        """Whose round it is."""
+        method = {"method": row.spec.stem, "options": row.options, "files": row.files}
+        return {**method, "seed": seed, "model": self.model(seed), "round": number}
+
+    def build(
+        self, row: Row, seed: int, number: int, roles: Mapping[str, Stage], title: str, after: tuple[str, ...]
+    ) -> Step:
+        """The records of a row's round."""
+        build = Build(
+            **self.who(row, seed, number),
+            response_tokens=self.testbed.response_tokens,
+            dtype=self.dtype,
+            writer=self.asked("writer") if row.method.needs_writer else "",
+            clip=revision(self.testbed.clip) if row.method.needs_clip else "",
+            max_length=row.training[number].max_length,
+        )
+        return self.step(build, Build.Reads(split=self.split(seed).stage, **roles), title, row, after)
+
+    def reference_of(
+        self, row: Row, seed: int, number: int, build: Step, roles: Mapping[str, Stage], title: str
+    ) -> Step | None:
+        """The reference's log-probs for a row's round; None where they are not cached."""
+        lesson, training = row.lessons[number], row.training[number]
+        if realised(lesson, self.reference, training.lora is not None) != "cached":
+            return None
+        reference = Reference(
+            model=self.model(seed),
+            dtype=training.dtype,
+            columns=list(lesson.columns),
+            max_length=training.max_length,
+        )
+        policy = None if lesson.continues else roles.get(Role.POLICY)
+        return self.step(reference, Reference.Reads(build=build.stage, policy=policy), title)
+
+    def lens(self, row: Row, seed: int, policy: Step) -> Step:
         """What a row's training did to chosen and rejected responses of its split's first examples."""
-        identity = {
-            "model": self.models[self.model(seed)],
-            "examples": self.testbed.lens,
-            **self.responding,
-            "writer": self.asked("writer"),
-            "codebook": self.codebook,
-            "round": 0,
-            "seed": seed,
-        }
-        reads, plugin = {"split": self.split(seed), "policy": policy}, (self.families[self.model(seed)],)
-        return self.step("lens", f"lens {spec.id} seed {seed}", identity, reads, plugin=plugin)
+        lens = Lens(
+            model=self.model(seed),
+            examples=self.testbed.lens,
+            response_tokens=self.testbed.response_tokens,
+            dtype=self.dtype,
+            writer=self.asked("writer"),
+            codebook=self.codebook,
+            round=0,
+            seed=seed,
+        )
+        reads = Lens.Reads(split=self.split(seed).stage, policy=policy.stage)
+        return self.step(lens, reads, f"lens {row.id} seed {seed}")
 
-    def cell(self, row: str, label: str, seed: int, name: str, policy: Step | None, changes: Mapping[str, Any]) -> Cell:
-        """The generate and score steps of one cell; `changes` are to how it is generated."""
-        benchmark = self.benchmark(name)
-        items = self.items(name)
+    def cell(self, shown: Shown, seed: int, name: str, policy: Step | None) -> Cell:
+        """The steps of one cell: its responses, their scores, and a second opinion."""
+        _, row, label, changes = shown
+        benchmark, items, where = self.benchmark(name), self.items(name), f"{row} {name} seed {seed}"
         most = min(benchmark.max_new_tokens, self.testbed.response_tokens)
-        sampling = {"max_new_tokens": most, "temperature": 0.0, "dtype": self.testbed.training.dtype}
-        identity = {"model": self.models[self.model(seed)], "sampling": sampling, "blank": False, **changes}
-        inputs = {"items": items} | ({"policy": policy} if policy else {})
-        family = (self.families[self.model(seed)],)
-        responses = self.step("generate", f"generate {row} {name} seed {seed}", identity, inputs, plugin=family)
-        scored = {
-            "benchmark": name,
-            "options": self.testbed.benchmarks.get(name, {}),
-            "judge": self.asked("judge") if benchmark.judged else "",
-        }
-        reads, plugin = {"items": items, "responses": responses}, (plugins.source("benchmarks", name),)
-        score = self.step("score", f"score {row} {name} seed {seed}", scored, reads, plugin=plugin)
-        version = plugins.lmms_eval() if self.testbed.crosscheck else ""
-        second = {"benchmark": name, "options": scored["options"], "lmms-eval": version}
-        title = f"crosscheck {row} {name} seed {seed}"
-        check = self.step("crosscheck", title, second, reads | {"score": score}) if version else None
-        return Cell(row, label, seed, name, score, check)
+        sampling = Decoding(max_new_tokens=most, temperature=0.0, dtype=self.dtype)
+        generate = Generate(**{"model": self.model(seed), "sampling": sampling, "blank": False, **changes})
+        asked = Generate.Reads(items=items.stage, policy=policy.stage if policy else None)
+        responses = self.step(generate, asked, f"generate {where}")
+        judge = self.asked("judge") if benchmark.judged else ""
+        said = {"items": items.stage, "responses": responses.stage}
+        score = Score(benchmark=name, options=self.options(name), judge=judge)
+        scored = self.step(score, Score.Reads(**said), f"score {where}")
+        check = None
+        if self.testbed.crosscheck and (version := plugins.lmms_eval()):
+            second = Crosscheck(benchmark=name, options=self.options(name), lmms_eval=version)
+            check = self.step(second, Crosscheck.Reads(**said, score=scored.stage), f"crosscheck {where}")
+        return Cell(row, label, seed, name, items, responses, scored, check)
 
-    @property
-    def responding(self) -> dict[str, Any]:
-        """How models respond to a split's examples: no longer than this, and in the testbed's dtype on any device."""
-        return {"response_tokens": self.testbed.response_tokens, "dtype": self.testbed.training.dtype}
+    def report(self, cells: Sequence[Cell]) -> Step:
+        """The tables."""
+        scores = {f"{cell.row}/{cell.seed}/{cell.benchmark}": cell for cell in cells}
+        report = Report(
+            testbed=self.testbed.name,
+            synthetic=self.testbed.synthetic,
+            protocol=self.testbed.protocol,
+            data=self.request.data,
+            models={str(cell.seed): self.model(cell.seed) for cell in cells},
+            rows={cell.row: cell.label for cell in cells},
+        )
+        checks = {name: cell.crosscheck.stage for name, cell in scores.items() if cell.crosscheck}
+        reads = Report.Reads(scores={name: cell.score.stage for name, cell in scores.items()}, checks=checks)
+        return self.step(report, reads, "report")
 
     def asked(self, role: Office) -> dict[str, Any]:
         """What identifies the judge or writer: what it is, how it is asked, and its code."""
         kind = kind_for(role, self.testbed)
         return {**kind.identity(), **code(kind.file)}
 
+    def options(self, name: str) -> dict[str, Any]:
+        """A benchmark's options on the testbed."""
+        return self.testbed.benchmarks.get(name, {})
+
     def benchmark(self, name: str) -> Benchmark:
         """The benchmark with the testbed's options."""
-        made: Benchmark = plugins.make("benchmarks", name, Benchmark, self.testbed.benchmarks.get(name, {}))
+        made: Benchmark = plugins.make("benchmarks", name, Benchmark, self.options(name))
         return made
 
-    def rows(self) -> Iterator[tuple[MethodSpec | None, str, str, dict[str, Any]]]:
-        """(spec, row, label, changes to how responses are generated) of the table, baseline first."""
+    def shown(self) -> Iterator[Shown]:
+        """The rows of the table, baseline first."""
         yield None, BASELINE, Baseline.label, {}
         if self.request.blank:
             yield None, BLANK, "baseline, blank image", {"blank": True}
         if self.request.noise_batch:
             yield None, NOISE, "noise floor", {"batch_size": self.request.noise_batch}
-        for spec in self.request.methods:
-            label = resolve(spec).title if spec.id == spec.stem else spec.id
-            yield spec, spec.id, label, {}
+        for row in self.rows:
+            yield row, row.id, row.label, {}
 
 
 def base_model(testbed: Testbed, seed: int) -> str:
@@ -220,40 +264,36 @@ def own_source(testbed: Testbed, request: Request) -> Testbed:
     return testbed.model_copy(update={"benchmarks": testbed.benchmarks | options})
 
 
-def plan(request: Request, testbed: Testbed, reference: str = "cached") -> Plan:
-    """The plan of a request that passed `check`. `reference`: how references are had (`Runtime.reference`)."""
-    planner = Planner(request, testbed, reference)
+def plan(request: Request, testbed: Testbed, reference: str = "cached", rows: Sequence[Row] | None = None) -> Plan:
+    """The plan of a request that passed `check`.
+
+    `reference`: how references are had (`Runtime.reference`); `rows`: the request's, as `check` has resolved them.
+    """
+    rows = resolved(request, testbed) if rows is None else rows
+    planner = Planner(request, testbed, reference, rows)
     seeds = range(request.first_seed, request.first_seed + request.seeds)
     trained: dict[tuple[str, int], tuple[Step, ...]] = {}
     for seed in seeds:
         after: tuple[str, ...] = ()
-        for spec in request.methods:
-            made = planner.policy(spec, seed, after)
-            trained[spec.id, seed] = made
-            builds = [step.key for step in made if step.stage.kind == "build"]
+        for row in rows:
+            made = planner.policy(row, seed, after)
+            trained[row.id, seed] = made
+            builds = [step.key for step in made if step.stage.kind == Build.kind()]
             after = tuple(builds[:1])  # builds share own responses: one behind the other finds them in the store
     cells = [
-        planner.cell(row, label, seed, name, trained[row, seed][-1] if spec else None, changes)
+        planner.cell(shown, seed, name, trained[shown[1], seed][-1] if shown[0] else None)
         for seed in seeds
-        for spec, row, label, changes in planner.rows()
+        for shown in planner.shown()
         for name in request.benchmarks
     ]
-    titles = {f"{cell.row}/{cell.seed}/{cell.benchmark}": cell.score for cell in cells}
-    identity = {
-        "testbed": testbed.name,
-        "synthetic": testbed.synthetic,
-        "protocol": testbed.protocol,
-        "data": request.data,
-        "models": {str(seed): planner.models[planner.model(seed)] for seed in seeds},
-        "rows": {cell.row: cell.label for cell in cells},
-    }
     lenses = {
-        (spec.id, seed): planner.lens(spec, seed, trained[spec.id, seed][-1])
+        (row.id, seed): planner.lens(row, seed, trained[row.id, seed][-1])
         for seed in seeds
-        for spec in request.methods
-        if testbed.lens and trained[spec.id, seed]
+        for row in rows
+        if testbed.lens and trained[row.id, seed]
     }
-    checks = {f"lmms-eval/{name}": cell.crosscheck for name, cell in zip(titles, cells, strict=True) if cell.crosscheck}
-    report = planner.step("report", "report", identity, titles | checks)
-    splits = tuple(planner.split(seed) for seed in seeds) if request.methods else ()
-    return Plan(request, testbed, tuple(planner.steps.values()), tuple(cells), splits, trained, lenses, report)
+    report = planner.report(cells)
+    splits = tuple(planner.split(seed) for seed in seeds) if rows else ()
+    by_id = {row.id: row for row in rows}
+    steps = tuple(planner.steps.values())
+    return Plan(request, testbed, by_id, steps, tuple(cells), splits, trained, lenses, report)

@@ -17,6 +17,8 @@ from harness.folder import inspect
 from harness.plan import base_model
 from harness.run_folder import identity
 from harness.secret import redact
+from harness.stages.generate import Generate
+from harness.stages.score import Score
 from harness.steps import Plan, Step
 from harness.store import Store
 from harness.types import dumps
@@ -31,7 +33,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
     It can be written before the run as well, for a report of what is there: the locks are those that are.
     """
     request, testbed = planned.request, planned.testbed
-    judged = {cell.benchmark: cell.score.stage.identity["judge"] for cell in planned.cells}
+    judged = {cell.benchmark: Score.of(cell.score).judge for cell in planned.cells}
     rows = {spec.id: json.loads(dumps(spec.model_dump())) for spec in request.methods}
     return Manifest(
         harness=__version__,
@@ -60,7 +62,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         judges={name: judge for name, judge in judged.items() if judge},
         setting=testbed.setting(),
         architectures=architectures(planned),
-        models={str(cell.seed): cell.score.reads["responses"].identity["model"] for cell in planned.cells},
+        models={str(cell.seed): Generate.of(cell.responses).model for cell in planned.cells},
         split_lock=dict(locks(planned, store)),
         report=planned.report.key,
         cells=list(cells(planned)),
@@ -86,8 +88,8 @@ def cells(planned: Plan) -> Iterator[ScoredCell]:
             seed=cell.seed,
             benchmark=cell.benchmark,
             score=cell.score.stage.name,
-            responses=cell.score.reads["responses"].name,
-            items=cell.score.reads["items"].name,
+            responses=cell.responses.stage.name,
+            items=cell.items.stage.name,
             crosscheck=cell.crosscheck.stage.name if cell.crosscheck else "",
         )
 
@@ -141,7 +143,7 @@ def profile(planned: Plan, store: Store) -> dict[str, Any]:
             rows.setdefault(name, {}).setdefault(step.stage.kind, 0.0)
             rows[name][step.stage.kind] += seconds.get(step.key, 0.0)
     for cell in planned.cells:
-        for stage in (cell.score.reads["responses"], cell.score.stage):
+        for stage in (cell.responses.stage, cell.score.stage):
             rows.setdefault(cell.row, {}).setdefault(stage.kind, 0.0)
             rows[cell.row][stage.kind] += seconds.get(stage.key, 0.0)
     return {"testbed": planned.testbed.name, "seconds_by_row": rows, "stages": stages}

@@ -4,7 +4,7 @@ What costs generation is kept in the store under what was asked, so that methods
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,10 @@ from harness.contracts.judge_kind import Hired
 from harness.folder import family_of
 from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
-from harness.model import Loaded, load, revision
+from harness.model import Dtype, Loaded, load, revision
 from harness.profile import Tick
 from harness.shelves import shelf
 from harness.split import MALFORMED_LIMIT
-from harness.steps import Step
 from harness.store import Stage, Store
 from harness.types import (
     Dropped,
@@ -57,22 +56,28 @@ class OwnRound:
     """`harness.method.Round` of one build step.
 
     `policy` is the folder of the model that responds and `policy_key` its identity; `base` is the base model's folder,
-    `shelf` that of its images' features.
+    `shelf` that of its images' features. `response_tokens` and `dtype` are how it responds, `max_length` is how many
+    tokens of a record are looked at; `trained` are the trainings of the roles that it goes on from, the first of which
+    was by `training`.
     """
 
     number: int
     seed: int
     asked: Writer
-    step: Step
     store: Store
     testbed: Testbed
     runtime: Runtime
     lesson: Lesson
+    response_tokens: int
+    dtype: Dtype
     policy: Path
     policy_key: str
     base: Path
     shelf: Path
     tick: Tick
+    max_length: int | None = None
+    trained: Mapping[Role, Stage] = field(default_factory=dict)
+    training: Training | None = None
     spent: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPENT, 0))
 
     @property
@@ -101,14 +106,14 @@ class OwnRound:
         """The policy's own responses, computed once per comparison whoever asks."""
         from harness.sampler import Sampling, respond
 
-        most = self.step.stage.identity["response_tokens"]
+        most = self.response_tokens
         sampling = Sampling(
             max_new_tokens=min(most, max_new_tokens or most),
             temperature=temperature,
             top_p=top_p,
             noise_step=noise_step,
             seed=self.seed,
-            dtype=self.step.stage.identity["dtype"],
+            dtype=self.dtype,
         )
         size = self.runtime.generate_batch_size
         return self.kept(
@@ -124,8 +129,7 @@ class OwnRound:
         """Diverse continuations by the policy, computed once."""
         from harness.sampler import Search, candidates
 
-        dtype = self.step.stage.identity["dtype"]
-        search = Search(count=count, penalty=penalty, stop=stop, max_new_tokens=max_new_tokens, dtype=dtype)
+        search = Search(count=count, penalty=penalty, stop=stop, max_new_tokens=max_new_tokens, dtype=self.dtype)
         size = self.runtime.generate_batch_size
 
         def made(part: Sequence[Prompt]) -> list[Response]:
@@ -175,18 +179,16 @@ class OwnRound:
 
         headed = role in HEADED
         base = self.policy if role is Role.POLICY else self.base if headed or self.lesson.continues else self.policy
-        made = {r: self.step.reads[r] for r in (Role.POLICY, Role.CRITIC, Role.REWARD) if r in self.step.reads}
-        trained = next((Training.model_validate(stage.identity["training"]) for stage in made.values()), None)
-        dtype = trained.dtype if trained else self.step.stage.identity["dtype"]
+        dtype = self.training.dtype if self.training else self.dtype
         loaded = load(base, dtype, reference.device(), self.shelf)
-        lora = trained.lora if trained and headed else None
+        lora = self.training.lora if self.training and headed else None
         trunk = [Role.POLICY] if role is Role.CRITIC and self.lesson.shared_trunk else []
-        folders = {r: self.store.sound(stage.name) / "adapters" / r for r, stage in made.items()}
+        folders = {r: self.store.sound(stage.name) / "adapters" / r for r, stage in self.trained.items()}
         lesson = replace(self.lesson, trains=(), shared_trunk=bool(trunk))
         roles = assemble(loaded.model, lora, self.seed, lesson, folders, [role, *trunk])
         column = {Role.REWARD: "reward", Role.CRITIC: "value"}.get(role, "policy")
         size = self.runtime.per_device_train_batch_size
-        forest = reference.trees(records, loaded, self.step.stage.identity["max_length"], pass_over=True)
+        forest = reference.trees(records, loaded, self.max_length, pass_over=True)
         self.spent["forward_tokens"] += sum(tree.tokens for tree in forest)
         found = reference.figures(roles, loaded, forest, size, [column], self.tick)
         lost = {record.id: Dropped(record.id, f"{TOO_LONG} for the {role} to read") for record in records}

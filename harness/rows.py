@@ -1,25 +1,87 @@
-"""What a row of a comparison is once its options are set: a method, and how it trains."""
+"""What a row of a comparison is once its options are set: a method, and how it trains in each round."""
 
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from harness import plugins
 from harness.config import MethodSpec, Testbed, Training, first_error
+from harness.digest import source_digest
 from harness.method import Baseline, Lesson, Method, Role
-from harness.steps import Request, Step
+from harness.steps import Request
 from harness.types import UsageError
 
 
-def resolve(spec: MethodSpec) -> Method:
-    """The method with its options set."""
+@dataclass(frozen=True)
+class Row:
+    """One method with its options set. Resolved once, where the request is checked, and handed to all who ask.
+
+    `lessons` and `training` have one element per round.
+    """
+
+    spec: MethodSpec
+    method: Method
+    lessons: tuple[Lesson, ...]
+    training: tuple[Training, ...]
+
+    @classmethod
+    def of(cls, spec: MethodSpec, testbed: Testbed) -> "Row":
+        """The row of a request, on its testbed; UsageError for an option or argument that cannot be."""
+        method = _method(spec)
+        lessons = tuple(method.lesson(number) for number in range(method.rounds))
+        return cls(spec, method, lessons, tuple(_training(spec, testbed, lesson) for lesson in lessons))
+
+    @property
+    def id(self) -> str:
+        """Its name in files and tables."""
+        return self.spec.id
+
+    @property
+    def label(self) -> str:
+        """What tables call it: the method's title, or its own name where it is told apart by options."""
+        return self.method.title if self.spec.id == self.spec.stem else self.spec.id
+
+    @property
+    def file(self) -> Path:
+        """The method's file."""
+        return plugins.source("methods", self.spec.name)
+
+    @cached_property
+    def files(self) -> str:
+        """Digest of the files that the method reads beside the examples."""
+        return source_digest(*self.method.sources)
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Its options without those that name a file its method reads: the file's content counts, not its place."""
+        paths = {str(path) for path in self.method.sources}
+        return {name: value for name, value in self.spec.options.items() if value not in paths}
+
+    def trained(self, number: int) -> Training | None:
+        """How that was trained which round `number` goes on from, the policy if it was; None for the base model."""
+        for role in (Role.POLICY, Role.CRITIC, Role.REWARD):
+            for before in reversed(range(number)):
+                if role in self.lessons[before].trains:
+                    return self.training[before]
+        return None
+
+
+def resolved(request: Request, testbed: Testbed) -> tuple[Row, ...]:
+    """The rows of a request, in its order."""
+    return tuple(Row.of(spec, testbed) for spec in request.methods)
+
+
+def _method(spec: MethodSpec) -> Method:
     if spec.name == "baseline":
         return Baseline()
     made: Method = plugins.make("methods", spec.name, Method, spec.options)
     return made
 
 
-def training(spec: MethodSpec, testbed: Testbed, lesson: Lesson) -> Training:
+def _training(spec: MethodSpec, testbed: Testbed, lesson: Lesson) -> Training:
     """The testbed's training arguments, the row's, what the method sets for this round; later ones win."""
     try:
         made = Training.model_validate(testbed.training.model_dump() | spec.training | dict(lesson.training))
@@ -28,15 +90,3 @@ def training(spec: MethodSpec, testbed: Testbed, lesson: Lesson) -> Training:
     if made.lora is None and (lesson.continues or {Role.REWARD, Role.CRITIC} & {*lesson.trains}):
         raise UsageError(f'{spec.id} keeps its roles as adapters; set them, e.g. --set {spec.id}.lora="{{r: 16}}".')
     return made
-
-
-def pathless(spec: MethodSpec) -> dict[str, Any]:
-    """A row's options without those that name a file its method reads: the file's content counts, not its place."""
-    files = {str(path) for path in resolve(spec).sources}
-    return {name: value for name, value in spec.options.items() if value not in files}
-
-
-def spec_of(step: Step, request: Request) -> MethodSpec:
-    """The row whose method a build or train step is made by; the stage itself knows no paths."""
-    name, options = step.stage.identity["method"], step.stage.identity["options"]
-    return next(spec for spec in request.methods if spec.stem == name and pathless(spec) == options)

@@ -13,7 +13,7 @@ from harness.config import Runtime
 from harness.contracts.executor import Bodies, Body, Executor, Failure, Resources, Tick, Watcher
 from harness.steps import Step
 from harness.store import Store
-from harness.types import Denied, Full, HarnessError, dumps
+from harness.types import Denied, Full, HarnessError
 
 EXECUTORS = "harness.executors"
 SHARED = ("split",)  # kinds without which no row is made: where one fails there is nothing to go on for
@@ -172,10 +172,4 @@ def insist(lost: Mapping[str, Failure]) -> None:
 def resources(step: Step, runtime: Runtime) -> Resources:
     """What a step takes when it is run so."""
     processes = runtime.num_processes if step.stage.kind == "train" else 1
-    return Resources(processes, processes if step.stage.kind in MODELS else 0, asks=asks(step))
-
-
-def asks(step: Step) -> str:
-    """Which judge or writer a step asks; "" for none."""
-    asked = step.stage.identity.get("judge") or step.stage.identity.get("writer")
-    return dumps(asked) if asked else ""
+    return Resources(processes, processes if step.stage.kind in MODELS else 0, asks=step.asks)

@@ -1,6 +1,7 @@
 """What a comparison asks for and the steps it takes, as plain data: what planning makes and everybody else reads."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from harness.config import MethodSpec, Testbed
 from harness.contracts.row_names import BASELINE as BASELINE
@@ -8,6 +9,9 @@ from harness.contracts.row_names import BLANK as BLANK
 from harness.contracts.row_names import CONTROLS as CONTROLS
 from harness.contracts.row_names import NOISE as NOISE
 from harness.store import Stage
+
+if TYPE_CHECKING:
+    from harness.rows import Row
 
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
 
@@ -38,13 +42,16 @@ class Step:
     """One stage and when it can run.
 
     `derived` are stages it reads too but that follow from its inputs, so that they are not in its key (a cache of
-    reference log-probs); `after` are keys it lets go first when they run at all.
+    reference log-probs); `after` are keys it lets go first when they run at all. `row` is the id of the row that
+    it is made for where its method makes it, `asks` says which judge or writer is asked meanwhile; "": none.
     """
 
     title: str
     stage: Stage
     derived: dict[str, Stage] = field(default_factory=dict)
     after: tuple[str, ...] = ()
+    row: str = ""
+    asks: str = ""
 
     @property
     def key(self) -> str:
@@ -59,12 +66,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the table: whose responses to which benchmark, and the step that scores them."""
+    """One cell of the table: whose responses to which benchmark's items, and the step that scores them."""
 
     row: str
     label: str
     seed: int
     benchmark: str
+    items: Step
+    responses: Step
     score: Step
     crosscheck: Step | None
 
@@ -75,6 +84,7 @@ class Plan:
 
     request: Request
     testbed: Testbed
+    rows: "dict[str, Row]"  # by id, resolved
     steps: tuple[Step, ...]
     cells: tuple[Cell, ...]
     splits: tuple[Step, ...]

@@ -15,9 +15,10 @@ from harness.config import Runtime, Testbed
 from harness.contracts.executor import Watcher
 from harness.costs import check_access
 from harness.schedule import execute, insist, pending
-from harness.stages.worker import Bodies
+from harness.stages.score import Score
 from harness.steps import Request
 from harness.store import Store
+from harness.worker import Bodies
 from reports.outcomes import measure, read_units
 from reports.totals import RULE, total
 
@@ -53,7 +54,7 @@ def choose(
         check_access(planned, todo, store, runtime)
         insist(execute(todo, Bodies(str(store.root), testbed, tuning, runtime), store, runtime, watcher))
         for cell in planned.cells:
-            benchmark = benchmark_of(cell.score.stage.identity)
+            benchmark = benchmark_of(Score.of(cell.score))
             units, _ = read_units(store.sound(cell.score.stage.name) / "units.json")
             value[cell.row, cell.seed, cell.benchmark] = measure(benchmark, units)[benchmark.metrics[0].id]
     seeds = sorted({cell.seed for cell in planned.cells})

@@ -4,7 +4,7 @@ A line per part, with the cure where one is wrong. No model responds, nobody who
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for
 from harness.images import Places, StoreImages, read_image
 from harness.images import resolve as located
-from harness.rows import resolve, training
+from harness.rows import Row
 from harness.secret import redact
 from harness.steps import Request
 from harness.types import Dropped, Turn, UsageError
@@ -55,7 +55,7 @@ def examine(testbed: Testbed, request: Request) -> Iterator[Finding]:
     if testbed.clip:
         yield _tried(f"clip {testbed.clip}", lambda: _clip(Path(testbed.clip)))
     for spec in request.methods:
-        yield _tried(f"method {spec.id}", lambda spec=spec: _method(spec, testbed, request))  # type: ignore[misc]
+        yield _tried(f"method {spec.id}", lambda spec=spec: _method(spec, testbed))  # type: ignore[misc]
     for name in SOURCES if testbed.data != "generated" else ():
         yield _tried(f"data {name}", lambda name=name: _source(name, testbed))  # type: ignore[misc]
     for name in request.benchmarks if testbed.data != "generated" else ():
@@ -92,14 +92,12 @@ def _clip(folder: Path) -> str:
     return "whole by its headers"
 
 
-def _method(spec: MethodSpec, testbed: Testbed, request: Request) -> str:
+def _method(spec: MethodSpec, testbed: Testbed) -> str:
     """A method's options, training arguments and adapters on this testbed's models."""
-    method = resolve(spec)
-    for number in range(method.rounds):
-        training(spec, testbed, method.lesson(number))
+    row = Row.of(spec, testbed)
     there = tuple(folder for folder in testbed.models if (Path(folder) / "config.json").is_file())
-    check_models(replace(request, methods=(spec,)), testbed.model_copy(update={"models": there}))
-    return f"{method.rounds} rounds, its training fits the models"
+    check_models([row], testbed.model_copy(update={"models": there}))
+    return f"{row.method.rounds} rounds, its training fits the models"
 
 
 def _source(name: str, testbed: Testbed) -> str:

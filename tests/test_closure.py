@@ -15,7 +15,7 @@ from harness.steps import Plan, Request
 from harness.types import UsageError
 
 ROOT = Path(__file__).parents[1]
-KINDS = ("data", "split", "items", "build", "reference", "train", "generate", "score", "crosscheck", "lens", "report")
+KINDS = plugins.installed("harness.stages")
 BED = read_testbed("mini")
 ROWS = (MethodSpec(name="sft"), MethodSpec(name="sima"), MethodSpec(name="ppo", training={"lora": {"r": 4}}))
 REQUEST = Request(ROWS, benchmarks=("gqa", "mmhal"))
@@ -156,13 +156,13 @@ def modules(package: str) -> list[str]:
 # Who may load a module by name, and why the stage's key has that module's code all the same.
 LOADERS = {
     "harness.plugins": "the loader itself",
-    "harness.families": "a model's family: the planner gives its file to every stage that loads a model",
-    "harness.rows": "a row's method: Planner.policy gives its file to build and train",
+    "harness.families": "a model's family: Modelled.loads names its file",
+    "harness.rows": "a row's method: Build.loads and Train.loads name its file",
     "harness.engine": "the same method, in the training process",
     "harness.hire": "a judge or writer: Planner.asked has its file's code",
-    "harness.benchmark": "a benchmark: Planner.items and Planner.cell give its file to items and score",
-    "harness.stages.split": "a source: Planner.split gives its file",
-    "benchmarks.indomain": "a source: Planner.items gives its file where a benchmark is held out",
+    "harness.benchmark": "a benchmark: Items.loads and Score.loads name its file",
+    "harness.stages.split": "a source: Split.loads names its file",
+    "benchmarks.indomain": "a source: Items.loads names its file where a benchmark is held out",
     "reports.earned": "benchmarks of a finished run, for how many questions the official ones have",
     "reports.layouts": "labels and benchmarks of a finished run, whose keys are in its manifest",
     "reports.runs": "labels and benchmarks of a finished run, whose keys are in its manifest",

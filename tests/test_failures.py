@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from harness import comparison as comparing
-from harness import schedule
 from harness.benchmark import Metric
 from harness.comparison import Finished
 from harness.progress import Silent
 from harness.reporting import report
+from harness.stages.score import Score as ScoreStage
 from harness.stages.score import write_units
 from harness.store import Store
 from harness.types import Denied, HarnessError, Item, Score, UsageError
@@ -146,9 +146,8 @@ def test_what_all_rows_share_ends_all_with_one_sentence(
 
 
 def test_who_refuses_once_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        schedule, "asks", lambda step: "the judge" if "score" in step.title and "sqa" in step.title else ""
-    )
+    judge = property(lambda score: {"name": "the judge"} if score.benchmark == "sqa" else "")
+    monkeypatch.setattr(ScoreStage, "asks", judge)
     done, ran = compared(tmp_path, monkeypatch, {"score baseline sqa": Denied("401.")})
     assert [title for title in ran if "score" in title and "sqa" in title] == ["score baseline sqa seed 0"]
     assert {one.why for one in done.failed} == {"401."} and len(done.failed) == 3

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -11,11 +10,13 @@ import yaml
 import harness.config
 import harness.mini
 from harness.checks import check
-from harness.config import MethodSpec, Testbed, read_testbed
+from harness.config import Testbed, read_testbed
 from harness.model import revision
 from harness.plan import plan
 from harness.request import request
-from harness.rows import resolve
+from harness.stages.build import Build
+from harness.stages.split import Split
+from harness.stages.train import Train
 from harness.steps import ALL_BENCHMARKS, Plan, Step
 from harness.types import UsageError
 
@@ -57,12 +58,12 @@ def made(bed: Testbed) -> Plan:
 
 def test_every_method_builds_and_trains_from_one_split_of_ten_thousand(bed: Testbed, made: Plan) -> None:
     [split] = made.splits
-    assert split.stage.identity["n"] == 10_000
+    assert Split.of(split).n == 10_000
     for method in METHODS:
         builds, trains = steps(made, method, "build"), steps(made, method, "train")
         assert len(builds) == len(trains) == {"csr": 3, "ppo": 9}.get(method, 1)
         assert {step.reads["split"].key for step in builds} == {split.key}
-        assert {step.stage.identity["model"] for step in trains} == {revision(bed.models[0])}
+        assert {Train.of(step).model for step in trains} == {revision(bed.models[0])}
     assert len(made.cells) == (1 + len(METHODS)) * len(ALL_BENCHMARKS)
 
 
@@ -71,8 +72,8 @@ def test_the_testbed_s_training_arguments_reach_every_step(made: Plan, method: s
     """The method's own there, else the common ones; what a round sets itself (PPO's, a rate and passes) goes first."""
     said = {"num_train_epochs": 1} | SAID["training"] | SAID["methods"].get(method, {})
     for step in steps(made, method, "train"):
-        got: dict[str, Any] = step.stage.identity["training"]
-        lesson = resolve(MethodSpec(name=method)).lesson(step.stage.identity["round"])
+        train = Train.of(step)
+        got, lesson = train.training.model_dump(), made.rows[step.row].lessons[train.round]
         wanted = said | dict(lesson.training)
         assert got["lora"].items() >= wanted.pop("lora").items()
         assert {name: got[name] for name in wanted} == wanted
@@ -97,8 +98,8 @@ def test_ppo_s_roles_go_on_from_round_to_round(made: Plan) -> None:
 
 
 def test_csr_knows_its_clip_and_writers_are_known_where_they_write(bed: Testbed, made: Plan) -> None:
-    assert {step.stage.identity["clip"] for step in steps(made, "csr", "build")} == {revision(bed.clip)}
-    wrote = {method for method in METHODS for step in steps(made, method, "build") if step.stage.identity["writer"]}
+    assert {Build.of(step).clip for step in steps(made, "csr", "build")} == {revision(bed.clip)}
+    wrote = {method for method in METHODS for step in steps(made, method, "build") if Build.of(step).writer}
     assert wrote == {"nsft", "ppo"}
 
 

@@ -3,10 +3,12 @@
 import pytest
 
 from harness.checks import check
-from harness.config import MethodSpec
+from harness.config import MethodSpec, read_testbed
 from harness.request import request
-from harness.rows import resolve, training
+from harness.rows import Row
 from harness.types import UsageError
+
+BED = read_testbed("mini")
 
 
 def rows(methods: str, *sets: str) -> tuple[MethodSpec, ...]:
@@ -44,14 +46,12 @@ def test_an_option_without_a_value_is_a_sentence(methods: str) -> None:
 def test_an_option_nobody_has_is_named_with_the_nearest() -> None:
     (spec,) = rows("nsft:turn=random")
     with pytest.raises(UsageError, match='did you mean "turns"'):
-        resolve(spec)
+        Row.of(spec, BED)
 
 
 def test_roles_that_are_adapters_need_adapters() -> None:
-    bed = request("ppo", "llava150k", "", "mini", 1, "gqa", None, None, None, 1)[0]
-    bare = MethodSpec(name="ppo")
     with pytest.raises(UsageError, match="keeps its roles as adapters"):
-        training(bare, bed, resolve(bare).lesson(0))
+        Row.of(MethodSpec(name="ppo"), BED)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_roles_that_are_adapters_need_adapters() -> None:
 def test_what_yaml_takes_for_its_own_signs_is_text_or_a_sentence(value: str) -> None:
     try:
         (spec,) = rows(f"nsft:turns={value}")
-        resolve(spec)
+        Row.of(spec, BED)
     except UsageError as error:
         assert "row" in str(error) or "turns" in str(error) or "NAME.FIELD" in str(error)
 

@@ -131,12 +131,11 @@ def test_an_executor_that_stops_early_is_told(tmp_path: Path) -> None:
 
 
 def test_a_training_takes_its_processes_and_whoever_scores_no_gpu() -> None:
-    judged = Step("score", Stage("score", {"judge": {"model": "m"}}))
-    alone = Step("score", Stage("score", {"judge": ""}))
+    judged, alone = Step("score", Stage("score", {}), asks="m"), Step("score", Stage("score", {}))
     runtime = Runtime(num_processes=4)
     assert resources(Step("train", Stage("train", {})), runtime) == Resources(processes=4, gpus=4)
     assert resources(Step("generate", Stage("generate", {})), runtime) == Resources(processes=1, gpus=1)
-    assert resources(judged, runtime) == Resources(asks='{"model":"m"}')
+    assert resources(judged, runtime) == Resources(asks="m")
     assert resources(alone, runtime) == Resources()
 
 

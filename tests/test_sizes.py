@@ -18,8 +18,8 @@ from harness.progress import Silent
 from harness.request import request
 from harness.sizes import compare_sizes, parsed
 from harness.split import split
-from harness.steps import Plan, Step
-from harness.store import Stage, Store
+from harness.steps import Plan
+from harness.store import Store
 from harness.types import Prompt, Response, UsageError
 from tests.toy_bodies import ToyBodies, asked
 
@@ -59,14 +59,15 @@ def test_own_responses_of_a_prefix_are_found_again(tmp_path: Path, monkeypatch: 
         number=0,
         seed=0,
         asked=rounds.NoWriter(),
-        step=Step("build", Stage("build", {"response_tokens": 8, "dtype": "float32"})),
         store=Store(tmp_path),
         testbed=bed,
         runtime=runtime,
         lesson=Lesson(),
+        response_tokens=8,
+        dtype="float32",
         policy=Path("base"),
         policy_key="m",
-        base=Path("base"),
+        base=Path(bed.models[0]),
         shelf=tmp_path / "features",
         tick=quiet,
     )

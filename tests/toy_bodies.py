@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.config import Runtime, Testbed
+from harness.contracts.stage import Work
 from harness.profile import Tick
 from harness.request import request
-from harness.stages.work import Work
-from harness.stages.worker import body_of
 from harness.steps import Request, Step
 from harness.store import Store
 from harness.types import dumps
+from harness.worker import kind
 
 IMAGES = 12
 
@@ -51,7 +51,8 @@ class Toy:
                 examples = [[f"e{n}", "hash"] for n in range(step.stage.identity["n"])]
                 (out / "split.lock").write_text(dumps({"digest": "0" * 64, "examples": examples}), encoding="utf-8")
             if step.stage.kind == "report":
-                body_of("report")(Work(step, out, tick, self.store, self.testbed, self.asked, self.runtime))
+                work = Work(step, out, tick, self.store, self.testbed, self.asked, self.runtime)
+                kind("report").of(step).fill(work)
             if step.stage.kind == "score":
                 (out / "units.json").write_text(units(step.title), encoding="utf-8")
 

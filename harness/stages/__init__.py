@@ -1,5 +1,5 @@
-"""The bodies of stages, one file per kind: `harness/stages/KIND.py` has the function `KIND(work)`.
+"""The kinds of stages, a file each (`harness.contracts.stage`); what several of them share is in files with an `_`.
 
-What a body's module imports is what decides its stage's result, and is in the stage's key (`harness.closure`). So a
-body imports no more than it needs, and no other kind's body.
+What a kind's file imports is what decides its stages' results, and is in their keys (`harness.closure`). So it imports
+no more than it needs, and no other kind's.
 """

@@ -1,51 +1,86 @@
 """A method's records."""
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from harness.contracts.stage import Plugins, Work
 from harness.images import movable
 from harness.judge import Writer, answered
-from harness.method import Method
 from harness.model import kept
 from harness.panel import insist, keep_replies
 from harness.rounds import NoWriter, refuse_malformed, trainable
-from harness.rows import resolve
-from harness.stages.asked import asked
-from harness.stages.examples import locked_examples
-from harness.stages.own_round import own_round
-from harness.stages.policy import policy, spec
-from harness.stages.work import Work
-from harness.types import Conversation, Dropped, HarnessError, Record, dumps, write_jsonl
+from harness.stages._asked import asked
+from harness.stages._examples import locked_examples
+from harness.stages._model import Trained
+from harness.stages._responding import Responding
+from harness.stages._row import row_of
+from harness.store import Stage
+from harness.types import Conversation, Dropped, Example, HarnessError, Record, dumps, write_jsonl
 
 
-def build(work: Work) -> None:
-    """A method's records; `dropped.jsonl` names every example that gave none."""
-    what, out = work.what, work.out
-    method: Method = resolve(spec(work))
-    writer = asked(work, "writer", work.step.reads["split"]) if method.needs_writer else NoWriter()
-    lesson = method.lesson(what["round"])
-    examples = locked_examples(work)[lesson.part[0] :: lesson.part[1]]
+class Build(Responding):
+    """The records of one round of a method, and the reasons for every example that gave none.
 
-    def build_with(writer: Writer) -> tuple[list[Record | Dropped], dict[str, int]]:
-        round = own_round(work, lesson, writer)
-        return list(method.build(examples, round)), round.spent
+    method: the method's name
+    options: its options, without paths of files that it reads
+    files: digest of these files
+    clip: revision of the testbed's CLIP; "" for a method that needs none
+    max_length: a record that is cut to so many tokens; None: one beyond the model's positions is left out
+    """
 
-    built, spent = answered(writer, build_with)
-    insist(writer)
-    loaded = kept(policy(work), what["dtype"])
-    made = [trainable(record, loaded, what["max_length"]) for record in built]
-    refuse_malformed(built, made)
-    if [record.id for record in made] != [example.id for example in examples]:
-        raise HarnessError(f"{what['method']} must build one record per example, in order, or a Dropped.")
-    records = (movable(record, work.places) for record in made if not isinstance(record, Dropped))
-    write_jsonl(out / "records.jsonl", records)
-    write_jsonl(out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
-    profile: dict[str, Any] = {"examples": len(examples), "parts": lesson.part[1]}
+    method: str
+    options: dict[str, Any]
+    files: str
+    clip: str
+    max_length: int | None
+
+    @dataclass(frozen=True, kw_only=True)
+    class Reads(Trained):
+        """The examples, and the roles as the rounds before have left them."""
+
+        split: Stage
+
+    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+        """The method, and the model's family."""
+        return known
+
+    def fill(self, work: Work) -> None:
+        """Write `records.jsonl`, `dropped.jsonl` and what it took."""
+        reads, row = self.Reads.of(work.step), row_of(work)
+        writer = asked(work, "writer", reads.split) if row.method.needs_writer else NoWriter()
+        lesson = row.lessons[self.round]
+        examples = locked_examples(work, reads.split)[lesson.part[0] :: lesson.part[1]]
+
+        def build_with(writer: Writer) -> tuple[list[Record | Dropped], dict[str, int]]:
+            round = self.own_round(work, lesson, writer, reads, row.trained(self.round), self.max_length)
+            return list(row.method.build(examples, round)), round.spent
+
+        built, spent = answered(writer, build_with)
+        insist(writer)
+        loaded = kept(self.policy(work, reads.policy), self.dtype)
+        made = [trainable(record, loaded, self.max_length) for record in built]
+        refuse_malformed(built, made)
+        if [record.id for record in made] != [example.id for example in examples]:
+            raise HarnessError(f"{self.method} must build one record per example, in order, or a Dropped.")
+        records = (movable(record, work.places) for record in made if not isinstance(record, Dropped))
+        write_jsonl(work.out / "records.jsonl", records)
+        write_jsonl(work.out / "dropped.jsonl", (record for record in made if isinstance(record, Dropped)))
+        profile = counted(examples, made) | {"parts": lesson.part[1]}
+        if "rejected" in profile:
+            profile["rejected"]["use"] = row.method.preferences
+        if account := keep_replies(work.out, writer):
+            profile |= {"writer": account}
+        (work.out / "profile.json").write_text(dumps(profile | spent), encoding="utf-8")
+
+
+def counted(examples: Sequence[Example], made: Sequence[Record | Dropped]) -> dict[str, Any]:
+    """How many examples and records there are, how many errors of each type, how many answers were rejected."""
+    profile: dict[str, Any] = {"examples": len(examples)}
     profile["records"] = sum(not isinstance(record, Dropped) for record in made)
     errors = Counter(e.type for record in made if isinstance(record, Conversation) for e in record.errors)
     profile |= {"errors": errors} if errors else {}
-    if worse := sum(example.rejected is not None for example in examples):
-        profile |= {"rejected": {"examples": worse, "use": method.preferences}}
-    if account := keep_replies(out, writer):
-        profile |= {"writer": account}
-    (out / "profile.json").write_text(dumps(profile | spent), encoding="utf-8")
+    worse = sum(example.rejected is not None for example in examples)
+    return profile | ({"rejected": {"examples": worse}} if worse else {})

@@ -1,17 +1,46 @@
 """A benchmark's items."""
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness import plugins
 from harness.benchmark import benchmark_of, folder_of
+from harness.contracts.stage import Kind, Plugins, Work
 from harness.images import StoreImages
 from harness.limit import stratified
-from harness.stages.work import Work
+from harness.stages._benchmarked import Benchmarked
+from harness.store import Stage
 from harness.types import write_jsonl
 
 
-def items(work: Work) -> None:
-    """A benchmark's items with their images' identities."""
-    what = work.what
-    home = work.folder("data") if "data" in work.step.reads else folder_of(what["benchmark"], work.testbed.data)
-    images = StoreImages(work.places, work.out, work.store.path(work.step.stage), what["images"] == "upright")
-    benchmark = benchmark_of(what)
-    found = list(benchmark.items(home, images))
-    write_jsonl(work.out / "items.jsonl", stratified(found, what.get("limit"), benchmark.stratum))
+class Items(Benchmarked):
+    """A benchmark's items with their images' identities: the same for every model and seed.
+
+    images: how pictures are opened (`Reading.images`)
+    content: digest of the benchmark's official files
+    limit: how many of these files' items are asked about; None: all
+    """
+
+    images: Literal["llava", "upright"]
+    content: str = ""
+    limit: int | None = None
+
+    @dataclass(frozen=True, kw_only=True)
+    class Reads(Kind.Reads):
+        """The benchmark's files where the embedded world has drawn them."""
+
+        data: Stage | None = None
+
+    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+        """The benchmark, and the source that it takes held-out examples from."""
+        heldout = benchmark_of(self).heldout
+        return (self.file, *([plugins.source("harness.data", self.options["source"])] if heldout else []))
+
+    def fill(self, work: Work) -> None:
+        """Write the items, and the pictures that lie in no file of their own."""
+        data, benchmark = self.Reads.of(work.step).data, benchmark_of(self)
+        home = work.folder(data) if data else folder_of(self.benchmark, work.testbed.data)
+        images = StoreImages(work.places, work.out, work.store.path(work.step.stage), self.images == "upright")
+        items = list(benchmark.items(home, images))
+        write_jsonl(work.out / "items.jsonl", stratified(items, self.limit, benchmark.stratum))

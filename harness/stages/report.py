@@ -1,27 +1,73 @@
 """Tables and rows from stored units."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
 from harness.benchmark import benchmark_of
-from harness.stages.work import Work
+from harness.contracts.stage import Kind, Work
+from harness.stages._benchmarked import Benchmarked
+from harness.steps import Step
+from harness.store import Stage
 from harness.types import dumps
-from reports.files import write_report
-from reports.outcomes import Outcome, read_judged, read_second, read_units
-from reports.table import Setting
+
+SECOND = "lmms-eval/"  # how the names of second opinions begin
 
 
-def report(work: Work) -> None:
-    """Tables and rows from stored units: pure, no model, no judge."""
-    what, step, store = work.what, work.step, work.store
-    outcomes = []
-    reads = {name: stage for name, stage in step.reads.items() if stage.kind == "score"}
-    for name, stage in reads.items():
-        row, seed, benchmark = name.rsplit("/", 2)
-        units, unscored = read_units(store.sound(stage.name) / "units.json")
-        check = step.reads.get(f"lmms-eval/{name}")
-        second = read_second(store.sound(check.name) / "crosscheck.jsonl") if check else {}
-        runs, judge = read_judged(store.sound(stage.name) / "judge.json")
-        label = what["rows"][row]
-        outcomes.append(Outcome(row, label, int(seed), benchmark, units, unscored, stage.key, runs, second, judge))
-    benchmarks = {stage.identity["benchmark"]: benchmark_of(stage.identity) for stage in reads.values()}
-    models = {seed: dumps(model) for seed, model in what["models"].items()}
-    setting = Setting(what["testbed"], what["protocol"], what["synthetic"], models)
-    write_report(work.out, outcomes, benchmarks, list(what["rows"]), setting)
+class Report(Kind):
+    """Tables and rows from stored units: pure, no model, no judge.
+
+    testbed: its name
+    synthetic: whether its world is made up, which tables say
+    protocol: in which way models are asked
+    data: the source of the examples
+    models: seed -> revision of its base model
+    rows: row -> its label, in the table's order
+    """
+
+    testbed: str
+    synthetic: bool
+    protocol: str
+    data: str
+    models: dict[str, str]
+    rows: dict[str, str]
+
+    @dataclass(frozen=True, kw_only=True)
+    class Reads(Kind.Reads):
+        """The scores of every cell, by "row/seed/benchmark", and second opinions by the same name."""
+
+        scores: Mapping[str, Stage]
+        checks: Mapping[str, Stage]
+
+        @classmethod
+        def of(cls, step: Step) -> Self:
+            """What a report reads: as many as its table has cells."""
+            scores = {name: stage for name, stage in step.reads.items() if stage.kind == "score"}
+            checks = {name.removeprefix(SECOND): stage for name, stage in step.reads.items() if name not in scores}
+            return cls(scores=scores, checks=checks)
+
+        def named(self) -> dict[str, Stage]:
+            """All of them by name."""
+            return {**self.scores, **{f"{SECOND}{name}": stage for name, stage in self.checks.items()}}
+
+    def fill(self, work: Work) -> None:
+        """Write the comparison's files."""
+        from reports.files import write_report
+        from reports.outcomes import Outcome, read_judged, read_second, read_units
+        from reports.table import Setting
+
+        reads = self.Reads.of(work.step)
+        outcomes = []
+        for name, stage in reads.scores.items():
+            row, seed, benchmark = name.rsplit("/", 2)
+            folder, check = work.folder(stage), reads.checks.get(name)
+            units, unscored = read_units(folder / "units.json")
+            second = read_second(work.folder(check) / "crosscheck.jsonl") if check else {}
+            runs, judge = read_judged(folder / "judge.json")
+            cell = (row, self.rows[row], int(seed), benchmark)
+            outcomes.append(Outcome(*cell, units, unscored, stage.key, runs, second, judge))
+        scored = [Benchmarked.part(stage) for stage in reads.scores.values()]
+        benchmarks = {each.benchmark: benchmark_of(each) for each in scored}
+        models = {seed: dumps(model) for seed, model in self.models.items()}
+        setting = Setting(self.testbed, self.protocol, self.synthetic, models)
+        write_report(work.out, outcomes, benchmarks, list(self.rows), setting)

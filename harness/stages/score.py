@@ -1,39 +1,67 @@
 """Scores of responses, and the units that tables are made of."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from harness.benchmark import Benchmark, Unit, benchmark_of, computed, totals
+from harness.contracts.stage import Asked, Kind, Plugins, Work
 from harness.panel import combined, keep_verdicts, score_runs
-from harness.stages.asked import asked
-from harness.stages.work import Work
-from harness.types import Item, Response, Score, Unscored, dumps, read_jsonl, write_jsonl
+from harness.stages._asked import asked
+from harness.stages._benchmarked import Benchmarked
+from harness.store import Stage
+from harness.types import Item, Response, Unscored, dumps, read_jsonl, write_jsonl
+from harness.types import Score as Scored
 
 
-def score(work: Work) -> None:
-    """A score or the reason for none per item, and the units that tables are made of."""
-    out, benchmark = work.out, benchmark_of(work.what)
-    items = list(read_jsonl(Item, work.folder("items") / "items.jsonl"))
-    answers = read_jsonl(Response, work.folder("responses") / "responses.jsonl")
-    responses = {response.id: response for response in answers}
-    judge = asked(work, "judge", work.step.reads["items"]) if benchmark.judged else None
-    runs = score_runs(benchmark, items, responses, judge)
-    scores = combined(runs)
-    write_jsonl(out / "scores.jsonl", scores)
-    write_units(out / "units.json", benchmark, items, scores)
-    if judge:
-        keep_verdicts(out, benchmark, items, judge, runs, scores)
+class Score(Benchmarked):
+    """A score or the reason for none per item, and the units that tables are made of.
+
+    judge: what identifies the judge; "" where none is asked
+    """
+
+    judge: Asked
+
+    @dataclass(frozen=True, kw_only=True)
+    class Reads(Kind.Reads):
+        """The questions, and what was said to them."""
+
+        items: Stage
+        responses: Stage
+
+    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+        """The benchmark."""
+        return (self.file,)
+
+    @property
+    def asks(self) -> Asked:
+        """The judge."""
+        return self.judge
+
+    def fill(self, work: Work) -> None:
+        """Write `scores.jsonl` and `units.json`, and what the judge said."""
+        reads, out, benchmark = self.Reads.of(work.step), work.out, benchmark_of(self)
+        items = list(read_jsonl(Item, work.folder(reads.items) / "items.jsonl"))
+        answers = read_jsonl(Response, work.folder(reads.responses) / "responses.jsonl")
+        responses = {response.id: response for response in answers}
+        judge = asked(work, "judge", reads.items) if benchmark.judged else None
+        runs = score_runs(benchmark, items, responses, judge)
+        scores = combined(runs)
+        write_jsonl(out / "scores.jsonl", scores)
+        write_units(out / "units.json", benchmark, items, scores)
+        if judge:
+            keep_verdicts(out, benchmark, items, judge, runs, scores)
 
 
-def write_units(path: Path, benchmark: Benchmark, items: Sequence[Item], scores: Sequence[Score | Unscored]) -> None:
+def write_units(path: Path, benchmark: Benchmark, items: Sequence[Item], scores: Sequence[Scored | Unscored]) -> None:
     """The units of what was scored, and how many items were not, with reasons."""
     by_id = {item.id: item for item in items}
     failed = {score.id: score.reason for score in scores if isinstance(score, Unscored)}
     spoilt = {by_id[name].unit for name in failed}
     scored = [
-        (by_id[score.id], score) for score in scores if isinstance(score, Score) and by_id[score.id].unit not in spoilt
+        (by_id[score.id], score) for score in scores if isinstance(score, Scored) and by_id[score.id].unit not in spoilt
     ]
     made = benchmark.units(scored)
     try_metrics(benchmark, made)

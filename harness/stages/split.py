@@ -1,25 +1,65 @@
 """The examples that every method of a comparison consumes."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import PlainSerializer
 
 from harness import plugins
 from harness import split as drawing
+from harness.config import Reading
+from harness.contracts.stage import Kind, Plugins, Work
 from harness.data import local
 from harness.images import StoreImages
-from harness.stages.work import Work
+from harness.store import Stage
+
+LOCAL = "local"  # the source of examples from a user's own file
 
 
-def split(work: Work) -> None:
-    """The examples every method consumes, and their lock."""
-    what, reading = work.what, work.testbed.reading
-    if what["source"] == "local":
-        file, images = local.places(work.request.data, work.request.images)
-        inside = StoreImages(work.places, work.out, work.store.path(work.step.stage), reading.images == "upright")
-        load: drawing.Load = partial(local.load, file, images, reading=reading, keep=inside.of)
-    else:
-        generated = work.testbed.data == "generated"
-        home = Path(work.testbed.data) / "sources" / what["source"]
-        module = plugins.module("harness.data", what["source"])
-        load = partial(module.load, work.folder("data") if generated else home, reading=reading)
-    drawing.write_split(work.out, drawing.split(load, what["n"], what["seed"], reading.max_dropped), work.places)
+def _without_limits(reading: Reading) -> dict[str, object]:
+    return reading.model_dump(exclude={"max_dropped"})
+
+
+class Split(Kind):
+    """The examples every method consumes, and their lock.
+
+    source: the source's name, "local" for a user's own file
+    n: how many examples are drawn; None: all of the user's
+    seed: of the draw
+    reading: how records and pictures are read; how many may be unusable is no part of it
+    content: digest of the source's official files
+    file: digest of the user's own file
+    images: digest of the pictures that it names
+    """
+
+    source: str
+    n: int | None
+    seed: int
+    reading: Annotated[Reading, PlainSerializer(_without_limits)]
+    content: str = ""
+    file: str = ""
+    images: str = ""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Reads(Kind.Reads):
+        """The source's files where the embedded world has drawn them."""
+
+        data: Stage | None = None
+
+    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+        """The source."""
+        return (plugins.source("harness.data", self.source),)
+
+    def fill(self, work: Work) -> None:
+        """Draw the examples from those that the source has."""
+        data, reading = self.Reads.of(work.step).data, work.testbed.reading
+        if self.source == LOCAL:
+            file, images = local.places(work.request.data, work.request.images)
+            inside = StoreImages(work.places, work.out, work.store.path(work.step.stage), reading.images == "upright")
+            load: drawing.Load = partial(local.load, file, images, reading=reading, keep=inside.of)
+        else:
+            home = work.folder(data) if data else Path(work.testbed.data) / "sources" / self.source
+            load = partial(plugins.module("harness.data", self.source).load, home, reading=reading)
+        drawing.write_split(work.out, drawing.split(load, self.n, self.seed, reading.max_dropped), work.places)

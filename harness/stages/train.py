@@ -1,35 +1,72 @@
 """A trained policy."""
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
 from harness.config import Training
-from harness.engine import Job
-from harness.launch import launch
-from harness.method import Role
-from harness.rows import resolve
-from harness.stages.policy import base, base_shelf, policy, spec
-from harness.stages.work import Work
+from harness.contracts.stage import Plugins, Work
+from harness.stages._model import Modelled, Trained
+from harness.stages._row import row_of
+from harness.store import Stage
 
 
-def train(work: Work) -> None:
-    """A trained policy: `checkpoint/` in Hugging Face's layout, `log.jsonl`, `summary.json`."""
-    what, step, row = work.what, work.step, spec(work)
-    reference = work.folder("reference") / "logps.safetensors" if "reference" in step.derived else None
-    lesson = resolve(row).lesson(what["round"])
-    heirs = {role: work.folder(role) / "adapters" / role for role in Role if role in step.reads}
-    job = Job(
-        method=row.name,
-        options=row.options,
-        round=what["round"],
-        records=str(work.folder("build") / "records.jsonl"),
-        model=str(base(work) if lesson.continues else policy(work)),
-        reference=str(reference) if reference else None,
-        adapters={role: str(folder) for role, folder in heirs.items() if folder.is_dir()},
-        training=Training.model_validate(what["training"]),
-        runtime=work.runtime,
-        seed=what["seed"],
-        out=str(work.out),
-        work=str(work.store.work(step.stage)),
-        shelf=str(base_shelf(work)),
-        family=work.testbed.family,
-        places=work.places,
-    )
-    launch(job, work.tick)
+class Train(Modelled):
+    """A trained policy: `checkpoint/` in Hugging Face's layout, `log.jsonl`, `summary.json`.
+
+    method: the method's name
+    options: its options, without paths of files that it reads
+    files: digest of these files
+    seed: the comparison's
+    round: which round of the method, 0 for the first
+    training: how it is optimised
+    """
+
+    also: ClassVar[tuple[str, ...]] = ("harness.stages.reference",)  # cached log-probs are in no key of their own
+
+    method: str
+    options: dict[str, Any]
+    files: str
+    seed: int
+    round: int
+    training: Training
+
+    @dataclass(frozen=True, kw_only=True)
+    class Reads(Trained):
+        """The records, the roles as the rounds before have left them, and the reference's log-probs if it is cached."""
+
+        derived: ClassVar[frozenset[str]] = frozenset({"reference"})
+        build: Stage
+        reference: Stage | None = None
+
+    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+        """The method, and the model's family."""
+        return known
+
+    def fill(self, work: Work) -> None:
+        """Train, in as many processes as there are to be."""
+        from harness.engine import Job
+        from harness.launch import launch
+
+        reads, row = self.Reads.of(work.step), row_of(work)
+        reference = work.folder(reads.reference) / "logps.safetensors" if reads.reference else None
+        trained = None if row.lessons[self.round].continues else reads.policy
+        heirs = {role: work.folder(stage) / "adapters" / role for role, stage in reads.roles.items()}
+        job = Job(
+            method=row.spec.name,
+            options=row.spec.options,
+            round=self.round,
+            records=str(work.folder(reads.build) / "records.jsonl"),
+            model=str(self.policy(work, trained)),
+            reference=str(reference) if reference else None,
+            adapters={role: str(folder) for role, folder in heirs.items() if folder.is_dir()},
+            training=self.training,
+            runtime=work.runtime,
+            seed=self.seed,
+            out=str(work.out),
+            work=str(work.store.work(work.step.stage)),
+            shelf=str(self.shelf(work)),
+            family=work.testbed.family,
+            places=work.places,
+        )
+        launch(job, work.tick)

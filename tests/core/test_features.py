@@ -15,11 +15,11 @@ from harness.features import Shelf, tower_kind
 from harness.model import Loaded, load
 from harness.plan import plan
 from harness.profile import quiet
-from harness.stages.examples import locked_examples
-from harness.stages.worker import Worker
+from harness.stages._examples import locked_examples
 from harness.steps import Request
 from harness.store import Store
 from harness.types import HarnessError, Image, Item, read_jsonl
+from harness.worker import Worker
 
 SMALL = Path(__file__).parents[1] / "e2e" / "small.yaml"
 
@@ -132,7 +132,7 @@ def seen_in_a_comparison(store: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
     for step in planned.steps:
         worker.run(step, quiet)
     build = next(step for step in planned.steps if step.stage.kind == "build")
-    examples = locked_examples(worker.work(build, store, quiet))
+    examples = locked_examples(worker.work(build, store, quiet), build.reads["split"])
     items = [item for file in store.glob("items/*/items.jsonl") for item in read_jsonl(Item, file)]
     return len(calls), len({thing.image.sha256 for thing in (*examples, *items) if thing.image})
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.plan import plan
 from harness.profile import quiet
-from harness.stages.worker import Worker
+from harness.worker import Worker
 from harness.steps import Request
 from harness.store import Store
 from harness.types import HarnessError

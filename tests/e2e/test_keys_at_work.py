@@ -14,15 +14,15 @@ from harness.closure import NEUTRAL, OURS, SOURCES
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.plan import plan
 from harness.profile import quiet
-from harness.stages.worker import Worker
 from harness.steps import Request, Step
 from harness.store import Store
+from harness.worker import Worker
 
 pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parents[2]
 BED = read_testbed(str(Path(__file__).with_name("small.yaml"))).model_copy(update={"lens": 3})
-RUNNERS = ("harness.stages.worker", "harness.plugins")  # who calls the body and loads its plugin
+RUNNERS = ("harness.worker", "harness.plugins")  # who calls the body and loads its plugin
 
 
 @contextmanager

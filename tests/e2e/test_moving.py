@@ -17,10 +17,10 @@ from harness.mini.sources import write_source
 from harness.profile import quiet
 from harness.progress import Silent
 from harness.shelves import SHELVES
-from harness.stages.worker import Worker
 from harness.steps import Request
 from harness.store import Store
 from harness.types import HarnessError
+from harness.worker import Worker
 
 SMALL = read_testbed(str(Path(__file__).with_name("small.yaml")))
 RUNTIME = Runtime(workers=1)

@@ -20,10 +20,10 @@ from harness.reference import figures, trees
 from harness.roles import assemble
 from harness.sampler import Sampling, respond
 from harness.schedule import execute, insist, pending
-from harness.stages.worker import Bodies
 from harness.steps import Plan, Request, Step
 from harness.store import Store
 from harness.types import Conversation, Example, Prompt, Record, Rollout, Turn, read_jsonl
+from harness.worker import Bodies
 from methods.ppo import Ppo
 
 BED = read_testbed("mini")

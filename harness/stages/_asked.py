@@ -1,12 +1,12 @@
 """Who is asked: the testbed's judge or writer, for a stage that asks."""
 
 from harness.contracts.judge_kind import Hired, Post
+from harness.contracts.stage import Work
 from harness.hire import Office, kind_for
-from harness.stages.work import Work
 from harness.store import Stage
 
 
 def asked(work: Work, role: Office, of: Stage) -> Hired:
     """The testbed's judge or writer, for a stage that asks about the images of `of`, a split or items."""
-    drawn = work.store.sound(of.inputs["data"].name) if "data" in of.inputs else None
+    drawn = work.folder(of.inputs["data"]) if "data" in of.inputs else None
     return kind_for(role, work.testbed).hire(Post(work.runtime, work.store.root, work.places.data, drawn, work.tick))

@@ -1,23 +1,24 @@
-"""Runs steps: finds the body of each kind of stage. GPU work ends at `generate`; `score` and `report` are cheap."""
+"""Makes the stages of steps. GPU work ends at `generate`; `score` and `report` are cheap."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
 from harness import plugins
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
+from harness.contracts.stage import Kind, Work
 from harness.profile import Tick
-from harness.stages.work import Work
+from harness.rows import Row
 from harness.steps import Request, Step
 from harness.store import Store
 
+STAGES = "harness.stages"
 
-def body_of(kind: str) -> Callable[[Work], None]:
-    """The function that fills a stage of this kind."""
-    body: Callable[[Work], None] = getattr(import_module(f"harness.stages.{kind}"), kind)
-    return body
+
+def kind(name: str) -> type[Kind]:
+    """The kind of stages of this name; UsageError where there is none."""
+    return plugins.plugin(STAGES, name, Kind)
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,27 @@ class Bodies:
 
 @dataclass(frozen=True)
 class Worker:
-    """Makes the stages of one request."""
+    """Makes the stages of one request. `rows` are those that it has resolved, each where it is needed first."""
 
     store: Store
     testbed: Testbed
     request: Request
     runtime: Runtime
+    rows: dict[str, Row] = field(default_factory=dict)
 
     def run(self, step: Step, tick: Tick) -> None:
         """Make the step's stage, unless somebody made it meanwhile."""
-        body = body_of(step.stage.kind)
-        self.store.run(step.stage, lambda out: body(self.work(step, out, tick)))
+        made = kind(step.stage.kind).of(step)
+        self.store.run(step.stage, lambda out: made.fill(self.work(step, out, tick)))
 
     def work(self, step: Step, out: Path, tick: Tick) -> Work:
         """What the step's body is handed."""
-        return Work(step, out, tick, self.store, self.testbed, self.request, self.runtime)
+        row = self.row(step.row) if step.row else None
+        return Work(step, out, tick, self.store, self.testbed, self.request, self.runtime, row)
+
+    def row(self, name: str) -> Row:
+        """The request's row of this id."""
+        if name not in self.rows:
+            (spec,) = (spec for spec in self.request.methods if spec.id == name)
+            self.rows[name] = Row.of(spec, self.testbed)
+        return self.rows[name]

@@ -1,13 +1,15 @@
 """The examples that a method builds from."""
 
+from harness.contracts.stage import Work
 from harness.images import resolved
 from harness.split import EXAMPLES, LOCK, check_lock
-from harness.stages.work import Work
+from harness.store import Stage
 from harness.types import Example, read_jsonl
 
 
-def locked_examples(work: Work) -> list[Example]:
+def locked_examples(work: Work, split: Stage) -> list[Example]:
     """The split's examples, as locked, their images where they lie now."""
-    locked = list(read_jsonl(Example, work.folder("split") / EXAMPLES))
-    check_lock(work.folder("split") / LOCK, locked)
+    folder = work.folder(split)
+    locked = list(read_jsonl(Example, folder / EXAMPLES))
+    check_lock(folder / LOCK, locked)
     return [resolved(example, work.places) for example in locked]

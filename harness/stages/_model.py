@@ -1,0 +1,52 @@
+"""Stages in which a model takes part: a base model of the testbed, or a policy that was trained from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import families
+from harness.contracts.stage import Kind, Plugins, Work
+from harness.folder import family_of
+from harness.method import Role
+from harness.model import revision
+from harness.shelves import shelf
+from harness.store import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Kind.Reads):
+    """The training that each role was trained in last; None for a role of the base model."""
+
+    policy: Stage | None = None
+    critic: Stage | None = None
+    reward: Stage | None = None
+
+    @property
+    def roles(self) -> dict[Role, Stage]:
+        """Those that were trained at all."""
+        made = {Role.POLICY: self.policy, Role.CRITIC: self.critic, Role.REWARD: self.reward}
+        return {role: stage for role, stage in made.items() if stage}
+
+
+class Modelled(Kind):
+    """A stage in which a model takes part.
+
+    model: revision of the base model
+    """
+
+    model: str
+
+    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+        """The model's family."""
+        return (known.family,)
+
+    def base(self, work: Work) -> Path:
+        """The base model's folder."""
+        return next(Path(folder) for folder in work.testbed.models if revision(Path(folder)) == self.model)
+
+    def policy(self, work: Work, trained: Stage | None) -> Path:
+        """The policy that the step starts from: the checkpoint of a training, else the base model."""
+        return work.folder(trained) / "checkpoint" if trained else self.base(work)
+
+    def shelf(self, work: Work) -> Path:
+        """Where images' features by the base model are kept."""
+        return shelf(work.store, self.model, families.file_of(family_of(self.base(work))))

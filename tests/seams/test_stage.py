@@ -1,0 +1,182 @@
+"""Every kind of stage keeps its contract (`harness.contracts.stage`), in the plan of a comparison that has them all."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from harness import families, plugins
+from harness.closure import SOURCES
+from harness.config import MethodSpec, read_testbed
+from harness.contracts.stage import CODE, Kind, Plugins
+from harness.forecast import TRAITS
+from harness.plan import Planner, plan
+from harness.schedule import MODELS
+from harness.stages._model import Modelled
+from harness.steps import Request, Step
+from harness.store import Stage
+from harness.types import dumps
+from harness.worker import STAGES, kind
+
+ROOT = Path(__file__).parents[2]
+KINDS = plugins.installed(STAGES)
+REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")))
+FAMILY = plugins.source(families.PACKAGE, "llava")
+PLAN = plan(REQUEST, read_testbed("mini"))
+RECORDED = json.loads((Path(__file__).parent / "identities.json").read_text(encoding="utf-8"))
+
+
+def steps(name: str) -> list[Step]:
+    return [step for step in PLAN.steps if step.stage.kind == name]
+
+
+def without_code(told: Any) -> Any:
+    """What identifies a step, or a judge in it, without digests of code."""
+    return {k: without_code(v) for k, v in told.items() if k not in CODE} if isinstance(told, dict) else told
+
+
+def test_the_comparison_has_every_kind() -> None:
+    assert {step.stage.kind for step in PLAN.steps} == set(KINDS)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_identity_is_typed_and_comes_back_from_json_as_it_was(name: str) -> None:
+    for step in steps(name):
+        made = kind(name).of(step)
+        assert made.identity() == {key: value for key, value in step.stage.identity.items() if key not in CODE}
+        assert kind(name).model_validate(json.loads(dumps(made.identity()))) == made
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_identity_of_today_is_that_of_before(name: str) -> None:
+    """One step of each kind, as recorded: who changes what identifies a stage says so here."""
+    recorded = RECORDED[name]
+    (step,) = (step for step in steps(name) if step.title == recorded["title"])
+    assert without_code(json.loads(dumps(step.stage.identity))) == recorded["identity"]
+    if name != "report":  # it reads every cell
+        assert {read: stage.kind for read, stage in step.reads.items()} == recorded["reads"]
+    assert len(steps(name)) == recorded["steps"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_field_is_explained(name: str) -> None:
+    told = "\n".join(each.__doc__ or "" for each in kind(name).__mro__ if issubclass(each, Kind))
+    for field in kind(name).model_fields:
+        assert f"\n    {field}: " in told, field
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_field_that_is_not_declared_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="colour"):
+        kind(name).model_validate({**kind(name).of(steps(name)[0]).identity(), "colour": "red"})
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_step_of_another_kind_is_refused(name: str) -> None:
+    other = next(step for step in PLAN.steps if step.stage.kind != name)
+    with pytest.raises(ValueError, match=f"is no {name}"):
+        kind(name).of(other)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_says_what_it_reads(name: str) -> None:
+    for step in steps(name):
+        reads = kind(name).Reads.of(step)
+        assert reads.named() == step.reads
+        assert {*step.derived} == {*reads.named()} & reads.derived
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "report"])
+def test_it_reads_nothing_else_and_nothing_less(name: str) -> None:
+    step, more = steps(name)[0], Stage("toy", {})
+    with pytest.raises(TypeError, match="colour"):
+        kind(name).Reads.of(Step("", Stage(name, {}, {**step.stage.inputs, "colour": more})))
+    for field in fields(kind(name).Reads):
+        if field.default is not None:
+            rest = {read: stage for read, stage in step.reads.items() if read != field.name}
+            with pytest.raises(TypeError, match=field.name):
+                kind(name).Reads.of(Step("", Stage(name, {}, rest)))
+
+
+def test_the_planner_gives_a_kind_what_that_kind_reads() -> None:
+    score, lens = kind("score").of(steps("score")[0]), kind("lens").Reads.of(steps("lens")[0])
+    planner = Planner(REQUEST, PLAN.testbed, "cached", tuple(PLAN.rows.values()))
+    with pytest.raises(TypeError, match=r"Lens\.Reads is not what a score reads"):
+        planner.step(score, lens, "score")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_its_own_file_and_its_plugins_are_in_its_key(name: str) -> None:
+    for step in steps(name):
+        entries = (f"{STAGES}.{name}", *kind(name).also, *loaded(step))
+        assert step.stage.identity["code"] == SOURCES.digest(*entries)
+        assert f"{STAGES}.{name}" in SOURCES.files(*entries)
+
+
+def test_plugins_are_named_by_those_who_load_them() -> None:
+    named = {name: {file.stem for step in steps(name) for file in loaded(step)} for name in KINDS}
+    assert named["build"] == named["train"] == {"nsft", "dpo", "llava"}
+    assert named["reference"] == named["generate"] == named["lens"] == {"llava"}
+    assert named["items"] == named["score"] == {*REQUEST.benchmarks}
+    assert named["split"] == {"llava150k"}
+    assert not named["data"] and not named["crosscheck"] and not named["report"]
+
+
+def loaded(step: Step) -> list[Path]:
+    """Files that a step's body loads by name."""
+    row = PLAN.rows.get(step.row)
+    made = kind(step.stage.kind).of(step).loads(Plugins(row.file if row else None, FAMILY))
+    return [file for file in made if file]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_who_plans_is_in_no_key(name: str) -> None:
+    assert SOURCES.files(f"{STAGES}.{name}").keys().isdisjoint({"harness.plan", "harness.worker", "harness.checks"})
+
+
+def by_string(tree: ast.AST) -> Iterator[int]:
+    """Lines where a stage's identity, or what it reads, is asked by a text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            of = node.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            of = node.func.value
+        else:
+            continue
+        attribute = getattr(of, "attr", "") in ("identity", "inputs", "reads", "derived")
+        if attribute or getattr(of, "id", "") == "reads":
+            yield node.lineno
+
+
+def test_nobody_asks_a_planned_stage_by_strings() -> None:
+    for package in ("harness", "methods", "benchmarks"):
+        for file in (ROOT / package).rglob("*.py"):
+            if file.name != "_asked.py":  # finds the scenes behind a split or a benchmark, whichever it is
+                assert not list(by_string(ast.parse(file.read_bytes()))), file
+
+
+def test_the_lint_finds_what_it_is_for() -> None:
+    assert len(list(by_string(ast.parse("step.stage.identity['n']\nstep.reads.get('split')\nreads['split']\n")))) == 3
+
+
+def test_traits_that_a_forecast_looks_at_are_fields_of_kinds() -> None:
+    assert {*TRAITS} <= {field for name in KINDS for field in kind(name).model_fields}
+
+
+def test_who_runs_models_needs_room_for_them() -> None:
+    assert {*MODELS} == {name for name in KINDS if issubclass(kind(name), Modelled)}
+
+
+def test_planning_imports_nothing_that_is_slow_to_import() -> None:
+    asked = "from harness.plan import plan\nfrom tests.seams import test_stage\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, cwd=ROOT)
+    slow = {"torch", "transformers", "pandas", "scipy", "matplotlib", "datasets", "openai", "deepspeed"}
+    assert "harness.stages.train" in done.stdout.split()
+    assert slow.isdisjoint(done.stdout.split())
