@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks._judging import ask, fenced
-from harness import plugins
 from harness.benchmark import Benchmark, Group, Images, Metric, Totals, ratio
+from harness.contracts.source import declared
 from harness.judge import Judge
 from harness.types import Dropped, Item, Response, Score, Unscored, UsageError
 
@@ -64,7 +64,7 @@ class Indomain(Benchmark):
     itself has seen its 150k. The tails of few items are noisy: ten of a thousand.
     """
 
-    source: str = "llava150k"
+    source: str = ""
     see: bool = False
 
     label: ClassVar[str] = "In-domain"
@@ -86,8 +86,10 @@ class Indomain(Benchmark):
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The first question of every example, in the file's order; a record that is none is an error."""
+        if not self.source:
+            raise UsageError("indomain asks about a source's held-out examples; name it: --set indomain.source=NAME.")
         try:
-            examples = plugins.module("harness.data", self.source).load(folder)
+            examples = declared(self.source)(folder).load()
         except UsageError as error:
             raise UsageError(f"{error} {self.layout}") from None
         for example in examples:

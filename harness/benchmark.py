@@ -9,13 +9,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from harness import plugins
 from harness.judge import Judge
 from harness.types import HarnessError, Image, Item, Response, Score, Unscored, UsageError
+
+if TYPE_CHECKING:
+    from harness.contracts.source import Source
 
 Group = Literal["vqa", "comprehension", "hallucination"]
 Totals = Mapping[str, Any]  # part name -> float or array; a missing part is a KeyError
@@ -198,8 +201,13 @@ def ratio(numerator: Any, denominator: Any, scale: float = 100.0) -> Any:
     return float(value) if np.ndim(value) == 0 else value
 
 
-def folder_of(name: str, data: str) -> Path:
-    """Where a benchmark's files are: beside an outside file of its name, else in a testbed's `data`."""
+def folder_of(name: str, data: str, source: "Source | None" = None) -> Path:
+    """Where a benchmark's files are: beside an outside file of its name, else in a testbed's `data`.
+
+    With a `source`, those of a benchmark on held-out examples are the source's own, where it has some.
+    """
+    if source and source.heldout and plugins.plugin("benchmarks", name, Benchmark).heldout:
+        return source.heldout
     return plugins.own_folder("benchmarks", name) or Path(data) / "benchmarks" / name
 
 

@@ -17,7 +17,12 @@ from harness.types import HarnessError, Unexpected, UsageError
 DEBUG = "HARNESS_DEBUG"
 POINTER = f"--debug or {DEBUG}=1 shows the traceback"  # from Python there are no options
 LONGEST = 300  # of what an exception says of itself
-_OUTSIDE = ("methods_file_", "benchmarks_file_", "harness.executors_file_")  # how `plugins.module` names a user's files
+_OUTSIDE = (
+    "methods_file_",
+    "benchmarks_file_",
+    "harness.executors_file_",
+    "harness.data_file_",
+)  # how `plugins.module` names a user's files
 _PLUGINS = ("methods.", "benchmarks.", *_OUTSIDE)
 
 

@@ -9,9 +9,9 @@ from harness import plugins
 from harness.benchmark import Benchmark, folder_of
 from harness.clip import CLIP
 from harness.config import Testbed
-from harness.data import local as own_data
 from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for, problem
+from harness.mini.sources import SOURCES
 from harness.rows import Row, resolved
 from harness.steps import BASELINE, CONTROLS, Request
 from harness.targets import targets
@@ -20,13 +20,14 @@ from harness.types import UsageError
 
 def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
     """The request's rows, resolved. Raises whatever can be known to be wrong or missing before a plan, in one error."""
-    known = plugins.names("harness.data")
-    local = own_data.is_local(request.data)
-    if local:
-        own_data.check(*own_data.places(request.data, request.images))
-    elif request.data not in known or request.data == "local":
-        stop = plugins.unknown("data", request.data, [name for name in known if name != "local"])
-        raise UsageError(f"{stop} Or data of your own: {own_data.FORMATS}.")
+    source = request.data
+    if source.own:
+        source.check()
+    if source.home is None and source.name not in SOURCES:
+        raise UsageError(
+            f"{testbed.name} draws its pictures, and knows how for {', '.join(SOURCES)} only; use --data {source} with "
+            "a testbed of official files."
+        )
     for name, count in Counter(request.benchmarks).items():
         if count > 1:
             raise UsageError(f"the benchmark {name} is named {count} times in --benchmarks; name it once.")
@@ -37,8 +38,8 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
                 f"{name} needs a judge, and the {oracle} of {testbed.name} knows its own benchmarks only; name another "
                 "in a testbed of yours (judge: openai:MODEL)."
             )
-        if benchmark.heldout and local:
-            raise UsageError(f"{name} asks about held-out examples of a named source; --data {request.data} has none.")
+        if benchmark.heldout and source.own and not source.heldout:
+            raise UsageError(f"{name} asks about held-out examples of the source; --data {source} has none.")
     given: dict[str, str] = {}
     for name in request.benchmarks:
         made: Benchmark = plugins.make("benchmarks", name, Benchmark, testbed.benchmarks.get(name, {}))
@@ -52,7 +53,7 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
         if name in (BASELINE, *CONTROLS):
             raise UsageError(f"{name} is the name of a row of ours; give the method's file another name.")
     for row in rows:
-        if row.method.needs_writer and local and (oracle := drawn_only("writer", testbed)):
+        if row.method.needs_writer and source.own and (oracle := drawn_only("writer", testbed)):
             raise UsageError(
                 f"{row.spec.name} needs a writer that knows these images; the {oracle} of {testbed.name} reads "
                 f"its own scene graphs only. Leave {row.spec.name} out, or use --data llava150k."
@@ -103,12 +104,12 @@ def absent(request: Request, testbed: Testbed, rows: Sequence[Row]) -> Iterator[
                 f"`hf download llava-hf/{Path(folder).name} --local-dir {folder}`"
             )
     if testbed.data != "generated":
-        root = Path(testbed.data)
-        if not own_data.is_local(request.data) and not (root / "sources" / request.data).is_dir():
-            layout = plugins.module("harness.data", request.data).SOURCE.layout
-            yield f"data: {root / 'sources' / request.data} is not there; {layout}"
+        try:
+            request.data.check()
+        except UsageError as error:
+            yield f"data: {error}"
         for name in request.benchmarks:
-            home = folder_of(name, testbed.data)
+            home = folder_of(name, testbed.data, request.data)
             if not home.is_dir() and not testbed.benchmarks.get(name, {}).get("hub"):
                 yield f"benchmark: {home} is not there; {plugins.plugin('benchmarks', name, Benchmark).layout}"
     for name in request.benchmarks if testbed.data == "generated" else ():

@@ -144,7 +144,7 @@ def _items(planned: Plan, stage: Stage, benchmark: Benchmark, store: Store) -> l
         return list(read_jsonl(Item, done))
     if stage.inputs:  # the world's files
         return None
-    folder = folder_of(Items.of(stage).benchmark, planned.testbed.data)
+    folder = folder_of(Items.of(stage).benchmark, planned.testbed.data, planned.request.data)
     return stratified(list(benchmark.items(folder, Unread())), planned.request.limit, benchmark.stratum)
 
 
@@ -158,7 +158,7 @@ def _texts(planned: Plan, steps: Sequence[Step], store: Store) -> Iterator[tuple
                 examples, times = list(read_jsonl(Example, done)), 1
             else:
                 turn = Turn("What is in the image?", ASSUMED)
-                examples = [Example("", Path(planned.request.data).stem, None, (turn,))]
+                examples = [Example("", planned.request.data.name, None, (turn,))]
                 times = Split.of(split).n or 1
             round = Taken(build.round, build.seed)
             with suppress(Unmeasured):

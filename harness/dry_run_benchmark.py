@@ -18,6 +18,7 @@ from harness.judge import Ask, Judge
 from harness.types import HarnessError, Item, Response, Score, Unscored, UsageError, dumps
 
 RESPONSES = ("Yes, there is a red cup.", "", '\x00\x1b[2J\U0001f642 ]]>{"score": null}', "A. B. C. D. " * 200)
+DRAWN = "llava150k"  # whose held-out examples are asked about
 ITEMS = 20  # how many items' scores are tried
 
 
@@ -41,6 +42,8 @@ def check_benchmark(name: str, options: Mapping[str, Any], data: Path | None) ->
     """A benchmark: its declarations, its items (of `data`, or of the embedded world), scores, units and metrics."""
     here = plugins.stem(name)
     own = read_testbed("mini").benchmarks.get(here, {}) if data is None and not name.endswith(".py") else {}
+    if plugins.plugin("benchmarks", name, Benchmark).heldout:
+        own = {"source": DRAWN, **own}
     benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, {**own, **options})
     for what in ("label", "layout", "protocol"):
         want(isinstance(getattr(benchmark, what, None), str), here, what, "a text", benchmark)
@@ -76,7 +79,7 @@ def _world(here: str, benchmark: Benchmark, folder: Path) -> Path | None:
 
     folder.mkdir()
     if benchmark.heldout:
-        write_source("llava150k", "heldout", 0, 4, folder)
+        write_source(DRAWN, "heldout", 0, 4, folder)
         return folder
     if here not in plugins.installed("benchmarks"):
         return None

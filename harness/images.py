@@ -159,6 +159,13 @@ class StoreImages:
         image = relative(image, self.places)
         return self.of(path.read_bytes()) if Path(image.path).is_absolute() else image
 
+    def settled(self, thing: Thing) -> Thing:
+        """`movable`, and a picture that lies in none of the places is copied: what is stored names no other place."""
+        moved = movable(thing, self.places)
+        if moved.image is None or not Path(moved.image.path).is_absolute():
+            return moved
+        return replace(moved, image=self.of(Path(moved.image.path).read_bytes()))  # type: ignore[type-var]
+
     def of(self, data: bytes) -> Image:
         """A picture that came inside a record; written once, under its digest."""
         name = hashlib.sha256(data).hexdigest()

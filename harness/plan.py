@@ -4,7 +4,6 @@ A step's key covers its kind's fields, the keys of what it reads, and the source
 path, a batch size or a worker count. So equal work has one key, and a change runs what depends on it and nothing else.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +14,8 @@ from harness.benchmark import Benchmark, folder_of
 from harness.closure import code
 from harness.codebook import common
 from harness.config import Testbed
-from harness.contents import CONTENTS, listing
+from harness.contents import listing
 from harness.contracts.stage import Kind, Plugins
-from harness.data import local as own_data
 from harness.folder import family_of
 from harness.hire import Office, kind_for
 from harness.method import Baseline, Role, realised
@@ -33,7 +31,7 @@ from harness.stages.lens import Lens
 from harness.stages.reference import Reference
 from harness.stages.report import Report
 from harness.stages.score import Score
-from harness.stages.split import LOCAL, Split
+from harness.stages.split import Split
 from harness.stages.train import Train
 from harness.steps import BASELINE, BLANK, NOISE, Cell, Plan, Request, Step
 from harness.store import Stage
@@ -87,34 +85,29 @@ class Planner:
 
     def split(self, seed: int) -> Step:
         """The examples that every method of this seed consumes."""
-        request, testbed, title = self.request, self.testbed, f"split {self.request.data} seed {seed}"
-        local = own_data.is_local(request.data)
-        count = request.examples or (None if local else testbed.examples)
-        drawn: dict[str, Any] = {"n": count, "seed": seed, "reading": testbed.reading}
-        if local:
-            return self.step(Split(source=LOCAL, **drawn, **self.own), Split.Reads(), title)
-        if testbed.data != "generated":
-            content = listing(Path(testbed.data) / "sources" / request.data)
-            return self.step(Split(source=request.data, **drawn, content=content), Split.Reads(), title)
+        request, source = self.request, self.request.data
+        count = request.examples or (None if source.own else self.testbed.examples)
+        split = Split(**self.examples, n=count, seed=seed, reading=self.testbed.reading)
+        if source.home is not None:
+            return self.step(split, Split.Reads(), f"split {source} seed {seed}")
         where = "tuning" if request.tuning else "alignment"
-        world = Data(source=request.data, split=where, seed=seed, n=request.pool or count)
-        data = self.step(world, Data.Reads(), f"data {request.data} seed {seed}")
-        return self.step(Split(source=request.data, **drawn), Split.Reads(data=data.stage), title)
+        world = Data(source=source.name, split=where, seed=seed, n=request.pool or count)
+        data = self.step(world, Data.Reads(), f"data {source} seed {seed}")
+        return self.step(split, Split.Reads(data=data.stage), f"split {source} seed {seed}")
 
     @cached_property
-    def own(self) -> dict[str, str]:
-        """What identifies data of the user's own: their content, and that of the pictures that they name."""
-        file, images = own_data.places(self.request.data, self.request.images)
-        named = own_data.pictures(file, images, self.testbed.reading)
-        data = CONTENTS.digest(file) if file.is_file() else listing(file)
-        return {"file": data, "images": listing(images, [os.path.relpath(path, images) for path in named])}
+    def examples(self) -> dict[str, str]:
+        """What identifies all examples of the source, wherever they lie."""
+        return self.request.data.identity(self.testbed.reading)
 
     def items(self, name: str) -> Step:
         """A benchmark's items: the same for every model and seed."""
         title, asked = f"items {name}", {"benchmark": name, "options": self.options(name)}
         asked["images"] = self.testbed.reading.images
-        if self.testbed.data != "generated" or plugins.own_folder("benchmarks", name):
-            content = listing(folder_of(name, self.testbed.data))
+        source = self.request.data
+        own = source.own if self.benchmark(name).heldout else plugins.own_folder("benchmarks", name)
+        if self.testbed.data != "generated" or own:
+            content = listing(folder_of(name, self.testbed.data, source))
             return self.step(Items(**asked, content=content, limit=self.request.limit), Items.Reads(), title)
         data = self.step(self.world(name), Data.Reads(), f"data {name}")
         return self.step(Items(**asked), Items.Reads(data=data.stage), title)
@@ -124,7 +117,7 @@ class Planner:
         request, scenes = self.request, self.request.limit or self.testbed.scenes
         if self.benchmark(name).heldout:
             where = "tuning-heldout" if request.tuning else "heldout"
-            return Data(source=request.data, split=where, seed=0, n=max(1, scenes // HELDOUT_SHARE))
+            return Data(source=request.data.name, split=where, seed=0, n=max(1, scenes // HELDOUT_SHARE))
         where = "tuning-benchmark" if request.tuning else "benchmark"
         return Data(benchmark=name, split=where, seed=0, scenes=scenes)
 
@@ -219,7 +212,7 @@ class Planner:
             testbed=self.testbed.name,
             synthetic=self.testbed.synthetic,
             protocol=self.testbed.protocol,
-            data=self.request.data,
+            data=str(self.request.data),
             models={str(cell.seed): self.model(cell.seed) for cell in cells},
             rows={cell.row: cell.label for cell in cells},
         )
@@ -260,7 +253,7 @@ def base_model(testbed: Testbed, seed: int) -> str:
 def own_source(testbed: Testbed, request: Request) -> Testbed:
     """The testbed whose benchmarks on held-out data take them from the request's source, unless told otherwise."""
     heldout = [name for name in request.benchmarks if plugins.plugin("benchmarks", name, Benchmark).heldout]
-    options = {name: {"source": request.data, **testbed.benchmarks.get(name, {})} for name in heldout}
+    options = {name: {"source": request.data.name, **testbed.benchmarks.get(name, {})} for name in heldout}
     return testbed.model_copy(update={"benchmarks": testbed.benchmarks | options})
 
 

@@ -53,7 +53,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         writer=plugins.called(testbed.writer),
         judging=testbed.judging.model_dump(),
         writing=testbed.writing.model_dump(),
-        data=request.data,
+        data=str(request.data),
         folder="" if testbed.data == "generated" else testbed.data,
         seeds=list(range(request.first_seed, request.first_seed + request.seeds)),
         rows={row: Asked.model_validate(spec) for row, spec in rows.items()},

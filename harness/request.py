@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from harness import boards
 from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed, words_in
 from harness.contracts.executor import Executor
+from harness.data import _chosen
 from harness.plugins import adopt, installed, make, stem, unknown
 from harness.schedule import EXECUTORS
 from harness.steps import ALL_BENCHMARKS, Request
@@ -58,7 +59,8 @@ def request(
     runtime = validated(Runtime(workers=workers or cores, executor=executor), chosen.get("runtime", {}))
     make(EXECUTORS, runtime.executor, Executor, runtime.executor_options)
     boards.check(runtime.report_to)
-    asked = Request(specs, data, images, seeds, benchmarks=columns, examples=examples, limit=limit)
+    source = _chosen.source(data, images, bed.data)
+    asked = Request(specs, source, seeds, benchmarks=columns, examples=examples, limit=limit)
     return bed, asked, runtime
 
 

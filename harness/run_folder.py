@@ -36,7 +36,9 @@ def identity(request: Request, testbed: Testbed, sizes: str = "") -> str:
     """20 hex digits that stand for everything a comparison was asked: what its words mean, not how it is run."""
     named = [spec.model_dump() | {"name": _place(spec.name, ".py")} for spec in request.methods]
     asked = {name: getattr(request, name) for name in Request.__dataclass_fields__ if name != "methods"}
-    asked |= {"data": _place(request.data, ".json", ".jsonl", ".parquet"), "images": _place(request.images, "")}
+    source = request.data
+    lies = [str(place.resolve()) if place and source.own else "" for place in (source.home, source.images)]
+    asked |= {"data": lies[0] or source.name, "images": lies[1]}
     whole = {"rows": named, "asked": asked, "testbed": testbed.model_dump(mode="json"), "sizes": sizes}
     return hashlib.sha256(dumps(json.loads(json.dumps(whole, default=str))).encode()).hexdigest()[:20]
 
@@ -56,7 +58,7 @@ def name(request: Request, testbed: Testbed, settings: Mapping[str, str]) -> str
         "noise": request.noise_batch or "",
     }
     rows = "-".join(spec.id.replace(spec.name, spec.stem, 1) for spec in request.methods) or "baseline"
-    parts = [rows, Path(request.data).stem, testbed.name]
+    parts = [rows, Path(str(request.data)).stem, testbed.name]
     parts += [benchmarks, *(f"{key}={value}" for key, value in {**more, **settings}.items() if value != "")]
     whole = re.sub(r"[^A-Za-z0-9._=+-]", "_", "-".join(part for part in parts if part)).lstrip(".-")
     if len(whole) <= LONGEST:

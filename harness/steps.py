@@ -11,6 +11,7 @@ from harness.contracts.row_names import NOISE as NOISE
 from harness.store import Stage
 
 if TYPE_CHECKING:
+    from harness.contracts.source import Source
     from harness.rows import Row
 
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
@@ -18,11 +19,10 @@ ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. `images` goes with data of one's own; `limit` is a number of benchmark scenes."""
+    """What the user asked for. `limit` is a number of benchmark scenes."""
 
     methods: tuple[MethodSpec, ...]
-    data: str = "llava150k"
-    images: str = ""
+    data: "Source"
     seeds: int = 1
     first_seed: int = 0
     benchmarks: tuple[str, ...] = ALL_BENCHMARKS

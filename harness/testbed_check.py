@@ -16,6 +16,7 @@ from harness.checks import check_models
 from harness.clip import CLIP
 from harness.config import MethodSpec, Testbed
 from harness.contracts.family import Layout
+from harness.data._chosen import named, source
 from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for
 from harness.images import Places, StoreImages, read_image
@@ -26,7 +27,6 @@ from harness.steps import Request
 from harness.types import Dropped, Turn, UsageError
 
 FEW = 5  # records and items that are looked at
-SOURCES = ("llava150k", "textcaps", "ocrvqa")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def examine(testbed: Testbed, request: Request) -> Iterator[Finding]:
         yield _tried(f"clip {testbed.clip}", lambda: _clip(Path(testbed.clip)))
     for spec in request.methods:
         yield _tried(f"method {spec.id}", lambda spec=spec: _method(spec, testbed))  # type: ignore[misc]
-    for name in SOURCES if testbed.data != "generated" else ():
+    for name in named() if testbed.data != "generated" else ():
         yield _tried(f"data {name}", lambda name=name: _source(name, testbed))  # type: ignore[misc]
     for name in request.benchmarks if testbed.data != "generated" else ():
         yield _tried(f"benchmark {name}", lambda name=name: _benchmark(name, testbed))  # type: ignore[misc]
@@ -102,15 +102,12 @@ def _method(spec: MethodSpec, testbed: Testbed) -> str:
 
 def _source(name: str, testbed: Testbed) -> str:
     """A training source's first records, with their pictures."""
-    home = Path(testbed.data) / "sources" / name
-    module = plugins.module("harness.data", name)
-    if not home.is_dir():
-        raise UsageError(f"{home} is not there (needed for --data {name} alone); {module.SOURCE.layout}")
-    few = list(islice(module.load(home), FEW))
+    training = source(name, data=testbed.data)
+    few = list(islice(training.load(), FEW))
     usable = [record for record in few if not isinstance(record, Dropped)]
     if not usable:
         why = next((record.reason for record in few if isinstance(record, Dropped)), "there are no records")
-        raise UsageError(f"none of the first {FEW} records is usable ({why}); {module.SOURCE.layout}")
+        raise UsageError(f"none of the first {FEW} records is usable ({why}); {training.layout}")
     for example in usable:
         if example.image:
             read_image(Path(example.image.path))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import losses
 from harness.codebook import NONE, SHIPPED, Codebook, errors_in, json_in, objects_in, read_codebook, text_in
+from harness.contracts.source import declared
 from harness.contracts.wordings import SHORT_ANSWER
 from harness.judge import Ask, verdict
 from harness.method import Lesson, Loss, Method, Round
@@ -119,14 +120,15 @@ class Nsft(Method):
     def build(self, examples: Iterable[Example], round: Round) -> Iterator[Record | Dropped]:
         """The example's turns and the constructed ones; an example the writer fails on is dropped."""
         examples = list(examples)
-        asked = {e.id: turn_prompts(e) if e.source == "ocrvqa" else [first_prompt(e)] for e in examples}
+        read_off = {source for source in {e.source for e in examples} if declared(source).short_answers}
+        asked = {e.id: turn_prompts(e) if e.source in read_off else [first_prompt(e)] for e in examples}
         heat = 0.0 if self.response == "greedy" else self.temperature
         said = iter(round.respond([prompt for e in examples for prompt in asked[e.id]], temperature=heat))
         own = {e.id: [next(said) for _ in asked[e.id]] for e in examples}
         answered: Counter[str] = Counter()
         book = {} if self.codebook == NONE else read_codebook(self.codebook)
         for example in examples:
-            if example.source == "ocrvqa":
+            if example.source in read_off:
                 made: Written | Unscored = self.reading(example, own[example.id], examples, round.seed)
             else:
                 made = self.written(example, own[example.id][0].text, book, round)

@@ -10,6 +10,7 @@ import pytest
 from harness import closure, plugins
 from harness.closure import DATA, NEUTRAL, OURS, SOURCES, Sources
 from harness.config import MethodSpec, read_testbed
+from harness.data._chosen import source
 from harness.plan import plan
 from harness.steps import Plan, Request
 from harness.types import UsageError
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 KINDS = plugins.installed("harness.stages")
 BED = read_testbed("mini")
 ROWS = (MethodSpec(name="sft"), MethodSpec(name="sima"), MethodSpec(name="ppo", training={"lora": {"r": 4}}))
-REQUEST = Request(ROWS, benchmarks=("gqa", "mmhal"))
+REQUEST = Request(ROWS, source("llava150k"), benchmarks=("gqa", "mmhal"))
 PYTHON = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 
 
@@ -161,8 +162,7 @@ LOADERS = {
     "harness.engine": "the same method, in the training process",
     "harness.hire": "a judge or writer: Planner.asked has its file's code",
     "harness.benchmark": "a benchmark: Items.loads and Score.loads name its file",
-    "harness.stages.split": "a source: Split.loads names its file",
-    "benchmarks.indomain": "a source: Items.loads names its file where a benchmark is held out",
+    "harness.contracts.source": "a source: Split.loads and, for held-out examples, Items.loads name its file",
     "reports.earned": "benchmarks of a finished run, for how many questions the official ones have",
     "reports.layouts": "labels and benchmarks of a finished run, whose keys are in its manifest",
     "reports.runs": "labels and benchmarks of a finished run, whose keys are in its manifest",
@@ -246,7 +246,9 @@ def test_a_change_beside_a_user_s_method_builds_it_anew(tmp_path: Path) -> None:
         helper.write_text(line)
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(str(tmp_path))
-            request = Request((MethodSpec(name=str(mine)), MethodSpec(name="dpo")), benchmarks=("pope",))
+            request = Request(
+                (MethodSpec(name=str(mine)), MethodSpec(name="dpo")), source("llava150k"), benchmarks=("pope",)
+            )
             made.append(plan(request, BED))
     keys = [{step.title: step.key for step in each.steps} for each in made]
     assert {title for title in keys[0] if keys[0][title] != keys[1][title]} == {

@@ -9,12 +9,13 @@ import pytest
 from harness.checks import check
 from harness.codebook import SHIPPED, read_codebook
 from harness.config import MethodSpec, Reading, Runtime, read_testbed
+from harness.data._chosen import source
 from harness.plan import plan
 from harness.steps import ALL_BENCHMARKS, Plan, Request
 from harness.types import UsageError
 
 BED = read_testbed("mini")
-REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")))
+REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")), source("llava150k"))
 
 
 def keys(planned: Plan, kind: str) -> set[str]:
@@ -132,7 +133,7 @@ def test_tuning_shares_no_data_with_the_comparison() -> None:
 
 
 def test_in_domain_items_are_held_out_examples_of_the_comparisons_source() -> None:
-    planned = plan(replace(REQUEST, data="textcaps", benchmarks=("indomain",)), BED)
+    planned = plan(replace(REQUEST, data=source("textcaps"), benchmarks=("indomain",)), BED)
     (items,) = (step.stage for step in planned.steps if step.stage.kind == "items")
     assert items.identity["options"] == {"source": "textcaps"}
     made = items.inputs["data"].identity
@@ -143,8 +144,8 @@ def test_in_domain_items_are_held_out_examples_of_the_comparisons_source() -> No
 
 def test_a_users_file_has_no_held_out_examples(tmp_path: Path) -> None:
     (tmp_path / "my.json").write_text("[]")
-    request = replace(REQUEST, data=str(tmp_path / "my.json"), images=str(tmp_path), benchmarks=("indomain",))
-    with pytest.raises(UsageError, match="indomain asks about held-out examples of a named source"):
+    request = replace(REQUEST, data=source(str(tmp_path / "my.json")), benchmarks=("indomain",))
+    with pytest.raises(UsageError, match="indomain asks about held-out examples of the source"):
         check(request, BED)
 
 
@@ -157,12 +158,11 @@ def test_how_the_work_is_laid_on_the_machine_is_in_no_key() -> None:
     ("request_", "said"),
     [
         (replace(REQUEST, methods=(MethodSpec(name="nfst"),)), 'did you mean "nsft"'),
-        (replace(REQUEST, data="llava15k"), 'did you mean "llava150k"'),
         (replace(REQUEST, benchmarks=("pop",)), 'did you mean "pope"'),
         (replace(REQUEST, methods=(MethodSpec(name="dpo", options={"betta": 1}),)), 'did you mean "beta"'),
         (replace(REQUEST, methods=(MethodSpec(name="dpo", options={"beta": "big"}),)), "dpo.beta"),
         (replace(REQUEST, methods=(MethodSpec(name="dpo"), MethodSpec(name="dpo"))), "twice"),
-        (replace(REQUEST, data="nowhere.json", images="."), "--images"),
+        (replace(REQUEST, data=source("nowhere.json", ".")), "--images"),
     ],
 )
 def test_a_wrong_name_is_one_sentence_with_the_cure(request_: Request, said: str) -> None:
@@ -174,14 +174,15 @@ def test_a_wrong_name_is_one_sentence_with_the_cure(request_: Request, said: str
 def test_a_testbed_without_weights_names_all_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     with pytest.raises(UsageError) as caught:
-        check(REQUEST, read_testbed("llava-1.5-7b"))
+        bed = read_testbed("llava-1.5-7b")
+        check(replace(REQUEST, data=source("llava150k", data=bed.data)), bed)
     for word in ("hf download", "llava150k", "coco_pope", "judge", "writer"):
         assert word in str(caught.value), word
 
 
 def test_the_mini_oracle_refuses_to_write_about_a_users_images(tmp_path: Path) -> None:
     (tmp_path / "my.json").write_text("[]")
-    asked = replace(REQUEST, data=str(tmp_path / "my.json"), images=str(tmp_path))
+    asked = replace(REQUEST, data=source(str(tmp_path / "my.json")))
     with pytest.raises(UsageError, match="scene graphs only"):
         check(asked, BED)
 
@@ -234,7 +235,7 @@ def test_how_pictures_and_texts_are_read_is_in_the_keys_of_split_and_items() -> 
 def test_another_picture_of_equal_size_is_another_split_and_all_that_is_made_of_it(tmp_path: Path) -> None:
     turns = [{"from": "human", "value": "What is it?\n<image>"}, {"from": "gpt", "value": "A cup."}]
     (tmp_path / "my.json").write_text(json.dumps([{"id": "1", "image": "a.png", "conversations": turns}]))
-    request = Request((MethodSpec(name="sft"),), data=str(tmp_path / "my.json"), images=str(tmp_path))
+    request = Request((MethodSpec(name="sft"),), source(str(tmp_path / "my.json")))
     made = []
     for picture in (b"one", b"two"):
         (tmp_path / "a.png").write_bytes(picture)

@@ -32,7 +32,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
         shutil.copytree(Path(harness.mini.__file__).parent / mine, root / "models" / model)
     for name in (*(f"benchmarks/{name}" for name in ALL_BENCHMARKS), "sources/llava150k"):
         (root / name).mkdir(parents=True)
-        (root / name / "stub.json").write_text("[]")
+        (root / name / f"{Path(name).name}.json").write_text("[]")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_DATA", str(root))
         patch.setenv("OPENAI_API_KEY", "none")

@@ -9,6 +9,7 @@ import pytest
 
 from harness import forecast
 from harness.config import MethodSpec, read_testbed
+from harness.data._chosen import source
 from harness.forecast import Forecast, together
 from harness.manifest import MANIFEST, render
 from harness.plan import plan
@@ -17,7 +18,9 @@ from harness.steps import Plan, Request, Step
 from harness.store import Stage, Store
 
 BED = read_testbed("mini")
-WANTED = plan(Request((MethodSpec(name="sft"), MethodSpec(name="dpo")), benchmarks=("gqa", "pope")), BED)
+WANTED = plan(
+    Request((MethodSpec(name="sft"), MethodSpec(name="dpo")), source("llava150k"), benchmarks=("gqa", "pope")), BED
+)
 Shown = Callable[..., str]
 
 
@@ -111,7 +114,7 @@ def test_nor_is_a_model_by_what_another_took(tmp_path: Path) -> None:
 def test_of_several_the_median_counts_and_those_of_the_same_size_first(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for examples, seconds in ((100, 5.0), (200, 7.0), (400, 90.0)):
-        sized = plan(Request(WANTED.request.methods, examples=examples, benchmarks=("gqa",)), BED)
+        sized = plan(Request(WANTED.request.methods, WANTED.request.data, examples=examples, benchmarks=("gqa",)), BED)
         finish(store, of_kind("build", sized, "sft")[0], seconds)
     assert Forecast(store, WANTED.steps).of(of_kind("build", row="sft")[0]) == 7
     assert Forecast(store, sized.steps).of(of_kind("build", sized, "sft")[0]) == 90

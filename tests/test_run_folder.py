@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness import run_folder
+from harness.data._chosen import source
 from harness.request import request
 from harness.run_folder import begin, choose, chosen, identity, install, owner
 from harness.types import UsageError
@@ -64,7 +65,7 @@ def test_identity_is_what_was_asked_not_how_it_is_run_or_called(
     _, again, _ = request(str(tmp_path / "mine.py"), "llava150k", "", "mini", 1, "", None, None, None, 2)
     assert identity(wanted, bed) == identity(again, bed)
     assert identity(wanted, bed) != identity(wanted, bed.model_copy(update={"models": ("/other",)}))
-    for change in ({"seeds": 2}, {"limit": 3}, {"data": "textcaps"}, {"benchmarks": ("gqa",)}):
+    for change in ({"seeds": 2}, {"limit": 3}, {"data": source("textcaps")}, {"benchmarks": ("gqa",)}):
         assert identity(replace(wanted, **change), bed) != identity(wanted, bed), change
 
 

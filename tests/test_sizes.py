@@ -1,7 +1,6 @@
 """Several sizes in one command: splits that are prefixes, and work that is found again."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 
 from harness import comparison as comparing
 from harness import rounds, sampler
-from harness.data import llava150k
+from harness.data.llava150k import Llava150k
 from harness.method import Lesson
 from harness.mini.sources import write_source
 from harness.plan import plan
@@ -32,7 +31,7 @@ def planned(size: int, pool: int) -> Plan:
 
 def test_a_smaller_split_is_a_prefix_of_a_larger_one(tmp_path: Path) -> None:
     write_source("llava150k", "alignment", 0, 12, tmp_path)
-    small, large = (split(partial(llava150k.load, tmp_path), n, 0).examples for n in (4, 9))
+    small, large = (split(Llava150k(tmp_path).load, n, 0).examples for n in (4, 9))
     assert small == large[:4]
 
 

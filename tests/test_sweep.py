@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from harness.config import MethodSpec, Runtime, read_testbed
+from harness.data._chosen import source
 from harness.progress import Silent
 from harness.steps import Request
 from harness.store import Store
@@ -35,7 +36,7 @@ def test_the_largest_sum_of_totals_wins_and_the_first_of_equal_ones() -> None:
 @pytest.mark.heavy
 def test_a_sweep_trains_every_rate_on_the_tuning_split_and_names_one_per_method(tmp_path: Path) -> None:
     bed, store = read_testbed(str(SMALL)), Store(tmp_path)
-    request = Request((MethodSpec(name="sft"),), examples=4, limit=4, benchmarks=tuple(NAMES))
+    request = Request((MethodSpec(name="sft"),), source("llava150k"), examples=4, limit=4, benchmarks=tuple(NAMES))
     chosen = choose(request, bed.model_copy(update={"crosscheck": False}), Runtime(), store, (1e-5, 1e-3), Silent())
     told = yaml.safe_load(chosen.text)
     assert told == {"methods": {"sft": {"learning_rate": chosen.rates["sft"]}}}

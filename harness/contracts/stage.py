@@ -29,7 +29,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from harness import plugins
 from harness.config import Fixed, Runtime, Testbed
 from harness.images import Places
 from harness.profile import Tick
@@ -68,14 +67,10 @@ class Work:
 
     @property
     def places(self) -> Places:
-        """Where stored image paths start from: the store, the testbed's data, and the images of a user's file."""
-        bed, own = self.testbed.data, Path(self.request.data).expanduser()
-        images = Path(self.request.images).expanduser() if self.request.images else None
-        if images is None and self.request.data not in plugins.names("harness.data"):
-            images = own if own.is_dir() else own.parent  # as `harness.data.local.places`
-        return Places(
-            self.store.root, None if bed == "generated" else Path(bed).absolute(), images.absolute() if images else None
-        )
+        """Where stored image paths start from: the store, the testbed's data, and the images of a user's data."""
+        bed, images = self.testbed.data, self.request.data.images
+        data = None if bed == "generated" else Path(bed).absolute()
+        return Places(self.store.root, data, images.absolute() if images else None)
 
     def folder(self, stage: Stage) -> Path:
         """A finished stage that the step reads; HarnessError where it is not what was stored."""

@@ -1,102 +1,45 @@
-"""Reads records, in any format and schema, into examples; what is particular to a source is a `Source`.
+"""Records of data files, in any format and schema, as examples.
 
-A record that cannot be used becomes `Dropped` with the reason. What stops the run is a file that is none, and a field
-that nothing here reads: it could hold a picture, a turn or a preference.
+A record that cannot be used has the reason in its place. What stops the run is a file that is none, and a field that
+nothing here reads: it could hold a picture, a turn or a preference.
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from harness.config import Reading
+from harness.contracts.pictures import Pictures
+from harness.contracts.source import check_text
 from harness.contracts.wordings import IMAGE
-from harness.data._pictures import Keep, Pictures
 from harness.data._rows import rows
 from harness.data._schemas import GPT, HUMAN, NOT_IN_TURN, Said, plain_cell, said
-from harness.types import Dropped, Example, Turn, UsageError
-
-RESERVED = (IMAGE, "<s>", "</s>", "<unk>", "<pad>", "<im_start>", "<im_end>", "<im_patch>")
-
-Order = Callable[[str], str]
-AS_LLAVA = Reading()
+from harness.types import Example, Turn, UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What is particular to a source.
-
-    `files` are the names its JSON may have, each with the prefix that the `image` of its records has there; `images`
-    are the folders its pictures may be in, the first that is there counts. `layout` says where to get them.
-    """
-
-    name: str
-    files: tuple[tuple[str, str], ...]
-    images: tuple[str, ...]
-    layout: str
-
-    def load(
-        self, folder: Path, order: Order | None = None, reading: Reading = AS_LLAVA
-    ) -> Iterator[Example | Dropped]:
-        """The examples in `folder`; as `read` gives them."""
-        for name, prefix in self.files:
-            if (folder / name).is_file():
-                home = next((folder / images for images in self.images if (folder / images).is_dir()), folder)
-                return read(self.name, folder / name, home, order, reading, prefix)
-        names = " or ".join(name for name, _ in self.files)
-        raise UsageError(f"source {self.name} needs {names} in {folder}. {self.layout}")
-
-
-def read(
-    source: str,
-    file: Path,
-    images: Path,
-    order: Order | None = None,
-    reading: Reading = AS_LLAVA,
-    prefix: str = "",
-    keep: Keep | None = None,
-) -> Iterator[Example | Dropped]:
-    """The file's examples, in its order or sorted by `order(id)`; a picture is read when its example is asked for.
-
-    With `prefix`, only the records whose image begins with it. `keep` writes a picture of a table to a file.
+def records(file: Path, reading: Reading, prefix: str = "") -> Iterator[tuple[str, Said | str]]:
+    """The file's records by id: what each says, or why it cannot be used. With `prefix`, those whose image begins so.
 
     Ids are the records' own. Where several share one (LLaVA-150k asks three kinds of question about an image) or
     have none, the record's digest tells them apart, so that an id never depends on the order of the file. Only equal
     records keep equal ids.
     """
-    records = parsed(file, reading, prefix)
-    count = Counter(_own_id(record) for record, _ in records)
-    named = list[tuple[str, Said | str]]()
-    for record, told in records:
+    found = parsed(file, reading, prefix)
+    count = Counter(_own_id(record) for record, _ in found)
+    for record, told in found:
         own = _own_id(record)
-        named.append((own if own and count[own] == 1 else "#".join(filter(None, (own, _digest(record)))), told))
-    if order is not None:
-        named.sort(key=lambda pair: order(pair[0]))
-    upright, layout = reading.images == "upright", (images / prefix,) if prefix else ()
-    return _examples(source, named, Pictures(images, reading.links, upright, layout, keep), reading)
+        yield own if own and count[own] == 1 else "#".join(filter(None, (own, _digest(record)))), told
 
 
 def parsed(file: Path, reading: Reading, prefix: str = "") -> list[tuple[Any, Said | str]]:
     """Each record with what it says, or with why it cannot be used; UsageError where a field is not read."""
-    records = [row for row in rows(file) if not prefix or _image_of(row).startswith(prefix)]
-    told = [_told(record, reading) for record in records]
+    found = [row for row in rows(file) if not prefix or _image_of(row).startswith(prefix)]
+    told = [_told(record, reading) for record in found]
     refuse_unread(file, told)
-    return list(zip(records, told, strict=True))
-
-
-def _examples(
-    source: str, named: Sequence[tuple[str, Said | str]], pictures: Pictures, reading: Reading
-) -> Iterator[Example | Dropped]:
-    for id, told in named:
-        try:
-            if isinstance(told, str):
-                raise ValueError(told)
-            yield example(source, id, told, pictures, reading)
-        except ValueError as error:
-            yield Dropped(id, str(error))
+    return list(zip(found, told, strict=True))
 
 
 def _told(record: Any, reading: Reading) -> Said | str:
@@ -135,8 +78,10 @@ def _digest(record: Any) -> str:
     return sha256(json.dumps(record, sort_keys=True, default=plain_cell).encode()).hexdigest()[:12]
 
 
-def example(source: str, id: str, told: Said, pictures: Pictures, reading: Reading) -> Example:
+def example(source: str, id: str, told: Said | str, pictures: Pictures, reading: Reading) -> Example:
     """The example in a record; raises ValueError with the reason where there is none."""
+    if isinstance(told, str):
+        raise ValueError(told)
     shown = told.picture is not None
     turns = _turns(told.turns, shown, reading)
     rejected = None if told.rejected is None else _text(told.rejected, reading)
@@ -158,11 +103,5 @@ def _turns(spoken: Sequence[tuple[str, Any]], shown: bool, reading: Reading) -> 
 
 
 def _text(text: str, reading: Reading) -> str:
-    if not text.strip():
-        raise ValueError("an empty question or answer")
-    for token in RESERVED:
-        if token in text:
-            raise ValueError(f"a text contains the reserved token {token}")
-    if text.encode("utf-8", "replace").decode() != text:
-        raise ValueError("a text is not valid Unicode")
+    check_text(text)
     return text.strip() if reading.texts == "stripped" else text

@@ -1,16 +1,15 @@
 """The rows of a data file or folder, whatever its format: JSON, JSON lines, parquet, a folder of `datasets`.
 
-A table holds pictures in its cells. A row has in their place `Embedded`, which knows the picture's digest and reads it
-when it is asked to, so that 150,000 pictures are never in memory at once.
+A table holds pictures in its cells; a row has `Embedded` in their place.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.pictures import Embedded
 from harness.types import UsageError
 from harness.untrusted import json_or_lines, plain
 
@@ -20,14 +19,6 @@ BATCH = 64  # rows in memory at once
 EXTRA = "pip install 'vlm-alignment-harness[lmms]'"
 
 Take = Callable[[int, int], list[dict[str, Any]]]  # (from, to) of a table -> its rows, pictures as bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """A picture in a cell: the sha256 of its bytes, and `read`, which gives them."""
-
-    sha256: str
-    read: Callable[[], bytes]
 
 
 def is_data(path: Path) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.contracts.pictures import Embedded
 from harness.contracts.wordings import IMAGE
-from harness.data._rows import Embedded
 from harness.families.llava import SYSTEM
 
 # Names of things that say nothing about image, turns or preference.

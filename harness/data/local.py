@@ -1,60 +1,71 @@
-"""Your own data: JSON, JSON lines, parquet or a folder of `datasets`, in the schemas of docs/records.md."""
+"""Data of one's own: JSON, JSON lines, parquet or a folder of `datasets`, in the schemas of docs/records.md."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from harness import plugins
 from harness.config import Reading
-from harness.data._pictures import Keep, Pictures
-from harness.data._records import AS_LLAVA, Order, parsed, read
+from harness.contents import CONTENTS, listing
+from harness.contracts.pictures import Pictures
+from harness.contracts.source import Source
+from harness.data import _records
 from harness.data._rows import is_data
-from harness.types import Dropped, Example, UsageError
+from harness.types import Example, UsageError
 
 FORMATS = "JSON (.json), JSON lines (.jsonl), parquet (.parquet), or a folder of parquet files or of `save_to_disk`"
 
 
-def is_local(name: str) -> bool:
-    """Whether a word of the command line means data of one's own; the name of a source never does."""
-    path = Path(name).expanduser()
-    return name not in plugins.names("harness.data") and ("/" in name or path.is_file() or is_data(path))
+class Local(Source):
+    """`home` is the data file or folder."""
 
+    def __str__(self) -> str:
+        """The path."""
+        return str(self.home)
 
-def places(data: str, images: str) -> tuple[Path, Path]:
-    """The data, and the folder that their image paths start from: by default the one that the data are in."""
-    file = Path(data).expanduser()
-    return file, Path(images).expanduser() if images else file if file.is_dir() else file.parent
+    @property
+    def data(self) -> Path:
+        """The data file or folder."""
+        return self.home or Path()
 
+    @property
+    def heldout(self) -> None:
+        """None: a file says nothing of others."""
 
-def check(file: Path, images: Path) -> None:
-    """UsageError where there are no such data or no such image folder."""
-    if not file.exists() or not is_data(file):
-        raise UsageError(f"no data file {file}; give {FORMATS}, and with --images where its pictures' paths start.")
-    if not images.is_dir():
-        raise UsageError(f"no image folder {images}; give the folder that the records' image paths start from.")
+    def check(self) -> None:
+        """UsageError where there are no such data or no such image folder."""
+        if not self.data.exists() or not is_data(self.data):
+            raise UsageError(
+                f"no data file {self.data}; give {FORMATS}, and with --images where its pictures' paths start."
+            )
+        if not self.start.is_dir():
+            raise UsageError(f"no image folder {self.start}; give the folder that the records' image paths start from.")
 
+    def identity(self, reading: Reading) -> dict[str, str]:
+        """The content of the data, and that of the pictures that they name."""
+        named = [os.path.relpath(path, self.start) for path in self.named(reading)]
+        data = CONTENTS.digest(self.data) if self.data.is_file() else listing(self.data)
+        return {"source": self.name, "file": data, "images": listing(self.start, named)}
 
-def load(
-    file: Path, images: Path, order: Order | None = None, reading: Reading = AS_LLAVA, keep: Keep | None = None
-) -> Iterator[Example | Dropped]:
-    """The examples of a file or folder, in its order or sorted by `order(id)`; image paths start from `images`.
+    def named(self, reading: Reading) -> list[Path]:
+        """The picture files that the records name, each once, whether or not they are there.
 
-    `keep` writes a picture that is inside a table to a file.
-    """
-    check(file, images)
-    return read("local", file, images, order, reading, keep=keep)
+        Not the whole folder, which may be a home folder; pictures inside tables are part of the tables.
+        """
+        self.check()
+        home, found = Pictures(self.start), set[Path]()
+        for _, told in _records.parsed(self.data, reading):
+            try:
+                path = None if isinstance(told, str) else home.named(told.picture)
+            except ValueError:
+                continue
+            found |= {path} if path else set()
+        return sorted(found)
 
+    def records(self, reading: Reading) -> Iterator[tuple[str, Any]]:
+        """The rows, in any of the formats and schemas."""
+        return _records.records(self.data, reading)
 
-def pictures(file: Path, images: Path, reading: Reading = AS_LLAVA) -> list[Path]:
-    """The picture files that the records name, each once, whether or not they are there: part of the data's identity.
-
-    Not the whole folder, which may be a home folder; pictures inside tables are part of the tables.
-    """
-    check(file, images)
-    home, found = Pictures(images), set[Path]()
-    for _, told in parsed(file, reading):
-        try:
-            path = None if isinstance(told, str) else home.named(told.picture)
-        except ValueError:
-            continue
-        found |= {path} if path else set()
-    return sorted(found)
+    def example(self, id: str, record: Any, pictures: Pictures, reading: Reading) -> Example:
+        """The row's conversation about its picture."""
+        return _records.example(self.name, id, record, pictures, reading)

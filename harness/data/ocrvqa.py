@@ -3,23 +3,18 @@
 Mishra et al., OCR-VQA (ICDAR 2019). In LLaVA's mix these are the records whose image is under `ocr_vqa/`.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
-from harness.config import Reading
-from harness.data._records import AS_LLAVA, Order, Source
-from harness.types import Dropped, Example
-
-SOURCE = Source(
-    name="ocrvqa",
-    files=(("ocrvqa.json", ""), ("llava_v1_5_mix665k.json", "ocr_vqa/")),
-    images=("images",),
-    layout="Put llava_v1_5_mix665k.json from https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K there, and "
-    "the covers (the download script at https://ocr-vqa.github.io fetches them; save all as .jpg) as ocr_vqa/images/ "
-    "beside it.",
-)
+from harness.data._published import Published
 
 
-def load(folder: Path, order: Order | None = None, reading: Reading = AS_LLAVA) -> Iterator[Example | Dropped]:
-    """The source's examples, in file order or sorted by `order(id)`."""
-    return SOURCE.load(folder, order, reading)
+class OcrVqa(Published):
+    """80,000 covers with a few questions each: title, author, genre, and yes or no."""
+
+    files = (("ocrvqa.json", ""), ("llava_v1_5_mix665k.json", "ocr_vqa/"))
+    folders = ("images",)
+    short_answers = True
+    layout = (
+        "Put llava_v1_5_mix665k.json (1.03 GB) from https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K "
+        "there, and the covers (the download script at https://ocr-vqa.github.io fetches them; save all as .jpg) as "
+        "ocr_vqa/images/ beside it."
+    )
+    fetch = "hf download liuhaotian/LLaVA-Instruct-150K llava_v1_5_mix665k.json --repo-type dataset --local-dir {home}"

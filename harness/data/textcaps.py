@@ -3,23 +3,21 @@
 Sidorov et al., TextCaps (ECCV 2020). In LLaVA's mix these are the records whose image is under `textvqa/`.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
-from harness.config import Reading
-from harness.data._records import AS_LLAVA, Order, Source
-from harness.types import Dropped, Example
-
-SOURCE = Source(
-    name="textcaps",
-    files=(("textcaps.json", ""), ("llava_v1_5_mix665k.json", "textvqa/")),
-    images=("images",),
-    layout="Put llava_v1_5_mix665k.json from https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K there, and "
-    "the photos of https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip as textvqa/train_images/ beside "
-    "it.",
-)
+from harness.data._published import Published
 
 
-def load(folder: Path, order: Order | None = None, reading: Reading = AS_LLAVA) -> Iterator[Example | Dropped]:
-    """The source's examples, in file order or sorted by `order(id)`."""
-    return SOURCE.load(folder, order, reading)
+class TextCaps(Published):
+    """22,000 photos with a caption each."""
+
+    files = (("textcaps.json", ""), ("llava_v1_5_mix665k.json", "textvqa/"))
+    folders = ("images",)
+    layout = (
+        "Put llava_v1_5_mix665k.json (1.03 GB) from https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K "
+        "there, and the photos of https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip (7 GB) as "
+        "textvqa/train_images/ beside it."
+    )
+    fetch = (
+        "hf download liuhaotian/LLaVA-Instruct-150K llava_v1_5_mix665k.json --repo-type dataset --local-dir {home} && "
+        "wget -P {home} https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip && "
+        "unzip -q {home}/train_val_images.zip -d {home}/textvqa"
+    )

@@ -14,8 +14,6 @@ from harness.mini.language import DETAIL, SHORT, detail, short_caption
 from harness.mini.world import Cover, Scene, cover, scene, seed_of, to_json
 from harness.types import HarnessError, Turn
 
-SOURCES = ("ocrvqa", "textcaps", "llava150k")
-
 
 def png(drawn: Scene | Cover) -> bytes:
     """The picture as a PNG file."""
@@ -24,36 +22,43 @@ def png(drawn: Scene | Cover) -> bytes:
     return file.getvalue()
 
 
-def _llava150k(seen: Scene, rng: random.Random, number: int) -> list[Turn]:
+Made = tuple[Scene | Cover, list[Turn]]
+
+
+def _llava150k(name: str, rng: random.Random, number: int) -> Made:
     """A detailed description; in every second example two questions follow it."""
+    seen = scene(name)
     turns = [Turn(DETAIL, detail(seen))]
     if number % 2:
         yes_no = ask.some_existence(seen, rng) if rng.random() < 0.5 else ask.some_attribute(seen, rng)
         turns += [Turn(question.text, question.full) for question in (yes_no, ask.some_open(seen, rng))]
-    return turns
+    return seen, turns
 
 
-def _ocrvqa(seen: Cover, rng: random.Random) -> list[Turn]:
+def _textcaps(name: str, rng: random.Random, number: int) -> Made:
+    """A caption of one sentence."""
+    seen = scene(name)
+    return seen, [Turn(SHORT, short_caption(seen))]
+
+
+def _ocrvqa(name: str, rng: random.Random, number: int) -> Made:
     """Two or three short questions about a cover."""
+    seen = cover(name)
     genre = rng.choice(ask.values("genre"))
     questions = [ask.cover_question(seen, kind) for kind in ("title", "author", "genre")]
     questions.append(ask.is_genre(seen, seen.genre if rng.random() < 0.5 else genre))
     asked = rng.sample(questions, rng.choice((2, 3)))
-    return [Turn(question.text + SHORT_ANSWER, question.short) for question in asked]
+    return seen, [Turn(question.text + SHORT_ANSWER, question.short) for question in asked]
 
 
-def make(source: str, name: str, number: int) -> tuple[Scene | Cover, list[Turn]]:
+SOURCES = {"ocrvqa": _ocrvqa, "textcaps": _textcaps, "llava150k": _llava150k}  # by the names of sources of real data
+
+
+def make(source: str, name: str, number: int) -> Made:
     """One example of a source: what is drawn, and the turns about it. `number` is its place in the source."""
-    rng = random.Random(seed_of(f"{source}/{name}"))
-    if source == "ocrvqa":
-        book = cover(name)
-        return book, _ocrvqa(book, rng)
-    seen = scene(name)
-    if source == "textcaps":
-        return seen, [Turn(SHORT, short_caption(seen))]
-    if source == "llava150k":
-        return seen, _llava150k(seen, rng, number)
-    raise HarnessError(f"mini has no source {source!r}; it has {', '.join(SOURCES)}.")
+    if source not in SOURCES:
+        raise HarnessError(f"mini has no source {source!r}; it has {', '.join(SOURCES)}.")
+    return SOURCES[source](name, random.Random(seed_of(f"{source}/{name}")), number)
 
 
 def _conversation(turns: list[Turn]) -> list[dict[str, str]]:

@@ -40,7 +40,7 @@ class Items(Benchmarked):
     def fill(self, work: Work) -> None:
         """Write the items, and the pictures that lie in no file of their own."""
         data, benchmark = self.Reads.of(work.step).data, benchmark_of(self)
-        home = work.folder(data) if data else folder_of(self.benchmark, work.testbed.data)
+        home = work.folder(data) if data else folder_of(self.benchmark, work.testbed.data, work.request.data)
         images = StoreImages(work.places, work.out, work.store.path(work.step.stage), self.images == "upright")
         items = list(benchmark.items(home, images))
         write_jsonl(work.out / "items.jsonl", stratified(items, self.limit, benchmark.stratum))

@@ -1,6 +1,6 @@
 """The examples that every method of a comparison consumes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +11,8 @@ from harness import plugins
 from harness import split as drawing
 from harness.config import Reading
 from harness.contracts.stage import Kind, Plugins, Work
-from harness.data import local
 from harness.images import StoreImages
 from harness.store import Stage
-
-LOCAL = "local"  # the source of examples from a user's own file
 
 
 def _without_limits(reading: Reading) -> dict[str, object]:
@@ -25,12 +22,12 @@ def _without_limits(reading: Reading) -> dict[str, object]:
 class Split(Kind):
     """The examples every method consumes, and their lock.
 
-    source: the source's name, "local" for a user's own file
+    source: the source's name, "local" for a data file of the user's
     n: how many examples are drawn; None: all of the user's
     seed: of the draw
     reading: how records and pictures are read; how many may be unusable is no part of it
-    content: digest of the source's official files
-    file: digest of the user's own file
+    content: digest of the source's files
+    file: digest of the user's data file
     images: digest of the pictures that it names
     """
 
@@ -54,12 +51,11 @@ class Split(Kind):
 
     def fill(self, work: Work) -> None:
         """Draw the examples from those that the source has."""
-        data, reading = self.Reads.of(work.step).data, work.testbed.reading
-        if self.source == LOCAL:
-            file, images = local.places(work.request.data, work.request.images)
-            inside = StoreImages(work.places, work.out, work.store.path(work.step.stage), reading.images == "upright")
-            load: drawing.Load = partial(local.load, file, images, reading=reading, keep=inside.of)
-        else:
-            home = work.folder(data) if data else Path(work.testbed.data) / "sources" / self.source
-            load = partial(plugins.module("harness.data", self.source).load, home, reading=reading)
-        drawing.write_split(work.out, drawing.split(load, self.n, self.seed, reading.max_dropped), work.places)
+        data, reading, source = self.Reads.of(work.step).data, work.testbed.reading, work.request.data
+        if data:
+            source = replace(source, home=work.folder(data))
+        pictures = StoreImages(work.places, work.out, work.store.path(work.step.stage), reading.images == "upright")
+        load = partial(source.load, reading=reading, keep=pictures.of)
+        chosen = drawing.split(load, self.n, self.seed, reading.max_dropped)
+        settled = tuple(map(pictures.settled, chosen.examples))
+        drawing.write_split(work.out, replace(chosen, examples=settled), work.places)

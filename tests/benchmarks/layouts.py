@@ -232,6 +232,7 @@ def indomain(folder: Path) -> None:
     as_json(folder / "llava150k.json", rows)
 
 
+OPTIONS = {"indomain": {"source": "llava150k"}}  # of benchmarks that cannot do without
 LAYOUTS: dict[str, Callable[[Path], None]] = {
     "pope": pope, "mme": mme, "mmb": mmb, "sqa": sqa, "gqa": gqa, "textvqa": textvqa, "mmvet": mmvet, "mmhal": mmhal,
     "chair": chair, "mmb_cn": mmb_cn, "seed": seed, "shr": shr, "indomain": indomain,

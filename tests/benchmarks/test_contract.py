@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layouts import LAYOUTS, Files, Fixed, perfect
+from layouts import LAYOUTS, OPTIONS, Files, Fixed, perfect
 
 from harness import plugins
 from harness.benchmark import Benchmark, totals
@@ -26,7 +26,7 @@ def garbage(seed: int) -> str:
 
 @pytest.fixture(params=NAMES)
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Benchmark, list[Item]]:
-    benchmark: Benchmark = plugins.make("benchmarks", request.param, Benchmark, {})
+    benchmark: Benchmark = plugins.make("benchmarks", request.param, Benchmark, OPTIONS.get(request.param, {}))
     LAYOUTS[request.param](tmp_path)
     return request.param, benchmark, list(benchmark.items(tmp_path, Files()))
 

@@ -74,7 +74,7 @@ def test_tails_are_functions_of_sums_so_that_replicates_have_them() -> None:
 
 def test_items_are_the_first_questions_of_the_named_source(tmp_path: Path) -> None:
     LAYOUTS["indomain"](tmp_path)
-    items = list(Indomain().items(tmp_path, Files()))
+    items = list(Indomain(source="llava150k").items(tmp_path, Files()))
     assert [(item.id, item.prompt, item.facts["answer"]) for item in items][:2] == [
         ("x0", "Describe it.", "Dog 0."),
         ("x1", "Describe it.", "Dog 1."),
@@ -83,7 +83,7 @@ def test_items_are_the_first_questions_of_the_named_source(tmp_path: Path) -> No
         list(Indomain(source="textcaps").items(tmp_path, Files()))
     (tmp_path / "images" / "3.jpg").write_bytes(b"")
     with pytest.raises(UsageError, match=r"x3 in .* cannot be asked: image: .* Take it out of the file"):
-        list(Indomain().items(tmp_path, Files()))
+        list(Indomain(source="llava150k").items(tmp_path, Files()))
 
 
 def test_the_response_stands_as_data_in_the_prompt(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from layouts import LAYOUTS, Files
+from layouts import LAYOUTS, OPTIONS, Files
 
 from benchmarks import _parses, _wordings
 from benchmarks._parses import choice, yes_or_no
@@ -77,7 +77,7 @@ MANY = settings(max_examples=150, deadline=None)
 @cache
 def made(name: str) -> tuple[Benchmark, tuple[Item, ...]]:
     """A benchmark and a few of its items, whose options no other word contains."""
-    benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, {})
+    benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, OPTIONS.get(name, {}))
     with TemporaryDirectory() as folder:
         LAYOUTS[name](Path(folder))
         items = tuple(benchmark.items(Path(folder), Files()))

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from harness import exporting
 from harness.cli import app
 from harness.config import Reading
-from harness.data import local
 from harness.data._written import FORMS, written
+from harness.data.local import Local
 from harness.store import Stage, Store
 from harness.types import Conversation, Dropped, Example, Image, Pair, Rollout, Turn, UsageError, write_jsonl
 from reports.manifest import Asked, Trained
@@ -26,7 +26,7 @@ BRANCHES = Conversation("b", None, ((ASKED[0],), (ASKED[1],)))
 
 
 def read_back(file: Path, **reading: Any) -> list[Example]:
-    found = list(local.load(file, file.parent, reading=Reading(**reading)))
+    found = list(Local(file, file.parent).load(reading=Reading(**reading)))
     assert not any(isinstance(one, Dropped) for one in found), found
     return [one for one in found if isinstance(one, Example)]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.contracts.family import Layout
+from harness.data._chosen import source
 from harness.families.llava import Llava
 from harness.features import Shelf, tower_kind
 from harness.model import Loaded, load
@@ -126,7 +127,13 @@ def seen_in_a_comparison(store: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
     calls, tower = [], Llava.features
     monkeypatch.setattr(Llava, "features", lambda *given: calls.append(1) or tower(*given))
     bed = read_testbed(str(SMALL)).model_copy(update={"crosscheck": False, "lens": 3})
-    request = Request((MethodSpec(name="sft"), MethodSpec(name="dpo")), examples=6, limit=3, benchmarks=("pope", "gqa"))
+    request = Request(
+        (MethodSpec(name="sft"), MethodSpec(name="dpo")),
+        source("llava150k"),
+        examples=6,
+        limit=3,
+        benchmarks=("pope", "gqa"),
+    )
     planned = plan(request, bed)
     worker = Worker(Store(store), bed, request, Runtime())
     for step in planned.steps:

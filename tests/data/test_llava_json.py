@@ -9,7 +9,7 @@ from PIL import Image as Pillow
 
 from harness import plugins
 from harness.config import Reading
-from harness.data import llava150k, ocrvqa, textcaps
+from harness.contracts.source import Source, declared
 from harness.types import Dropped, Example, Turn, UsageError
 
 
@@ -24,10 +24,14 @@ def record(id: Any = "a", image: Any = "a.jpg", *texts: Any) -> dict[str, Any]:
     return {"id": id, "conversations": conversations} | ({} if image is None else {"image": image})
 
 
+def named(folder: Path, name: str = "llava150k") -> Source:
+    return declared(name)(folder)
+
+
 def source(folder: Path, *records: Any, name: str = "llava150k.json") -> list[Example | Dropped]:
     picture(folder / "images" / "a.jpg")
     (folder / name).write_text(json.dumps(list(records)))
-    return list(llava150k.load(folder))
+    return list(named(folder).load())
 
 
 def test_every_source_is_a_plugin() -> None:
@@ -39,7 +43,7 @@ def test_llava150k_as_published(tmp_path: Path) -> None:
     texts = ["What are the colors of the bus?\n<image>", "White and red.", "Where is it?", "In the street."]
     records = [record("000000033471", "000000033471.jpg", *texts)]
     (tmp_path / "llava_instruct_150k.json").write_text(json.dumps(records))
-    [example] = llava150k.load(tmp_path)
+    [example] = named(tmp_path).load()
     assert isinstance(example, Example)
     assert (example.id, example.source) == ("000000033471", "llava150k")
     assert example.turns == (
@@ -65,24 +69,24 @@ def test_mix665k_as_published(tmp_path: Path) -> None:
         record("sharegpt", None, "Hello", "Hi"),
     ]
     (tmp_path / "llava_v1_5_mix665k.json").write_text(json.dumps(records))
-    [captioned], [asked] = list(textcaps.load(tmp_path)), list(ocrvqa.load(tmp_path))
+    [captioned], [asked] = (list(named(tmp_path, name).load()) for name in ("textcaps", "ocrvqa"))
     assert isinstance(captioned, Example)
     assert isinstance(asked, Example)
     assert captioned.turns[0].question.endswith("Reference OCR token: STOP")
     assert asked.turns == (Turn("Who wrote this book?\nAnswer the question using a single word or phrase.", "X"),)
 
 
-@pytest.mark.parametrize("load", [llava150k.load, textcaps.load, ocrvqa.load])
-def test_a_missing_file_says_where_to_get_it(load: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["llava150k", "textcaps", "ocrvqa"])
+def test_a_missing_file_says_where_to_get_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"needs .*\.json in .*huggingface.co/datasets/liuhaotian"):
-        load(tmp_path)
+        named(tmp_path, name).load()
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "{}", "3", "\xff"])
 def test_a_file_that_is_no_list(text: str, tmp_path: Path) -> None:
     (tmp_path / "llava150k.json").write_text(text, encoding="latin-1")
     with pytest.raises(UsageError, match=r"is not JSON|is not a list|too deeply|not UTF-8"):
-        llava150k.load(tmp_path)
+        named(tmp_path).load()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_the_image_token_is_taken_out(question: str, tmp_path: Path) -> None:
 def test_blanks_around_texts_stay_as_llava_trains_on_them(tmp_path: Path) -> None:
     """Its `preprocess_multimodal` strips the turn that shows the image and no other."""
     records = [record("a", "a.jpg", " <image>\nWhat?\n", "A cat.\n", " Where? ", " On a mat")]
-    raw, stripped = source(tmp_path, *records), list(llava150k.load(tmp_path, reading=Reading(texts="stripped")))
+    raw, stripped = source(tmp_path, *records), list(named(tmp_path).load(reading=Reading(texts="stripped")))
     assert [example.turns for example in raw if isinstance(example, Example)] == [
         (Turn("What?", "A cat.\n"), Turn(" Where? ", " On a mat"))
     ]
@@ -109,7 +113,7 @@ def test_blanks_around_texts_stay_as_llava_trains_on_them(tmp_path: Path) -> Non
 def test_pictures_say_how_they_are_read(tmp_path: Path) -> None:
     source(tmp_path, record())
     for images, upright in (("llava", False), ("upright", True)):
-        [example] = llava150k.load(tmp_path, reading=Reading(images=images))
+        [example] = named(tmp_path).load(reading=Reading(images=images))
         assert isinstance(example, Example)
         assert example.image is not None
         assert example.image.upright == upright
@@ -202,4 +206,4 @@ def test_ids_do_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
 
 def test_order_is_the_callers(tmp_path: Path) -> None:
     source(tmp_path, *(record(id) for id in "bca"))
-    assert [example.id for example in llava150k.load(tmp_path, lambda id: id)] == ["a", "b", "c"]
+    assert [example.id for example in named(tmp_path).load(lambda id: id)] == ["a", "b", "c"]

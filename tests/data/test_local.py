@@ -10,7 +10,8 @@ import pytest
 from PIL import Image as Pillow
 
 from harness.config import Reading
-from harness.data import local
+from harness.data._chosen import source
+from harness.data.local import Local
 from harness.images import Places, StoreImages, read_image
 from harness.types import Dropped, Example, UsageError
 
@@ -36,7 +37,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def read(file: Path, images: Path, **reading: Any) -> list[Example | Dropped]:
-    return list(local.load(file, images, reading=Reading(**reading)))
+    return list(Local(file, images).load(reading=Reading(**reading)))
 
 
 def as_json(folder: Path, *records: Any, name: str = "my.json") -> Path:
@@ -59,15 +60,15 @@ def test_which_words_mean_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "mine" / "dataset_info.json").write_text("{}")
     (tmp_path / "llava150k").mkdir()
     for word in ("my.json", "my.jsonl", "my.parquet", "mine", "./x", "~/x/y.json"):
-        assert local.is_local(word), word
-    for word in ("llava150k", "llava15k", "textcaps"):
-        assert not local.is_local(word), word
+        assert isinstance(source(word), Local), word
+    for word in ("llava150k", "textcaps"):
+        assert str(source(word)) == source(word).name == word
 
 
 def test_without_images_paths_start_where_the_data_are(photos: Path) -> None:
     file = as_json(photos, record("a"))
-    assert local.places(str(file), "") == (file, photos)
-    assert isinstance(read(*local.places(str(file), ""))[0], Example)
+    assert source(str(file)) == Local(file, photos)
+    assert isinstance(next(source(str(file)).load()), Example)
 
 
 def test_an_absolute_path_inside_the_image_folder(photos: Path, tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_links_out_of_folder_and_cache_are_refused_with_the_cure(tmp_path: Path)
 def test_what_identifies_the_pictures_is_what_the_records_name(photos: Path, tmp_path: Path) -> None:
     """And not all that happens to be in a folder: with no --images it may be a home folder."""
     file = as_json(tmp_path, record("a"), record("gone"), record("out", "../x.png"), record("b", ["b.png"]))
-    assert local.pictures(file, photos) == [photos / name for name in ("a.png", "b.png", "gone.png")]
+    assert Local(file, photos).named(Reading()) == [photos / name for name in ("a.png", "b.png", "gone.png")]
 
 
 def keep(root: Path) -> Any:
@@ -148,11 +149,11 @@ def test_parquet_with_pictures_inside(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "my.parquet", row_group_size=70)
-    found = list(local.load(tmp_path / "my.parquet", tmp_path, keep=keep(tmp_path)))
+    found = list(Local(tmp_path / "my.parquet", tmp_path).load(keep=keep(tmp_path)))
     check_tables(found, tmp_path)
     assert len({example.id for example in found}) == 150  # no ids of their own, one text: the picture tells
     assert [e.rejected for e in found if isinstance(e, Example)] == [None, "No."] * 75
-    ordered = list(local.load(tmp_path / "my.parquet", tmp_path, order=lambda id: id, keep=keep(tmp_path)))
+    ordered = list(Local(tmp_path / "my.parquet", tmp_path).load(lambda id: id, keep=keep(tmp_path)))
     assert sorted(found, key=lambda example: example.id) == ordered
 
 
@@ -172,12 +173,12 @@ def test_a_folder_that_datasets_saved(tmp_path: Path) -> None:
     table.select([4, 2, 0, 1, 3]).select([2, 3, 1, 4, 0]).save_to_disk(tmp_path / "one")  # indices beside the table
     datasets.DatasetDict({"train": table, "test": table.select([0])}).save_to_disk(tmp_path / "both")
     for folder in ("one", "both", "both/train"):
-        found = list(local.load(tmp_path / folder, tmp_path, keep=keep(tmp_path)))
+        found = list(Local(tmp_path / folder, tmp_path).load(keep=keep(tmp_path)))
         assert len(found) == 5
         check_tables(found, tmp_path)
     datasets.DatasetDict({"x": table, "y": table}).save_to_disk(tmp_path / "splits")
     with pytest.raises(UsageError, match=r"has the splits x, y; name one"):
-        local.load(tmp_path / "splits", tmp_path)
+        Local(tmp_path / "splits", tmp_path).load()
 
 
 @pytest.mark.parametrize("name", ["my.parquet", "saved"])
@@ -189,7 +190,7 @@ def test_a_damaged_table_is_a_sentence(name: str, tmp_path: Path) -> None:
     else:
         (tmp_path / name).write_bytes(b"PAR1 no more")
     with pytest.raises(UsageError, match=name):
-        local.load(tmp_path / name, tmp_path)
+        Local(tmp_path / name, tmp_path).load()
 
 
 @pytest.mark.parametrize(("name", "module"), [("my.parquet", "pyarrow"), ("saved", "datasets")])
@@ -203,14 +204,14 @@ def test_what_is_not_installed_is_a_sentence_with_the_cure(
     else:
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(UsageError, match=rf"needs {module}; pip install"):
-        local.load(tmp_path / name, tmp_path)
+        Local(tmp_path / name, tmp_path).load()
 
 
 def test_what_is_missing_is_named(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no data file"):
-        local.load(tmp_path / "gone.json", tmp_path)
+        Local(tmp_path / "gone.json", tmp_path).load()
     with pytest.raises(UsageError, match=r"no data file .*JSON lines"):
-        local.load(photos, tmp_path)
+        Local(photos, tmp_path).load()
     with pytest.raises(UsageError, match="no image folder"):
-        local.load(as_json(tmp_path), tmp_path / "gone")
-    assert list(local.load(as_json(tmp_path), tmp_path, lambda id: id)) == []
+        Local(as_json(tmp_path), tmp_path / "gone").load()
+    assert list(Local(as_json(tmp_path), tmp_path).load(lambda id: id)) == []

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image as Pillow
 
 from harness.config import Reading
-from harness.data import local
 from harness.data._schemas import ABOUT, said
+from harness.data.local import Local
 from harness.families.llava import SYSTEM
 from harness.types import Dropped, Example, Turn, UsageError
 
@@ -22,7 +22,7 @@ def loaded(folder: Path, *records: Any, **reading: Any) -> list[Example | Droppe
     for name in ("a.png", "b.png"):
         Pillow.new("RGB", (6, 4)).save(folder / "images" / name)
     (folder / "my.json").write_text(json.dumps(records))
-    return list(local.load(folder / "my.json", folder / "images", reading=Reading(**reading)))
+    return list(Local(folder / "my.json", folder / "images").load(reading=Reading(**reading)))
 
 
 def human(text: Any = f"<image>\n{ASKED}") -> dict[str, Any]:

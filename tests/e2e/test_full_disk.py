@@ -18,6 +18,7 @@ PROGRAM = """
 import json, resource, sys
 from pathlib import Path
 from harness.config import MethodSpec, Runtime, read_testbed
+from harness.data._chosen import source
 from harness.plan import plan
 from harness.profile import quiet
 from harness.worker import Worker
@@ -27,7 +28,8 @@ from harness.types import HarnessError
 
 root, bed, processes, tried = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
 bed = read_testbed(bed).model_copy(update={"crosscheck": False, "lens": 3})
-asked = Request((MethodSpec(name="sft"), MethodSpec(name="dpo")), examples=8, limit=3, benchmarks=("pope", "gqa"))
+rows = (MethodSpec(name="sft"), MethodSpec(name="dpo"))
+asked = Request(rows, source("llava150k"), examples=8, limit=3, benchmarks=("pope", "gqa"))
 store, runtime = Store(Path(root)), Runtime(num_processes=processes)
 worker, before = Worker(store, bed, asked, runtime), resource.getrlimit(resource.RLIMIT_FSIZE)
 for step in plan(asked, bed).steps:

@@ -12,6 +12,7 @@ from harness import plugins
 from harness import request as asking
 from harness.closure import NEUTRAL, OURS, SOURCES
 from harness.config import MethodSpec, Runtime, read_testbed
+from harness.data._chosen import source
 from harness.plan import plan
 from harness.profile import quiet
 from harness.steps import Request, Step
@@ -64,7 +65,9 @@ def in_key(step: Step) -> set[Path]:
 
 
 def test_whatever_is_called_while_a_stage_is_made_is_in_its_key(tmp_path: Path) -> None:
-    request = Request(rows(), examples=3, limit=1, benchmarks=("gqa", "chair", "mmhal", "indomain"))
+    request = Request(
+        rows(), source("llava150k"), examples=3, limit=1, benchmarks=("gqa", "chair", "mmhal", "indomain")
+    )
     planned = plan(request, BED)
     worker = Worker(Store(tmp_path), BED, request, Runtime(workers=1))
     missing: dict[str, set[str]] = {}

@@ -13,6 +13,7 @@ import harness.stages.generate as body
 from harness import store as storing
 from harness.comparison import Finished, compare
 from harness.config import MethodSpec, Runtime, read_testbed
+from harness.data._chosen import source
 from harness.progress import Silent
 from harness.steps import Request
 from harness.store import MANIFEST, Store
@@ -20,7 +21,7 @@ from harness.types import HarnessError, Response
 from reports.runs import opened
 
 BED = read_testbed(str(Path(__file__).with_name("small.yaml"))).model_copy(update={"lens": 0, "crosscheck": False})
-REQUEST = Request((MethodSpec(name="dpo"),), benchmarks=("pope", "mmhal"), examples=6, limit=3)
+REQUEST = Request((MethodSpec(name="dpo"),), source("llava150k"), benchmarks=("pope", "mmhal"), examples=6, limit=3)
 
 
 def run(home: Path) -> Finished:

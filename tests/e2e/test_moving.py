@@ -12,6 +12,7 @@ import harness.stages.build as building
 from harness import images, split
 from harness.comparison import compare, prepare
 from harness.config import MethodSpec, Runtime, Testbed, read_testbed
+from harness.data._chosen import source
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source
 from harness.profile import quiet
@@ -41,9 +42,9 @@ class Places:
 
     def request(self, local: bool) -> Request:
         """GT-DPO on six examples of a named source, or of a user's file."""
-        asked = Request((MethodSpec(name="dpo"),), benchmarks=("pope",), examples=6, limit=6)
-        mine = {"data": str(self.home / "my.json"), "images": str(self.home / "photos")}
-        return replace(asked, **mine) if local else asked
+        mine = source(str(self.home / "my.json"), str(self.home / "photos"))
+        asked = mine if local else source("llava150k", data=self.bed.data)
+        return Request((MethodSpec(name="dpo"),), asked, benchmarks=("pope",), examples=6, limit=6)
 
     def filled(self) -> "Places":
         """The same, with data there."""
@@ -96,7 +97,7 @@ def test_the_mutant_that_stores_where_pictures_were_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool
 ) -> None:
     stay: Callable[..., object] = lambda thing, places: thing  # noqa: E731
-    for module in (split, building):
+    for module in (images, split, building):
         monkeypatch.setattr(module, "movable", stay)
     with pytest.raises((AssertionError, HarnessError)):
         moved(tmp_path, local)
@@ -108,7 +109,8 @@ def test_a_store_alone_a_data_folder_alone(tmp_path: Path) -> None:
     (home.home / "store").rename(tmp_path / "store")
     (home.home / "data").rename(tmp_path / "data")
     bed, store = home.bed.model_copy(update={"data": str(tmp_path / "data")}), Store(tmp_path / "store")
-    done = compare(home.request(False), bed, RUNTIME, store, tmp_path / "out", Silent(), page=False)
+    asked = replace(home.request(False), data=source("llava150k", data=bed.data))
+    done = compare(asked, bed, RUNTIME, store, tmp_path / "out", Silent(), page=False)
     assert done.ran == len(done.plan.steps) - early
 
 

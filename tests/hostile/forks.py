@@ -25,14 +25,14 @@ for name in ("pandas", "openpyxl", "yaml", "rich.console", "pydantic"):
     import_module(name)
 from benchmarks import _parquet  # noqa: E402
 from harness import cli  # noqa: E402
-from harness.data import local  # noqa: E402
+from harness.data.local import Local  # noqa: E402
 from harness.folder import inspect  # noqa: E402
 
 SPARE = 512 << 20  # bytes of address space that a command may take beyond what is loaded
 SECONDS = 60  # of computing, or of waiting
 MUTE = {"identity": lambda text: text, "nothing": lambda *_: None}  # what a mutant puts in a function's place
 READERS: dict[str, Callable[..., Any]] = {
-    "read-data": lambda file, images: [*local.load(file, images)] and None,
+    "read-data": lambda file, images: [*Local(file, images).load()] and None,
     "read-parquet": lambda folder: [*(_parquet.rows(folder, "", "test") or ())] and None,
     "read-model": lambda folder: inspect(folder) and None,
 }

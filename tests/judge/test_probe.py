@@ -11,6 +11,7 @@ from harness import llm as asking
 from harness.comparison import compare
 from harness.config import MethodSpec, Runtime, Testbed, read_testbed
 from harness.costs import check_access
+from harness.data._chosen import source
 from harness.plan import plan
 from harness.progress import Silent
 from harness.request import validated
@@ -22,7 +23,7 @@ from reports.totals import RULE
 
 SMALL = Path(__file__).parents[1] / "e2e" / "small.yaml"
 BED = validated(read_testbed(str(SMALL)), {"writer": "openai:gpt-4-0613", "crosscheck": False})
-NSFT = Request((MethodSpec(name="nsft"),), examples=4, limit=4, benchmarks=("pope",))
+NSFT = Request((MethodSpec(name="nsft"),), source("llava150k"), examples=4, limit=4, benchmarks=("pope",))
 
 
 def run(store: Path, bed: Testbed = BED, runtime: Runtime = QUICK) -> None:

@@ -8,11 +8,12 @@ from harness import plugins
 from harness.closure import SOURCES
 from harness.config import MethodSpec, read_testbed
 from harness.contents import listing
+from harness.data._chosen import source
 from harness.plan import plan
 from harness.steps import Plan, Request
 
 BED = read_testbed("mini")
-REQUEST = Request((MethodSpec(name="dpo"),))
+REQUEST = Request((MethodSpec(name="dpo"),), source("llava150k"))
 
 
 def keys(planned: Plan) -> dict[str, str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.config import Lora, MethodSpec, Runtime, read_testbed
-from harness.data import llava150k
+from harness.contracts.source import declared
+from harness.data._chosen import source
 from harness.method import Lesson, Role
 from harness.mini.oracles import errors, read_scenes
 from harness.mini.sources import write_source
@@ -47,7 +48,7 @@ def trained(root: Path, examples: int, seeds: int, rounds: int, batch: int, **op
     chosen = {name: BED.methods["ppo"][name] for name in ("reward_learning_rate", "response_length", "facts")}
     tuned = {"learning_rate": 3e-4, "lora": TRAINING, "train_batch_size": batch}
     spec = MethodSpec(name="ppo", options={**chosen, **options}, training=tuned)
-    request = Request((spec,), seeds=seeds, examples=examples, benchmarks=("gqa",), limit=4)
+    request = Request((spec,), source("llava150k"), seeds=seeds, examples=examples, benchmarks=("gqa",), limit=4)
     made = plan(request, BED)
     goals = [[s for s in made.trained["ppo", seed] if s.stage.kind == "train"][rounds - 1] for seed in range(seeds)]
     todo = pending(goals, Store(root), made.steps)
@@ -58,7 +59,7 @@ def trained(root: Path, examples: int, seeds: int, rounds: int, batch: int, **op
 
 def heldout(folder: Path, count: int) -> tuple[list[Example], dict[str, Scene]]:
     write_source("llava150k", "heldout", 0, count, folder)
-    return list(llava150k.load(folder)), read_scenes(folder / "scenes.jsonl")  # type: ignore[return-value]
+    return list(declared("llava150k")(folder).load()), read_scenes(folder / "scenes.jsonl")  # type: ignore[return-value]
 
 
 @pytest.mark.heavy

@@ -16,6 +16,7 @@ from harness import families, plugins
 from harness.closure import SOURCES
 from harness.config import MethodSpec, read_testbed
 from harness.contracts.stage import CODE, Kind, Plugins
+from harness.data._chosen import source
 from harness.forecast import TRAITS
 from harness.plan import Planner, plan
 from harness.schedule import MODELS
@@ -27,7 +28,7 @@ from harness.worker import STAGES, kind
 
 ROOT = Path(__file__).parents[2]
 KINDS = plugins.installed(STAGES)
-REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")))
+REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")), source("llava150k"))
 FAMILY = plugins.source(families.PACKAGE, "llava")
 PLAN = plan(REQUEST, read_testbed("mini"))
 RECORDED = json.loads((Path(__file__).parent / "identities.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image as Pillow
 
-from harness.data import llava150k
+from harness.data.llava150k import Llava150k
 from harness.images import Places, StoreImages
 from harness.split import split, write_split
 from harness.store import Stage, Store, failpoint
@@ -66,7 +66,7 @@ def make_data(out: Path) -> None:
 
 
 def make_split(store: Store, out: Path) -> None:
-    write_split(out, split(partial(llava150k.load, store.path(DATA)), 8, seed=1), Places(store.root))
+    write_split(out, split(Llava150k(store.path(DATA)).load, 8, seed=1), Places(store.root))
 
 
 def train(store: Store, stage: Stage, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where the picture of a record is: a path inside the image folder, a link into a hub's cache, or bytes in a table."""
+"""Where the picture of a record is: a path inside the image folder, a link into a hub's cache, or its bytes."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data._rows import Embedded
 from harness.digest import file_digest
 from harness.images import decode, read_image
 from harness.types import Image
@@ -17,13 +16,24 @@ NAME_IT = "cure: --images names the folder that paths start from"
 FOLLOW = "cure: copy the folder with its links resolved, cp -rL, or --set reading.links=any"
 
 
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A picture in a cell of a table: the sha256 of its bytes, and `read`, which gives them.
+
+    So 150,000 pictures are never in memory at once.
+    """
+
+    sha256: str
+    read: Callable[[], bytes]
+
+
 @dataclass(frozen=True)
 class Pictures:
-    """Finds and tries the pictures of records.
+    """Finds and tries the pictures of records: `pictures("cats/1.png")`, `pictures(png_bytes)`.
 
     `folder` is where paths start from; `others` are folders that a source's layout names, which may be links. `links`:
     "inside" follows links to what is in these folders, or in the cache of the hub's repository that the folder is a
-    snapshot of; "any" follows all. `keep` writes a picture out of a table to a file.
+    snapshot of; "any" follows all. `keep` writes a picture that has no file of its own to one.
     """
 
     folder: Path
@@ -33,10 +43,10 @@ class Pictures:
     keep: Keep | None = None
 
     def __call__(self, cell: Any) -> Image:
-        """The picture in a record's cell; ValueError with the reason where there is none that can be read."""
+        """The picture at a path or in a record's cell; ValueError with the reason where none can be read."""
         try:
             cell = _inside(cell)
-            return self._kept(cell) if isinstance(cell, Embedded) else self._at(cell)
+            return self._kept(cell) if isinstance(cell, Embedded | bytes) else self._at(cell)
         except UnicodeEncodeError:
             raise ValueError("image: no such file") from None
         except ValueError as error:
@@ -44,8 +54,8 @@ class Pictures:
         except (OSError, RuntimeError) as error:  # a name too long, a circle of links
             raise ValueError(f"image: cannot be read ({error})") from None
 
-    def _kept(self, cell: Embedded) -> Image:
-        data = cell.read()
+    def _kept(self, cell: Embedded | bytes) -> Image:
+        data = cell if isinstance(cell, bytes) else cell.read()
         decode(data, self.upright)
         if self.keep is None:
             raise ValueError("in a table, where only paths are read")
