@@ -11,6 +11,7 @@ from harness import plugins
 from harness.blame import called_exit, explained, plugin_fault
 from harness.config import Runtime
 from harness.contracts.executor import Bodies, Body, Executor, Failure, Resources, Tick, Watcher
+from harness.profile import quiet
 from harness.steps import Step
 from harness.store import Store
 from harness.types import Denied, Full, HarnessError
@@ -83,6 +84,8 @@ class Course:
         for step in self.waiting.values():
             if self._ready(step):
                 return step if self._fits(step, room) else None
+        if self.waiting and not self.running:
+            raise HarnessError(f'"{next(iter(self.waiting.values())).title}" waits for a step that waits for it.')
         return None
 
     def start(self, step: Step) -> None:
@@ -143,10 +146,16 @@ class Course:
             self.watcher.failed(other, str(failed.error) if other is step else "")
 
 
-def attempt(body: Body, step: Step, tick: Tick) -> Failure | None:
+_here: tuple[Bodies, Body] | None = None  # what this process makes stages with
+
+
+def attempt(bodies: Bodies, step: Step, tick: Tick = quiet) -> Failure | None:
     """Make a step's stage, or say why it could not be made: what an executor runs, in whichever process."""
+    global _here
     try:
-        body(step, tick)
+        if _here is None or _here[0] != bodies:
+            _here = bodies, bodies()
+        _here[1](step, tick)
     except SystemExit as stop:
         if not called_exit(stop):
             raise  # a signal to this process, not a plugin's own words

@@ -1,6 +1,7 @@
 """What is pending, what a course allows, and how an executor is chosen; what executors do is in tests/seams."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,11 +153,28 @@ def test_an_executor_that_is_none_is_a_sentence(how: dict[str, object], said: st
         run(diamond(), Toy(tmp_path), **how)
 
 
-def test_bodies_are_made_where_they_are_called(tmp_path: Path) -> None:
-    """An exception of theirs is what the run ends with, whoever runs it."""
-
+def test_bodies_that_cannot_be_made_fail_each_step(tmp_path: Path) -> None:
     def none() -> Body:
         raise HarnessError("no store.")
 
-    with pytest.raises(HarnessError, match="no store"):
-        run(diamond(), Toy(tmp_path), none)
+    assert run(diamond(), Toy(tmp_path), none) == dict.fromkeys("abcd", "no store.")
+
+
+def test_bodies_are_made_once_per_process_and_anew_for_another_run(tmp_path: Path) -> None:
+    made = list[str]()
+
+    def bodies(of: Toy) -> Bodies:
+        return lambda: made.append(of.folder.name) or of.make  # type: ignore[func-returns-value]
+
+    for name in ("one", "other"):
+        toy = Toy(tmp_path / name)
+        assert run(diamond(), toy, bodies(toy)) == {}
+    assert made == ["one", "other"]
+
+
+def test_steps_that_wait_for_each_other_are_a_sentence_and_no_endless_loop(tmp_path: Path) -> None:
+    one, other = step("one"), step("other")
+    circle = [replace(one, after=(other.key,)), replace(other, after=(one.key,))]
+    for workers in (1, 2):
+        with pytest.raises(HarnessError, match='"one" waits for a step that waits for it'):
+            run(circle, Toy(tmp_path), workers=workers)

@@ -1,6 +1,6 @@
 """Steps without a model, for whoever runs steps: each writes down when it ran, and makes a text of what it reads.
 
-`python -m tests.toy_steps EXECUTOR FOLDER` runs steps that take very long, as the command line would.
+`python -m tests.toy_steps EXECUTOR FOLDER [SECONDS]` runs a few as the command line would, each so long.
 """
 
 import errno
@@ -29,7 +29,7 @@ FAULTS: dict[str, Callable[[], BaseException]] = {
     "denied": lambda: Denied("401."),
     "full": lambda: OSError(errno.ENOSPC, "No space left"),
 }
-Event = tuple[str, str, int]  # "began" or "ended", a step's title, the process
+Event = tuple[str, str, int]  # "began", "made" or "ended", a step's title, the process
 
 
 def step(title: str, *reads: Step, derived: Sequence[Step] = (), after: Sequence[Step] = (), kind: str = "toy") -> Step:
@@ -93,6 +93,7 @@ class Toy:
             raise FAULTS[self.faults[step.title]]()
         read = {name: (self.store.path(stage) / "text").read_text() for name, stage in step.reads.items()}
         (out / "text").write_text(_text(step.stage, read))
+        self.note("made", step)
 
 
 class Watching:
@@ -184,5 +185,7 @@ def living(processes: set[int]) -> set[int]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    endless = Toy(Path(sys.argv[2]), hold_s=600)
-    run(made(sys.argv[1]), endless, [step("a"), step("b"), step("c")], {})
+    name, folder, *seconds = sys.argv[1:]
+    firsts = [step(title) for title in "abcd"]
+    ran = run(made(name), Toy(Path(folder), hold_s=float(*seconds or [600])), [*firsts, step("last", *firsts)], {})
+    sys.exit(str(ran.raised or "") or len(ran.lost))

@@ -4,7 +4,18 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import STORE, Data, Examples, Limit, Methods, Seeds, StoreRoot, TestbedName, Workers
+from harness.commands.options import (
+    STORE,
+    Data,
+    Examples,
+    Executor,
+    Limit,
+    Methods,
+    Seeds,
+    StoreRoot,
+    TestbedName,
+    Workers,
+)
 
 
 def sweep(
@@ -17,6 +28,7 @@ def sweep(
     limit: Limit = 300,
     store: StoreRoot = STORE,
     workers: Workers = None,
+    executor: Executor = "local",
 ) -> None:
     """Choose each method's learning rate on the tuning split: the same rates, the same rule for every method."""
     from harness.progress import watching
@@ -25,7 +37,8 @@ def sweep(
     from harness.sweep import choose
 
     tried = numbers("--rates", rates, float)
-    bed, asked, runtime = request(methods, data, "", testbed, seeds, "", examples, limit, None, workers)
+    words = (methods, data, "", testbed, seeds, "", examples, limit, None, workers)
+    bed, asked, runtime = request(*words, executor=executor)
     with watching(Store(store), runtime.workers) as watcher:
         chosen = choose(asked, bed, runtime, Store(store), tried, watcher)
     typer.echo(chosen.text)

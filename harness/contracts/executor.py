@@ -5,10 +5,9 @@ every executor alike. The simplest there is:
 
     class InOrder(Executor):
         def run(self, course, bodies, workers):
-            body = bodies()
             while step := course.next():
                 course.start(step)
-                course.end(step, attempt(body, step, partial(course.tick, step)))
+                course.end(step, attempt(bodies, step, partial(course.tick, step)))
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 Tick = Callable[[int, int], None]  # (done, total) of work under way
 Body = Callable[["Step", Tick], None]  # makes one step's stage in the store; does nothing where it is there already
-Bodies = Callable[[], Body]  # picklable; called once in every process that makes stages
+Bodies = Callable[[], Body]  # picklable; called in every process that makes stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +78,10 @@ class Executor:
     """
 
     def run(self, course: "Course", bodies: Bodies, workers: int) -> None:
-        """Have every step of the course made by a body; returns when nothing waits and nothing runs.
+        """Have every step of the course made by `schedule.attempt`; returns when nothing waits and nothing runs.
 
-        A body may be called in any process on any machine that sees the store at the same path. `bodies` can be pickled
-        to get there, and so can steps and what `schedule.attempt` returns. `workers`: how many processes the user
+        That function may be called in any process on any machine that sees the store at the same path: `bodies` and
+        steps can be pickled to get there, and what it returns to come back. `workers`: how many processes the user
         wants side by side where no cluster decides; `course.next(processes=workers)` keeps to it.
 
         It promises that

@@ -7,17 +7,17 @@ process for one step at a time, its ticks and its end; and it goes when this pro
 import os
 import signal
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 
 from harness import lifeline
 from harness.console import install
-from harness.contracts.executor import Bodies, Body, Executor, Tick
+from harness.contracts.executor import Bodies, Executor
 from harness.schedule import Course, attempt
 from harness.steps import Step
 from harness.types import HarnessError
 
-SETTLED_S = 30.0  # for a worker to end before it is killed: a GPU's memory takes its time
+SETTLED_S = 10.0  # for a worker to end by itself, with nothing left to do, before it is killed
 
 
 class Local(Executor):
@@ -26,10 +26,9 @@ class Local(Executor):
     def run(self, course: Course, bodies: Bodies, workers: int) -> None:
         """In this process where `workers` is 1 or there is one step, else in up to so many others."""
         if workers == 1 or len(course.waiting) == 1:
-            body = bodies()
             while step := course.next():
                 course.start(step)
-                course.end(step, attempt(body, step, partial(course.tick, step)))
+                course.end(step, attempt(bodies, step, partial(course.tick, step)))
             return
         pool: list[Worker] = []
         try:
@@ -55,8 +54,16 @@ class Worker:
         self.step: Step | None = None
 
     def start(self) -> None:
-        """Let it run; from then on the line ends when the process does."""
-        self.process.start()
+        """Let it run; from then on the line ends when the process does.
+
+        It is born with Ctrl-C blocked, which is its parent's to handle: it would say so in a traceback.
+        """
+        resource_tracker.ensure_running()  # else `process.start` starts it, and unblocks Ctrl-C
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._its.close()
 
     def begin(self, step: Step) -> None:
@@ -112,22 +119,14 @@ def _end(pool: list[Worker], at_once: bool) -> None:
 
 
 def _work(line: Connection, bodies: Bodies, parent: int) -> None:
-    """A worker's life: it leaves Ctrl-C to its parent and goes when its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A worker's life: it goes when its parent is gone."""
     install()
     here = parent_process()
     assert here is not None, "a worker was started by this module"
     lifeline.follow(parent, here.sentinel)
-    body: Body | None = None
-
-    def make(step: Step, tick: Tick) -> None:
-        nonlocal body
-        body = body or bodies()
-        body(step, tick)
-
     while True:
         try:
             step = line.recv()
         except EOFError:
             return
-        line.send(attempt(make, step, lambda done, total: line.send((done, total))))
+        line.send(attempt(bodies, step, lambda done, total: line.send((done, total))))

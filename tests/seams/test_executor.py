@@ -101,7 +101,7 @@ def keeps_to_its_workers(ran: Ran) -> None:
     """No more processes at once than workers, but for a step that needs more than there are: alone."""
     running: set[str] = set()
     for event, title, _ in ran.log:
-        (running.add if event == "began" else running.remove)(title)
+        (running.add if event == "began" else running.discard if event == "ended" else len)(title)
         taken = sum(NEEDS.get(name, Resources()).processes for name in running)
         assert taken <= WORKERS or len(running) == 1, running
 
@@ -241,16 +241,15 @@ class Mutant(Executor):
     """Runs in order; each of its children does one thing wrong."""
 
     def run(self, course: Course, bodies: Bodies, workers: int) -> None:
-        body = bodies()
         while step := course.next():
             course.start(step)
-            course.end(step, attempt(body, step, partial(course.tick, step)))
+            course.end(step, attempt(bodies, step, partial(course.tick, step)))
 
 
 class BeginsTooEarly(Mutant):
     def run(self, course: Course, bodies: Bodies, workers: int) -> None:
         for each in course.waiting.values():
-            attempt(bodies(), each, quiet)
+            attempt(bodies, each, quiet)
         super().run(course, lambda: quiet, workers)  # type: ignore[arg-type,return-value]
 
 
@@ -294,7 +293,7 @@ class StartsAllAtOnce(Mutant):
             while course.waiting or course.running:
                 while step := course.next():
                     course.start(step)
-                    running[pool.submit(attempt, bodies(), step, partial(course.tick, step))] = step
+                    running[pool.submit(attempt, bodies, step, partial(course.tick, step))] = step
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     course.end(running.pop(future), future.result())
 
@@ -305,7 +304,7 @@ class LosesTheKind(Mutant):
     def run(self, course: Course, bodies: Bodies, workers: int) -> None:
         while step := course.next():
             course.start(step)
-            failed = attempt(bodies(), step, partial(course.tick, step))
+            failed = attempt(bodies, step, partial(course.tick, step))
             course.end(step, failed and replace(failed, error=HarnessError(str(failed.error))))
 
 
@@ -313,7 +312,7 @@ class HidesFailures(Mutant):
     def run(self, course: Course, bodies: Bodies, workers: int) -> None:
         while step := course.next():
             course.start(step)
-            attempt(bodies(), step, partial(course.tick, step))
+            attempt(bodies, step, partial(course.tick, step))
             course.end(step, None)
 
 
@@ -324,7 +323,7 @@ class GoesOnWhateverHappens(Mutant):
         while step := course.next():
             try:
                 course.start(step)
-                course.end(step, attempt(bodies(), step, partial(course.tick, step)))
+                course.end(step, attempt(bodies, step, partial(course.tick, step)))
             except Exception:
                 continue
 

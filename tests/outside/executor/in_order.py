@@ -11,7 +11,6 @@ class InOrder(Executor):
 
     def run(self, course: Course, bodies: Bodies, workers: int) -> None:
         """Each step that may begin, until none is left."""
-        body = bodies()
         while step := course.next():
             course.start(step)
-            course.end(step, attempt(body, step, partial(course.tick, step)))
+            course.end(step, attempt(bodies, step, partial(course.tick, step)))

@@ -1,0 +1,115 @@
+"""The local executor's own promises: whatever is killed, nobody is left, and the same command goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.executors.local import Local
+from harness.types import HarnessError
+from tests.toy_steps import Toy, living, run, step
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60
+
+
+def until(holds: Callable[[], object]) -> bool:
+    end = time.monotonic() + PATIENCE_S
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(holds())
+
+
+def begin(folder: Path, seconds: float, **more: object) -> "subprocess.Popen[str]":
+    """The toy command in a session of its own."""
+    command = [sys.executable, "-m", "tests.toy_steps", "local", str(folder), str(seconds)]
+    return subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True, **more  # type: ignore[call-overload]
+    )  # fmt: skip
+
+
+def workers(toy: Toy) -> set[int]:
+    """Processes in which steps have begun."""
+    return {process for event, _, process in toy.log if event == "began"}
+
+
+def test_a_worker_that_is_killed_ends_the_run_in_a_sentence_and_the_rest_with_it(tmp_path: Path) -> None:
+    toy, steps = Toy(tmp_path, hold_s=30), [step("a"), step("b")]
+
+    def kill() -> None:
+        until(lambda: len(workers(toy)) == 2)
+        os.kill(min(workers(toy)), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    ran = run(Local(), toy, steps, {})
+    killer.join()
+    assert isinstance(ran.raised, HarnessError) and str(ran.raised).startswith("a worker process died (out of memory?")
+    assert not living(workers(toy)) and ran.lost == {}
+    assert run(Local(), Toy(tmp_path), steps, {}).raised is None
+
+
+def test_a_worker_that_ignores_a_polite_end_is_killed(tmp_path: Path) -> None:
+    """A library's handler, or a process that is stopped, does not keep the command waiting for ever."""
+    toy, bad = Toy(tmp_path, {"bad": "full"}, hold_s=0.3), step("bad")
+
+    def stop() -> None:
+        until(lambda: len(workers(toy)) == 2)
+        beside = next(process for event, title, process in toy.log if (event, title) == ("began", "beside"))
+        os.kill(beside, signal.SIGSTOP)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.executors.local.SETTLED_S", 0.5)
+        ran = run(Local(), toy, [bad, step("beside")], {})
+    stopper.join()
+    assert "No space left" in str(ran.raised) and not living(workers(toy))
+
+
+def test_no_worker_outlives_a_command_that_is_killed(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    with begin(tmp_path, 600) as running:
+        assert until(lambda: len(workers(toy)) == 2)
+        running.kill()
+        assert until(lambda: not living(workers(toy)))
+
+
+def test_two_commands_on_one_store_make_each_stage_once(tmp_path: Path) -> None:
+    with begin(tmp_path, 0.2) as one, begin(tmp_path, 0.2) as other:
+        assert (one.wait(PATIENCE_S), other.wait(PATIENCE_S)) == (0, 0)
+    log = Toy(tmp_path).log
+    assert sorted(title for event, title, _ in log if event == "made") == ["a", "b", "c", "d", "last"]
+    assert len({process for *_, process in log}) == 4
+
+
+def test_a_command_goes_on_where_another_was_killed(tmp_path: Path) -> None:
+    """The second waits for stages that the first makes; the first dies, and the second makes them."""
+    toy = Toy(tmp_path)
+    with begin(tmp_path, 3) as first:
+        assert until(lambda: len(workers(toy)) == 2)
+        with begin(tmp_path, 0.1) as second:
+            assert until(lambda: len(workers(toy)) == 4)
+            first.kill()
+            assert second.wait(PATIENCE_S) == 0
+    assert sorted(title for event, title, _ in toy.log if event == "made") == ["a", "b", "c", "d", "last"]
+
+
+@pytest.mark.parametrize("begun", [0, 1, 2])
+def test_ctrl_c_is_the_commands_to_tell(begun: int, tmp_path: Path) -> None:
+    """It reaches the workers too, also while they start, and none of them prints a traceback."""
+    toy = Toy(tmp_path)
+    with begin(tmp_path, 600) as running:
+        if begun == 0:
+            time.sleep(0.5)
+        assert until(lambda: len(workers(toy)) >= begun)
+        os.killpg(running.pid, signal.SIGINT)
+        _, said = running.communicate(timeout=PATIENCE_S)
+    assert said.count("Traceback") <= 1, said
+    assert not living(workers(toy))
