@@ -150,6 +150,13 @@ class Reading(Fixed):
     max_dropped: float = Field(0.01, ge=0, lt=1)
 
 
+class Generation(Fixed):
+    """Who makes models respond, for all rows alike: a file of `harness/backends/` or of one's own, and its options."""
+
+    backend: str = "transformers"
+    options: dict[str, Any] = {}
+
+
 class Judging(Chat):
     """How the judge is asked: each question in `runs` repeats, of which the report gives mean and spread."""
 
@@ -204,6 +211,7 @@ class Testbed(Fixed):
     writing: Chat = Chat()
     judging: Judging = Judging()
     reading: Reading = Reading()
+    generation: Generation = Generation()
     prices: dict[str, Price] = {}
     protocol: Literal["llava"] = "llava"
     examples: int = Field(10_000, gt=0)
@@ -234,6 +242,7 @@ class Testbed(Fixed):
         )
         left_out |= {"judging": {"price", "runs"}, "writing": {"price"}, "reading": {"max_dropped", "links"}}
         told = self.model_dump(mode="json", exclude=left_out)
+        told["generation"]["backend"] = called(self.generation.backend)
         return told | {"judge": called(self.judge), "writer": called(self.writer)}
 
 
@@ -256,6 +265,8 @@ def read_testbed(name: str) -> Testbed:
     if bed.clip:
         located["clip"] = str(locate(bed.clip, home))
     located |= {"judge": words_in(bed.judge, home), "writer": words_in(bed.writer, home)}
+    backend = words_in(bed.generation.backend, home)
+    located["generation"] = bed.generation.model_copy(update={"backend": backend})
     if bed.data != "generated":
         located["data"] = str(locate(bed.data, home))
     return bed.model_copy(update=located)

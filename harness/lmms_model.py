@@ -1,7 +1,7 @@
 """Our checkpoints under lmms-eval: `python -m lmms_eval --model harness --model_args checkpoint=DIR --tasks ...`.
 
 lmms-eval finds the model by the entry point "harness" in the group `lmms_eval.models` (pyproject.toml). It answers
-through our sampler, so with LLaVA-1.5's template, whatever task asks.
+through our transformers backend, so with the model family's template, whatever task asks.
 """
 
 import hashlib
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._lmms import Model, model_manifest
+from harness.backends.transformers import Transformers
+from harness.contracts.backend import Running, Sampling
 from harness.model import Dtype
 from harness.profile import quiet
-from harness.sampler import Sampling, respond
 from harness.types import Image, Prompt, UsageError
 
 
@@ -26,7 +27,7 @@ def manifest() -> Any:
 class HarnessModel(Model):  # type: ignore[misc]
     """A checkpoint in Hugging Face's layout, e.g. a `train` stage's `checkpoint/`, that answers lmms-eval's requests.
 
-    Its device is the sampler's choice: an accelerator where there is one. `batch_size` is of prompts, `dtype` float32
+    Its device is the backend's choice: an accelerator where there is one. `batch_size` is of prompts, `dtype` float32
     or bfloat16.
     """
 
@@ -49,21 +50,21 @@ class HarnessModel(Model):  # type: ignore[misc]
         with tempfile.TemporaryDirectory() as folder:
             for sampling, numbers in groups.items():
                 prompts = [self._prompt(requests[number], Path(folder)) for number in numbers]
-                responses = respond(self.checkpoint, prompts, sampling, self.batch_size, quiet)
-                texts = (response.text for response in responses)
+                made = Transformers().respond(Path(self.checkpoint), prompts, sampling, Running(self.batch_size, quiet))
+                texts = (response.text for response in made.responses)
                 said |= {n: _until(text, requests[n].args[1]) for n, text in zip(numbers, texts, strict=True)}
         return [said[number] for number in range(len(requests))]
 
     def _prompt(self, request: Any, folder: Path) -> Prompt:
-        """A request as the sampler takes it; the picture becomes a file, without loss."""
+        """A request as the backend takes it; the picture becomes a file, without loss."""
         context, _, doc_to_visual, doc_id, task, split = request.args
         pictures = doc_to_visual(self.task_dict[task][split][doc_id])
         if len(pictures) > 1:
-            raise UsageError(f"{task} shows {len(pictures)} pictures at once; LLaVA-1.5 takes one.")
+            raise UsageError(f"{task} shows {len(pictures)} pictures at once; one is taken.")
         return Prompt(f"{task}/{split}/{doc_id}", _saved(pictures[0], folder) if pictures else None, context)
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Not offered: LLaVA-1.5's published figures are all of generated responses."""
+        """Not offered: published figures are of generated responses."""
         raise NotImplementedError("--model harness generates responses; it ranks no options by likelihood.")
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:

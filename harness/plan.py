@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness import families, plugins
+from harness import backends, families, plugins
 from harness.benchmark import Benchmark, folder_of
 from harness.closure import code
 from harness.codebook import common
 from harness.config import Testbed
 from harness.contents import listing
+from harness.contracts.backend import Sampling
 from harness.contracts.stage import Kind, Plugins
 from harness.folder import family_of
 from harness.hire import Office, kind_for
@@ -25,7 +26,7 @@ from harness.stages._model import Modelled
 from harness.stages.build import Build
 from harness.stages.crosscheck import Crosscheck
 from harness.stages.data import Data
-from harness.stages.generate import Decoding, Generate
+from harness.stages.generate import Generate
 from harness.stages.items import Items
 from harness.stages.lens import Lens
 from harness.stages.reference import Reference
@@ -67,7 +68,7 @@ class Planner:
         inputs = {name: stage for name, stage in given.items() if name not in reads.derived}
         derived = {name: stage for name, stage in given.items() if name in reads.derived}
         family = self.families[made.model] if isinstance(made, Modelled) else None
-        loaded = made.loads(Plugins(row.file if row else None, family))
+        loaded = made.loads(Plugins(row.file if row else None, family, backends.file_of(self.testbed.generation)))
         source = code(type(made).__module__, *made.also, *filter(None, loaded))
         stage = Stage(made.kind(), {**made.identity(), **source}, inputs)
         asks = dumps(made.asks) if made.asks else ""
@@ -82,6 +83,16 @@ class Planner:
     def dtype(self) -> Any:
         """In which models respond, on any device."""
         return self.testbed.training.dtype
+
+    @cached_property
+    def backend(self) -> dict[str, Any]:
+        """Who makes models respond."""
+        return backends.identity(self.testbed.generation)
+
+    @property
+    def responding(self) -> dict[str, Any]:
+        """How models respond to a split's examples."""
+        return {"backend": self.backend, "response_tokens": self.testbed.response_tokens, "dtype": self.dtype}
 
     def split(self, seed: int) -> Step:
         """The examples that every method of this seed consumes."""
@@ -147,8 +158,7 @@ class Planner:
         """The records of a row's round."""
         build = Build(
             **self.who(row, seed, number),
-            response_tokens=self.testbed.response_tokens,
-            dtype=self.dtype,
+            **self.responding,
             writer=self.asked("writer") if row.method.needs_writer else "",
             clip=revision(self.testbed.clip) if row.method.needs_clip else "",
             max_length=row.training[number].max_length,
@@ -176,8 +186,7 @@ class Planner:
         lens = Lens(
             model=self.model(seed),
             examples=self.testbed.lens,
-            response_tokens=self.testbed.response_tokens,
-            dtype=self.dtype,
+            **self.responding,
             writer=self.asked("writer"),
             codebook=self.codebook,
             round=0,
@@ -191,8 +200,9 @@ class Planner:
         _, row, label, changes = shown
         benchmark, items, where = self.benchmark(name), self.items(name), f"{row} {name} seed {seed}"
         most = min(benchmark.max_new_tokens, self.testbed.response_tokens)
-        sampling = Decoding(max_new_tokens=most, temperature=0.0, dtype=self.dtype)
-        generate = Generate(**{"model": self.model(seed), "sampling": sampling, "blank": False, **changes})
+        sampling = Sampling(max_new_tokens=most, dtype=self.dtype)
+        usual = {"model": self.model(seed), "backend": self.backend, "sampling": sampling, "blank": False}
+        generate = Generate(**usual | changes)
         asked = Generate.Reads(items=items.stage, policy=policy.stage if policy else None)
         responses = self.step(generate, asked, f"generate {where}")
         judge = self.asked("judge") if benchmark.judged else ""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from harness import boards
+from harness import backends, boards
 from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed, words_in
 from harness.contracts.executor import Executor
 from harness.data import _chosen
@@ -46,7 +46,7 @@ def request(
     columns = tuple(adopt("benchmarks", name) for name in named) or ALL_BENCHMARKS
     bed = read_testbed(testbed_name)
     bed = bed.model_copy(update={role: words_in(words, Path()) for role, words in (who or {}).items()})
-    parts = ("training", "judging", "writing", "reading")
+    parts = ("training", "judging", "writing", "reading", "generation")
     for name in columns:
         if name not in installed("benchmarks") and name in (*parts, "runtime", *names, *installed("methods")):
             raise UsageError(f"--benchmarks {name}.py: {name} is something else here; rename the file.")
@@ -55,6 +55,8 @@ def request(
     options = bed.benchmarks | {name: bed.benchmarks.get(name, {}) | chosen[name] for name in columns if name in chosen}
     changed = {part: getattr(bed, part).model_dump() | chosen.get(part, {}) for part in parts}
     bed = validated(bed, {"benchmarks": options, **changed})
+    if problem := backends.chosen(bed.generation).problem():
+        raise UsageError(problem)
     cores = 1 if Path("/dev/nvidia0").exists() else min(os.cpu_count() or 1, 8)  # steps would share one GPU's memory
     runtime = validated(Runtime(workers=workers or cores, executor=executor), chosen.get("runtime", {}))
     make(EXECUTORS, runtime.executor, Executor, runtime.executor_options)

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness import families
+from harness import backends, families
 from harness.closure import code
 from harness.config import Runtime, Testbed, Training
+from harness.contracts.backend import Backend, Running, Sampling, Search
 from harness.contracts.judge_kind import Hired
 from harness.folder import family_of
 from harness.judge import Ask, Writer
@@ -86,6 +87,16 @@ class OwnRound:
         return self.asked.name
 
     @property
+    def backend(self) -> Backend:
+        """Who makes the policy respond."""
+        return backends.chosen(self.testbed.generation)
+
+    @property
+    def running(self) -> Running:
+        """How that is laid on the machine."""
+        return Running(self.runtime.generate_batch_size, self.tick, self.shelf)
+
+    @property
     def writer(self) -> Writer:
         """The testbed's writer; its calls are counted for the fairness card."""
         return self
@@ -104,8 +115,6 @@ class OwnRound:
         max_new_tokens: int | None = None,
     ) -> list[Response]:
         """The policy's own responses, computed once per comparison whoever asks."""
-        from harness.sampler import Sampling, respond
-
         most = self.response_tokens
         sampling = Sampling(
             max_new_tokens=min(most, max_new_tokens or most),
@@ -115,25 +124,20 @@ class OwnRound:
             seed=self.seed,
             dtype=self.dtype,
         )
-        size = self.runtime.generate_batch_size
-        return self.kept(
-            "responses",
-            prompts,
-            sampling.model_dump(),
-            lambda part: respond(self.policy, part, sampling, size, self.tick, keep_ids=True, shelf=self.shelf),
-        )
+
+        def made(part: Sequence[Prompt]) -> list[Response]:
+            return self.backend.respond(self.policy, part, sampling, self.running).responses
+
+        return self.kept("responses", prompts, sampling.model_dump(), made)
 
     def candidates(
         self, prompts: Sequence[Prompt], count: int, penalty: float, stop: str, max_new_tokens: int
     ) -> list[list[Response]]:
         """Diverse continuations by the policy, computed once."""
-        from harness.sampler import Search, candidates
-
         search = Search(count=count, penalty=penalty, stop=stop, max_new_tokens=max_new_tokens, dtype=self.dtype)
-        size = self.runtime.generate_batch_size
 
         def made(part: Sequence[Prompt]) -> list[Response]:
-            found = candidates(self.policy, part, search, size, self.tick, self.shelf)
+            found = self.backend.candidates(self.policy, part, search, self.running)
             return [response for each in found for response in each]
 
         flat = self.kept("candidates", prompts, search.model_dump(), made)
@@ -152,8 +156,9 @@ class OwnRound:
             part = prompts[start : start + PREFIX]
             asked = [dumps(replace(p, image=replace(p.image, path="") if p.image else None)) for p in part]
             digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
-            made = code("harness.sampler", families.file_of(family_of(self.base)))
-            what = {"policy": self.policy_key, "prompts": digest, "sampling": how, **made}
+            files = backends.file_of(self.testbed.generation), families.file_of(family_of(self.base))
+            what = {"policy": self.policy_key, "prompts": digest, "sampling": how, **code(*files)}
+            what["backend"] = backends.identity(self.testbed.generation)
             folder = self.store.run(Stage(kind, what), partial(_write, make=make, prompts=part))
             found += read_jsonl(Response, folder / "responses.jsonl")
         self.spent["generated_tokens"] += sum(response.tokens for response in found)

@@ -158,6 +158,7 @@ def modules(package: str) -> list[str]:
 LOADERS = {
     "harness.plugins": "the loader itself",
     "harness.families": "a model's family: Modelled.loads names its file",
+    "harness.backends": "who generates: Generate.loads and Responding.loads name its file",
     "harness.rows": "a row's method: Build.loads and Train.loads name its file",
     "harness.engine": "the same method, in the training process",
     "harness.hire": "a judge or writer: Planner.asked has its file's code",

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from harness import comparison as comparing
-from harness import rounds, sampler
+from harness import rounds
+from harness.backends.transformers import Transformers
+from harness.contracts.backend import Generated
 from harness.data.llava150k import Llava150k
 from harness.method import Lesson
 from harness.mini.sources import write_source
@@ -47,11 +49,11 @@ def test_sizes_share_data_and_the_baselines_cells_and_nothing_that_depends_on_th
 def test_own_responses_of_a_prefix_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def respond(folder: Path, prompts: list[Prompt], *how: Any, **more: Any) -> list[Response]:
+    def respond(self: Transformers, folder: Path, prompts: list[Prompt], *how: Any) -> Generated:
         asked.extend(prompt.id for prompt in prompts)
-        return [Response(prompt.id, prompt.question, 1) for prompt in prompts]
+        return Generated([Response(prompt.id, prompt.question, 1) for prompt in prompts], None)
 
-    monkeypatch.setattr(sampler, "respond", respond)
+    monkeypatch.setattr(Transformers, "respond", respond)
     monkeypatch.setattr(rounds, "PREFIX", 2)
     bed, _, runtime = request("dpo", "llava150k", "", "mini", 1, "gqa", 4, 20, None, 1)
     round = rounds.OwnRound(

@@ -43,10 +43,11 @@ Asked = str | dict[str, Any]  # what identifies a judge or writer; "" where nobo
 
 
 class Plugins(NamedTuple):
-    """Plugins that a stage may be made with, their files: the method of its row, the family of its model."""
+    """Plugins that a stage may be made with, their files: the method of its row, its model's family, who generates."""
 
     method: Path | None
     family: Path | None
+    backend: Path | None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """Stages in which a policy responds to examples and a writer may be asked."""
 
+from pathlib import Path
+from typing import Any
+
 from harness.config import Training
-from harness.contracts.stage import Asked, Work
+from harness.contracts.stage import Asked, Plugins, Work
 from harness.judge import Writer
 from harness.method import Lesson
 from harness.model import Dtype
@@ -12,6 +15,7 @@ from harness.stages._model import Modelled, Trained
 class Responding(Modelled):
     """A stage in which a policy responds to a split's examples.
 
+    backend: who makes it respond, and how
     seed: the comparison's
     round: which round of a method it is, 0 for the first
     response_tokens: how many tokens a response may have
@@ -19,11 +23,16 @@ class Responding(Modelled):
     writer: what identifies the writer; "" where none is asked
     """
 
+    backend: dict[str, Any]
     seed: int
     round: int
     response_tokens: int
     dtype: Dtype
     writer: Asked
+
+    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+        """The model's family, and who makes it respond."""
+        return known.family, known.backend
 
     @property
     def asks(self) -> Asked:

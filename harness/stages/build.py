@@ -44,7 +44,7 @@ class Build(Responding):
         split: Stage
 
     def loads(self, known: Plugins) -> tuple[Path | None, ...]:
-        """The method, and the model's family."""
+        """The method, the model's family, and who makes it respond."""
         return known
 
     def fill(self, work: Work) -> None:

@@ -1,37 +1,36 @@
 """A policy's responses to a benchmark."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from harness.config import Fixed
-from harness.contracts.stage import Kind, Work
+from harness import backends
+from harness.contracts.backend import Running, Sampling
+from harness.contracts.stage import Kind, Plugins, Work
 from harness.images import resolved
-from harness.model import Dtype, kept
 from harness.profile import measure
-from harness.sampler import Sampling, respond
 from harness.stages._model import Modelled
 from harness.store import Stage
 from harness.types import Item, Prompt, dumps, read_jsonl, write_jsonl
 
 
-class Decoding(Fixed):
-    """How a response is taken from the model; temperature 0 is greedy."""
-
-    max_new_tokens: int
-    temperature: float
-    dtype: Dtype
-
-
 class Generate(Modelled):
     """The policy's responses to a benchmark's items.
 
+    backend: who makes the policy respond, and how
     sampling: how responses are taken
     blank: whether the model is shown blank images
     batch_size: of how many items a batch is, where that is what is looked at (the noise floor)
     """
 
-    sampling: Decoding
+    backend: dict[str, Any]
+    sampling: Sampling
     blank: bool
     batch_size: int = 0
+
+    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+        """The model's family, and who makes it respond."""
+        return known.family, known.backend
 
     @dataclass(frozen=True, kw_only=True)
     class Reads(Kind.Reads):
@@ -45,28 +44,16 @@ class Generate(Modelled):
         reads, out = self.Reads.of(work.step), work.out
         items = list(read_jsonl(Item, work.folder(reads.items) / "items.jsonl"))
         prompts = [Prompt(item.id, resolved(item, work.places).image, item.prompt) for item in items]
-        sampling = Sampling.model_validate(self.sampling.model_dump())
         size = self.batch_size or work.runtime.generate_batch_size
+        running, backend = Running(size, work.tick, self.shelf(work)), backends.chosen(work.testbed.generation)
         with measure() as used:
-            model, shelf = self.policy(work, reads.policy), self.shelf(work)
-            loaded = kept(model, sampling.dtype)
-            before = loaded.features.flops
-            responses = respond(model, prompts, sampling, size, work.tick, self.blank, shelf=shelf)
-        write_jsonl(out / "responses.jsonl", responses)
-        layouts = [loaded.eyes.layout(prompt.image) if prompt.image else None for prompt in prompts]
-        blanks = {layout for layout in layouts if layout} if self.blank else ()
+            made = backend.respond(self.policy(work, reads.policy), prompts, self.sampling, running, self.blank)
+        write_jsonl(out / "responses.jsonl", (replace(response, ids=()) for response in made.responses))
         profile = used() | {
             "items": len(items),
             "batch_size": size,
-            "generated_tokens": sum(response.tokens for response in responses),
-            "forward_tokens": sum(response.prompt_tokens + response.tokens for response in responses),
-            "flops": loaded.features.flops
-            - before
-            + sum(map(loaded.flops.tower, blanks))
-            + sum(
-                loaded.flops.respond(response.prompt_tokens, response.tokens, layout)
-                for layout, response in zip(layouts, responses, strict=True)
-                if not response.unanswered
-            ),
+            "generated_tokens": sum(response.tokens for response in made.responses),
+            "forward_tokens": sum(response.prompt_tokens + response.tokens for response in made.responses),
+            **({} if made.flops is None else {"flops": made.flops}),
         }
         (out / "profile.json").write_text(dumps(profile), encoding="utf-8")

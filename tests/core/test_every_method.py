@@ -23,6 +23,7 @@ import harness.engine
 import harness.logps
 from harness import plugins
 from harness.config import Lora
+from harness.contracts.backend import Sampling
 from harness.engine import Job, Run, train
 from harness.families.llava import Llava
 from harness.logps import LogProbs
@@ -30,10 +31,10 @@ from harness.method import Lesson, Loss, Method, Role, realised
 from harness.model import Loaded, load
 from harness.profile import quiet
 from harness.reference import reference_logps
-from harness.sampler import Sampling, respond
 from harness.tree import Batch, Tree, pack
 from harness.types import Conversation, Image, Prompt, Record, Turn, write_jsonl
 from harness.zero import distributed
+from tests.responding import respond
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {

@@ -9,6 +9,7 @@ import pytest
 from training import conversations, lines
 
 from harness.config import Runtime
+from harness.contracts.backend import Sampling, Search
 from harness.contracts.family import Layout
 from harness.engine import train
 from harness.families.llava import Llava
@@ -16,9 +17,9 @@ from harness.model import Loaded
 from harness.profile import quiet
 from harness.reference import Reference, reference_logps, trees
 from harness.rounds import refuse_malformed, trainable
-from harness.sampler import Sampling, Search, candidates, respond
 from harness.tree import TooLong, tree
 from harness.types import Conversation, Dropped, HarnessError, Image, Pair, Prompt, Record, Rollout, Turn, write_jsonl
+from tests.responding import candidates, respond
 
 LLAVA = Llava()
 

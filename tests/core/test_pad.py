@@ -8,12 +8,13 @@ import pytest
 import torch
 from training import pairs
 
+from harness.contracts.backend import Sampling
 from harness.model import load
 from harness.profile import quiet
 from harness.reference import figures, trees
 from harness.roles import Roles
-from harness.sampler import Sampling, respond
 from harness.types import Image, Prompt
+from tests.responding import respond
 
 
 def with_pad(folder: Path, to: Path, pad: str | None) -> Path:

@@ -15,12 +15,13 @@ from PIL import Image as Pillow
 
 from harness import plugins
 from harness.benchmark import Benchmark
+from harness.contracts.backend import Generated, Running, Sampling
 from harness.lmms_model import HarnessModel
 from harness.mini.benchsets import write_benchmark
-from harness.sampler import Sampling, respond
-from harness.types import Prompt, UsageError
+from harness.types import Prompt, Response, UsageError
 from tests.benchmarks.layouts import Files
 from tests.lmms import hub
+from tests.responding import respond
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "harness" / "mini" / "bases" / "0"
@@ -64,14 +65,14 @@ def test_responses_under_lmms_eval_are_our_own(tmp_path: Path) -> None:
 
 
 def model(pictures: int, monkeypatch: pytest.MonkeyPatch) -> tuple[HarnessModel, list[tuple[list[Prompt], Sampling]]]:
-    """The model over a sampler that says "One. Two." to everything and remembers what it was asked."""
+    """The model over a backend that says "One. Two." to everything and remembers what it was asked."""
     seen: list[tuple[list[Prompt], Sampling]] = []
 
-    def say(checkpoint: str, prompts: list[Prompt], sampling: Sampling, size: int, tick: Any) -> list[Any]:
+    def say(self: Any, checkpoint: Path, prompts: list[Prompt], sampling: Sampling, running: Running) -> Generated:
         seen.append((prompts, sampling))
-        return [SimpleNamespace(text=f"One {prompt.question}. Two.") for prompt in prompts]
+        return Generated([Response(prompt.id, f"One {prompt.question}. Two.", 4) for prompt in prompts], None)
 
-    monkeypatch.setattr("harness.lmms_model.respond", say)
+    monkeypatch.setattr("harness.backends.transformers.Transformers.respond", say)
     made = HarnessModel(checkpoint="nowhere", batch_size="auto")
     made.task_dict = {"t": {"test": [[Pillow.new("RGB", (4, 4))] * pictures]}}
     return made, seen

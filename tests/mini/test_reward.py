@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import Lora, MethodSpec, Runtime, read_testbed
+from harness.contracts.backend import Sampling
 from harness.contracts.source import declared
 from harness.data._chosen import source
 from harness.method import Lesson, Role
@@ -19,13 +20,13 @@ from harness.profile import quiet
 from harness.progress import Silent
 from harness.reference import figures, trees
 from harness.roles import assemble
-from harness.sampler import Sampling, respond
 from harness.schedule import execute, insist, pending
 from harness.steps import Plan, Request, Step
 from harness.store import Store
 from harness.types import Conversation, Example, Prompt, Record, Rollout, Turn, read_jsonl
 from harness.worker import Bodies
 from methods.ppo import Ppo
+from tests.responding import respond
 
 BED = read_testbed("mini")
 TRAINING = BED.methods["ppo"]["lora"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness import families, plugins
+from harness import backends, families, plugins
 from harness.closure import SOURCES
 from harness.config import MethodSpec, read_testbed
 from harness.contracts.stage import CODE, Kind, Plugins
@@ -29,7 +29,7 @@ from harness.worker import STAGES, kind
 ROOT = Path(__file__).parents[2]
 KINDS = plugins.installed(STAGES)
 REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")), source("llava150k"))
-FAMILY = plugins.source(families.PACKAGE, "llava")
+FAMILY, BACKEND = plugins.source(families.PACKAGE, "llava"), plugins.source(backends.PACKAGE, "transformers")
 PLAN = plan(REQUEST, read_testbed("mini"))
 RECORDED = json.loads((Path(__file__).parent / "identities.json").read_text(encoding="utf-8"))
 
@@ -133,7 +133,7 @@ def test_plugins_are_named_by_those_who_load_them() -> None:
 def loaded(step: Step) -> list[Path]:
     """Files that a step's body loads by name."""
     row = PLAN.rows.get(step.row)
-    made = kind(step.stage.kind).of(step).loads(Plugins(row.file if row else None, FAMILY))
+    made = kind(step.stage.kind).of(step).loads(Plugins(row.file if row else None, FAMILY, BACKEND))
     return [file for file in made if file]
 
 

@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
+import harness.backends.transformers
 import harness.kvcache
 import harness.model
-import harness.sampler
+from harness.contracts.backend import Sampling, Search
 from harness.contracts.family import Layout
 from harness.families.llava import Llava
 from harness.model import Loaded, kept, load
 from harness.profile import quiet
-from harness.sampler import Sampling, Search, candidates, respond
 from harness.types import HarnessError, Image, Prompt, Turn
+from tests.responding import candidates, respond
 
 GREEDY = Sampling(max_new_tokens=8)
 
@@ -67,8 +68,8 @@ def test_batched_greedy_is_single_greedy_is_naive(folder: Path, loaded: Loaded, 
 
 def test_equal_prompts_are_answered_once(folder: Path, pictures: list[Image], monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
-    generate = harness.sampler._generate
-    monkeypatch.setattr(harness.sampler, "_generate", lambda m, r, *a: rows.append(len(r)) or generate(m, r, *a))
+    generate = harness.backends.transformers._generate
+    monkeypatch.setattr(harness.backends.transformers, "_generate", lambda m, r, *a: rows.append(len(r)) or generate(m, r, *a))
     asked = [Prompt(f"q{n}", pictures[n % 2], "what is there") for n in range(10)]
     made = respond(folder, asked, GREEDY, 64, quiet)
     assert sum(rows) == 2
@@ -130,15 +131,15 @@ def test_draws_follow_the_distribution() -> None:
     """4,000 draws from odds .5 .3 .2: within four standard errors (.032); with top_p .6 the last is cut off."""
     scores = torch.tensor([[0.2, 0.5, 0.3]]).log().repeat(4000, 1)
     ids, seen = [f"{n}" for n in range(4000)], torch.zeros(4000, 0, dtype=torch.long)
-    whole = harness.sampler._draw(ids, Sampling(max_new_tokens=1, temperature=1.0))(seen, scores)
+    whole = harness.backends.transformers._draw(ids, Sampling(max_new_tokens=1, temperature=1.0))(seen, scores)
     share = Counter(whole.tolist())
     assert [share[n] / 4000 for n in range(3)] == pytest.approx([0.2, 0.5, 0.3], abs=0.032)
     nucleus = Sampling(max_new_tokens=1, temperature=1.0, top_p=0.6)
-    cut = Counter(harness.sampler._draw(ids, nucleus)(seen, scores).tolist())
+    cut = Counter(harness.backends.transformers._draw(ids, nucleus)(seen, scores).tolist())
     assert cut[0] == 0
     assert cut[1] / 4000 == pytest.approx(0.625, abs=0.032)
     cold = Sampling(max_new_tokens=1, temperature=0.01)
-    assert set(harness.sampler._draw(ids, cold)(seen, scores).tolist()) == {1}
+    assert set(harness.backends.transformers._draw(ids, cold)(seen, scores).tolist()) == {1}
 
 
 def test_blank_hides_the_image(folder: Path, pictures: list[Image]) -> None:
@@ -169,7 +170,7 @@ def test_a_prompt_with_a_control_token_is_named(folder: Path) -> None:
 
 def test_ids_are_the_generated_tokens_with_the_end_token(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
     warm = Sampling(max_new_tokens=40, temperature=1.0, seed=1)
-    for response in respond(folder, prompts(pictures), warm, 8, quiet, keep_ids=True):
+    for response in respond(folder, prompts(pictures), warm, 8, quiet):
         assert response.ended == (response.ids[-1] == loaded.tokenizer.eos_token_id)
         assert len(response.ids) == response.tokens + response.ended
         assert loaded.tokenizer.decode(response.ids, skip_special_tokens=True).strip() == response.text
@@ -236,7 +237,7 @@ def test_a_candidate_s_log_prob_is_the_model_s(folder: Path, loaded: Loaded, pic
 
 def test_diversity_by_hand() -> None:
     """Odds .6 .3 .1 and a penalty of 1: the second pays e^-1 on the first's token (.22 < .3), the third on both."""
-    draw = harness.sampler._Diverse(search(penalty=1.0, count=3), ends=[9])
+    draw = harness.backends.transformers._Diverse(search(penalty=1.0, count=3), ends=[9])
     scores = torch.tensor([[0.6, 0.3, 0.1]]).log().repeat(3, 1)
     kept = draw(torch.zeros(3, 0, dtype=torch.long), scores).tolist()
     assert kept == [0, 1, 0]

@@ -1,55 +1,26 @@
-"""Responses from a model: batches of fixed composition, so that rows of a comparison are answered alike.
+"""transformers, token by token: batches of fixed composition, so that rows of a comparison are answered alike.
 
 Which prompts share a batch depends on the prompts alone, never on the model or on how it answers. Sampling draws from a
-stream of its own per prompt id, so a response does not depend on which other prompts were asked.
+stream of its own per prompt id, so a response does not depend on which other prompts were asked. The loop is our own,
+since a family says where its tokens stand (`Family.positions`), which transformers' `generate` cannot be told.
 """
 
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import Field
-
-from harness.config import Fixed
+from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
 from harness.contracts.family import Layout
 from harness.model import Dtype, Loaded, kept
-from harness.profile import Tick
-from harness.tree import refuse_reserved
+from harness.tree import Branch, Tree, refuse_reserved
 from harness.types import HarnessError, Image, Prompt, Response
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-class Sampling(Fixed):
-    """How responses are drawn; greedy at temperature 0, where `top_p` means nothing.
-
-    With `noise_step`, images are seen after so many steps of diffusion (`harness.pixels.diffuse`). `dtype` is the
-    model's while it responds.
-    """
-
-    max_new_tokens: int = Field(gt=0)
-    temperature: float = Field(0.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    noise_step: int = Field(0, ge=0, lt=1000)
-    seed: int = 0
-    dtype: Dtype = "float32"
-
-
-class Search(Fixed):
-    """Diverse beam search with one beam per group (Vijayakumar et al. 2018): `count` greedy continuations side by side,
-    each of which pays `penalty` nats for a token that an earlier one takes at the same step. One ends with the token
-    `stop` (a sentence's full stop) or the end token.
-    """
-
-    count: int = Field(gt=0)
-    penalty: float = Field(ge=0)
-    stop: str
-    max_new_tokens: int = Field(gt=0)
-    dtype: Dtype = "float32"
 
 
 class Row(NamedTuple):
@@ -60,94 +31,105 @@ class Row(NamedTuple):
     layout: Layout | None
 
 
-def respond(
-    folder: str | Path,
-    prompts: Sequence[Prompt],
-    sampling: Sampling,
-    batch_size: int,
-    tick: Tick,
-    blank: bool = False,
-    keep_ids: bool = False,
-    shelf: Path | None = None,
-) -> list[Response]:
-    """One response per prompt, in order; a prompt longer than the model has none, and says so.
+@dataclass(frozen=True)
+class Transformers(Backend):
+    """In this process, on an accelerator where there is one; on the CPU with one thread."""
 
-    `blank` shows a picture of nothing instead of each image. Equal prompts (image and text) are answered once at
-    temperature 0. `keep_ids` fills `Response.ids`. `shelf` is the folder where the images' features are kept.
-    """
+    def identity(self) -> dict[str, Any]:
+        """Nothing beside its code and the packages that it imports."""
+        return {}
+
+    def respond(
+        self, model: Path, prompts: Sequence[Prompt], sampling: Sampling, running: Running, blank: bool = False
+    ) -> Generated:
+        """Equal prompts (image and text) are answered once at temperature 0."""
+        loaded = _loaded(model, sampling.dtype, running)
+        greedy, seen = sampling.temperature == 0, loaded.features.flops
+        rows = {prompt.id: _row(prompt, loaded) for prompt in prompts}
+        if len(rows) != len(prompts):
+            raise HarnessError("two prompts have the same id; a response could not be told from another's.")
+        over = {id: why for id, row in rows.items() if (why := _too_long(row, loaded))}
+        same = {
+            id: ("" if greedy else id, row.ids, row.prompt.image and row.prompt.image.sha256)
+            for id, row in rows.items()
+            if id not in over
+        }
+        asked: dict[object, Row] = {}
+        for id, key in same.items():
+            asked.setdefault(key, rows[id])
+        answers: dict[object, list[int]] = {}
+        eyes, end = _eyes(loaded, sampling, blank), loaded.tokenizer.eos_token_id
+        for keys in _batches(asked, running.batch_size):
+            part = [asked[key] for key in keys]
+            draw = None if greedy else _draw([row.prompt.id for row in part], sampling)
+            answers |= zip(keys, _generate(loaded, part, eyes, sampling.max_new_tokens, (end,), draw), strict=True)
+            running.tick(len(answers), len(asked))
+        said = {key: _text(loaded, new) for key, new in answers.items()}
+
+        def response(id: str) -> Response:
+            if id in over:
+                return Response(id, "", 0, ended=False, unanswered=over[id])
+            new = answers[same[id]]
+            ended = new[-1:] == [end]
+            return Response(id, said[same[id]], len(new) - ended, len(rows[id].ids), tuple(new), ended)
+
+        responses = [response(prompt.id) for prompt in prompts]
+        layouts = {id: rows[id].layout for id in same}
+        towers = sum(map(loaded.flops.tower, set(filter(None, layouts.values())))) if blank else 0
+        spent = (loaded.flops.respond(r.prompt_tokens, r.tokens, layouts[r.id]) for r in responses if r.id in layouts)
+        return Generated(responses, loaded.features.flops - seen + towers + sum(spent))
+
+    def candidates(
+        self, model: Path, prompts: Sequence[Prompt], search: Search, running: Running
+    ) -> list[list[Response]]:
+        """The candidates of a prompt share a batch; a batch has as many prompts as there is room for all of theirs."""
+        loaded = _loaded(model, search.dtype, running)
+        stop, end = loaded.tokenizer.convert_tokens_to_ids(search.stop), loaded.tokenizer.eos_token_id
+        if stop is None or stop == loaded.tokenizer.unk_token_id:
+            raise HarnessError(f"the stop {search.stop!r} is no token of {model}; name one that is.")
+        rows: dict[object, Row] = {prompt.id: _row(prompt, loaded) for prompt in prompts}
+        if len(rows) != len(prompts):
+            raise HarnessError("two prompts have the same id; a candidate could not be told from another's.")
+        over = {id: why for id, row in rows.items() if (why := _too_long(row, loaded))}
+        asked = {id: row for id, row in rows.items() if id not in over}
+        eyes = _eyes(loaded, None, False)
+        found = {id: [Response(str(id), "", 0, ended=False, unanswered=why)] * search.count for id, why in over.items()}
+        for keys in _batches(asked, max(1, running.batch_size // search.count)):
+            part = [asked[key] for key in keys for _ in range(search.count)]
+            draw = _Diverse(search, (stop, end))
+            made = _generate(loaded, part, eyes, search.max_new_tokens, (stop, end), draw)
+            for at, (row, new) in enumerate(zip(part, made, strict=True)):
+                ended = new[-1:] == [end]
+                logp = math.fsum(step[at] for step in draw.logps[: len(new)])
+                said = Response(row.prompt.id, _text(loaded, new), len(new) - ended, len(row.ids), (), ended, logp)
+                found.setdefault(row.prompt.id, []).append(said)
+            running.tick(len(found) - len(over), len(asked))
+        return [found[prompt.id] for prompt in prompts]
+
+    def logps(
+        self, model: Path, prompts: Sequence[Prompt], tokens: Sequence[tuple[int, ...]], dtype: Dtype, running: Running
+    ) -> list[tuple[float, ...]]:
+        """By the forward pass that trainings use: a tree of one branch each."""
+        from harness.reference import figures
+        from harness.roles import Roles
+
+        loaded = _loaded(model, dtype, running)
+        forest = [
+            Tree(row.prompt.id, row.prompt.image, row.ids, (Branch(ids, (True,) * len(ids)),), layout=row.layout)
+            for row, ids in zip((_row(prompt, loaded) for prompt in prompts), tokens, strict=True)
+        ]
+        roles = Roles(loaded.model, {}, shared_trunk=False)
+        found = figures(roles, loaded, forest, running.batch_size, ["policy"], running.tick)
+        return [tuple(found[tree.id]["policy"].tolist()) for tree in forest]
+
+
+def _loaded(model: Path, dtype: Dtype, running: Running) -> Loaded:
     import torch
 
     torch.set_num_threads(1)  # on the CPU a sum's order, and so a close call, depends on the number of threads
-    loaded = kept(folder, sampling.dtype)
-    loaded.features.folder = shelf
-    greedy = sampling.temperature == 0
-    asked: dict[object, Row] = {}
-    same: list[object] = []
-    over = {}
-    for prompt in prompts:
-        row = _row(prompt, loaded)
-        if why := _too_long(row, loaded):
-            over[prompt.id] = why
-            same.append(None)
-            continue
-        key = ("" if greedy else prompt.id, row.ids, prompt.image and prompt.image.sha256)
-        asked.setdefault(key, row)
-        same.append(key)
-    answers: dict[object, list[int]] = {}
-    eyes, end = _eyes(loaded, sampling, blank), loaded.tokenizer.eos_token_id
-    for keys in _batches(asked, batch_size):
-        rows = [asked[key] for key in keys]
-        draw = None if greedy else _draw([row.prompt.id for row in rows], sampling)
-        answers |= zip(keys, _generate(loaded, rows, eyes, sampling.max_new_tokens, (end,), draw), strict=True)
-        tick(len(answers), len(asked))
-    said = {key: _text(loaded, new) for key, new in answers.items()}
-
-    def response(prompt: Prompt, key: object) -> Response:
-        if prompt.id in over:
-            return Response(prompt.id, "", 0, ended=False, unanswered=over[prompt.id])
-        new = answers[key]
-        ended = new[-1:] == [end]
-        ids = tuple(new) if keep_ids else ()
-        return Response(prompt.id, said[key], len(new) - ended, len(asked[key].ids), ids, ended)
-
-    return [response(prompt, key) for prompt, key in zip(prompts, same, strict=True)]
-
-
-def candidates(
-    folder: str | Path,
-    prompts: Sequence[Prompt],
-    search: Search,
-    batch_size: int,
-    tick: Tick,
-    shelf: Path | None = None,
-) -> list[list[Response]]:
-    """`search.count` continuations of each prompt, the first one greedy; `Response.logp` is without the penalty."""
-    import torch
-
-    torch.set_num_threads(1)
-    loaded = kept(folder, search.dtype)
-    loaded.features.folder = shelf
-    stop, end = loaded.tokenizer.convert_tokens_to_ids(search.stop), loaded.tokenizer.eos_token_id
-    if stop is None or stop == loaded.tokenizer.unk_token_id:
-        raise HarnessError(f"the stop {search.stop!r} is no token of {folder}; name one that is.")
-    rows_of: dict[object, Row] = {prompt.id: _row(prompt, loaded) for prompt in prompts}
-    if len(rows_of) != len(prompts):
-        raise ValueError("two prompts have the same id")
-    over = {id: why for id, row in rows_of.items() if (why := _too_long(row, loaded))}
-    asked = {id: row for id, row in rows_of.items() if id not in over}
-    eyes = _eyes(loaded, None, False)
-    found = {id: [Response(str(id), "", 0, ended=False, unanswered=why)] * search.count for id, why in over.items()}
-    for keys in _batches(asked, max(1, batch_size // search.count)):
-        rows = [asked[key] for key in keys for _ in range(search.count)]
-        draw = _Diverse(search, (stop, end))
-        made = _generate(loaded, rows, eyes, search.max_new_tokens, (stop, end), draw)
-        for at, (row, new) in enumerate(zip(rows, made, strict=True)):
-            ended = new[-1:] == [end]
-            logp = math.fsum(step[at] for step in draw.logps[: len(new)])
-            said = Response(row.prompt.id, _text(loaded, new), len(new) - ended, len(row.ids), (), ended, logp)
-            found.setdefault(row.prompt.id, []).append(said)
-        tick(len(found) - len(over), len(asked))
-    return [found[prompt.id] for prompt in prompts]
+    loaded = kept(model, dtype)
+    loaded.features.folder = running.shelf
+    return loaded
 
 
 def _too_long(row: Row, loaded: Loaded) -> str:
