@@ -41,7 +41,7 @@ class Train(Modelled):
 
     def loads(self, known: Plugins) -> tuple[Path | None, ...]:
         """The method, and the model's family."""
-        return known
+        return known.method, known.family
 
     def fill(self, work: Work) -> None:
         """Train, in as many processes as there are to be."""

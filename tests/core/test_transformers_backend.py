@@ -69,7 +69,9 @@ def test_batched_greedy_is_single_greedy_is_naive(folder: Path, loaded: Loaded, 
 def test_equal_prompts_are_answered_once(folder: Path, pictures: list[Image], monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     generate = harness.backends.transformers._generate
-    monkeypatch.setattr(harness.backends.transformers, "_generate", lambda m, r, *a: rows.append(len(r)) or generate(m, r, *a))
+    monkeypatch.setattr(
+        harness.backends.transformers, "_generate", lambda m, r, *a: rows.append(len(r)) or generate(m, r, *a)
+    )
     asked = [Prompt(f"q{n}", pictures[n % 2], "what is there") for n in range(10)]
     made = respond(folder, asked, GREEDY, 64, quiet)
     assert sum(rows) == 2
