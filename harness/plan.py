@@ -7,7 +7,8 @@ path, a batch size or a worker count. So equal work has one key, and a change ru
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from harness import backends, families, plugins
 from harness.benchmark import Benchmark, folder_of
@@ -20,7 +21,7 @@ from harness.contracts.stage import Kind, Plugins
 from harness.folder import family_of
 from harness.hire import Office, kind_for
 from harness.method import Baseline, Role, realised
-from harness.model import revision
+from harness.model import Dtype, revision
 from harness.rows import Row, resolved
 from harness.stages._model import Modelled
 from harness.stages.build import Build
@@ -39,7 +40,15 @@ from harness.store import Stage
 from harness.types import dumps
 
 HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
-Shown = tuple[Row | None, str, str, dict[str, Any]]  # of the table: what makes it, id, label, changes to `Generate`
+
+
+class Shown(NamedTuple):
+    """A row of the table: the row of the request, None where no method made it, and changes to how it responds."""
+
+    row: Row | None
+    id: str
+    label: str
+    changes: Mapping[str, Any] = MappingProxyType({})
 
 
 class Planner:
@@ -67,20 +76,24 @@ class Planner:
         given = reads.named()
         inputs = {name: stage for name, stage in given.items() if name not in reads.derived}
         derived = {name: stage for name, stage in given.items() if name in reads.derived}
-        family = self.families[made.model] if isinstance(made, Modelled) else None
-        loaded = made.loads(Plugins(row.file if row else None, family, backends.file_of(self.testbed.generation)))
-        source = code(type(made).__module__, *made.also, *filter(None, loaded))
-        stage = Stage(made.kind(), {**made.identity(), **source}, inputs)
+        stage = Stage(made.kind(), {**made.identity(), **code(*self.sources(made, row))}, inputs)
         asks = dumps(made.asks) if made.asks else ""
         step = Step(title, stage, derived, after, row.id if row else "", asks)
         return self.steps.setdefault(step.key, step)
+
+    def sources(self, made: Kind, row: Row | None = None) -> Iterator[str | Path]:
+        """Modules and files whose code is in a stage's key: its kind's, and the plugins that this loads by name."""
+        yield from (type(made).__module__, *made.also)
+        family = self.families[made.model] if isinstance(made, Modelled) else None
+        backend = backends.file_of(self.testbed.generation)
+        yield from filter(None, made.loads(Plugins(row.file if row else None, family, backend)))
 
     def model(self, seed: int) -> str:
         """The revision of a seed's base model."""
         return self.models[base_model(self.testbed, seed)]
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> Dtype:
         """In which models respond, on any device."""
         return self.testbed.training.dtype
 
@@ -197,12 +210,11 @@ class Planner:
 
     def cell(self, shown: Shown, seed: int, name: str, policy: Step | None) -> Cell:
         """The steps of one cell: its responses, their scores, and a second opinion."""
-        _, row, label, changes = shown
-        benchmark, items, where = self.benchmark(name), self.items(name), f"{row} {name} seed {seed}"
+        benchmark, items, where = self.benchmark(name), self.items(name), f"{shown.id} {name} seed {seed}"
         most = min(benchmark.max_new_tokens, self.testbed.response_tokens)
         sampling = Sampling(max_new_tokens=most, dtype=self.dtype)
         usual = {"model": self.model(seed), "backend": self.backend, "sampling": sampling, "blank": False}
-        generate = Generate(**usual | changes)
+        generate = Generate(**{**usual, **shown.changes})
         asked = Generate.Reads(items=items.stage, policy=policy.stage if policy else None)
         responses = self.step(generate, asked, f"generate {where}")
         judge = self.asked("judge") if benchmark.judged else ""
@@ -213,7 +225,7 @@ class Planner:
         if self.testbed.crosscheck and (version := plugins.lmms_eval()):
             second = Crosscheck(benchmark=name, options=self.options(name), lmms_eval=version)
             check = self.step(second, Crosscheck.Reads(**said, score=scored.stage), f"crosscheck {where}")
-        return Cell(row, label, seed, name, items, responses, scored, check)
+        return Cell(shown.id, shown.label, seed, name, items, responses, scored, check)
 
     def report(self, cells: Sequence[Cell]) -> Step:
         """The tables."""
@@ -246,13 +258,13 @@ class Planner:
 
     def shown(self) -> Iterator[Shown]:
         """The rows of the table, baseline first."""
-        yield None, BASELINE, Baseline.label, {}
+        yield Shown(None, BASELINE, Baseline.label)
         if self.request.blank:
-            yield None, BLANK, "baseline, blank image", {"blank": True}
+            yield Shown(None, BLANK, "baseline, blank image", {"blank": True})
         if self.request.noise_batch:
-            yield None, NOISE, "noise floor", {"batch_size": self.request.noise_batch}
+            yield Shown(None, NOISE, "noise floor", {"batch_size": self.request.noise_batch})
         for row in self.rows:
-            yield row, row.id, row.label, {}
+            yield Shown(row, row.id, row.label)
 
 
 def base_model(testbed: Testbed, seed: int) -> str:
@@ -284,7 +296,7 @@ def plan(request: Request, testbed: Testbed, reference: str = "cached", rows: Se
             builds = [step.key for step in made if step.stage.kind == Build.kind()]
             after = tuple(builds[:1])  # builds share own responses: one behind the other finds them in the store
     cells = [
-        planner.cell(shown, seed, name, trained[shown[1], seed][-1] if shown[0] else None)
+        planner.cell(shown, seed, name, trained[shown.id, seed][-1] if shown.row else None)
         for seed in seeds
         for shown in planner.shown()
         for name in request.benchmarks

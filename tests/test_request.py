@@ -1,12 +1,21 @@
 """The command line's words become rows: names, options, training arguments, and what the testbed says."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from harness import plugins
 from harness.checks import check
+from harness.comparison import prepare, try_outside
 from harness.config import MethodSpec, read_testbed
+from harness.profile import quiet
 from harness.request import request
 from harness.rows import Row
+from harness.schedule import pending
+from harness.store import Store
 from harness.types import UsageError
+from harness.worker import Worker
 
 BED = read_testbed("mini")
 
@@ -77,3 +86,29 @@ def test_a_benchmark_named_twice_is_a_sentence() -> None:
     bed, wanted, _ = request("dpo", "llava150k", "", "mini", 1, "pope,gqa,pope", None, None, None, 1)
     with pytest.raises(UsageError, match="pope is named 2 times"):
         check(wanted, bed)
+
+
+def test_a_row_is_resolved_once_by_whoever_plans_and_once_by_a_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """However many checks, steps and stages ask for it: its method is made once in a process."""
+    made, make = [], plugins.make
+
+    def counted(package: str, name: str, *given: Any) -> Any:
+        made.extend([name] * (package == "methods"))
+        return make(package, name, *given)
+
+    monkeypatch.setattr(plugins, "make", counted)
+    bed, wanted, runtime = request("csr,dpo,dpo:beta=1", "llava150k", "", "mini", 2, "gqa", None, None, None, 1)
+    store = Store(tmp_path)
+    planned = prepare(wanted, bed, runtime, store)
+    pending(planned.goals, store, planned.steps)
+    try_outside(planned, planned.steps)
+    assert made == ["csr", "dpo", "dpo"]
+    worker = Worker(store, bed, wanted, runtime)
+    for step in planned.steps:
+        worker.work(step, tmp_path, quiet)
+    assert made == ["csr", "dpo", "dpo"] * 2
+    rows = {step.title: worker.work(step, tmp_path, quiet).row for step in planned.steps if step.row}
+    assert all(row and row.lessons == planned.rows[row.id].lessons for row in rows.values())
+    assert {row.id for row in rows.values() if row} == {"csr", "dpo", "dpo:beta=1"}

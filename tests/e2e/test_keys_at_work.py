@@ -13,11 +13,11 @@ from harness import request as asking
 from harness.closure import NEUTRAL, OURS, SOURCES
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.data._chosen import source
-from harness.plan import plan
+from harness.plan import Planner, plan
 from harness.profile import quiet
-from harness.steps import Request, Step
+from harness.steps import Plan, Request, Step
 from harness.store import Store
-from harness.worker import Worker
+from harness.worker import Worker, kind
 
 pytestmark = pytest.mark.heavy
 
@@ -42,23 +42,15 @@ def recording() -> Iterator[set[str]]:
         sys.settrace(None)
 
 
-def in_key(step: Step) -> set[Path]:
+def in_key(step: Step, planned: Plan) -> set[Path]:
     """Every source file whose digest is in the step's key, or that cannot change a result."""
-    kind, what = step.stage.kind, step.stage.identity
-    entries: list[str | Path] = [f"harness.stages.{kind}"]
-    entries += ["harness.stages.reference"] * (kind == "train")
-    if "method" in what:
-        entries.append(plugins.source("methods", what["method"]))
-    if "benchmark" in what and kind in ("items", "score", "crosscheck", "report"):
-        entries.append(plugins.source("benchmarks", what["benchmark"]))
-    if kind == "items" and "source" in what["options"]:
-        entries.append(plugins.source("harness.data", what["options"]["source"]))
-    if kind == "split":
-        entries.append(plugins.source("harness.data", what["source"]))
-    if what.get("judge") or what.get("writer"):
-        entries.append(plugins.source("harness.judges", "oracle"))
-    if kind == "report":
-        entries += [plugins.source("benchmarks", s.identity["benchmark"]) for s in step.reads.values()]
+    planner = Planner(planned.request, BED, "cached", tuple(planned.rows.values()))
+    made = kind(step.stage.kind).of(step)
+    entries = list(planner.sources(made, planned.rows.get(step.row)))
+    entries += [plugins.source("harness.judges", "oracle")] if made.asks else []
+    for stage in step.stage.inputs.values():  # their keys are in this one
+        if stage.kind == "score":
+            entries += planner.sources(kind("score").of(stage))
     known = set(SOURCES.files(*entries).values())
     places = (ROOT / name.replace(".", "/") for name in (*NEUTRAL, *RUNNERS))
     return known | {path for place in places for path in (place.with_suffix(".py"), place / "__init__.py")}
@@ -75,7 +67,7 @@ def test_whatever_is_called_while_a_stage_is_made_is_in_its_key(tmp_path: Path) 
         with recording() as called:
             worker.run(step, quiet)
         ours = {Path(file) for file in called if file.startswith(tuple(f"{ROOT / package}/" for package in OURS))}
-        if unknown := ours - in_key(step):
+        if unknown := ours - in_key(step, planned):
             missing.setdefault(step.stage.kind, set()).update(str(path.relative_to(ROOT)) for path in unknown)
     assert not missing
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness import backends, families, plugins
+from harness import plugins
 from harness.closure import SOURCES
 from harness.config import MethodSpec, read_testbed
-from harness.contracts.stage import CODE, Kind, Plugins
+from harness.contracts.stage import CODE, Kind
 from harness.data._chosen import source
 from harness.forecast import TRAITS
 from harness.plan import Planner, plan
@@ -29,8 +29,8 @@ from harness.worker import STAGES, kind
 ROOT = Path(__file__).parents[2]
 KINDS = plugins.installed(STAGES)
 REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")), source("llava150k"))
-FAMILY, BACKEND = plugins.source(families.PACKAGE, "llava"), plugins.source(backends.PACKAGE, "transformers")
 PLAN = plan(REQUEST, read_testbed("mini"))
+PLANNER = Planner(REQUEST, PLAN.testbed, "cached", tuple(PLAN.rows.values()))
 RECORDED = json.loads((Path(__file__).parent / "identities.json").read_text(encoding="utf-8"))
 
 
@@ -108,15 +108,14 @@ def test_it_reads_nothing_else_and_nothing_less(name: str) -> None:
 
 def test_the_planner_gives_a_kind_what_that_kind_reads() -> None:
     score, lens = kind("score").of(steps("score")[0]), kind("lens").Reads.of(steps("lens")[0])
-    planner = Planner(REQUEST, PLAN.testbed, "cached", tuple(PLAN.rows.values()))
     with pytest.raises(TypeError, match=r"Lens\.Reads is not what a score reads"):
-        planner.step(score, lens, "score")
+        PLANNER.step(score, lens, "score")
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_its_own_file_and_its_plugins_are_in_its_key(name: str) -> None:
     for step in steps(name):
-        entries = (f"{STAGES}.{name}", *kind(name).also, *loaded(step))
+        entries = list(PLANNER.sources(kind(name).of(step), PLAN.rows.get(step.row)))
         assert step.stage.identity["code"] == SOURCES.digest(*entries)
         assert f"{STAGES}.{name}" in SOURCES.files(*entries)
 
@@ -132,9 +131,8 @@ def test_plugins_are_named_by_those_who_load_them() -> None:
 
 def loaded(step: Step) -> list[Path]:
     """Files that a step's body loads by name."""
-    row = PLAN.rows.get(step.row)
-    made = kind(step.stage.kind).of(step).loads(Plugins(row.file if row else None, FAMILY, BACKEND))
-    return [file for file in made if file]
+    sources = PLANNER.sources(kind(step.stage.kind).of(step), PLAN.rows.get(step.row))
+    return [source for source in sources if isinstance(source, Path)]
 
 
 @pytest.mark.parametrize("name", KINDS)
