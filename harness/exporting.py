@@ -36,7 +36,7 @@ from harness.types import (
     UsageError,
     read_jsonl,
 )
-from reports.render import md
+from reports.markdown import md
 from reports.results import results_rows
 from reports.runs import Run
 

@@ -223,7 +223,7 @@ class Comparison:
     def _csv(self) -> "DataFrame":
         import pandas
 
-        from reports.render import unguarded
+        from reports.spreadsheet import unguarded
 
         if not (self.folder / "table.csv").is_file():
             raise UsageError(f"{self.folder} has no tables yet; its comparison goes on from where it was.")

@@ -21,12 +21,13 @@ from harness.digest import file_digest
 from harness.files import put
 from harness.store import MANIFEST, Stage, Store
 from harness.types import UsageError
-from reports import cards, figures, gridtext, plots, render
+from reports import cards, figures, latex, markdown, plots, spreadsheet, terminal
 from reports.bundle import write_bundle
 from reports.crosscheck import crosscheck
 from reports.earned import Ran
 from reports.facts import row_facts
-from reports.files import write_report
+from reports.files import COMPARISON, write_report
+from reports.findings import Findings
 from reports.grid import Grid
 from reports.layouts import LAYOUTS
 from reports.manifest import Asked
@@ -34,13 +35,13 @@ from reports.outcomes import Outcome
 from reports.page import report_page, side_page, table_page
 from reports.paper import Part, paper_table
 from reports.runs import Run, join, opened
-from reports.table import Table
+from reports.sheet import sheet
 from reports.tabulate import build
 
 FORMATS: dict[str, Callable[[Grid], str]] = {
-    "md": gridtext.markdown,
-    "tex": gridtext.latex,
-    "csv": gridtext.comma_separated,
+    "md": markdown.table,
+    "tex": latex.table,
+    "csv": spreadsheet.table,
     "html": lambda grid: table_page([grid]),
 }
 ON_PAGE = {"intervals": "intervals", "2": "cost", "curves": "curves", "lens": "lens", "6": "distribution"}
@@ -54,7 +55,7 @@ class Measured:
     """A run with its comparison table and what it was made of."""
 
     run: Run
-    table: Table
+    findings: Findings
     outcomes: Sequence[Outcome]
     benchmarks: Mapping[str, Benchmark]
 
@@ -82,7 +83,7 @@ class Measured:
         ran = [ran_of(part) for part in self.run.parts or (self.run,)]
         own = {row for row, spec in specs.items() if spec.name.endswith(".py") or retrained(spec, ran)}
         data = self.run.manifest.data
-        return Part(self.run.name, data, self.table, self.outcomes, self.benchmarks, methods, ran, own)
+        return Part(self.run.name, data, self.findings, self.outcomes, self.benchmarks, methods, ran, own)
 
 
 def ran_of(run: Run) -> Ran:
@@ -142,9 +143,11 @@ def whole(measured: Measured, form: str) -> str:
     facts = row_facts(measured.run)
     cards_of = [cards.fairness(facts), cards.profile(facts)]
     if form == "html":
-        return table_page([*cards.summary(measured.table), *cards_of])
-    text = {"md": render.markdown, "tex": render.latex, "csv": render.comma_separated}
-    first = text[form](measured.table) if form in text else printed(partial(render.terminal, measured.table))
+        return table_page([*sheet(measured.findings).grids, *cards_of])
+    if form == "terminal":
+        first = printed(partial(terminal.comparison, sheet(measured.findings, brief=True)))
+    else:
+        first = COMPARISON[form](measured.findings)
     return "\n".join([first, *(show(grid, form, None) for grid in cards_of)])
 
 
@@ -152,7 +155,7 @@ def fitted_table(folder: Path, store: Path, verbose: bool = False) -> str:
     """The table of a comparison's `table.txt`, computed anew for the terminal's width; `verbose`: with every note."""
     with opened([folder], store) as (run,):
         made = build(run.outcomes(), run.benchmarks(), list(run.rows), run.setting, failed=run.failed)
-        return printed(partial(render.terminal, made, verbose=verbose))
+        return printed(partial(terminal.comparison, sheet(made, brief=not verbose)))
 
 
 def without(run: Run, names: Collection[str]) -> Run:
@@ -163,7 +166,7 @@ def without(run: Run, names: Collection[str]) -> Run:
     return replace(run, manifest=manifest, cells=cells, parts=tuple(without(part, names) for part in run.parts))
 
 
-def gaps(run: Run, made: Table) -> Iterator[str]:
+def gaps(run: Run, made: Findings) -> Iterator[str]:
     """Why there are dashes: cells that no run scored yet, and scores that are not defined."""
     told = {(one.row, one.seed, one.benchmark) for one in run.failed}
     missing = {(c.row, c.benchmark) for c in run.missing if (c.row, c.seed, c.benchmark) not in told}
@@ -205,7 +208,7 @@ def show(grid: Grid, form: str, out: Path | None) -> str:
             put(out / f"{name}.{ending}", text(grid))
     if form != "terminal":
         return FORMATS[form](grid)
-    return printed(lambda width: gridtext.terminal(grid, width))
+    return printed(lambda width: terminal.table(grid, width))
 
 
 def printed(text: Callable[[int], RenderableType]) -> str:
@@ -248,10 +251,10 @@ def drawing(measured: Measured, name: str) -> tuple[plots.Draw, str]:
         return plots.lens(facts), "a method that trains on pairs"
     if name == "curves":
         return plots.curves(facts), "a training's log"
-    return plots.intervals(measured.table), "a difference to the baseline"
+    return plots.intervals(measured.findings), "a difference to the baseline"
 
 
-def scale(run: Run) -> tuple[int, str, Table, Sequence[Outcome], Mapping[str, Benchmark]]:
+def scale(run: Run) -> tuple[int, str, Findings, Sequence[Outcome], Mapping[str, Benchmark]]:
     """One run as a point of Figure 4: how many examples it trained on, its data, and its table."""
     measured = Measured.of(run)
     sizes = {facts.lock[1] for facts in row_facts(run) if facts.lock}
@@ -259,14 +262,14 @@ def scale(run: Run) -> tuple[int, str, Table, Sequence[Outcome], Mapping[str, Be
         raise UsageError(
             f"{run.name} has no split.lock in its store, or several sizes: Figure 4 needs one number of examples."
         )
-    return sizes.pop(), run.manifest.data, measured.table, measured.outcomes, measured.benchmarks
+    return sizes.pop(), run.manifest.data, measured.findings, measured.outcomes, measured.benchmarks
 
 
 def scaling_table(given: Sequence[Path], store: Path | None = None) -> Grid:
     """The numbers of Figure 4: a total per method and number of examples."""
     with opened(given, store) as runs:
         points = sorted((scale(run) for run in runs), key=lambda point: (point[1], point[0]))
-    return cards.scaling([(size, data, table) for size, data, table, *_ in points])
+    return cards.scaling([(size, data, findings) for size, data, findings, *_ in points])
 
 
 def draw(folder: Path, name: str, drawn: plots.Draw, needs: str, testbed: str) -> list[Path]:
@@ -293,10 +296,10 @@ def pages(run: Run, out: Path) -> None:
         if drawn:
             pictures[ON_PAGE[name]] = figures.picture(drawn, run.setting.testbed_in_words)
             save(out, FILES.get(name, name), pictures[ON_PAGE[name]])
-    text = report_page(run, measured.table, pictures)
+    text = report_page(run, measured.findings, pictures)
     put(out / "report.html", text)
     facts = row_facts(run)
-    text = "\n".join(gridtext.markdown(grid) for grid in (cards.fairness(facts), cards.profile(facts)))
+    text = "\n".join(markdown.table(grid) for grid in (cards.fairness(facts), cards.profile(facts)))
     put(out / "cards.md", text)
 
 

@@ -20,7 +20,7 @@ from harness.run_folder import SIZES, aside, held, identity
 from harness.steps import Request
 from harness.store import Store
 from harness.types import UsageError
-from reports.table import GROUPS
+from reports.findings import GROUPS
 
 
 def compare_sizes(

@@ -1,4 +1,4 @@
-"""The comparison's table as a grid, the fairness card, the profile: scores, what was given, what was taken."""
+"""The fairness card, the profile, the totals by size: what was given, what was taken, what came of it."""
 
 import math
 from collections import Counter
@@ -10,11 +10,11 @@ from harness.console import duration
 from harness.contracts.row_names import BASELINE
 from harness.method import Role
 from reports.facts import RowFacts
+from reports.findings import GROUPS, Cell, Findings
 from reports.grid import Entry, Grid, Head, Line
 from reports.layouts import method as method_of
-from reports.render import FAILED, REASON, short
+from reports.sheet import entry_of
 from reports.statistics import mean
-from reports.table import GROUPS, Cell, Column, Table
 
 KINDS = ("build", "reference", "train", "generate", "score")
 MADE = ("build", "reference", "train")
@@ -34,44 +34,23 @@ THINGS = ("records", "items", "examples")
 TOKENS = ("forward_tokens", "generated_tokens")
 
 
-def summary(table: Table) -> list[Grid]:
-    """The comparison's table with its differences and intervals, a grid per group; the last one has the notes."""
-    grids = []
-    for group in dict.fromkeys(column.group for column in table.columns):
-        places = [at for at, column in enumerate(table.columns) if column.group == group]
-        heads = tuple(Head(table.columns[at].label, "", table.columns[at].lower, rank=False) for at in places)
-        lines = []
-        for row in table.rows:
-            entries = [_whole(table.columns[at], row.cells[at]) for at in places]
-            if row.failed:
-                entries = [Entry(text=f"{FAILED}: {short(row.failed, REASON)}"), *[Entry(text=" ")] * (len(places) - 1)]
-            lines.append(Line((row.label,), tuple(entries)))
-        grids.append(Grid(GROUPS[group][0], (GROUPS[group][0],), heads, tuple(lines), spans=True))
-    return [*grids[:-1], *(replace(grid, notes=table.notes) for grid in grids[-1:])]
-
-
-def _whole(column: Column, cell: Cell) -> Entry:
-    entry = Entry(cell.value, column.digits, FAILED if cell.failed else cell.withheld, mark=column.outcome(cell))
-    return replace(entry, delta=cell.delta, low=cell.low, high=cell.high, coverage=cell.coverage)
-
-
-def scaling(points: Sequence[tuple[int, str, Table]]) -> Grid:
+def scaling(points: Sequence[tuple[int, str, Findings]]) -> Grid:
     """Totals by data source, method and number of examples; differences where no total's benchmarks are all there."""
-    columns = list(dict.fromkeys(column for *_, table in points for column in table.columns))
+    columns = list(dict.fromkeys(column for *_, findings in points for column in findings.columns))
     totals = [column for column in columns if column.metric == "total"]
     lines = []
-    for size, data, table in points:
-        for row in table.rows:
+    for size, data, findings in points:
+        for row in findings.rows:
             if row.method != BASELINE:
-                cells = dict(zip(table.columns, row.cells, strict=True))
-                whole = (_whole(column, cells.get(column, Cell())) for column in totals or columns)
+                cells = dict(zip(findings.columns, row.cells, strict=True))
+                whole = (entry_of(column, cells.get(column, Cell())) for column in totals or columns)
                 entries = (replace(entry, value=entry.delta, delta=math.nan, signed=True) for entry in whole)
                 lines.append(Line((row.label, f"{size:,}"), tuple(entries), data))
     heads = [Head(GROUPS[column.group][0], rank=False) for column in totals]
     heads = heads or [Head(column.label, rank=False) for column in columns]
     notes = points[-1][2].notes if points else ()
     title = "Figure 4: totals" if totals else "Figure 4: differences to the baseline"
-    return Grid(title, ("Method", "examples"), tuple(heads), tuple(lines), notes, "Alignment data", spans=True)
+    return Grid(title, ("Method", "examples"), tuple(heads), tuple(lines), notes, "Alignment data", spans="beside")
 
 
 def fairness(facts: Sequence[RowFacts]) -> Grid:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from harness.contracts.row_names import CONTROLS, NOISE
 from reports.estimates import ROBUST, Estimate
+from reports.findings import Column, Row, Setting
 from reports.legend import Detail
 from reports.numerals import numeral
 from reports.statistics import LEVEL, holm, quantile
-from reports.table import Column, Row, Setting
 
 Found = Mapping[str, Mapping[str, Mapping[str, Estimate]]]  # benchmark -> method -> metric -> estimate
 

@@ -12,12 +12,12 @@ from harness.contracts.row_names import BASELINE, CONTROLS
 from harness.types import Item, UsageError, dumps, read_jsonl
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
+from reports.findings import Cell, Column, Findings, Row, Setting
 from reports.items import moved, order
 from reports.legend import MARKED
 from reports.outcomes import Outcome, withheld
 from reports.runs import Run, StoredCell
 from reports.statistics import LEVEL, holm
-from reports.table import Cell, Column, Row, Setting, Table
 from reports.tabulate import BESIDE, cell_of, columns_of, few_images, varied
 
 AFTER = "after"  # what the second row is to `estimate`; the first is its baseline
@@ -63,11 +63,11 @@ class Moved:
 
 @dataclass(frozen=True)
 class Changes:
-    """`table` has a row per pair: values of the second, differences second - first. The rest is by (row, metric or
+    """`findings` have a row per pair: values of the second, differences second - first. The rest is by (row, metric or
     benchmark): the first's value, what moved, why there is no number.
     """
 
-    table: Table
+    findings: Findings
     before: Mapping[tuple[str, str], float]
     moved: Mapping[tuple[str, str], Moved]
     why: Mapping[tuple[str, str], str]
@@ -111,7 +111,7 @@ def changes(pairs: Mapping[str, tuple[Side, Side]]) -> Changes:
         *_notes(found, benchmarks, len(tested), setting),
         *cautions(columns, rows, found.estimates, len(tested), setting),
     )
-    return Changes(Table(setting, tuple(columns), tuple(rows), notes), found.before, found.moved, found.why)
+    return Changes(Findings(setting, tuple(columns), tuple(rows), notes), found.before, found.moved, found.why)
 
 
 def paired(one: Side, other: Side, name: str, benchmark: Benchmark) -> Paired:

@@ -7,7 +7,7 @@ from typing import Any
 from harness.benchmark import Benchmark
 from harness.console import visible
 from reports.outcomes import Outcome, measure, withheld
-from reports.render import DASH
+from reports.plain import DASH
 
 EQUAL = 1e-9  # of a metric's unit: two orders of summation
 HEAD = ("metric", "method", "seed", "ours", "lmms-eval", "difference", "task", "why")

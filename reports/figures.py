@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.method import Baseline
-from reports.render import label
+from reports.plain import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +82,7 @@ def _colours(labels: Iterable[str]) -> dict[str, str]:
 
 
 def _name(text: str, longest: int = 28) -> str:
-    shown = label(text, longest)
+    shown = short(text, longest)
     return f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves out what begins with one
 
 

@@ -4,9 +4,9 @@ from collections import Counter
 from xml.etree import ElementTree as Xml
 
 from harness.console import visible
+from reports import markdown
 from reports.gate import Check, Gate, Verdict
 from reports.grid import Entry, Grid, Head, Line
-from reports.gridtext import markdown
 
 _TITLES = {0: "passed", 1: "FAILED", 3: "incomplete"}
 _TAGS = {Verdict.INCOMPLETE: "error", Verdict.INCONCLUSIVE: "skipped"}
@@ -24,7 +24,7 @@ def summary(gate: Gate) -> str:
     lines = tuple(_line(check, gate.fails(check)) for check in sorted(gate.checks, key=_order))
     heads = tuple(map(Head, ("accepted", "now", "margin", "why")))
     title = f"harness gate: {_TITLES[gate.status]} ({told})"
-    return markdown(Grid(title, ("verdict", "row", "what"), heads, lines, tuple(notes), spans=True))
+    return markdown.table(Grid(title, ("verdict", "row", "what"), heads, lines, tuple(notes), spans="beside"))
 
 
 def _order(check: Check) -> int:

@@ -1,25 +1,29 @@
 """A table of any layout: blocks of rows under grouped columns, with what must be said below it.
 
-Like `reports.table` it is numbers and plain strings; `reports.render` alone turns it into text.
+Numbers and plain strings. A format is a module that turns a grid into text: `terminal`, `markdown`, `latex`,
+`spreadsheet`, `page`.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
     """One column. Columns next to each other with one `group` stand under it; `lower` where a smaller value is better.
 
-    `rank` is false where a value is no better for being large or small, so that none is marked as best.
+    `rank` is false where a value is no better for being large or small, so that none is marked as best. `beside` marks
+    what is shown to read a score by, and is none itself.
     """
 
     label: str
     group: str = ""
     lower: bool = False
     rank: bool = True
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +50,23 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row: its names, one per stub of the grid, and its entries. Rows of one block stand together."""
+    """One row: its names, one per stub of the grid, and its entries. Rows of one block stand together.
+
+    `instead` is a sentence that is shown in place of all entries; they hold what CSV has.
+    """
 
     names: tuple[str, ...]
     entries: tuple[Entry, ...]
     block: str = ""
+    instead: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table. `stubs` head the columns of names; `blocks` says what a block is; `spans` shows the intervals."""
+    """A table. `stubs` head the columns of names, where the only one is the `title` it is written once.
+
+    `blocks` says what a block is; `spans` where a cell's interval stands, "" for nowhere.
+    """
 
     title: str
     stubs: tuple[str, ...]
@@ -63,7 +74,7 @@ class Grid:
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
     blocks: str = ""
-    spans: bool = False
+    spans: Literal["", "beside", "below"] = ""
 
     def __post_init__(self) -> None:
         for line in self.lines:

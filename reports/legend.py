@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterator
 
+from reports.findings import Cell, Column, Findings
 from reports.numerals import MARKS
 from reports.outcomes import MAX_UNSCORED
 from reports.statistics import LEVEL
-from reports.table import Cell, Column, Table
 
 MARKED = "▲ better, ▼ worse (not higher or lower), * moved and no score"
 
@@ -17,14 +17,14 @@ class Detail(str):
     __slots__ = ()
 
 
-def brief(table: Table) -> tuple[str, ...]:
+def brief(findings: Findings) -> tuple[str, ...]:
     """The notes of a table without its details, behind a legend of the signs that it has."""
-    legend = "; ".join(_legend(table))
-    return (*([legend] if legend else []), *(note for note in table.notes if not isinstance(note, Detail)))
+    legend = "; ".join(_legend(findings))
+    return (*([legend] if legend else []), *(note for note in findings.notes if not isinstance(note, Detail)))
 
 
-def _legend(table: Table) -> Iterator[str]:
-    pairs = [(column, cell) for row in table.rows for column, cell in zip(table.columns, row.cells, strict=True)]
+def _legend(findings: Findings) -> Iterator[str]:
+    pairs = [(column, cell) for row in findings.rows for column, cell in zip(findings.columns, row.cells, strict=True)]
     pairs = [(column, cell) for column, cell in pairs if not (cell.failed or cell.withheld)]
     differs = any(not math.isnan(cell.delta) for _, cell in pairs)
     spans = any(not math.isnan(cell.low) for _, cell in pairs)
@@ -32,15 +32,15 @@ def _legend(table: Table) -> Iterator[str]:
     if said:
         yield ", ".join(said)
     yield from _marks(pairs)
-    if any(column.lower for column in table.columns):
+    if any(column.lower for column in findings.columns):
         yield "↓ lower is better"
-    if beside := dict.fromkeys(column.label for column in table.columns if column.beside):
+    if beside := dict.fromkeys(column.label for column in findings.columns if column.beside):
         yield f"{', '.join(beside)}: no scores (CHAIR falls when captions say less)"
     if any(column.metric == "total" and not math.isnan(cell.delta) for column, cell in pairs):
         yield "total: the paper's sum of differences, not tested"
     if any(cell.coverage < 100 for _, cell in pairs):
         yield "(%): the share of units with a verdict"
-    if any(cell.withheld for row in table.rows for cell in row.cells):
+    if any(cell.withheld for row in findings.rows for cell in row.cells):
         yield f"n/a: more than {MAX_UNSCORED:.0%} have none"
 
 

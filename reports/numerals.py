@@ -1,4 +1,4 @@
-"""Numbers and their marks as people read them: one way for all formats but CSV (`render.exact`)."""
+"""Numbers and their marks as people read them: one way for all formats but CSV (`spreadsheet.exact`)."""
 
 MINUS = "\u2212"
 MARKS = {"better": "▲", "worse": "▼", "moved": "*"}  # of a resolved difference; the last where it is of no score

@@ -1,19 +1,21 @@
 """`report.html`: one comparison on one page, from what is stored; no script, nothing loaded from anywhere."""
 
 import base64
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
+from harness.console import visible
 from harness.contracts.row_names import BASELINE
 from harness.types import dumps
-from reports import cards, figures, gridtext, items, render
+from reports import cards, figures, items, plain
 from reports.facts import RowFacts, row_facts
-from reports.grid import Grid, groups
+from reports.findings import Findings
+from reports.grid import Grid, Line, groups
 from reports.runs import Run
-from reports.table import Table
-from reports.verdict import trust, verdicts
+from reports.sheet import sheet
 
 SAYS = {
     "intervals": (
@@ -31,9 +33,10 @@ SAYS = {
 }
 
 
-def report_page(run: Run, table: Table, pictures: Mapping[str, figures.Picture]) -> str:
+def report_page(run: Run, findings: Findings, pictures: Mapping[str, figures.Picture]) -> str:
     """The page of one run (or of several joined): its comparison table, and figures by their names in `SAYS`."""
-    facts, rows = row_facts(run), [(row, label) for row, label in run.rows.items() if row != BASELINE]
+    facts, told = row_facts(run), sheet(findings)
+    rows = [(row, label) for row, label in run.rows.items() if row != BASELINE]
     seed = min((cell.seed for cell in run.cells), default=0)
     known = items.asked(run, seed)
     sides = items.side_by_side(known, list(run.rows.values()))
@@ -53,11 +56,11 @@ def report_page(run: Run, table: Table, pictures: Mapping[str, figures.Picture])
         synthetic=run.setting.synthetic,
         alarms=list(alarms(run, facts)),
         contents=list({**sections, "items": "Items that decided", "provenance": "Provenance"}.items()),
-        verdicts=verdicts(table),
-        trust=list(trust(table)),
+        verdicts=told.verdicts,
+        trust=told.trust,
         cost=dict(cards.cost(facts)),
-        signs=render.SIGNS,
-        scores=cards.summary(table),
+        signs=plain.SIGNS,
+        scores=told.grids,
         fairness=cards.fairness(facts),
         profile=cards.profile(facts),
         plots={name: embedded(name, picture) for name, picture in pictures.items()},
@@ -72,11 +75,38 @@ def report_page(run: Run, table: Table, pictures: Mapping[str, figures.Picture])
 
 
 def page(template: str, **context: Any) -> str:
-    """A page of ours with the common style."""
+    """A page from a template in reports/pages/: every string made visible and escaped, nothing loaded from anywhere.
+
+    The policy allows the common style sheet by its digest, and data: images, and no script.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # slow to import
+    from markupsafe import Markup, escape
+
+    pages = Environment(
+        loader=PackageLoader("reports", "pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: _lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters["sup"] = lambda text: Markup(plain.raised(text, lambda part: str(escape(part)), "<sup>{}</sup>"))  # noqa: S704
     style = files("reports").joinpath("pages/style.css").read_text(encoding="utf-8")
-    tools = {"shown": gridtext.shown, "span": gridtext.span, "heading": gridtext.heading, "groups": groups}
-    blocks = {"groupby": groupby, "block_of": lambda line: line.block}
-    return render.html(template, style, **{"plots": {}, **tools, **blocks, **context})
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    tools = {"shown": plain.shown, "span": plain.span, "heading": plain.heading, "instead": _instead, "groups": groups}
+    given = {"plots": {}, "style": Markup(style), "policy": policy, **tools, **context}  # noqa: S704
+    return pages.get_template(template).render(given, groupby=groupby, block_of=lambda line: line.block)
+
+
+def _instead(line: Line) -> str:
+    """What stands in place of a row's figures: its reason is cut, and not the word before it."""
+    return plain.short(line.instead, len(f"{plain.FAILED}: ") + plain.REASON)
+
+
+def _lines(text: str) -> str:
+    """`visible`, line by line."""
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def table_page(tables: Sequence[Grid]) -> str:

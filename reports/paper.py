@@ -10,12 +10,12 @@ from harness.contracts.row_names import BASELINE
 from harness.types import UsageError
 from reports import layouts
 from reports.earned import Ran, shortfalls, told
+from reports.findings import Cell, Findings, outcome
 from reports.grid import Entry, Grid, Head, Line, with_best
 from reports.layouts import BASES, LAYOUTS, SOURCES, Claim, Column, Layout
 from reports.outcomes import Outcome, measure, withheld
-from reports.render import FAILED
+from reports.plain import FAILED
 from reports.statistics import mean
-from reports.table import Cell, Table, outcome
 
 Names = tuple[str, ...]
 Place = tuple[str, str]  # a column: its group (the data source in Table 3) and its key
@@ -33,7 +33,7 @@ class Part:
 
     name: str
     data: str
-    table: Table
+    findings: Findings
     outcomes: Sequence[Outcome]
     benchmarks: Mapping[str, Benchmark]
     methods: Mapping[str, tuple[str, Mapping[str, Any]]]
@@ -43,7 +43,7 @@ class Part:
     @property
     def base(self) -> str:
         """The testbed, which says which base model it is."""
-        return self.table.setting.testbed
+        return self.findings.setting.testbed
 
 
 def paper_table(number: int, parts: Sequence[Part], beside: bool = False) -> Grid:
@@ -88,7 +88,7 @@ def _names(layout: Layout, part: Part) -> dict[str, Names]:
     """Row -> its names, in the paper's order; a row the paper has no name for keeps its own, and comes last."""
     found: dict[str, tuple[int, Names]] = {}
     taken, printed = set[Names](), {claim.label for claim in layout.claims}
-    for row in part.table.rows:
+    for row in part.findings.rows:
         stem, options = part.methods.get(row.method, (row.method, {}))
         known = () if row.method in part.own else layout.claims
         claims = ((place, claim) for place, claim in enumerate(known) if claim.holds(stem, options))
@@ -116,7 +116,7 @@ def _measured(part: Part, row: str, column: Column) -> Entry:
     """One measured cell; a dash where the part has no value for it."""
     if column.metric:
         return _sub_score(part, row, column)
-    cell = cell_of(part.table, row, column.total or column.benchmark, total=column.total is not None)
+    cell = cell_of(part.findings, row, column.total or column.benchmark, total=column.total is not None)
     if cell is None:
         return Entry(digits=column.digits)
     if column.total:
@@ -142,10 +142,10 @@ def _sub_score(part: Part, row: str, column: Column) -> Entry:
     return Entry(mean(values), column.digits, withheld(benchmark, mine))
 
 
-def cell_of(table: Table, method: str, where: str, total: bool = False) -> Cell | None:
+def cell_of(findings: Findings, method: str, where: str, total: bool = False) -> Cell | None:
     """A method's cell under a benchmark's first metric, or under a group's total; None where there is none."""
-    for row in table.rows:
-        for column, cell in zip(table.columns, row.cells, strict=True):
+    for row in findings.rows:
+        for column, cell in zip(findings.columns, row.cells, strict=True):
             at = column.group if column.metric == "total" else column.benchmark
             if row.method == method and at == where and (column.metric == "total") == total:
                 return cell
@@ -200,7 +200,7 @@ def _grid(layout: Layout, measured: Sheet, paper: Sheet, notes: Iterable[str]) -
 
 def _refuse(layout: Layout, parts: Sequence[Part], beside: bool) -> None:
     """UsageError where numbers of different protocols or testbeds would stand in one column."""
-    settings = [(part.name, part.table.setting) for part in parts]
+    settings = [(part.name, part.findings.setting) for part in parts]
     for field in ("protocol", "synthetic"):
         if len(values := {getattr(setting, field) for _, setting in settings}) > 1:
             named = "; ".join(f"{name}: {getattr(setting, field)}" for name, setting in settings)
@@ -231,9 +231,9 @@ def _notes(layout: Layout, parts: Sequence[Part], measured: Sheet) -> Iterator[s
     skipped += [] if any(column.total for column in layout.columns) else ["totals (", "as the caption"]
     skipped += [] if any(column.benchmark == "chair" for column in layout.columns) else ["CHAIR falls"]
     for prefix, part in about.items():
-        for note in part.table.notes:
+        for note in part.findings.notes:
             if not note.startswith(tuple(skipped)):
-                common = all(note in other.table.notes for other in parts)
+                common = all(note in other.findings.notes for other in parts)
                 said.setdefault(note if common else prefix + note)
     yield from said
     yield "bold: the best figure of its column and block; only ▲ and ▼ tell a resolved difference to the baseline"

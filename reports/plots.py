@@ -9,11 +9,11 @@ from harness.contracts.row_names import BASELINE
 from reports import figures
 from reports.cards import KINDS, by_row, mean_of, roles
 from reports.facts import RowFacts
+from reports.findings import GROUPS, Findings
 from reports.layouts import SOURCES
 from reports.layouts import method as method_of
 from reports.outcomes import Outcome, measure, withheld
 from reports.statistics import mean
-from reports.table import GROUPS, Table
 
 Draw = figures.Draw | None  # None: there is nothing to draw
 NINE = [name for _, printed in GROUPS.values() for name in printed]
@@ -34,14 +34,14 @@ def cost(facts: Sequence[RowFacts]) -> Draw:
     return partial(figures.cost, seconds, memory) if any(seconds.values()) else None
 
 
-def intervals(table: Table) -> Draw:
+def intervals(findings: Findings) -> Draw:
     """Differences to the baseline with their intervals, a panel per column."""
     panels: dict[str, dict[str, figures.Interval]] = {}
-    for at, column in enumerate(table.columns):
+    for at, column in enumerate(findings.columns):
         title = f"{GROUPS[column.group][0]} total" if column.metric == "total" else column.label
         known = {
             row.label: (cell.delta, cell.low, cell.high, cell.resolved)
-            for row in table.rows
+            for row in findings.rows
             if row.method != BASELINE and math.isfinite((cell := row.cells[at]).delta)
         }
         if known:
@@ -85,26 +85,26 @@ def unjudged(outcomes: Sequence[Outcome], benchmarks: Mapping[str, Benchmark]) -
     return {name: benchmark.label for name, benchmark in benchmarks.items() if name in lost}
 
 
-def scaling(tables: Sequence[tuple[int, str, Table, Sequence[Outcome], Mapping[str, Benchmark]]]) -> Draw:
+def scaling(points: Sequence[tuple[int, str, Findings, Sequence[Outcome], Mapping[str, Benchmark]]]) -> Draw:
     """Figure 4 from (examples, data source, table, outcomes, benchmarks) of several runs."""
     panels: dict[str, dict[str, list[figures.Point]]] = {}
     average: dict[str, dict[str, float]] = {}
-    largest = {data: max(n for n, other, *_ in tables if other == data) for _, data, *_ in tables}
-    at_largest = [table for table in tables if table[0] == largest[table[1]]]
+    largest = {data: max(n for n, other, *_ in points if other == data) for _, data, *_ in points}
+    at_largest = [point for point in points if point[0] == largest[point[1]]]
     without = dict[str, str]()
     for *_, outcomes, benchmarks in at_largest:
         without |= unjudged(outcomes, {name: benchmarks[name] for name in NINE if name in benchmarks})
-    for n, data, table, *_ in tables:
+    for n, data, findings, *_ in points:
         where = f" ({SOURCES.get(data, data)})" if len(largest) > 1 else ""
-        for at, column in enumerate(table.columns):
+        for at, column in enumerate(findings.columns):
             if column.metric == "total":
                 lines = panels.setdefault(GROUPS[column.group][0] + where, {})
-                for row in table.rows:
+                for row in findings.rows:
                     cell = row.cells[at]
                     if row.method != BASELINE and math.isfinite(cell.delta):
                         lines.setdefault(row.label, []).append((n, cell.delta, cell.low, cell.high))
-    for _, data, table, outcomes, benchmarks in at_largest:
-        means = {row.label: level(row.method, outcomes, benchmarks, without) for row in table.rows}
+    for _, data, findings, outcomes, benchmarks in at_largest:
+        means = {row.label: level(row.method, outcomes, benchmarks, without) for row in findings.rows}
         known = {name: value for name, value in means.items() if math.isfinite(value)}
         average.setdefault(SOURCES.get(data, data), {}).update(known)
     panels = {title: lines for title, lines in panels.items() if lines}

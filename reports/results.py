@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.benchmark import Benchmark
+from reports.findings import Setting
 from reports.manifest import Failed
 from reports.outcomes import Outcome, measure, withheld
 from reports.statistics import REPLICATES, Sums, bootstrap, interval, shown
-from reports.table import Setting
 
 
 def results_rows(

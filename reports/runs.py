@@ -20,9 +20,9 @@ from harness.store import MANIFEST, Store
 from harness.types import UsageError, dumps
 from harness.untrusted import json_object
 from reports.archive import is_bundle, unpack
+from reports.findings import Setting
 from reports.manifest import PROFILE, Failed, Manifest, checked
 from reports.outcomes import Outcome, read_judged, read_second, read_units
-from reports.table import Setting
 
 UNITS, SECOND, JUDGE = "units.json", "crosscheck.jsonl", "judge.json"
 SHARED = ("testbed", "synthetic", "protocol", "data")  # fields of a manifest that runs in one table have in common

@@ -13,11 +13,11 @@ from harness.benchmark import Benchmark, Group
 from harness.contracts.row_names import BASELINE, CONTROLS
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
+from reports.findings import GROUPS, Cell, Column, Findings, Row, Setting
 from reports.legend import MARKED, Detail
 from reports.manifest import Failed
 from reports.outcomes import MAX_UNSCORED, Outcome, withheld
 from reports.statistics import FEW, LEAST, LEVEL, REPLICATES, holm, interval, mean, shown
-from reports.table import GROUPS, Cell, Column, Row, Setting, Table
 from reports.totals import RULE, RULE_IN_WORDS, total, what_changes
 
 # CHAIR falls when a model says less, so what shows it stands beside it, always: prefixes of metric ids and headings.
@@ -31,7 +31,7 @@ def build(
     setting: Setting,
     replicates: int = REPLICATES,
     failed: Sequence[Failed] = (),
-) -> Table:
+) -> Findings:
     """The table of `outcomes`: the baseline's row first, then `methods` in the order given.
 
     `benchmarks` are those of the comparison by file name; outcomes of other methods and benchmarks are left out. Holm's
@@ -80,7 +80,7 @@ def build(
         *_notes(setting, columns, rows, held, benchmarks, list(estimates.values()), len(tested)),
         *cautions(columns, rows, found, len(tested), setting),
     )
-    return Table(setting, columns, tuple(rows), notes)
+    return Findings(setting, columns, tuple(rows), notes)
 
 
 def failures(failed: Sequence[Failed], labels: Mapping[str, str], benchmarks: Mapping[str, Benchmark]) -> Iterator[str]:

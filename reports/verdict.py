@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.contracts.row_names import BASELINE, CONTROLS
+from reports.findings import Cell, Column, Findings, Row
 from reports.numerals import numeral
-from reports.table import Cell, Column, Row, Table
 
 LONGEST = 40  # of a heading
 
@@ -43,14 +43,14 @@ class Verdict:
         return parts
 
 
-def verdicts(table: Table) -> list[Verdict]:
+def verdicts(findings: Findings) -> list[Verdict]:
     """One for every row that a method made, in the table's order."""
-    return [_verdict(table.columns, row) for row in table.rows if row.method not in (BASELINE, *CONTROLS)]
+    return [_verdict(findings.columns, row) for row in findings.rows if row.method not in (BASELINE, *CONTROLS)]
 
 
-def trust(table: Table) -> Iterator[str]:
+def trust(findings: Findings) -> Iterator[str]:
     """How far the verdicts reach: what was run, and the smallest difference that a mark could have been given."""
-    setting, seeds = table.setting, max((row.seeds for row in table.rows), default=0)
+    setting, seeds = findings.setting, max((row.seeds for row in findings.rows), default=0)
     if setting.synthetic:
         yield "synthetic testbed: it says nothing about real models"
     bases = min(seeds, max(1, len(set(setting.models.values()))))
@@ -59,11 +59,11 @@ def trust(table: Table) -> Iterator[str]:
         + (": another draw of the data, or another base, may come out otherwise" if seeds < 2 else "")
         + (": another base may come out otherwise" if seeds > 1 and bases < 2 else "")
     )
-    compared = {row.method for row in table.rows} - {BASELINE, *CONTROLS}
+    compared = {row.method for row in findings.rows} - {BASELINE, *CONTROLS}
     least: dict[str, str] = {}
-    for place, column in enumerate(table.columns):
+    for place, column in enumerate(findings.columns):
         if column.scored:
-            cells = (row.cells[place] for row in table.rows if row.method in compared)
+            cells = (row.cells[place] for row in findings.rows if row.method in compared)
             needed = [cell.detectable for cell in cells if not math.isnan(cell.detectable)]
             least |= {_name(column): f"{_name(column)} {max(needed):.{column.digits}f}"} if needed else {}
     if least:

@@ -15,8 +15,8 @@ from harness.types import UsageError
 
 if TYPE_CHECKING:
     from reports.changes import Changes, Side
+    from reports.findings import Row
     from reports.runs import Run
-    from reports.table import Row
 
 FIRST = 3  # ids that are named
 MOST = 20  # settings that are named
@@ -145,9 +145,9 @@ def fields(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def plain(found: "Changes") -> dict[str, Any]:
     """Every figure, for machines; null where there is none."""
-    table, rows = found.table, []
-    for row in table.rows:
-        for column, cell in zip(table.columns, row.cells, strict=True):
+    findings, rows = found.findings, []
+    for row in findings.rows:
+        for column, cell in zip(findings.columns, row.cells, strict=True):
             figures = {"a": found.before.get((row.method, column.metric)), "b": cell.value, "difference": cell.delta}
             figures |= {"low": cell.low, "high": cell.high, "p_holm": cell.p_holm}
             known: dict[str, Any] = {"row": row.label, "benchmark": column.benchmark, "metric": column.metric}
@@ -156,8 +156,8 @@ def plain(found: "Changes") -> dict[str, Any]:
             if not column.beside and (moved := found.moved.get((row.method, column.benchmark))):
                 known |= {"better": list(moved.better), "worse": list(moved.worse), "right_or_wrong": moved.right}
             rows.append(known)
-    setting = {"testbed": table.setting.testbed, "synthetic": table.setting.synthetic}
-    return {**setting, "changes": rows, "notes": list(table.notes)}
+    setting = {"testbed": findings.setting.testbed, "synthetic": findings.setting.synthetic}
+    return {**setting, "changes": rows, "notes": list(findings.notes)}
 
 
 def show(one: str, other: str, differ: Sequence[str], only: Sequence[str], found: "Changes") -> None:
@@ -171,7 +171,7 @@ def show(one: str, other: str, differ: Sequence[str], only: Sequence[str], found
         typer.echo(f"rows of one alone, not compared: {visible(text)}")
     typer.echo("")
     shown = console()
-    for part in (*grids(found), *(verdict(found) if any(row.seeds for row in found.table.rows) else ())):
+    for part in (*grids(found), *(verdict(found) if any(row.seeds for row in found.findings.rows) else ())):
         shown.print(part, highlight=False)
 
 
@@ -180,15 +180,15 @@ def grids(found: "Changes") -> Iterator[Any]:
     from rich.text import Text
 
     from reports.grid import Entry, Grid, Head, Line
-    from reports.gridtext import terminal
+    from reports.terminal import table
 
     width = console().width
-    for row in found.table.rows:
+    for row in found.findings.rows:
         lines, items = [], list[str]()
         if said := in_one_line(row, found):
             yield Text(f"{visible(row.label)}: {said}\n")
             continue
-        for column, cell in zip(found.table.columns, row.cells, strict=True):
+        for column, cell in zip(found.findings.columns, row.cells, strict=True):
             at = row.method, column.benchmark
             name = f"  {column.label}" if column.beside else column.label + " ↓" * column.lower
             if at in found.why:
@@ -201,7 +201,7 @@ def grids(found: "Changes") -> Iterator[Any]:
             if not column.beside:
                 items.append(f"{column.label}: {changed(found.moved[at])}")
         heads = (Head("A"), Head("B, B - A"), Head("verdict"))
-        yield terminal(Grid(row.label, ("",), heads, tuple(lines), tuple(items), spans=True), width)
+        yield table(Grid(row.label, ("",), heads, tuple(lines), tuple(items), spans="beside"), width)
         yield ""
 
 
@@ -229,11 +229,11 @@ def verdict(found: "Changes") -> Iterator[str]:
     """What each row's differences come to, how far to trust them, and the notes of the table."""
     from reports.verdict import trust, verdicts
 
-    told = {row.method for row in found.table.rows if not in_one_line(row, found)}
-    for one in verdicts(found.table):
+    told = {row.method for row in found.findings.rows if not in_one_line(row, found)}
+    for one in verdicts(found.findings):
         if one.method in told:
             yield f"{one.label}, B against A: {'; '.join(words for _, words in one.parts)}"
-    for number, sentence in enumerate(trust(found.table)):
+    for number, sentence in enumerate(trust(found.findings)):
         yield f"{'trust: ' if not number else '       '}{sentence}"
     yield ""
-    yield from found.table.notes
+    yield from found.findings.notes

@@ -53,8 +53,8 @@ class Report(Kind):
     def fill(self, work: Work) -> None:
         """Write the comparison's files."""
         from reports.files import write_report
+        from reports.findings import Setting
         from reports.outcomes import Outcome, read_judged, read_second, read_units
-        from reports.table import Setting
 
         reads = self.Reads.of(work.step)
         outcomes = []

@@ -16,8 +16,8 @@ from harness.benchmark import Benchmark, totals
 from harness.mini.bars import BARS
 from harness.types import Response, Score
 from reports import items, layouts
+from reports.findings import GROUPS
 from reports.layouts import Column
-from reports.table import GROUPS
 from reports.tabulate import BESIDE
 from reports.totals import AS_CAPTIONED, RULE
 

@@ -28,7 +28,7 @@ def diff(harness: Said, *words: object) -> tuple[Figures, dict[str, Any]]:
 def test_a_row_against_the_baseline_is_what_the_table_says(harness: Said, tmp_path: Path, seeds: tuple[int]) -> None:
     run = replace(DPO, seeds=seeds).write(tmp_path)
     with opened([run]) as (opened_run,):
-        table = Measured.of(opened_run).table
+        table = Measured.of(opened_run).findings
     found, _ = diff(harness, f"{run}:baseline", f"{run}:dpo")
     for column, old, new in zip(table.columns, table.rows[0].cells, table.rows[1].cells, strict=True):
         one = found["baseline -> dpo", column.metric]

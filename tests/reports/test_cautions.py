@@ -9,20 +9,20 @@ from worlds import NINE, SETTING, Accuracy, answers, run
 
 from harness.benchmark import Metric, Totals, Unit, ratio
 from harness.contracts.row_names import NOISE
-from reports import render
+from reports.files import COMPARISON
+from reports.findings import Findings
 from reports.outcomes import Outcome
-from reports.table import Table
 from reports.tabulate import build
 
 METHODS = [("sft", "Cont. SFT", 0.0), ("nsft", "nSFT", 0.15)]
 
 
-def made(outcomes: Sequence[Outcome], methods: Sequence[str] = ("nsft", "sft")) -> Table:
+def made(outcomes: Sequence[Outcome], methods: Sequence[str] = ("nsft", "sft")) -> Findings:
     """The table of the nine."""
     return build(outcomes, NINE, list(methods), SETTING, 1000)
 
 
-def note(table: Table, start: str) -> str:
+def note(table: Findings, start: str) -> str:
     """The one note that begins so."""
     (found,) = (note for note in table.notes if note.startswith(start))
     return found
@@ -68,12 +68,12 @@ def test_a_difference_is_resolved_or_not_resolved_and_better_in_verdict_and_lege
     table = made(run(METHODS))
     verdicts = {cell.verdict for row in table.rows for cell in row.cells}
     assert verdicts == {"", "resolved", "not resolved at n = 300"}
-    below_the_verdict = render.markdown(table).partition("- trust:")[2]
-    assert "better" not in render.comma_separated(table)
-    for text in (below_the_verdict, render.latex(table)):
+    below_the_verdict = COMPARISON["md"](table).partition("- trust:")[2]
+    assert "better" not in COMPARISON["csv"](table)
+    for text in (below_the_verdict, COMPARISON["tex"](table)):
         [legend] = (line for line in text.splitlines() if "better" in line)
         assert "Holm" in legend
-    assert "not resolved at n = 300" in render.comma_separated(table)
+    assert "not resolved at n = 300" in COMPARISON["csv"](table)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def test_a_gain_that_vanishes_under_a_robust_parse_is_a_format_effect(learnt: st
 def test_verdicts_of_two_servers_are_not_compared_without_a_word() -> None:
     """Replies are kept under the model's name: another server's under that name would be taken for the same judge's."""
 
-    def judged(*where: str) -> Table:
+    def judged(*where: str) -> Findings:
         outcomes = [replace(o, judged_by="") if o.benchmark != "mmhal" else o for o in run(METHODS)]
         rows = dict(zip(["baseline", *(name for name, _, _ in METHODS)], where, strict=True))
         return made([replace(o, judged_by=rows[o.method]) if o.benchmark == "mmhal" else o for o in outcomes])

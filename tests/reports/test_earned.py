@@ -16,10 +16,10 @@ from harness.config import read_testbed
 from harness.reporting import table
 from reports import paper
 from reports.earned import Ran
+from reports.findings import Setting
 from reports.grid import Grid
 from reports.outcomes import Outcome
 from reports.paper import Part, paper_table
-from reports.table import Setting
 from reports.tabulate import build
 from tests.fake_run import FakeRun
 

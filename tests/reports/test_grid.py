@@ -17,10 +17,12 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from test_render import HOSTILE as BASIC
 
-from reports import gridtext
+from reports import latex, markdown, spreadsheet, terminal
+from reports.findings import Findings, Setting
 from reports.grid import Entry, Grid, Head, Line, with_best
 from reports.items import Said, Shown, pieces
 from reports.page import page, table_page
+from reports.sheet import sheet
 
 HOSTILE = [
     *BASIC, "</style><script>alert(1)</script>", "</title><svg onload=alert(1)>", '"><img src=x onerror=alert(1)>',
@@ -43,14 +45,14 @@ def grid(text: str = "plain") -> Grid:
         Line((text,), (Entry(1.25, mark="worse"), Entry(20.5), Entry(text=text)), "block"),
         Line(("other",), (Entry(12345.0, 0), Entry(19.5), Entry(-0.31, 2, signed=True, low=-1.0, high=1.0)), text),
     )
-    return Grid(text, (text,), heads, lines, (f"about {text}",), text, spans=True)
+    return Grid(text, (text,), heads, lines, (f"about {text}",), text, spans="beside")
 
 
-def terminal(table: Grid, width: int = 110) -> str:
+def on_terminal(table: Grid, width: int = 110) -> str:
     """What rich sends to a terminal without colours."""
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
     with console.capture() as captured:
-        console.print(gridtext.terminal(table, width))
+        console.print(terminal.table(table, width))
     return captured.get()
 
 
@@ -74,7 +76,7 @@ def figures(text: str) -> list[str]:
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_is_harmless_in_every_format_of_a_grid(text: str) -> None:
     assert len(HOSTILE) >= 60
-    for form in (terminal, gridtext.markdown, gridtext.latex, gridtext.comma_separated, lambda g: table_page([g])):
+    for form in (on_terminal, markdown.table, latex.table, spreadsheet.table, lambda g: table_page([g])):
         shown = form(grid(text))
         shown.encode("utf-8")
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]", shown)
@@ -116,7 +118,7 @@ def test_the_policy_of_a_page_allows_its_own_style_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_markdown_keeps_its_one_table(text: str) -> None:
-    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(gridtext.markdown(grid(text or "x")))
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown.table(grid(text or "x")))
     kinds = [token.type for token in tokens]
     assert (kinds.count("table_open"), kinds.count("tr_open"), kinds.count("td_open")) == (1, 3, 2 * 5)
     assert not {*kinds} & {"html_block", "fence", "code_block", "heading_open", "blockquote_open"}
@@ -124,7 +126,7 @@ def test_markdown_keeps_its_one_table(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_csv_reads_back_and_holds_no_formula(text: str) -> None:
-    rows = list(csv.DictReader(io.StringIO(gridtext.comma_separated(grid(text)), newline="")))
+    rows = list(csv.DictReader(io.StringIO(spreadsheet.table(grid(text)), newline="")))
     assert [row["value"] for row in rows] == ["1.25", "20.5", "", "12345.0", "19.5", "-0.31", ""]
     for row in rows:
         for field in ("table", "block", "row", "group", "column", "text", "mark"):
@@ -133,7 +135,7 @@ def test_csv_reads_back_and_holds_no_formula(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_latex_is_ascii_and_balanced(text: str) -> None:
-    shown = gridtext.latex(grid(text))
+    shown = latex.table(grid(text))
     assert shown.isascii()
     bare = re.sub(r"\\[^a-zA-Z\n]", "", shown)
     assert bare.count("{") == bare.count("}")
@@ -147,7 +149,7 @@ def test_latex_is_ascii_and_balanced(text: str) -> None:
 
 
 def test_groups_stand_over_their_columns_and_arrows_beside_what_should_fall() -> None:
-    shown = gridtext.latex(grid())
+    shown = latex.table(grid())
     assert r"\multicolumn{1}{c}{group} & \multicolumn{2}{c}{plain}" in shown
     assert r"\cmidrule(lr){3-3}\cmidrule(lr){4-5}" in shown
     assert r"CHAIR $\downarrow$" in shown
@@ -165,8 +167,8 @@ def test_the_best_is_bold_lowest_where_lower_is_better_ties_all_by_what_is_print
         [True, True],
         [True, True],
     ]
-    assert "**2.0**" in gridtext.markdown(best)
-    assert r"\textbf{2.0}" in gridtext.latex(best)
+    assert "**2.0**" in markdown.table(best)
+    assert r"\textbf{2.0}" in latex.table(best)
     single = with_best(replace(best, lines=lines[:1]))
     assert not single.lines[0].entries[0].best  # nothing to be better than
 
@@ -178,16 +180,16 @@ def test_a_grid_refuses_a_row_of_another_length() -> None:
 
 @pytest.mark.parametrize("width", [50, 80, 110])
 def test_a_terminal_grid_never_cuts_a_figure(width: int) -> None:
-    shown = terminal(grid(), width)
+    shown = on_terminal(grid(), width)
     assert max(map(len, shown.splitlines())) <= width
-    assert sorted(figures(shown)) == sorted(figures(terminal(grid(), 200)))
+    assert sorted(figures(shown)) == sorted(figures(on_terminal(grid(), 200)))
     assert "12,345" in shown
     assert "(−0.31) [−1.00, +1.00]" in shown
 
 
 def test_the_names_of_a_row_stand_under_their_headings() -> None:
     lines = (Line(("nSFT", "mini"), (Entry(1),)), Line(("Cont. SFT", "mini"), (Entry(2),)))
-    shown = terminal(Grid("t", ("method", "base"), (Head("SQA"),), lines)).splitlines()
+    shown = on_terminal(Grid("t", ("method", "base"), (Head("SQA"),), lines)).splitlines()
     assert {line.index(word) for line, word in zip(shown[1:4], ("base", "mini", "mini"), strict=True)} == {11}
 
 
@@ -196,9 +198,18 @@ def test_latex_compiles_with_every_hostile_string_in_it(tmp_path: Path) -> None:
     found = subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False)
     if found.returncode:
         pytest.skip("TeX has no booktabs")
-    body = "\n".join(gridtext.latex(grid(text[:200])) for text in HOSTILE)
+    body = "\n".join(latex.table(grid(text[:200])) for text in HOSTILE)
     document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
     (tmp_path / "all.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
     assert said.returncode == 0, said.stdout[-1500:]
+
+
+def test_a_comparison_of_no_benchmark_at_hand_still_says_why() -> None:
+    nothing = sheet(Findings(Setting("mini", "llava", True), (), (), ("not installed here, so left out: mine",)))
+    console = Console(file=io.StringIO(), width=100)
+    with console.capture() as captured:
+        console.print(terminal.comparison(nothing, 100))
+    for text in (captured.get(), markdown.comparison(nothing), latex.comparison(nothing), table_page(nothing.grids)):
+        assert "left out: mine" in text and "****" not in text and "{tabular}" not in text

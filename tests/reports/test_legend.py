@@ -8,16 +8,18 @@ import pytest
 from rich.console import Console
 from worlds import NINE, SETTING, run
 
-import reports.table
-from reports import render
+import reports.findings
+from reports import markdown, terminal
+from reports.files import COMPARISON
+from reports.findings import Findings
 from reports.legend import Detail, brief
-from reports.table import Table
+from reports.sheet import sheet
 from reports.tabulate import build
 
 METHODS = [("sft", "Cont. SFT", 0.0), ("nsft", "nSFT", 0.3), ("dpo", "GT-DPO", -0.3)]
 
 
-def made(benchmarks: tuple[str, ...] = tuple(NINE), images: int = 80) -> Table:
+def made(benchmarks: tuple[str, ...] = tuple(NINE), images: int = 80) -> Findings:
     chosen = {name: NINE[name] for name in benchmarks}
     outcomes = [one for one in run(METHODS, images=images) if one.benchmark in chosen]
     return build(outcomes, chosen, [name for name, *_ in METHODS], SETTING)
@@ -26,13 +28,13 @@ def made(benchmarks: tuple[str, ...] = tuple(NINE), images: int = 80) -> Table:
 WHOLE = made()
 
 
-def screen(table: Table, width: int, verbose: bool = False) -> list[str]:
+def screen(table: Findings, width: int, verbose: bool = False) -> list[str]:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(render.terminal(table, width, verbose))
+    console.print(terminal.comparison(sheet(table, brief=not verbose), width))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
-def legend(table: Table) -> str:
+def legend(table: Findings) -> str:
     return next(line for line in brief(table) if not isinstance(line, Detail))
 
 
@@ -57,21 +59,21 @@ def test_coverage_is_told_where_a_verdict_is_missing_and_in_the_files_always() -
     partly = replace(WHOLE, rows=(replace(first, cells=(*first.cells[:-2], lost, first.cells[-1])), *others))
     assert "(99.5 %)" in "\n".join(screen(partly, 120)) and "share of units with a verdict" in legend(partly)
     assert "(100 %)" not in "\n".join(screen(partly, 120)) and "(100 %)" in "\n".join(screen(partly, 200, True))
-    assert "(100 %)" in render.markdown(partly) and r"(100 \%)" in render.latex(partly)
+    assert "(100 %)" in COMPARISON["md"](partly) and r"(100 \%)" in COMPARISON["tex"](partly)
 
 
 def test_those_who_ask_have_every_note_and_so_has_the_file() -> None:
     whole, shown = "\n".join(screen(WHOLE, 2000, verbose=True)), "\n".join(screen(WHOLE, 2000))
     assert all(note in whole for note in WHOLE.notes)
-    assert all(render.md(note, 1000) in render.markdown(WHOLE) for note in WHOLE.notes)
+    assert all(markdown.md(note, 1000) in COMPARISON["md"](WHOLE) for note in WHOLE.notes)
     hidden = [note for note in WHOLE.notes if isinstance(note, Detail)]
     assert len(hidden) > 5 and not any(note in shown for note in hidden)
     assert all(note in shown for note in WHOLE.notes if note not in hidden)
 
 
-def marked(table: Table) -> dict[str, set[str]]:
+def marked(table: Findings) -> dict[str, set[str]]:
     """Heading -> the marks of its column, as Markdown shows them."""
-    rows = [line.split(" | ") for line in render.markdown(table).splitlines() if line.startswith("|")]
+    rows = [line.split(" | ") for line in COMPARISON["md"](table).splitlines() if line.startswith("|")]
     heads, found = list[str](), dict[str, set[str]]()
     for row in rows:
         if row[0].startswith("| method"):
@@ -85,13 +87,13 @@ def test_less_chair_is_marked_better_and_what_is_no_score_neither() -> None:
     found = marked(WHOLE)
     assert found["POPE"] == found["CHAIR ↓"] == {"▲", "▼"} and found["recall"] == found["words"] == {"\\*"}
     assert found["total"] == set()
-    [row] = (line for line in render.markdown(WHOLE).splitlines() if line.startswith("| nSFT |") and "\\*" in line)
+    [row] = (line for line in COMPARISON["md"](WHOLE).splitlines() if line.startswith("| nSFT |") and "\\*" in line)
     assert re.search(r"−\d+\.\d▲", row)  # CHAIR fell
 
 
 def test_marks_that_forget_which_way_is_better_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = reports.table.outcome
-    monkeypatch.setattr(reports.table, "outcome", lambda cell, lower, scored: honest(cell, False, scored))
+    honest = reports.findings.outcome
+    monkeypatch.setattr(reports.findings, "outcome", lambda cell, lower, scored: honest(cell, False, scored))
     with pytest.raises(AssertionError):
         test_less_chair_is_marked_better_and_what_is_no_score_neither()
 

@@ -237,7 +237,7 @@ def test_pictures_are_encoded_anew_or_left_out(tmp_path: Path) -> None:
 def page_of(run: Run) -> str:
     """A run's page."""
     measured = reporting.Measured.of(run)
-    return reporting.report_page(measured.run, measured.table, {})
+    return reporting.report_page(measured.run, measured.findings, {})
 
 
 def test_a_judged_mean_has_its_coverage_beside_it_and_no_other_has(opened_run: Callable[[FakeRun], Run]) -> None:
@@ -275,7 +275,7 @@ def test_hostile_responses_ids_and_labels_do_not_live_in_the_page(
 def test_a_half_finished_run_is_reported_and_says_so(opened_run: Callable[[FakeRun], Run]) -> None:
     run = opened_run(FakeRun(unfinished=[("dpo", "gqa"), ("nsft", "gqa"), ("nsft", "mmhal")]))
     measured = reporting.Measured.of(run)
-    assert "– not scored yet, in one seed at least: GT-DPO on gqa" in measured.table.notes
+    assert "– not scored yet, in one seed at least: GT-DPO on gqa" in measured.findings.notes
     assert "unfinished: 3 of 6 cells are not scored" in page_of(run)
     shown = reporting.whole(measured, "md")
     assert "| GT-DPO | – |" in shown and "not scored yet" in shown
@@ -284,15 +284,15 @@ def test_a_half_finished_run_is_reported_and_says_so(opened_run: Callable[[FakeR
 
 def test_an_unknown_benchmark_is_left_out_and_named(opened_run: Callable[[FakeRun], Run]) -> None:
     run = opened_run(FakeRun(spoilt={"benchmarks": {"gqa": {}, "mmhal": {}, "nosuch": {}}}))
-    assert "not installed here, so left out: nosuch" in reporting.Measured.of(run).table.notes
+    assert "not installed here, so left out: nosuch" in reporting.Measured.of(run).findings.notes
 
 
 def test_two_runs_of_one_method_are_two_rows_with_a_note(tmp_path: Path) -> None:
     one, other = (FakeRun(rows=("dpo",), options=options) for options in ({}, {"beta": 0.5}))
     with opened([one.write(tmp_path / "a"), other.write(tmp_path / "b")]) as runs:
         measured = reporting.Measured.of(join(runs))
-    assert [row.label for row in measured.table.rows] == ["baseline", "GT-DPO", "GT-DPO (run)"]
-    assert any("two runs of GT-DPO" in note for note in measured.table.notes)
+    assert [row.label for row in measured.findings.rows] == ["baseline", "GT-DPO", "GT-DPO (run)"]
+    assert any("two runs of GT-DPO" in note for note in measured.findings.notes)
 
 
 def test_a_damaged_log_and_lost_responses_leave_gaps_not_errors(tmp_path: Path) -> None:

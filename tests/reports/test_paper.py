@@ -15,12 +15,12 @@ from benchmarks.indomain import Indomain
 from harness.benchmark import Benchmark, Unit
 from harness.judge import Ask
 from harness.types import Item, Response, Score, UsageError
-from reports import gridtext, layouts
+from reports import latex, layouts, markdown, spreadsheet
+from reports.findings import Setting
 from reports.grid import Entry, Grid
 from reports.layouts import LAYOUTS
 from reports.outcomes import Outcome
 from reports.paper import Part, paper_table
-from reports.table import Setting
 from reports.tabulate import build
 from reports.totals import what_changes
 
@@ -56,7 +56,7 @@ def test_the_papers_own_tables_print_in_every_format(number: int) -> None:
     cells = sum(row[key] is not None for row in rows for key in layouts.printed()[f"table{number}"]["columns"])
     assert sum(e.value == e.value for line in grid.lines for e in line.entries) == cells
     assert grid.notes[-1] == layouts.printed()["source"]
-    assert r"\toprule" in gridtext.latex(grid) and "| --- |" in gridtext.markdown(grid)
+    assert r"\toprule" in latex.table(grid) and "| --- |" in markdown.table(grid)
 
 
 @pytest.mark.skipif(not PAPER.is_file(), reason="the paper's text is not at hand")
@@ -82,7 +82,7 @@ def test_table_1_has_the_papers_groups_columns_and_order() -> None:
 def test_table_1_prints_totals_in_brackets_and_marks_what_is_resolved() -> None:
     outcomes = run([("nsft", "nSFT", 0.3)], images=200)
     table = build(outcomes, NINE, ["nsft"], SETTING, 500)
-    shown = gridtext.markdown(paper_table(1, [Part("r", "llava150k", table, outcomes, NINE, {"nsft": ("nsft", {})})]))
+    shown = markdown.table(paper_table(1, [Part("r", "llava150k", table, outcomes, NINE, {"nsft": ("nsft", {})})]))
     assert re.search(r"\| LLaVA-150k \| baseline \| \d\d\.\d \| \d\d\.\d \| \d\d\.\d \| \(\+0\.0\) \|", shown)
     assert re.search(r"\| nSFT \| \*\*\d\d\.\d▲\*\* \|", shown)  # bold, with its mark
     assert "only ▲ and ▼ tell a resolved difference" in shown
@@ -191,7 +191,7 @@ def test_the_captions_rule_is_said_with_what_it_would_change() -> None:
 
 
 def test_csv_has_the_difference_that_its_interval_is_about() -> None:
-    rows = list(csv.DictReader(io.StringIO(gridtext.comma_separated(paper_table(1, [part()])))))
+    rows = list(csv.DictReader(io.StringIO(spreadsheet.table(paper_table(1, [part()])))))
     method = next(row for row in rows if row["row"] == "nSFT" and row["column"] == "SQA")
     assert float(method["ci_lo"]) <= float(method["delta"]) <= float(method["ci_hi"])
     assert float(method["value"]) > float(method["ci_hi"])  # so the interval is not the value's

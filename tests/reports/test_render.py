@@ -12,8 +12,10 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from worlds import NINE, SETTING, run
 
-from reports import render
-from reports.table import Setting, Table
+from reports import terminal
+from reports.files import COMPARISON
+from reports.findings import Findings, Setting
+from reports.sheet import sheet
 from reports.tabulate import build
 
 HOSTILE = [
@@ -26,36 +28,36 @@ HOSTILE = [
 METHODS = [("sft", "Cont. SFT", 0.0), ("nsft", "nSFT", 0.15)]
 
 
-def terminal(table: Table, width: int = 110, colour: bool = True) -> str:
+def on_terminal(table: Findings, width: int = 110, colour: bool = True) -> str:
     """What rich sends to a terminal."""
     console = Console(
         file=io.StringIO(), width=width, force_terminal=colour, color_system="standard" if colour else None
     )
     with console.capture() as captured:
-        console.print(render.terminal(table, width))
+        console.print(terminal.comparison(sheet(table, brief=True), width))
     return captured.get()
 
 
-FORMATS: dict[str, Callable[[Table], str]] = {
-    "terminal": terminal,
-    "markdown": render.markdown,
-    "csv": render.comma_separated,
-    "latex": render.latex,
+FORMATS: dict[str, Callable[[Findings], str]] = {
+    "terminal": on_terminal,
+    "markdown": COMPARISON["md"],
+    "csv": COMPARISON["csv"],
+    "latex": COMPARISON["tex"],
 }
 
 
 @cache
-def plain() -> Table:
+def plain() -> Findings:
     """A table with nothing wrong with it."""
     return build(run(METHODS), NINE, ["sft", "nsft"], SETTING, 2000)
 
 
-def spoilt(text: str) -> Table:
+def spoilt(text: str) -> Findings:
     """The same numbers with `text` for a method, label, testbed, protocol, metric and heading, and in a note."""
     table = plain()
     rows = (*table.rows[:2], replace(table.rows[2], label=text, method=text))
     columns = (replace(table.columns[0], metric=text, label=text), *table.columns[1:])
-    return Table(Setting(text, text, True), columns, rows, (*table.notes, f"of {text}"))
+    return Findings(Setting(text, text, True), columns, rows, (*table.notes, f"of {text}"))
 
 
 def figures(text: str) -> list[str]:
@@ -79,8 +81,8 @@ def test_hostile_text_is_harmless(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_csv_reads_back_with_the_numbers_unchanged_and_no_formula(text: str) -> None:
-    def read(table: Table) -> list[dict[str, str]]:
-        return list(csv.DictReader(io.StringIO(render.comma_separated(table), newline="")))
+    def read(table: Findings) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(COMPARISON["csv"](table), newline="")))
 
     rows, expected = read(spoilt(text)), read(plain())
     assert len(rows) == len(expected)
@@ -93,8 +95,10 @@ def test_csv_reads_back_with_the_numbers_unchanged_and_no_formula(text: str) -> 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_markdown_keeps_its_tables_and_nothing_else(text: str) -> None:
-    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(render.markdown(spoilt(text)))
-    shape = [t.type for t in MarkdownIt("commonmark").enable("table").parse(render.markdown(plain())) if t.nesting == 1]
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(COMPARISON["md"](spoilt(text)))
+    shape = [
+        t.type for t in MarkdownIt("commonmark").enable("table").parse(COMPARISON["md"](plain())) if t.nesting == 1
+    ]
     assert [t.type for t in tokens if t.nesting == 1][: len(shape)] == shape
     inline = {child.type for token in tokens for child in token.children or []}
     assert inline <= {"text", "text_special", "strong_open", "strong_close"}
@@ -103,11 +107,12 @@ def test_markdown_keeps_its_tables_and_nothing_else(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_latex_is_ascii_balanced_and_knows_only_our_commands(text: str) -> None:
-    shown = render.latex(spoilt(text))
+    shown = COMPARISON["tex"](spoilt(text))
     assert shown.isascii()
     commands = set(re.findall(r"\\([a-zA-Z]+|.)", shown.replace("\\\\\n", "\n")))
     assert commands <= {
         *"begin end toprule midrule bottomrule scriptsize footnotesize noindent medskip par usepackage".split(),
+        "textsuperscript",
         *"bigtriangleup bigtriangledown".split(),
         *"Delta downarrow char textbackslash textasciitilde textasciicircum textless textgreater textbar".split(),
         *"{}$&#_%",
@@ -122,26 +127,26 @@ def test_latex_is_ascii_balanced_and_knows_only_our_commands(text: str) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 110, 200])
 def test_terminal_never_cuts_a_number(width: int) -> None:
-    shown = terminal(plain(), width, colour=False)
+    shown = on_terminal(plain(), width, colour=False)
     assert max(map(len, shown.splitlines())) <= width
     assert "…" not in shown
-    assert sorted(figures(shown)) == sorted(figures(terminal(plain(), 200, colour=False)))
+    assert sorted(figures(shown)) == sorted(figures(on_terminal(plain(), 200, colour=False)))
 
 
 def test_terminal_reads() -> None:
-    shown = terminal(plain(), colour=False)
+    shown = on_terminal(plain(), colour=False)
     for word in ("VQA", "LLaVA-1.5-7B", "CHAIR ↓", "recall", "testbed: mini (synthetic)", "Holm"):
         assert word in shown
     row = next(line for line in shown.splitlines() if line.startswith("nSFT"))
     assert re.match(r"nSFT +\d\d\.\d \+\d+\.\d▲", row)
-    assert "\x1b[" in terminal(plain())
+    assert "\x1b[" in on_terminal(plain())
 
 
 def test_a_label_that_is_cut_is_written_out_below() -> None:
     table = plain()
     label = "nsft:turns=random:layout=separate"
     rows = (*table.rows[:2], replace(table.rows[2], label=label))
-    lines = terminal(replace(table, rows=rows), colour=False).splitlines()
+    lines = on_terminal(replace(table, rows=rows), colour=False).splitlines()
     assert any(re.match(r"nsft:turns=rand… +\d", line) for line in lines)
     assert f"nsft:turns=rand… is {label}" in lines
 
@@ -150,7 +155,7 @@ def test_small_negative_differences_do_not_print_as_minus_zero() -> None:
     table = plain()
     tiny = replace(table.rows[1].cells[0], delta=-0.001, low=-0.04, high=0.04)
     rows = (table.rows[0], replace(table.rows[1], cells=(tiny, *table.rows[1].cells[1:])))
-    assert "+0.0 [+0.0, +0.0]" in render.markdown(replace(table, rows=rows))
+    assert "+0.0 [+0.0, +0.0]" in COMPARISON["md"](replace(table, rows=rows))
 
 
 def test_a_real_testbed_is_not_called_synthetic() -> None:

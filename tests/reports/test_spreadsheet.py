@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports import gridtext, render
+from harness.console import visible
+from reports import spreadsheet as made
 from reports.grid import Entry, Grid, Head, Line
-from reports.render import spreadsheet
+from reports.spreadsheet import spreadsheet
 
 SIGNS = [*"=+-@", *"＝＋－＠", *"﹦﹢﹣﹫", *"⁺⁼₊₌", "−"]
 BEFORE = [
@@ -58,7 +59,7 @@ def test_no_spelling_is_a_formula() -> None:
 
 def test_without_the_apostrophe_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """But those behind a sign that is spelled out, like a tab's <U+0009>."""
-    monkeypatch.setattr(render, "FORMULA", re.compile("(?!)()"))
+    monkeypatch.setattr(made, "FORMULA", re.compile("(?!)()"))
     assert sum(map(live, SPELLINGS)) > 500
 
 
@@ -81,15 +82,15 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
 def test_numbers_stay_numbers_and_cells_read_back() -> None:
     numbers = Entry(value=-1.25, delta=-0.5, low=-2.0, high=1e-9)
     grid = Grid("T", ("row",), (Head("=h"),), (Line(("-2+3",), (numbers,)),), ("=note",))
-    rows = list(csv.DictReader(io.StringIO(gridtext.comma_separated(grid), newline="")))
+    rows = list(csv.DictReader(io.StringIO(made.table(grid), newline="")))
     assert [float(rows[0][name]) for name in ("value", "delta", "ci_lo", "ci_hi")] == [-1.25, -0.5, -2.0, 1e-9]
     assert (rows[0]["row"], rows[0]["column"], rows[1]["text"]) == ("'-2+3", "'=h", "'=note")
     for hostile in SPELLINGS[::11]:
         spoilt = replace(grid, notes=(hostile,))
-        (*_, last) = csv.DictReader(io.StringIO(gridtext.comma_separated(spoilt), newline=""))
+        (*_, last) = csv.DictReader(io.StringIO(made.table(spoilt), newline=""))
         assert last["text"] == spreadsheet(hostile)
 
 
 @given(st.lists(st.sampled_from([*SIGNS, *BEFORE, ";", "a", " ", "1"])).map("".join))
 def test_who_is_no_spreadsheet_reads_the_text_as_it_was(text: str) -> None:
-    assert render.unguarded(spreadsheet(text)) == render.visible(text)
+    assert made.unguarded(spreadsheet(text)) == visible(text)

@@ -11,17 +11,17 @@ from worlds import NINE, SETTING, Pope, answers, run
 
 from harness.benchmark import Unit
 from harness.types import dumps
-from reports import render
+from reports.files import COMPARISON
+from reports.findings import Cell, Findings, Row, Setting
 from reports.outcomes import Outcome
 from reports.results import results_rows
-from reports.table import Cell, Row, Setting, Table
 from reports.tabulate import build
 
 METHODS = [("sft", "Cont. SFT", 0.0), ("nsft", "nSFT", 0.15)]
 ORDER = ["nsft", "sft"]
 
 
-def cell(table: Table, method: str, metric: str, benchmark: str = "") -> Cell:
+def cell(table: Findings, method: str, metric: str, benchmark: str = "") -> Cell:
     """The cell of a method under a metric (of a benchmark)."""
     row: Row = next(row for row in table.rows if row.method == method)
     places = [i for i, c in enumerate(table.columns) if c.metric == metric and benchmark in ("", c.benchmark, c.group)]
@@ -29,7 +29,7 @@ def cell(table: Table, method: str, metric: str, benchmark: str = "") -> Cell:
     return row.cells[places[0]]
 
 
-def made(outcomes: Sequence[Outcome], replicates: int = 300, setting: Setting = SETTING) -> Table:
+def made(outcomes: Sequence[Outcome], replicates: int = 300, setting: Setting = SETTING) -> Findings:
     """The table of the nine."""
     return build(outcomes, NINE, ORDER, setting, replicates)
 
@@ -90,7 +90,7 @@ def test_a_missing_cell_is_a_dash_and_its_total_too() -> None:
     assert math.isnan(cell(table, "sft", "gqa/all").value)
     assert math.isnan(cell(table, "sft", "total", "vqa").delta)
     assert not math.isnan(cell(table, "nsft", "total", "vqa").delta)
-    assert re.search(r"\| Cont\. SFT \| [^|]+ \| – \| [^|]+ \| – \|", render.markdown(table))
+    assert re.search(r"\| Cont\. SFT \| [^|]+ \| – \| [^|]+ \| – \|", COMPARISON["md"](table))
 
 
 def test_too_few_verdicts_withhold_the_cell() -> None:
@@ -101,7 +101,7 @@ def test_too_few_verdicts_withhold_the_cell() -> None:
     table = made(half)
     assert cell(table, "sft", "mmhal/rating").withheld == "n/a (judge 62 %)"
     assert math.isnan(cell(table, "sft", "total", "hallucination").delta)
-    for text in (render.markdown(table), render.comma_separated(table), render.latex(table)):
+    for text in (COMPARISON["md"](table), COMPARISON["csv"](table), COMPARISON["tex"](table)):
         assert "judge 62" in text
     one = [Outcome("baseline", "b", 0, "mmhal", units, 0, ""), Outcome("sft", "s", 0, "mmhal", units[:99], 1, "")]
     table = build(one, {"mmhal": NINE["mmhal"]}, ["sft"], SETTING, 50)
@@ -111,16 +111,16 @@ def test_too_few_verdicts_withhold_the_cell() -> None:
     assert cell(table, "baseline", "mmhal/rating").withheld
     assert cell(table, "sft", "mmhal/rating").value > 0
     assert math.isnan(cell(table, "sft", "mmhal/rating").delta)
-    assert re.search(r"\| s \| \d\.\d\d \(99 %\) \[\d", render.markdown(table))
-    assert re.search(r"^sft,s,1,mmhal,mmhal/rating,[\d.]+,,value,", render.comma_separated(table), re.MULTILINE)
+    assert re.search(r"\| s \| \d\.\d\d \(99 %\) \[\d", COMPARISON["md"](table))
+    assert re.search(r"^sft,s,1,mmhal,mmhal/rating,[\d.]+,,value,", COMPARISON["csv"](table), re.MULTILINE)
 
 
 def test_a_metric_without_a_value_is_a_dash() -> None:
     empty = [Unit("a", "a", {"right": 0.0, "n": 0.0})]
     outcomes = [Outcome(method, method, 0, "pope", empty, 0, "") for method in ("baseline", "sft")]
     table = build(outcomes, {"pope": Pope("pope")}, ["sft"], SETTING, 50)
-    assert "| sft | – |" in render.markdown(table)
-    assert "nan" not in (render.markdown(table) + render.comma_separated(table) + render.latex(table)).lower()
+    assert "| sft | – |" in COMPARISON["md"](table)
+    assert "nan" not in (COMPARISON["md"](table) + COMPARISON["csv"](table) + COMPARISON["tex"](table)).lower()
     rows = list(results_rows(outcomes, {"pope": Pope("pope")}, SETTING, 50))
     assert all("value" not in row and row["withheld"] for row in rows)
 
@@ -128,7 +128,7 @@ def test_a_metric_without_a_value_is_a_dash() -> None:
 def test_nothing_at_all_gives_an_empty_table() -> None:
     table = made([])
     assert table.rows == ()
-    assert "synthetic" in render.markdown(table)
+    assert "synthetic" in COMPARISON["md"](table)
 
 
 def test_notes_say_what_the_intervals_leave_out() -> None:
@@ -154,7 +154,7 @@ def test_one_image_gets_no_interval_no_mark_no_total_and_a_note() -> None:
     (note,) = (note for note in table.notes if note.startswith("no interval and no test below 10 images"))
     assert "SQA 1" in note and "MMHal 1" in note
     assert any("over 0 comparisons" in note for note in table.notes)
-    shown = render.markdown(table) + render.comma_separated(table) + render.latex(table)
+    shown = COMPARISON["md"](table) + COMPARISON["csv"](table) + COMPARISON["tex"](table)
     assert not re.search(r"\[[-+\d]", shown.replace("[95 %", "")) and "nan" not in shown
     rows = list(results_rows(only(run(METHODS), 1), NINE, SETTING, 50))
     assert all("value" in row and "ci_lo" not in row for row in rows)
@@ -225,7 +225,7 @@ def test_input_order_gives_identical_bytes() -> None:
     texts, rows = set(), set()
     for _ in range(3):
         table = made(outcomes, replicates=100)
-        texts.add(render.comma_separated(table) + render.markdown(table) + render.latex(table))
+        texts.add(COMPARISON["csv"](table) + COMPARISON["md"](table) + COMPARISON["tex"](table))
         rows.add("\n".join(map(dumps, results_rows(outcomes, NINE, SETTING, 100))))
         outcomes = [replace(o, units=rng.sample(list(o.units), len(o.units))) for o in outcomes]
         rng.shuffle(outcomes)

@@ -8,10 +8,12 @@ import pytest
 from rich.console import Console
 from worlds import NINE, SETTING, answers, run
 
-import reports.table
-from reports import render
+import reports.findings
+from reports import terminal
+from reports.files import COMPARISON
+from reports.findings import Cell, Column, Findings, Row, Setting
 from reports.outcomes import Outcome
-from reports.table import Cell, Column, Row, Setting, Table
+from reports.sheet import sheet
 from reports.tabulate import build
 from reports.verdict import Verdict, trust, verdicts
 
@@ -29,7 +31,7 @@ def told(pope: Cell, chair: Cell, words: Cell, total: Cell, setting: Setting = S
         Row("blank", "baseline, blank image", 1, (pope, chair, words, total)),
         Row("nsft", "nSFT", 1, (pope, chair, words, total)),
     )
-    [verdict] = verdicts(Table(setting, COLUMNS, rows, ()))
+    [verdict] = verdicts(Findings(setting, COLUMNS, rows, ()))
     return verdict
 
 
@@ -67,14 +69,16 @@ def test_a_row_that_failed_says_why() -> None:
 
 
 def test_a_verdict_that_forgets_which_way_is_better_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports.table, "outcome", lambda cell, lower, scored: "better" if cell.delta > 0 else "worse")
+    monkeypatch.setattr(
+        reports.findings, "outcome", lambda cell, lower, scored: "better" if cell.delta > 0 else "worse"
+    )
     with pytest.raises(AssertionError):
         test_less_chair_is_better_and_more_is_worse()
 
 
 def test_trust_tells_the_testbed_the_seeds_and_what_cannot_be_seen() -> None:
     rows = (Row("baseline", "LLaVA", 1, (Cell(),) * 4), Row("dpo", "GT-DPO", 1, (moved(2, detectable=1.26),) * 4))
-    table = Table(SETTING, COLUMNS, rows, ())
+    table = Findings(SETTING, COLUMNS, rows, ())
     synthetic, seeds, least = trust(table)
     assert synthetic == "synthetic testbed: it says nothing about real models"
     assert seeds.startswith("1 seed, 1 base model: another draw of the data, or another base")
@@ -96,8 +100,8 @@ def test_the_verdict_stands_last_on_the_terminal_and_first_in_markdown() -> None
     assert len(verdict.better) + len(verdict.unresolved) == 8
     for width in (60, 80, 120):
         console = Console(width=width, record=True, file=io.StringIO())
-        console.print(render.terminal(table, width))
+        console.print(terminal.comparison(sheet(table, brief=True), width))
         last = " ".join(console.export_text().partition("Verdict, against the baseline")[2].split())
         assert "▲ better on SQA" in last and "▼ worse on POPE" in last and "trust" in last
-    page = render.markdown(table)
+    page = COMPARISON["md"](table)
     assert page.index("▼ worse on POPE") < page.index("| method |")

@@ -8,8 +8,8 @@ import numpy as np
 
 from harness import plugins
 from harness.benchmark import Benchmark, Group, Metric, Totals, Unit, ratio
+from reports.findings import Setting
 from reports.outcomes import Outcome
-from reports.table import Setting
 
 SETTING = Setting("mini", "paper", True, {str(seed): f"model {seed}" for seed in range(8)})
 

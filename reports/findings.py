@@ -1,6 +1,6 @@
-"""What a comparison table is: the paper's columns and groups, cells of numbers, rows, and sentences below.
+"""What a comparison found: the paper's columns and groups, cells of numbers, rows, and what must be said of them.
 
-Numbers and plain strings; `reports.tabulate` makes one from outcomes, `reports.render` alone turns it into text.
+`reports.tabulate` computes it from outcomes, `reports.sheet` lays it out as grids.
 """
 
 import math
@@ -107,7 +107,7 @@ def outcome(cell: Cell, lower: bool, scored: bool = True) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One method; `cells` in the order of the table's columns."""
+    """One method; `cells` in the order of the columns."""
 
     method: str
     label: str
@@ -122,8 +122,8 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """Everything that is shown, before it is text."""
+class Findings:
+    """Everything that is shown, before it is laid out."""
 
     setting: Setting
     columns: tuple[Column, ...]
