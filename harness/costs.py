@@ -142,7 +142,7 @@ def _items(planned: Plan, stage: Stage, benchmark: Benchmark, store: Store) -> l
     done = store.path(stage) / "items.jsonl"
     if done.is_file():
         return list(read_jsonl(Item, done))
-    if stage.inputs:  # the world's files
+    if Items.Reads.of(stage).data:
         return None
     folder = folder_of(Items.of(stage).benchmark, planned.testbed.data, planned.request.data)
     return stratified(list(benchmark.items(folder, Unread())), planned.request.limit, benchmark.stratum)

@@ -11,6 +11,11 @@ from harness.codebook import SHIPPED, read_codebook
 from harness.config import MethodSpec, Reading, Runtime, read_testbed
 from harness.data._chosen import source
 from harness.plan import plan
+from harness.stages.data import Data
+from harness.stages.generate import Generate
+from harness.stages.items import Items
+from harness.stages.lens import Lens
+from harness.stages.split import Split
 from harness.steps import ALL_BENCHMARKS, Plan, Request
 from harness.types import UsageError
 
@@ -88,7 +93,7 @@ def test_the_dtype_that_models_respond_in_is_the_testbeds_and_in_every_key() -> 
     changed = plan(REQUEST, halved)
     for kind in ("build", "generate", "lens"):
         assert keys(BEFORE, kind) and not keys(BEFORE, kind) & keys(changed, kind), kind
-    assert {s.stage.identity["sampling"]["dtype"] for s in changed.steps if s.stage.kind == "generate"} == {"bfloat16"}
+    assert {generate.sampling.dtype for _, generate in Generate.among(changed.steps)} == {"bfloat16"}
 
 
 def test_another_prompt_for_pope_changes_popes_steps_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -123,7 +128,7 @@ def test_a_comment_in_the_code_changes_no_key(tmp_path: Path) -> None:
 def test_seeds_take_different_bases_and_different_splits() -> None:
     planned = plan(replace(REQUEST, seeds=3), BED)
     assert len({step.key for step in planned.splits}) == 3
-    assert len({cell.score.reads["responses"].identity["model"] for cell in planned.cells}) == 3
+    assert len({Generate.of(cell.responses).model for cell in planned.cells}) == 3
     assert len(keys(planned, "items")) == len(ALL_BENCHMARKS)  # benchmarks are the same for every seed
 
 
@@ -134,12 +139,12 @@ def test_tuning_shares_no_data_with_the_comparison() -> None:
 
 def test_in_domain_items_are_held_out_examples_of_the_comparisons_source() -> None:
     planned = plan(replace(REQUEST, data=source("textcaps"), benchmarks=("indomain",)), BED)
-    (items,) = (step.stage for step in planned.steps if step.stage.kind == "items")
-    assert items.identity["options"] == {"source": "textcaps"}
-    made = items.inputs["data"].identity
-    assert (made["source"], made["split"], made["n"]) == ("textcaps", "heldout", 200)
-    splits = {step.stage.inputs["data"].identity["split"] for step in planned.splits}
-    assert splits == {"alignment"}
+    ((step, items),) = Items.among(planned.steps)
+    assert items.options == {"source": "textcaps"}
+    data = Items.Reads.of(step).data
+    assert data and Data.of(data) == Data(source="textcaps", split="heldout", n=200, seed=0)
+    drawn = [Split.Reads.of(step).data for step in planned.splits]
+    assert {Data.of(data).split for data in drawn if data} == {"alignment"}
 
 
 def test_a_users_file_has_no_held_out_examples(tmp_path: Path) -> None:
@@ -205,7 +210,7 @@ def test_the_lens_asks_by_the_codebook_that_a_row_names(tmp_path: Path) -> None:
 
     def books(*methods: MethodSpec) -> list[dict[str, dict[str, str]]]:
         planned = plan(replace(REQUEST, methods=methods), BED)
-        return [step.stage.identity["codebook"] for step in planned.lenses.values()]
+        return [Lens.of(step).codebook for step in planned.lenses.values()]
 
     assert books(MethodSpec(name="dpo"), own, without) == [{"instance": {"smell": "what it smells of"}}] * 3
     assert books(without) == [read_codebook(SHIPPED)]

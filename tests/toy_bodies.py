@@ -8,6 +8,7 @@ from harness.config import Runtime, Testbed
 from harness.contracts.stage import Work
 from harness.profile import Tick
 from harness.request import request
+from harness.stages.split import Split
 from harness.steps import Request, Step
 from harness.store import Store
 from harness.types import dumps
@@ -48,7 +49,7 @@ class Toy:
                     "{}", encoding="utf-8"
                 )
             if step.stage.kind == "split":
-                examples = [[f"e{n}", "hash"] for n in range(step.stage.identity["n"])]
+                examples = [[f"e{n}", "hash"] for n in range(Split.of(step).n or 0)]
                 (out / "split.lock").write_text(dumps({"digest": "0" * 64, "examples": examples}), encoding="utf-8")
             if step.stage.kind == "report":
                 work = Work(step, out, tick, self.store, self.testbed, self.asked, self.runtime)

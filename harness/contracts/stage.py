@@ -96,10 +96,10 @@ class Kind(Fixed):
         derived: ClassVar[frozenset[str]] = frozenset()
 
         @classmethod
-        def of(cls, step: Step) -> Self:
-            """What a step reads. TypeError for a stage that the kind does not declare, and for one that is missing."""
+        def of(cls, made: Step | Stage) -> Self:
+            """What a step or stage reads. TypeError for what the kind does not declare, and for what is missing."""
             make: Callable[..., Self] = cls
-            return make(**step.reads)
+            return make(**(made.reads if isinstance(made, Step) else made.inputs))
 
         def named(self) -> dict[str, Stage]:
             """All of them by name."""

@@ -3,10 +3,12 @@
 from harness.contracts.judge_kind import Hired, Post
 from harness.contracts.stage import Work
 from harness.hire import Office, kind_for
+from harness.stages._drawn import Drawn
 from harness.store import Stage
 
 
 def asked(work: Work, role: Office, of: Stage) -> Hired:
     """The testbed's judge or writer, for a stage that asks about the images of `of`, a split or items."""
-    drawn = work.folder(of.inputs["data"]) if "data" in of.inputs else None
+    data = Drawn.of(of).data
+    drawn = work.folder(data) if data else None
     return kind_for(role, work.testbed).hire(Post(work.runtime, work.store.root, work.places.data, drawn, work.tick))

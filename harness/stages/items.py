@@ -1,16 +1,15 @@
 """A benchmark's items."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from harness import plugins
 from harness.benchmark import benchmark_of, folder_of
-from harness.contracts.stage import Kind, Plugins, Work
+from harness.contracts.stage import Plugins, Work
 from harness.images import StoreImages
 from harness.limit import stratified
 from harness.stages._benchmarked import Benchmarked
-from harness.store import Stage
+from harness.stages._drawn import Drawn
 from harness.types import write_jsonl
 
 
@@ -26,11 +25,8 @@ class Items(Benchmarked):
     content: str = ""
     limit: int | None = None
 
-    @dataclass(frozen=True, kw_only=True)
-    class Reads(Kind.Reads):
-        """The benchmark's files where the embedded world has drawn them."""
-
-        data: Stage | None = None
+    class Reads(Drawn):
+        """The files of its benchmark."""
 
     def loads(self, known: Plugins) -> tuple[Path | None, ...]:
         """The benchmark, and the source that it takes held-out examples from."""

@@ -12,6 +12,7 @@ from harness.method import Lesson
 from harness.panel import JUDGE, keep_replies
 from harness.rounds import NoWriter
 from harness.stages._asked import asked
+from harness.stages._drawn import Drawn
 from harness.stages._examples import locked_examples
 from harness.stages._model import Trained
 from harness.stages._responding import Responding
@@ -49,7 +50,7 @@ class Lens(Responding):
         if pairs := looking.probes(examples, before):
             sums = [sequences(one.policy, pairs) for one in (base, trained)]
             figures |= looking.ratios(*sums) if all(sums) else {}
-        if "data" in reads.split.inputs or not kind_for("writer", work.testbed).drawn_only:
+        if Drawn.of(reads.split).data or not kind_for("writer", work.testbed).drawn_only:
             writer = asked(work, "writer", reads.split)
             figures |= answered(writer, lambda who: looking.corrected(examples, before, after, who, self.codebook))
             if account := keep_replies(work.out, writer):

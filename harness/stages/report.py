@@ -40,10 +40,11 @@ class Report(Kind):
         checks: Mapping[str, Stage]
 
         @classmethod
-        def of(cls, step: Step) -> Self:
+        def of(cls, made: Step | Stage) -> Self:
             """What a report reads: as many as its table has cells."""
-            scores = {name: stage for name, stage in step.reads.items() if stage.kind == "score"}
-            checks = {name.removeprefix(SECOND): stage for name, stage in step.reads.items() if name not in scores}
+            reads = made.reads if isinstance(made, Step) else made.inputs
+            scores = {name: stage for name, stage in reads.items() if stage.kind == "score"}
+            checks = {name.removeprefix(SECOND): stage for name, stage in reads.items() if name not in scores}
             return cls(scores=scores, checks=checks)
 
         def named(self) -> dict[str, Stage]:

@@ -1,6 +1,6 @@
 """The examples that every method of a comparison consumes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from harness import split as drawing
 from harness.config import Reading
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.images import StoreImages
-from harness.store import Stage
+from harness.stages._drawn import Drawn
 
 
 def _without_limits(reading: Reading) -> dict[str, object]:
@@ -39,11 +39,8 @@ class Split(Kind):
     file: str = ""
     images: str = ""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Reads(Kind.Reads):
-        """The source's files where the embedded world has drawn them."""
-
-        data: Stage | None = None
+    class Reads(Drawn):
+        """The files of its source."""
 
     def loads(self, known: Plugins) -> tuple[Path | None, ...]:
         """The source."""
