@@ -201,14 +201,14 @@ def ratio(numerator: Any, denominator: Any, scale: float = 100.0) -> Any:
     return float(value) if np.ndim(value) == 0 else value
 
 
-def folder_of(name: str, data: str, source: "Source | None" = None) -> Path:
-    """Where a benchmark's files are: beside an outside file of its name, else in a testbed's `data`.
+def folder_of(name: str, home: Path | None, source: "Source | None" = None) -> Path:
+    """Where a benchmark's files are: beside an outside file of its name, else in a testbed's `home`.
 
     With a `source`, those of a benchmark on held-out examples are the source's own, where it has some.
     """
     if source and source.heldout and plugins.plugin("benchmarks", name, Benchmark).heldout:
         return source.heldout
-    return plugins.own_folder("benchmarks", name) or Path(data) / "benchmarks" / name
+    return plugins.own_folder("benchmarks", name) or (home or Path()) / "benchmarks" / name
 
 
 class Named(Protocol):

@@ -6,12 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness import plugins
+from harness.behind import behind
 from harness.benchmark import Benchmark, folder_of
 from harness.clip import CLIP
 from harness.config import Testbed
 from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for, problem
-from harness.mini.sources import SOURCES
 from harness.rows import Row, resolved
 from harness.steps import BASELINE, CONTROLS, Request
 from harness.targets import targets
@@ -23,10 +23,11 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
     source = request.data
     if source.own:
         source.check()
-    if source.home is None and source.name not in SOURCES:
+    bed = behind(testbed.data)
+    if source.home is None and source.name not in bed.sources:
         raise UsageError(
-            f"{testbed.name} draws its pictures, and knows how for {', '.join(SOURCES)} only; use --data {source} with "
-            "a testbed of official files."
+            f"{testbed.name} draws its pictures, and knows how for {', '.join(bed.sources)} only; use --data {source} "
+            "with a testbed of official files."
         )
     for name, count in Counter(request.benchmarks).items():
         if count > 1:
@@ -58,11 +59,8 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
                 f"{row.spec.name} needs a writer that knows these images; the {oracle} of {testbed.name} reads "
                 f"its own scene graphs only. Leave {row.spec.name} out, or use --data llava150k."
             )
-    if "$" in testbed.data:
-        raise UsageError(
-            f"the testbed {testbed.name} reads {testbed.data[testbed.data.index('$') :]}, which is not set; "
-            "set it to the folder that holds models/, sources/ and benchmarks/."
-        )
+    if unset := bed.unset():
+        raise UsageError(f"the testbed {testbed.name}: {unset}")
     missing = "\n".join(f"  - {what}" for what in absent(request, testbed, rows))
     if missing:
         raise UsageError(f"the testbed {testbed.name} is not complete:\n{missing}")
@@ -103,19 +101,7 @@ def absent(request: Request, testbed: Testbed, rows: Sequence[Row]) -> Iterator[
                 f"weights: no Hugging Face model folder at {folder}; fetch one with "
                 f"`hf download llava-hf/{Path(folder).name} --local-dir {folder}`"
             )
-    if testbed.data != "generated":
-        try:
-            request.data.check()
-        except UsageError as error:
-            yield f"data: {error}"
-        for name in request.benchmarks:
-            home = folder_of(name, testbed.data, request.data)
-            if not home.is_dir() and not testbed.benchmarks.get(name, {}).get("hub"):
-                yield f"benchmark: {home} is not there; {plugins.plugin('benchmarks', name, Benchmark).layout}"
-    for name in request.benchmarks if testbed.data == "generated" else ():
-        if name not in plugins.installed("benchmarks") and not plugins.own_folder("benchmarks", name):
-            file = plugins.source("benchmarks", name)
-            yield f"benchmark: {file.with_suffix('')} is not there, the folder of {file.name}'s own files"
+    yield from lacking(request, testbed)
     if any(row.method.needs_clip for row in rows) and not (Path(testbed.clip) / "config.json").is_file():
         yield (
             f"clip: no CLIP model folder at {testbed.clip or '(testbed.clip)'}; fetch one with "
@@ -126,3 +112,30 @@ def absent(request: Request, testbed: Testbed, rows: Sequence[Row]) -> Iterator[
     for role, needed in zip(OFFICES, (judged, written), strict=True):
         if needed and (why := problem(role, testbed)):
             yield f"{role}: {why}"
+
+
+def lacking(request: Request, testbed: Testbed) -> Iterator[str]:
+    """Which files of its source and its benchmarks a testbed neither holds nor draws."""
+    bed = behind(testbed.data)
+    if bed.home:
+        try:
+            request.data.check()
+        except UsageError as error:
+            yield f"data: {error}"
+    for name in request.benchmarks:
+        benchmark, home = plugins.plugin("benchmarks", name, Benchmark), folder_of(name, bed.home, request.data)
+        if bed.home:
+            if not home.is_dir() and not testbed.benchmarks.get(name, {}).get("hub"):
+                yield f"benchmark: {home} is not there; {benchmark.layout}"
+        elif name not in plugins.installed("benchmarks"):
+            file = plugins.source("benchmarks", name)
+            if not plugins.own_folder("benchmarks", name):
+                yield f"benchmark: {file.with_suffix('')} is not there, the folder of {file.name}'s own files"
+        elif not benchmark.heldout and (why := undrawn(name, testbed)):
+            yield f"benchmark: {why}"
+
+
+def undrawn(benchmark: str, testbed: Testbed) -> str:
+    """That a testbed which draws its files draws none of this benchmark; empty where it does."""
+    drawn = behind(testbed.data).benchmarks
+    return "" if benchmark in drawn else f"{testbed.name} draws no files of {benchmark}; it has {', '.join(drawn)}"

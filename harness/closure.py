@@ -23,6 +23,8 @@ OURS = ("harness", "methods", "benchmarks", "reports")
 # Modules that cannot change a result, and why; what only they import cannot either.
 NEUTRAL = {
     "harness": "holds the version, and finds our packages where they are",
+    "harness.behind": "finds a testbed's files, whose content, or the code that draws them, is in keys",
+    "harness.contracts.testbed_kind": "says what a testbed promises; the code that draws is in keys",
     "harness.closure": "makes keys; no result sees them",
     "harness.contents": "remembers digests of files; makes keys",
     "harness.locks": "keeps others away while a body writes",

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from harness import plugins, run_folder
+from harness.behind import behind
 from harness.benchmark import folder_of
 from harness.checks import check
 from harness.config import Runtime, Testbed
@@ -117,7 +118,7 @@ def try_outside(planned: Plan, todo: Sequence[Step]) -> None:
     for name in sorted(columns - set(plugins.installed("benchmarks"))):
         from harness.dry_run_benchmark import check_benchmark
 
-        list(check_benchmark(name, testbed.benchmarks.get(name, {}), folder_of(name, testbed.data)))
+        list(check_benchmark(name, testbed.benchmarks.get(name, {}), folder_of(name, behind(testbed.data).home)))
     made = {build.method for _, build in Build.among(todo)} | {train.method for _, train in Train.among(todo)}
     for row in planned.rows.values():
         if row.spec.name.endswith(".py") and row.spec.stem in made:

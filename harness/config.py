@@ -190,12 +190,13 @@ class Testbed(Fixed):
 
     `models` are folders in Hugging Face's layout; seed i uses number i modulo their count. `family` is a file of
     one's own with their class of models, where they are of none that is known (docs/extend/family.md). `data` is
-    "generated" (the embedded world) or a folder with `sources/NAME/` and `benchmarks/NAME/` in the official
-    layouts. `methods` holds the training arguments and options that a method has here. `clip` is a folder like
-    those of `models`; `lens` the number of examples on which training is looked at (with an LLM writer each costs
-    two calls per row); `crosscheck` whether lmms-eval, where it is installed, scores the same responses again.
-    `writer` and `judge` are "oracle" (embedded world only), "openai:MODEL", "script:FILE" or "./mine.py", a file of
-    one's own (docs/extend/judge.md); `prices` are USD per million tokens of a model, input and output.
+    "generated" (the embedded world), a folder with `sources/NAME/` and `benchmarks/NAME/` in the official layouts, or
+    "./mine.py", a world of one's own (docs/extend/testbed.md), which is `synthetic`. `methods` holds the training
+    arguments and options that a method has here. `clip` is a folder like those of `models`; `lens` the number of
+    examples on which training is looked at (with an LLM writer each costs two calls per row); `crosscheck` whether
+    lmms-eval, where it is installed, scores the same responses again. `writer` and `judge` are "openai:MODEL",
+    "script:FILE", "./mine.py" of one's own (docs/extend/judge.md) or a word of the world's ("oracle"); `prices` are
+    USD per million tokens of a model, input and output.
     """
 
     name: str
@@ -248,6 +249,8 @@ class Testbed(Fixed):
 
 def read_testbed(name: str) -> Testbed:
     """A built-in testbed by name, or a user's YAML file; `~` and paths relative to the file are resolved."""
+    from harness.behind import behind, words  # which reads these settings
+
     folder = Path(__file__).parent / "testbeds"
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
@@ -267,8 +270,8 @@ def read_testbed(name: str) -> Testbed:
     located |= {"judge": words_in(bed.judge, home), "writer": words_in(bed.writer, home)}
     backend = words_in(bed.generation.backend, home)
     located["generation"] = bed.generation.model_copy(update={"backend": backend})
-    if bed.data != "generated":
-        located["data"] = str(locate(bed.data, home))
+    located["data"] = bed.data if bed.data in words() else str(locate(bed.data, home))
+    located["synthetic"] = bed.synthetic or behind(located["data"]).synthetic
     return bed.model_copy(update=located)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.behind import behind
 from harness.benchmark import Benchmark, benchmark_of, folder_of
 from harness.config import Runtime, Testbed
 from harness.contracts.judge_kind import Hired, JudgeKind, Post
@@ -144,7 +145,7 @@ def _items(planned: Plan, stage: Stage, benchmark: Benchmark, store: Store) -> l
         return list(read_jsonl(Item, done))
     if Items.Reads.of(stage).data:
         return None
-    folder = folder_of(Items.of(stage).benchmark, planned.testbed.data, planned.request.data)
+    folder = folder_of(Items.of(stage).benchmark, behind(planned.testbed.data).home, planned.request.data)
     return stratified(list(benchmark.items(folder, Unread())), planned.request.limit, benchmark.stratum)
 
 

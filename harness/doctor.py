@@ -1,24 +1,20 @@
-"""Is everything all right? The installation, the store, and what the embedded testbed's bases can and cannot do."""
+"""Is everything all right? The installation, the store, and what a testbed's own bases can and cannot do."""
 
 import importlib.util
 import platform
 from importlib import metadata
 from math import isnan, nan
 from pathlib import Path
-from typing import cast
 
 import typer
 from rich.table import Table as Grid
 
 from harness import plugins
+from harness.behind import behind
 from harness.benchmark import benchmark_of, totals
 from harness.checks import check
 from harness.config import Runtime, Testbed
 from harness.console import console
-from harness.mini import bars as mini
-from harness.mini.oracles import read_scenes
-from harness.mini.world import Scene
-from harness.model import load
 from harness.plan import plan
 from harness.progress import watching
 from harness.provenance import PACKAGES
@@ -32,8 +28,6 @@ from harness.testbed_check import examine
 from harness.types import Item, Response, read_jsonl
 from harness.worker import Bodies
 from reports.outcomes import read_units
-
-CRITIC_SCENES = 100
 
 
 def installation(root: Path) -> bool:
@@ -66,19 +60,20 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     """Print every base's own scores with the blank-image baseline beside; False if a bar is not met."""
     asked = Request((), data=request.data, seeds=len(testbed.models), limit=request.limit, blank=True)
     store, planned = Store(root), plan(asked, testbed, rows=check(asked, testbed))
+    kind = behind(testbed.data)
     with watching(store, runtime.workers) as watcher, store.used():
         todo = pending([cell.score for cell in planned.cells], store, planned.steps)
         insist(execute(todo, Bodies(str(store.root), testbed, asked, runtime), store, runtime, watcher))
         values = measured(planned, store)
     seeds = range(len(testbed.models))
     for seed in seeds:
-        values["baseline", seed]["critic"], values["blank", seed]["critic"] = verdicts(testbed.models[seed]), nan
+        values["baseline", seed] |= kind.abilities(Path(testbed.models[seed]))
     grid = Grid("bar", "between", "over blank by", *(f"base {seed} (blank)" for seed in seeds), box=None)
     failures = 0
-    for bar in mini.BARS:
+    for bar in kind.bars:
         row = []
         for seed in seeds:
-            value, blank = values["baseline", seed][bar.metric], values["blank", seed][bar.metric]
+            value, blank = values["baseline", seed][bar.metric], values["blank", seed].get(bar.metric, nan)
             holds = bar.holds(value, blank)
             failures += not holds
             seen = "–" if isnan(blank) else f"{blank:.1f}"  # who names no object has no CHAIR_i
@@ -90,17 +85,10 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     return failures == 0
 
 
-def verdicts(folder: str) -> float:
-    """Percent of a base's verdicts on pairs of its own responses that agree with the scene graph."""
-    from harness.mini.measure import measure_critic  # here, so that checking the installation does not import torch
-
-    loaded = load(folder)
-    return measure_critic(loaded.model.eval(), loaded.tokenizer, CRITIC_SCENES)["critic"]
-
-
 def measured(planned: Plan, store: Store) -> dict[tuple[str, int], dict[str, float]]:
     """(row, seed) -> metric id -> value, with every sub-score the benchmarks have."""
     found: dict[tuple[str, int], dict[str, float]] = {}
+    world = behind(planned.testbed.data)
     for cell in planned.cells:
         benchmark = benchmark_of(Score.of(cell.score))
         units, _ = read_units(store.sound(cell.score.stage.name) / "units.json")
@@ -108,13 +96,9 @@ def measured(planned: Plan, store: Store) -> dict[tuple[str, int], dict[str, flo
         values |= {name: float(value) for name, value in benchmark.compute(totals(units)).items()}
         if cell.benchmark == "mme":
             values["per_subtask"] = 200 * values["mme/perception"] / values["mme/perception_max"]
-        if cell.benchmark == "chair":
+        if data := Items.Reads.of(cell.items).data:
             items = list(read_jsonl(Item, store.sound(cell.items.stage.name) / "items.jsonl"))
             responses = read_jsonl(Response, store.sound(cell.responses.stage.name) / "responses.jsonl")
-            said = {response.id: response.text for response in responses}
-            data = Items.Reads.of(cell.items).data
-            assert data is not None, "bars are those of the embedded world"
-            scenes = read_scenes(store.sound(data.name) / "scenes.jsonl")
-            shown = [cast("Scene", scenes[item.image.sha256]) for item in items if item.image]
-            values["plausible"] = mini.plausible(shown, [said[item.id] for item in items])
+            said = {response.id: response for response in responses}
+            values |= world.figures(cell.benchmark, items, said, store.sound(data.name))
     return found

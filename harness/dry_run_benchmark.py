@@ -10,12 +10,13 @@ from typing import Any, get_args
 import numpy as np
 
 from harness import plugins
+from harness.behind import behind
 from harness.benchmark import Benchmark, Group, Metric, Unit, computed, totals
 from harness.config import read_testbed
 from harness.dry_run import asked, want
 from harness.images import Places, StoreImages
 from harness.judge import Ask, Judge
-from harness.types import HarnessError, Item, Response, Score, Unscored, UsageError, dumps
+from harness.types import Item, Response, Score, Unscored, UsageError, dumps
 
 RESPONSES = ("Yes, there is a red cup.", "", '\x00\x1b[2J\U0001f642 ]]>{"score": null}', "A. B. C. D. " * 200)
 DRAWN = "llava150k"  # whose held-out examples are asked about
@@ -74,19 +75,14 @@ def check_benchmark(name: str, options: Mapping[str, Any], data: Path | None) ->
 
 def _world(here: str, benchmark: Benchmark, folder: Path) -> Path | None:
     """The embedded world's files for a benchmark that it knows."""
-    from harness.mini.benchsets import write_benchmark
-    from harness.mini.sources import write_source
-
+    world = behind(read_testbed("mini").data)
     folder.mkdir()
     if benchmark.heldout:
-        write_source(DRAWN, "heldout", 0, 4, folder)
+        world.draw_source(DRAWN, "heldout", 0, 4, folder)
         return folder
-    if here not in plugins.installed("benchmarks"):
+    if here not in world.benchmarks or here not in plugins.installed("benchmarks"):
         return None
-    try:
-        write_benchmark(here, 0, 4, folder)
-    except (KeyError, ValueError, HarnessError):
-        return None
+    world.draw_benchmark(here, "benchmark", 0, 4, folder)
     return folder
 
 

@@ -1,11 +1,15 @@
 """Finds the kind of judge or writer that words name: "openai:MODEL", "script:FILE", or a file of the user's own."""
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from harness import plugins
+from harness.behind import behind
 from harness.config import Chat, Price, Testbed
 from harness.contracts.judge_kind import JudgeKind
+from harness.contracts.testbed_kind import TestbedKind
 from harness.types import UsageError
 
 Office = Literal["judge", "writer"]
@@ -13,26 +17,29 @@ OFFICES: tuple[Office, ...] = ("judge", "writer")
 JUDGES = "harness.judges"
 
 
-def kind_of(words: str, chat: Chat, prices: Mapping[str, Price]) -> JudgeKind:
-    """What the words name, asked as `chat` says; UsageError that lists the kinds where they name nothing."""
+def kind_of(words: str, chat: Chat, prices: Mapping[str, Price], testbed: TestbedKind | None = None) -> JudgeKind:
+    """What the words name, asked as `chat` says, where `testbed` may have words of its own.
+
+    UsageError that lists the kinds where they name nothing.
+    """
     which, rest = plugins.parted(words)
-    if not which.endswith(".py") and which not in plugins.installed(JUDGES):
-        raise UsageError(
-            f'"{words or "none"}" is not available; write {", ".join(forms())} or a file of yours, ./mine.py.'
-        )
-    cls: type[JudgeKind] = plugins.plugin(JUDGES, which, JudgeKind)
-    return cls(plugins.called(words), rest, plugins.source(JUDGES, which), chat, prices)
+    if testbed and which in testbed.judges:
+        cls = testbed.judge(which)
+        file = Path(str(sys.modules[cls.__module__].__file__))
+    elif which.endswith(".py") or which in plugins.installed(JUDGES):
+        cls = plugins.plugin(JUDGES, which, JudgeKind)
+        file = plugins.source(JUDGES, which)
+    else:
+        known = [plugins.plugin(JUDGES, name, JudgeKind).form for name in plugins.installed(JUDGES)]
+        listed = ", ".join([*(testbed.judges if testbed else ()), *known])
+        raise UsageError(f'"{words or "none"}" is not available; write {listed} or a file of yours, ./mine.py.')
+    return cls(plugins.called(words), rest, file, chat, prices)
 
 
 def kind_for(role: Office, testbed: Testbed) -> JudgeKind:
     """The testbed's."""
-    return kind_of(getattr(testbed, role), testbed.judging if role == "judge" else testbed.writing, testbed.prices)
-
-
-def forms() -> Iterator[str]:
-    """How each kind that comes with the harness is written."""
-    for name in plugins.installed(JUDGES):
-        yield plugins.plugin(JUDGES, name, JudgeKind).form
+    chat = testbed.judging if role == "judge" else testbed.writing
+    return kind_of(getattr(testbed, role), chat, testbed.prices, behind(testbed.data))
 
 
 def problem(role: Office, testbed: Testbed) -> str:

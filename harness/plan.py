@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from harness import backends, families, plugins
+from harness.behind import behind
 from harness.benchmark import Benchmark, folder_of
 from harness.closure import code
 from harness.codebook import common
@@ -57,6 +58,7 @@ class Planner:
     def __init__(self, request: Request, testbed: Testbed, reference: str, rows: Sequence[Row]) -> None:
         self.request = request
         self.testbed = own_source(testbed, request)
+        self.bed = behind(testbed.data)
         self.reference = reference
         self.rows = rows
         self.steps: dict[str, Step] = {}
@@ -86,7 +88,7 @@ class Planner:
         yield from (type(made).__module__, *made.also)
         family = self.families[made.model] if isinstance(made, Modelled) else None
         backend = backends.file_of(self.testbed.generation)
-        yield from filter(None, made.loads(Plugins(row.file if row else None, family, backend)))
+        yield from filter(None, made.loads(Plugins(row.file if row else None, family, backend, self.bed.code())))
 
     def model(self, seed: int) -> str:
         """The revision of a seed's base model."""
@@ -130,14 +132,14 @@ class Planner:
         asked["images"] = self.testbed.reading.images
         source = self.request.data
         own = source.own if self.benchmark(name).heldout else plugins.own_folder("benchmarks", name)
-        if self.testbed.data != "generated" or own:
-            content = listing(folder_of(name, self.testbed.data, source))
+        if self.bed.home or own:
+            content = listing(folder_of(name, self.bed.home, source))
             return self.step(Items(**asked, content=content, limit=self.request.limit), Items.Reads(), title)
         data = self.step(self.world(name), Data.Reads(), f"data {name}")
         return self.step(Items(**asked), Items.Reads(data=data.stage), title)
 
     def world(self, name: str) -> Data:
-        """The embedded world's files for a benchmark."""
+        """The files of a benchmark that the testbed draws."""
         request, scenes = self.request, self.request.limit or self.testbed.scenes
         if self.benchmark(name).heldout:
             where = "tuning-heldout" if request.tuning else "heldout"

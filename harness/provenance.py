@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__, plugins
+from harness.behind import behind
 from harness.digest import file_digest
 from harness.folder import inspect
 from harness.plan import base_model
@@ -54,7 +55,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         judging=testbed.judging.model_dump(),
         writing=testbed.writing.model_dump(),
         data=str(request.data),
-        folder="" if testbed.data == "generated" else testbed.data,
+        folder=testbed.data if behind(testbed.data).home else "",
         seeds=list(range(request.first_seed, request.first_seed + request.seeds)),
         rows={row: Asked.model_validate(spec) for row, spec in rows.items()},
         benchmarks={name: testbed.benchmarks.get(name, {}) for name in request.benchmarks},

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from harness import backends, boards
+from harness.behind import behind
 from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed, words_in
 from harness.contracts.executor import Executor
 from harness.data import _chosen
@@ -61,7 +62,7 @@ def request(
     runtime = validated(Runtime(workers=workers or cores, executor=executor), chosen.get("runtime", {}))
     make(EXECUTORS, runtime.executor, Executor, runtime.executor_options)
     boards.check(runtime.report_to)
-    source = _chosen.source(data, images, bed.data)
+    source = _chosen.source(data, images, behind(bed.data).home)
     asked = Request(specs, source, seeds, benchmarks=columns, examples=examples, limit=limit)
     return bed, asked, runtime
 

@@ -1,21 +1,23 @@
-"""`harness doctor --testbed FILE` for a testbed of official files: what a comparison would need, looked at before it.
+"""`harness doctor --testbed FILE` where it has no bars of its own: what a comparison would need, looked at before it.
 
 A line per part, with the cure where one is wrong. No model responds, nobody who costs money is asked.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness import plugins
+from harness.behind import behind
 from harness.benchmark import Benchmark, folder_of
 from harness.blame import explained
-from harness.checks import check_models
+from harness.checks import check_models, undrawn
 from harness.clip import CLIP
 from harness.config import MethodSpec, Testbed
 from harness.contracts.family import Layout
+from harness.contracts.testbed_kind import TestbedKind
 from harness.data._chosen import named, source
 from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for
@@ -27,6 +29,7 @@ from harness.steps import Request
 from harness.types import Dropped, Turn, UsageError
 
 FEW = 5  # records and items that are looked at
+SCENES = 10  # that a testbed draws for them
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,9 @@ class Finding:
 
 def examine(testbed: Testbed, request: Request) -> Iterator[Finding]:
     """Every part of the testbed, and every method and benchmark of the request."""
-    if "$" in testbed.data:
-        missing = testbed.data[testbed.data.index("$") :]
-        yield Finding(
-            "data", False, f"{missing} is not set; set it to the folder that holds models/, sources/ and benchmarks/."
-        )
+    bed = behind(testbed.data)
+    if unset := bed.unset():
+        yield Finding("data", False, unset)
         return
     for folder in testbed.models:
         yield _tried(f"model {folder}", lambda folder=folder: _model(Path(folder)))  # type: ignore[misc]
@@ -56,10 +57,10 @@ def examine(testbed: Testbed, request: Request) -> Iterator[Finding]:
         yield _tried(f"clip {testbed.clip}", lambda: _clip(Path(testbed.clip)))
     for spec in request.methods:
         yield _tried(f"method {spec.id}", lambda spec=spec: _method(spec, testbed))  # type: ignore[misc]
-    for name in named() if testbed.data != "generated" else ():
-        yield _tried(f"data {name}", lambda name=name: _source(name, testbed))  # type: ignore[misc]
-    for name in request.benchmarks if testbed.data != "generated" else ():
-        yield _tried(f"benchmark {name}", lambda name=name: _benchmark(name, testbed))  # type: ignore[misc]
+    for name in named() if bed.home else bed.sources:
+        yield _tried(f"data {name}", lambda name=name: _source(name, bed))  # type: ignore[misc]
+    for name in request.benchmarks:
+        yield _tried(f"benchmark {name}", lambda name=name: _benchmark(name, testbed, bed))  # type: ignore[misc]
     for role in OFFICES:
         yield _tried(role, lambda role=role: _asked(role, testbed))  # type: ignore[misc]
 
@@ -100,27 +101,37 @@ def _method(spec: MethodSpec, testbed: Testbed) -> str:
     return f"{row.method.rounds} rounds, its training fits the models"
 
 
-def _source(name: str, testbed: Testbed) -> str:
+def _source(name: str, bed: TestbedKind) -> str:
     """A training source's first records, with their pictures."""
-    training = source(name, data=testbed.data)
-    few = list(islice(training.load(), FEW))
-    usable = [record for record in few if not isinstance(record, Dropped)]
-    if not usable:
-        why = next((record.reason for record in few if isinstance(record, Dropped)), "there are no records")
-        raise UsageError(f"none of the first {FEW} records is usable ({why}); {training.layout}")
-    for example in usable:
-        if example.image:
-            read_image(Path(example.image.path))
+    with TemporaryDirectory(prefix="harness-doctor-") as scratch:
+        training = source(name, home=bed.home)
+        if bed.home is None:
+            bed.draw_source(name, "alignment", 0, FEW, Path(scratch))
+            training = replace(training, home=Path(scratch))
+        few = list(islice(training.load(), FEW))
+        usable = [record for record in few if not isinstance(record, Dropped)]
+        if not usable:
+            why = next((record.reason for record in few if isinstance(record, Dropped)), "there are no records")
+            raise UsageError(f"none of the first {FEW} records is usable ({why}); {training.layout}")
+        for example in usable:
+            if example.image:
+                read_image(Path(example.image.path))
     return f"{len(usable)} of the first {len(few)} records usable, their pictures readable"
 
 
-def _benchmark(name: str, testbed: Testbed) -> str:
+def _benchmark(name: str, testbed: Testbed, bed: TestbedKind) -> str:
     """A benchmark's first items, with their pictures."""
     benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, testbed.benchmarks.get(name, {}))
-    home = folder_of(name, testbed.data)
-    if not home.is_dir():
-        raise UsageError(f"{home} is not there; {benchmark.layout}")
+    home = folder_of(name, bed.home)
     with TemporaryDirectory(prefix="harness-doctor-") as scratch:
+        if bed.home is None and not plugins.own_folder("benchmarks", name):
+            if why := undrawn(name, testbed):
+                raise UsageError(why)
+            home = Path(scratch) / "drawn"
+            home.mkdir()
+            bed.draw_benchmark(name, "benchmark", 0, SCENES, home)
+        if not home.is_dir():
+            raise UsageError(f"{home} is not there; {benchmark.layout}")
         places = Places(Path(scratch))
         images = StoreImages(places, places.store, places.store, testbed.reading.images == "upright")
         few = list(islice(benchmark.items(home, images), FEW))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.behind import behind
 from harness.checks import check
 from harness.codebook import SHIPPED, read_codebook
 from harness.config import MethodSpec, Reading, Runtime, read_testbed
@@ -180,7 +181,7 @@ def test_a_testbed_without_weights_names_all_that_is_missing(monkeypatch: pytest
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     with pytest.raises(UsageError) as caught:
         bed = read_testbed("llava-1.5-7b")
-        check(replace(REQUEST, data=source("llava150k", data=bed.data)), bed)
+        check(replace(REQUEST, data=source("llava150k", home=behind(bed.data).home)), bed)
     for word in ("hf download", "llava150k", "coco_pope", "judge", "writer"):
         assert word in str(caught.value), word
 

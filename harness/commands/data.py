@@ -1,4 +1,4 @@
-"""`harness data`: the embedded testbed's own parts."""
+"""`harness data`: a testbed's own parts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,15 +9,19 @@ from harness.types import UsageError
 
 
 def data(
-    name: Annotated[str, typer.Argument(help="mini: the embedded testbed.")],
+    name: Annotated[str, typer.Argument(help="The testbed: mini.")],
     train_base: Annotated[bool, typer.Option(help="Train the base models from random initialisation.")] = False,
     train_clip: Annotated[bool, typer.Option(help="Train the small CLIP, CSR's image-text similarity.")] = False,
     seeds: Annotated[str, typer.Option(help="Comma-separated seeds of the bases.")] = "0,1,2",
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/bases"),
 ) -> None:
-    """Make the embedded testbed's own parts."""
-    if name != "mini" or not (train_base or train_clip):
+    """Make a testbed's own parts."""
+    if not (train_base or train_clip):
         raise UsageError("harness data makes two things: `harness data mini --train-base --train-clip --out DIR`.")
+    from harness.behind import behind
+    from harness.config import read_testbed
+
+    kind = behind(read_testbed(name).data)
 
     def progress(text: str) -> None:
         typer.echo(text, err=True)
@@ -26,13 +30,9 @@ def data(
         from harness.request import numbers
 
         wanted = numbers("--seeds", seeds, int)
-        from harness.mini.base import train_base as train
-
         for seed in wanted:
-            train(seed, out / str(seed), progress)
+            kind.train_base(seed, out / str(seed), progress)
             typer.echo(f"base {seed} (synthetic testbed) written to {out / str(seed)}")
     if train_clip:
-        from harness.mini.similarity import train_clip as train_one
-
-        train_one(out / "clip", progress)
+        kind.train_clip(out / "clip", progress)
         typer.echo(f"CLIP (synthetic testbed) written to {out / 'clip'}")

@@ -12,6 +12,7 @@ def doctor(
     workers: Workers = None,
 ) -> None:
     """Check the installation and the store; with --testbed what that has, and of mini what its bases can do."""
+    from harness.behind import behind
     from harness.doctor import bars, examined, installation
 
     healthy = installation(store)
@@ -20,7 +21,7 @@ def doctor(
         from harness.request import request
 
         bed, asked, runtime = request("", "llava150k", "", testbed, 3, "", None, limit, None, workers)
-        if bed.data == "generated":
+        if behind(bed.data).bars:
             healthy = bars(asked, bed, runtime, store) and healthy
         else:
             _, asked, _ = request(

@@ -29,6 +29,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
+from harness.behind import behind
 from harness.config import Fixed, Runtime, Testbed
 from harness.images import Places
 from harness.profile import Tick
@@ -43,11 +44,15 @@ Asked = str | dict[str, Any]  # what identifies a judge or writer; "" where nobo
 
 
 class Plugins(NamedTuple):
-    """Plugins that a stage may be made with, their files: the method of its row, its model's family, who generates."""
+    """Plugins that a stage may be made with, their files.
+
+    The method of its row, its model's family, who generates, and what the testbed draws with.
+    """
 
     method: Path | None
     family: Path | None
     backend: Path | None
+    world: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,8 @@ class Work:
     @property
     def places(self) -> Places:
         """Where stored image paths start from: the store, the testbed's data, and the images of a user's data."""
-        bed, images = self.testbed.data, self.request.data.images
-        data = None if bed == "generated" else Path(bed).absolute()
-        return Places(self.store.root, data, images.absolute() if images else None)
+        home, images = behind(self.testbed.data).home, self.request.data.images
+        return Places(self.store.root, home.absolute() if home else None, images.absolute() if images else None)
 
     def folder(self, stage: Stage) -> Path:
         """A finished stage that the step reads; HarnessError where it is not what was stored."""

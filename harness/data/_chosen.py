@@ -16,21 +16,21 @@ def named() -> list[str]:
     return [name for name in plugins.installed(PACKAGE) if name != LOCAL]
 
 
-def source(word: str, images: str = "", data: str = "generated") -> Source:
+def source(word: str, images: str = "", home: Path | None = None) -> Source:
     """What a word means: a source by its name, a Python file that defines one, or a file or folder of records.
 
-    `images` is the folder of `--images`, `data` what a testbed says of its files: their folder, or "generated".
-    UsageError where the word means nothing; whether the files are there is for `Source.check` to say.
+    `images` is the folder of `--images`, `home` that of a testbed's files, None where it draws them. UsageError where
+    the word means nothing; whether the files are there is for `Source.check` to say.
     """
     path = Path(word).expanduser()
     if images and (word.endswith(".py") or word in named()):
         raise UsageError(f"--images goes with a data file of your own; {word} says itself where its pictures are.")
     if word.endswith(".py"):
         kind, file = declared(plugins.adopt(PACKAGE, word)), path.resolve()
-        home = file.parent / (kind.beside or file.stem)
-        return kind(home, home)
+        beside = file.parent / (kind.beside or file.stem)
+        return kind(beside, beside)
     if word in named():
-        return declared(word)(None if data == "generated" else Path(data) / "sources" / word)
+        return declared(word)(home / "sources" / word if home else None)
     if "/" in word or path.is_file() or is_data(path):
         return Local(path, Path(images).expanduser() if images else path if path.is_dir() else path.parent)
     raise UsageError(f"{plugins.unknown('data', word, named())} Or data of your own: a Python file, {FORMATS}.")

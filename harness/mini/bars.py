@@ -5,30 +5,10 @@ has a floor and a ceiling, and stands beside what the same base says when it is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from harness.contracts.testbed_kind import Bar
 from harness.mini.language import mentions
 from harness.mini.world import CATEGORIES, Scene, home
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One demand: a metric between `low` and `high`, and `above_blank` over the blank image's value.
-
-    A negative `above_blank` asks nothing of the blank image, whose value may then be NaN (CHAIR_i of captions that
-    name nothing).
-    """
-
-    name: str
-    metric: str
-    low: float
-    high: float
-    above_blank: float = 0.0
-
-    def holds(self, value: float, blank: float) -> bool:
-        """Whether a base with this value, and this one on blank images, meets the demand."""
-        return self.low <= value <= self.high and (self.above_blank < 0 or value - blank >= self.above_blank)
-
 
 BARS = (
     Bar("POPE accuracy", "pope/accuracy_macro3", 78, 90, 15),

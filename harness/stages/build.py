@@ -45,7 +45,7 @@ class Build(Responding):
 
     def loads(self, known: Plugins) -> tuple[Path | None, ...]:
         """The method, the model's family, and who makes it respond."""
-        return known
+        return known.method, known.family, known.backend
 
     def fill(self, work: Work) -> None:
         """Write `records.jsonl`, `dropped.jsonl` and what it took."""

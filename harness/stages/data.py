@@ -1,10 +1,13 @@
-"""The embedded world's files."""
+"""Files that the testbed draws."""
 
-from harness.contracts.stage import Kind, Work
+from pathlib import Path
+
+from harness.behind import behind
+from harness.contracts.stage import Kind, Plugins, Work
 
 
 class Data(Kind):
-    """The embedded world's files for one source or benchmark, in the official layout.
+    """The files of one source or benchmark, drawn by the testbed in the official layout.
 
     source: the source's name, with
     n: how many examples it has; or
@@ -21,13 +24,15 @@ class Data(Kind):
     split: str
     seed: int
 
+    def loads(self, known: Plugins) -> tuple[Path, ...]:
+        """What the testbed draws with."""
+        return known.world
+
     def fill(self, work: Work) -> None:
         """Draw them."""
-        from harness.mini.benchsets import write_benchmark
-        from harness.mini.sources import write_source
-
+        world = behind(work.testbed.data)
         if self.source:
             assert self.n is not None, "a testbed says how many examples its world has"
-            write_source(self.source, self.split, self.seed, self.n, work.out)
+            world.draw_source(self.source, self.split, self.seed, self.n, work.out)
         else:
-            write_benchmark(self.benchmark, self.seed, self.scenes, work.out, split=self.split)
+            world.draw_benchmark(self.benchmark, self.split, self.seed, self.scenes, work.out)

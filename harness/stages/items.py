@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness import plugins
+from harness.behind import behind
 from harness.benchmark import benchmark_of, folder_of
 from harness.contracts.stage import Plugins, Work
 from harness.images import StoreImages
@@ -36,7 +37,8 @@ class Items(Benchmarked):
     def fill(self, work: Work) -> None:
         """Write the items, and the pictures that lie in no file of their own."""
         data, benchmark = self.Reads.of(work.step).data, benchmark_of(self)
-        home = work.folder(data) if data else folder_of(self.benchmark, work.testbed.data, work.request.data)
+        given = folder_of(self.benchmark, behind(work.testbed.data).home, work.request.data)
+        home = work.folder(data) if data else given
         images = StoreImages(work.places, work.out, work.store.path(work.step.stage), self.images == "upright")
         items = list(benchmark.items(home, images))
         write_jsonl(work.out / "items.jsonl", stratified(items, self.limit, benchmark.stratum))

@@ -59,7 +59,7 @@ def test_a_wrong_name_is_found_without_importing_torch() -> None:
     [
         (["sweep", "--rates", "fast"], "--rates fast: give numbers"),
         (["data", "mini", "--train-base", "--seeds", "x"], "--seeds x: give numbers"),
-        (["compare", "--testbed", "llava-1.5-7b"], "$HARNESS_DATA, which is not set"),
+        (["compare", "--testbed", "llava-1.5-7b"], "$HARNESS_DATA is not set"),
     ],
 )
 def test_other_wrong_words_are_sentences_too(arguments: list[str], said: str, tmp_path: Path) -> None:

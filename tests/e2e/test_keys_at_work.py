@@ -8,7 +8,6 @@ from types import FrameType
 
 import pytest
 
-from harness import plugins
 from harness import request as asking
 from harness.closure import NEUTRAL, OURS, SOURCES
 from harness.config import MethodSpec, Runtime, read_testbed
@@ -23,7 +22,8 @@ pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parents[2]
 BED = read_testbed(str(Path(__file__).with_name("small.yaml"))).model_copy(update={"lens": 3})
-RUNNERS = ("harness.worker", "harness.plugins")  # who calls the body and loads its plugin
+# Who calls the body, loads its plugin, and hands on.
+RUNNERS = ("harness.worker", "harness.plugins", "harness.testbeds.mini")
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def in_key(step: Step, planned: Plan) -> set[Path]:
     planner = Planner(planned.request, BED, "cached", tuple(planned.rows.values()))
     made = kind(step.stage.kind).of(step)
     entries = list(planner.sources(made, planned.rows.get(step.row)))
-    entries += [plugins.source("harness.judges", "oracle")] if made.asks else []
+    entries += ["harness.mini.oracle_kind"] if made.asks else []
     for stage in step.stage.inputs.values():  # their keys are in this one
         if stage.kind == "score":
             entries += planner.sources(kind("score").of(stage))

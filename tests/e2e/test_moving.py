@@ -10,6 +10,7 @@ import pytest
 
 import harness.stages.build as building
 from harness import images, split
+from harness.behind import behind
 from harness.comparison import compare, prepare
 from harness.config import MethodSpec, Runtime, Testbed, read_testbed
 from harness.data._chosen import source
@@ -43,7 +44,7 @@ class Places:
     def request(self, local: bool) -> Request:
         """GT-DPO on six examples of a named source, or of a user's file."""
         mine = source(str(self.home / "my.json"), str(self.home / "photos"))
-        asked = mine if local else source("llava150k", data=self.bed.data)
+        asked = mine if local else source("llava150k", home=behind(self.bed.data).home)
         return Request((MethodSpec(name="dpo"),), asked, benchmarks=("pope",), examples=6, limit=6)
 
     def filled(self) -> "Places":
@@ -109,7 +110,7 @@ def test_a_store_alone_a_data_folder_alone(tmp_path: Path) -> None:
     (home.home / "store").rename(tmp_path / "store")
     (home.home / "data").rename(tmp_path / "data")
     bed, store = home.bed.model_copy(update={"data": str(tmp_path / "data")}), Store(tmp_path / "store")
-    asked = replace(home.request(False), data=source("llava150k", data=bed.data))
+    asked = replace(home.request(False), data=source("llava150k", home=behind(bed.data).home))
     done = compare(asked, bed, RUNTIME, store, tmp_path / "out", Silent(), page=False)
     assert done.ran == len(done.plan.steps) - early
 

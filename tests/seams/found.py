@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from harness import plugins
+from harness.behind import TESTBEDS, behind
+from harness.contracts.testbed_kind import TestbedKind
 
 OUTSIDE = Path(__file__).parents[1] / "outside"
 PACKAGES = {"method": "methods", "benchmark": "benchmarks", "family": "harness.families"}
@@ -21,3 +23,9 @@ def outside(seam: str) -> list[str]:
 def found(seam: str) -> list[str]:
     """All of them, by the names that `plugins.plugin(package(seam), name, ...)` takes."""
     return [*plugins.installed(package(seam)), *outside(seam)]
+
+
+def worlds() -> list[TestbedKind]:
+    """What stands behind each kind of testbed, a folder's being an empty word."""
+    data = {name: plugins.plugin(TESTBEDS, name, TestbedKind).word for name in plugins.installed(TESTBEDS)}
+    return [behind(word) for word in (*data.values(), *outside("testbed"))]

@@ -23,9 +23,10 @@ from harness.mini.benchsets import write_benchmark
 from harness.panel import keep_replies
 from harness.types import HarnessError, Response, Unscored, UsageError, dumps, read_jsonl
 from tests.judge.fake import CANARY, refusal, serving
-from tests.seams.found import found
+from tests.seams.found import found, worlds
 
-KINDS = found("judge")
+OFFERED = {word: world for world in worlds() for word in world.judges}  # by testbeds, for their own images
+KINDS = [*found("judge"), *OFFERED]
 QUICK = Runtime(ask_timeout_s=10, ask_deadline_s=30, ask_attempts=2)
 
 
@@ -72,11 +73,13 @@ def tried(request: pytest.FixtureRequest, tmp_path: Path, drawn: Path, asks: lis
 
 def made(name: str, folder: Path, asks: Sequence[Ask], other: bool = False) -> JudgeKind:
     """A kind as words name it; with `other`, told something else."""
-    form = plugins.plugin("harness.judges", name, JudgeKind).form.partition(":")[2]
+    world = OFFERED.get(name)
+    kind = world.judge(name) if world else plugins.plugin("harness.judges", name, JudgeKind)
+    form = kind.form.partition(":")[2]
     saved = folder / f"saved{other:d}.json"
     saved.write_text(json.dumps({ask.id: f"0.{number + other}" for number, ask in enumerate(asks[1:])}))
     rest = {"": "", "FILE": str(saved)}.get(form, f"some-{form.lower()}-{other:d}")
-    return hire.kind_of(f"{name}:{rest}" if rest else name, Judging(images=True), {})
+    return hire.kind_of(f"{name}:{rest}" if rest else name, Judging(images=True), {}, world)
 
 
 def says_what_it_is(tried: Tried) -> None:

@@ -126,7 +126,8 @@ def test_plugins_are_named_by_those_who_load_them() -> None:
     assert named["generate"] == named["lens"] == {"llava", "transformers"} and named["reference"] == {"llava"}
     assert named["items"] == named["score"] == {*REQUEST.benchmarks}
     assert named["split"] == {"llava150k"}
-    assert not named["data"] and not named["crosscheck"] and not named["report"]
+    assert named["data"] == {"benchsets", "sources"}
+    assert not named["crosscheck"] and not named["report"]
 
 
 def loaded(step: Step) -> list[Path]:

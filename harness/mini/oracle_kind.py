@@ -8,7 +8,7 @@ from harness.types import UsageError
 class OracleKind(JudgeKind):
     """It reads the scene graphs behind a split or a benchmark that the embedded world drew."""
 
-    form = "oracle (embedded testbed)"
+    form = "oracle"
     told = False
     drawn_only = True
 
