@@ -274,6 +274,6 @@ def test_a_large_comparison_takes_seconds() -> None:
 
 
 def test_the_import_is_light() -> None:
-    code = "import sys, reports.render, reports.results; print([m for m in ('torch', 'scipy') if m in sys.modules])"
+    code = "import sys, reports.terminal, reports.results; print([m for m in ('torch', 'scipy') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
