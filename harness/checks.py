@@ -33,14 +33,14 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
         if count > 1:
             raise UsageError(f"the benchmark {name} is named {count} times in --benchmarks; name it once.")
         benchmark = plugins.plugin("benchmarks", name, Benchmark)
-        own = name not in plugins.installed("benchmarks")
+        if benchmark.heldout and source.own and not source.heldout:
+            raise UsageError(f"{name} asks about held-out examples of the source; --data {source} has none.")
+        own = source.own if benchmark.heldout else name not in plugins.installed("benchmarks")
         if benchmark.judged and own and (oracle := drawn_only("judge", testbed)):
             raise UsageError(
                 f"{name} needs a judge, and the {oracle} of {testbed.name} knows its own benchmarks only; name another "
                 "in a testbed of yours (judge: openai:MODEL)."
             )
-        if benchmark.heldout and source.own and not source.heldout:
-            raise UsageError(f"{name} asks about held-out examples of the source; --data {source} has none.")
     given: dict[str, str] = {}
     for name in request.benchmarks:
         made: Benchmark = plugins.make("benchmarks", name, Benchmark, testbed.benchmarks.get(name, {}))
@@ -57,7 +57,7 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
         if row.method.needs_writer and source.own and (oracle := drawn_only("writer", testbed)):
             raise UsageError(
                 f"{row.spec.name} needs a writer that knows these images; the {oracle} of {testbed.name} reads "
-                f"its own scene graphs only. Leave {row.spec.name} out, or use --data llava150k."
+                f"its own scene graphs only. Leave {row.spec.name} out, or use what it draws: {', '.join(bed.sources)}."
             )
     if unset := bed.unset():
         raise UsageError(f"the testbed {testbed.name}: {unset}")

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.config import MethodSpec, Testbed
-from harness.contracts.executor import Resources
 from harness.contracts.row_names import BASELINE as BASELINE
 from harness.contracts.row_names import BLANK as BLANK
 from harness.contracts.row_names import CONTROLS as CONTROLS
@@ -44,7 +43,7 @@ class Step:
 
     `derived` are stages it reads too but that follow from its inputs, so that they are not in its key (a cache of
     reference log-probs); `after` are keys it lets go first when they run at all. `row` is the id of the row that
-    it is made for where its method makes it; `resources` are what it takes while it runs.
+    it is made for where its method makes it, `asks` says which judge or writer is asked meanwhile; "": none.
     """
 
     title: str
@@ -52,7 +51,7 @@ class Step:
     derived: dict[str, Stage] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     row: str = ""
-    resources: Resources = field(default_factory=Resources)
+    asks: str = ""
 
     @property
     def key(self) -> str:

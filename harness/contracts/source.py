@@ -119,6 +119,8 @@ class Source:
         """The examples in the files' order, or sorted by `order(id)`; a picture is read when its example is due."""
         self.check()
         found = list(self.records(reading))
+        if not all(isinstance(id, str) for id, _ in found):
+            raise UsageError(f"{self.name}.records must give texts as ids.")
         if order is not None:
             found.sort(key=lambda pair: order(pair[0]))
         pictures = self.pictures(reading, keep)

@@ -51,7 +51,7 @@ def _ocrvqa(name: str, rng: random.Random, number: int) -> Made:
     return seen, [Turn(question.text + SHORT_ANSWER, question.short) for question in asked]
 
 
-SOURCES = {"ocrvqa": _ocrvqa, "textcaps": _textcaps, "llava150k": _llava150k}  # by the names of sources of real data
+SOURCES = {"llava150k": _llava150k, "textcaps": _textcaps, "ocrvqa": _ocrvqa}  # by the names of sources of real data
 
 
 def make(source: str, name: str, number: int) -> Made:

@@ -7,9 +7,12 @@ from collections import Counter
 import pytest
 from scripted import EXAMPLES, TURNS, Scripted, written
 
+from harness import plugins
+from harness.data._chosen import source as chosen
 from harness.judge import Ask
 from harness.types import Conversation, Dropped, Example, Response, Turn, Unscored, VisionError
 from methods.nsft import Nsft, balanced, corrected_reading, parse, random_reading, read_codebook
+from tests.seams.found import outside
 
 CORRECTIVE = (Turn("Is there a cat?", "No, there is no cat."),)
 
@@ -145,6 +148,17 @@ def test_needs_no_writer_to_correct_a_misread_cover() -> None:
         ("Is this a Baker?", "Yes"),
         ("Is this a Miller?", "No"),
     ]
+
+
+@pytest.mark.parametrize(("source", "short"), [("squares", True), ("ocrvqa", True), ("textcaps", False)])
+def test_a_source_says_that_its_answers_are_short(source: str, short: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a user's own too; then no writer is asked."""
+    monkeypatch.setattr(plugins, "_adopted", {})
+    chosen(next(file for file in outside("source") if file.endswith("squares.py")))
+    round = Scripted(says=lambda prompt, **how: "blue")
+    [made] = Nsft().build([Example("s", source, None, (Turn("What colour is it?", "red"),))], round)
+    assert isinstance(made, Conversation) and bool(round.asked) != short
+    assert made.branches[0][1].question.startswith("Is this a red?") == short
 
 
 @pytest.mark.parametrize("said", ["baker", "Baker.", "by Baker", ""])
