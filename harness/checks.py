@@ -10,10 +10,11 @@ from harness.behind import behind
 from harness.benchmark import Benchmark, folder_of
 from harness.clip import CLIP
 from harness.config import Testbed
+from harness.contracts.row_names import BASELINE, CONTROLS
 from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for, problem
 from harness.rows import Row, resolved
-from harness.steps import BASELINE, CONTROLS, Request
+from harness.steps import Request
 from harness.targets import targets
 from harness.types import UsageError
 

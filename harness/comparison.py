@@ -12,26 +12,29 @@ from harness import plugins, run_folder
 from harness.behind import behind
 from harness.benchmark import folder_of
 from harness.checks import check
+from harness.closure import code
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
 from harness.contracts.executor import Failure, Watcher
 from harness.costs import check_access, check_budget
+from harness.digest import file_digest
 from harness.mending import outdated, take_out
 from harness.panel import unanswered
 from harness.plan import plan
 from harness.provenance import profile, provenance
-from harness.reporting import publish, tables
+from harness.reporting import pages, tables
 from harness.schedule import execute, pending
 from harness.stages.build import Build
 from harness.stages.score import Score
 from harness.stages.train import Train
 from harness.steps import Plan, Request, Step
-from harness.store import MANIFEST, Store
+from harness.store import MANIFEST, Stage, Store
 from harness.types import Dropped, read_jsonl
 from harness.worker import Bodies
 from reports import cards
 from reports.facts import StageFacts
 from reports.manifest import Failed
+from reports.runs import opened
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,16 @@ def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page:
         tables(part, store)
     if page:
         publish(part, store)
+
+
+def publish(out: Path, store: Store) -> None:
+    """`pages` of the comparison in `out`, made once for what its manifest and profile say, and kept in the store."""
+    known = {name: file_digest(out / name) for name in (MANIFEST, "profile.json")}
+    with opened([out], store.root) as (run,):
+        made = store.run(Stage("pages", {**known, **code("harness.reporting")}), lambda folder: pages(run, folder))
+    for file in made.iterdir():
+        if file.name != MANIFEST:
+            shutil.copyfile(file, out / file.name)
 
 
 def failures(planned: Plan, lost: Mapping[str, Failure]) -> Iterator[Failed]:

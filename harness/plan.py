@@ -18,6 +18,7 @@ from harness.codebook import common
 from harness.config import Testbed
 from harness.contents import listing
 from harness.contracts.backend import Sampling
+from harness.contracts.row_names import BASELINE, BLANK, NOISE
 from harness.contracts.stage import Kind, Plugins
 from harness.folder import family_of
 from harness.hire import Office, kind_for
@@ -36,7 +37,7 @@ from harness.stages.report import Report
 from harness.stages.score import Score
 from harness.stages.split import Split
 from harness.stages.train import Train
-from harness.steps import BASELINE, BLANK, NOISE, Cell, Plan, Request, Step
+from harness.steps import Cell, Plan, Request, Step
 from harness.store import Stage
 from harness.types import dumps
 

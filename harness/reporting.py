@@ -5,7 +5,6 @@ refused with the field that differs.
 """
 
 import math
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,11 +14,9 @@ from rich.console import RenderableType
 
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.closure import code
 from harness.console import console
-from harness.digest import file_digest
 from harness.files import put
-from harness.store import MANIFEST, Stage, Store
+from harness.store import Store
 from harness.types import UsageError
 from reports import cards, figures, latex, markdown, plots, spreadsheet, terminal
 from reports.bundle import write_bundle
@@ -307,13 +304,3 @@ def tables(out: Path, store: Store) -> None:
     """The tables of a comparison that is not complete, from its manifest and what is in the store."""
     with opened([out], store.root) as (run,):
         write_report(out, run.outcomes(), run.benchmarks(), list(run.rows), run.setting, run.failed)
-
-
-def publish(out: Path, store: Store) -> None:
-    """`pages` of the comparison in `out`, made once for what its manifest and profile say, and kept in the store."""
-    known = {name: file_digest(out / name) for name in (MANIFEST, "profile.json")}
-    with opened([out], store.root) as (run,):
-        made = store.run(Stage("pages", {**known, **code("harness.reporting")}), lambda folder: pages(run, folder))
-    for file in made.iterdir():
-        if file.name != MANIFEST:
-            shutil.copyfile(file, out / file.name)

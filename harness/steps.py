@@ -4,10 +4,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.config import MethodSpec, Testbed
-from harness.contracts.row_names import BASELINE as BASELINE
-from harness.contracts.row_names import BLANK as BLANK
-from harness.contracts.row_names import CONTROLS as CONTROLS
-from harness.contracts.row_names import NOISE as NOISE
 from harness.store import Stage
 
 if TYPE_CHECKING:
