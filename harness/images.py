@@ -8,6 +8,7 @@ import hashlib
 import io
 import warnings
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -21,6 +22,7 @@ from harness.types import HarnessError, Image, UsageError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 40_000_000
+ORIENTATION = 0x0112  # EXIF's tag; from 5 up, height and width are exchanged
 MAX_SIDE = 12_000  # LLaVA pads a picture to a square of its longer side
 
 
@@ -44,6 +46,17 @@ def opened(image: Image) -> Pillow.Image:
         return read_image(Path(image.path), image.sha256, image.upright)
     except ValueError as error:
         raise HarnessError(f"image {image.path}: {error}.") from None
+
+
+@lru_cache(maxsize=1 << 17)
+def size_of(image: Image) -> tuple[int, int]:
+    """A picture's (height, width) as it will be read; no pixel is decoded. HarnessError where that cannot be told."""
+    try:
+        with Pillow.open(image.path, formats=FORMATS) as picture:
+            turned = image.upright and picture.getexif().get(ORIENTATION, 1) >= 5
+            return (picture.width, picture.height) if turned else (picture.height, picture.width)
+    except Exception as error:
+        raise HarnessError(f"image {image.path}: its size cannot be read ({type(error).__name__}: {error}).") from None
 
 
 def decode(data: bytes, upright: bool = False) -> Pillow.Image:

@@ -67,6 +67,8 @@ class Family(ABC):
     """A repository of the hub that is one."""
     image_token: ClassVar[str]
     """The token that stands at each of a picture's places, as the tokenizer spells it."""
+    control: ClassVar[tuple[str, ...]] = ()
+    """Further control tokens of its template, beside begin, end and padding."""
     lead: ClassVar[str] = ""
     """What stands before an answer in its piece of a conversation."""
     forbidden: ClassVar[Mapping[str, str]] = {}
@@ -186,11 +188,17 @@ class Family(ABC):
         """States (n, width) to logits (n, words)."""
         return model.lm_head
 
-    # What it costs.
+    # What it costs, and what it is tried on.
 
     @abstractmethod
     def flops(self, config: Any) -> "Flops":
         """Forward FLOPs by formula, of the decoder per token and of towers and projectors per layout."""
+
+    @abstractmethod
+    def small(self, tokenizer: Any) -> tuple[Any, Any]:
+        """Config and image processor of a model of the family that trains in a second, for tests; a picture of 32 x 32
+        pixels takes at most 64 places. `tokenizer` has `image_token` and `control`.
+        """
 
     def architecture(self, config: Mapping[str, Any], tensors: "Mapping[str, Stored]") -> dict[str, int]:
         """Widths and depths by the headers of the weights: what a report says of a base model."""

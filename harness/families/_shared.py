@@ -60,3 +60,21 @@ def clip_flops(vision: Any) -> int:
     embed = 2 * patches * vision.num_channels * vision.patch_size**2 * width
     linear = 2 * across * (4 * width**2 + 2 * width * vision.intermediate_size)
     return int(embed + vision.num_hidden_layers * (linear + 4 * across**2 * width))
+
+
+def small_decoder(tokenizer: Any) -> dict[str, Any]:
+    """Fields of a Llama-like decoder's config, so small that tests can train it, and random enough to notice."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "initializer_range": 0.2,
+        "tie_word_embeddings": False,
+    }

@@ -14,7 +14,7 @@ import PIL.Image
 
 from harness.contracts.family import Eyes, Family, Layout
 from harness.encoding import Pieces
-from harness.families._shared import clip_flops, decoder_flops, merged, refuse_parts, renamed
+from harness.families._shared import clip_flops, decoder_flops, merged, refuse_parts, renamed, small_decoder
 from harness.images import opened
 from harness.profile import Flops
 from harness.types import HarnessError, Image, Turn, UsageError
@@ -194,6 +194,28 @@ class Llava(Family):
         vision, width, kept = config.vision_config, config.text_config.hidden_size, image_places(config)
         image, tower = 2 * kept * (vision.hidden_size * width + width**2), clip_flops(vision)
         return Flops(**decoder_flops(config.text_config), image=lambda _: image, tower=lambda _: tower)
+
+    def small(self, tokenizer: Any) -> tuple[Any, Any]:
+        """Two layers each, pictures of 32 x 32 pixels as 16 places."""
+        from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaImageProcessorPil
+
+        tower = CLIPVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=32,
+            patch_size=8,
+            projection_dim=32,
+        )
+        side = {"height": 32, "width": 32}
+        return LlavaConfig(
+            vision_config=tower,
+            text_config=LlamaConfig(**small_decoder(tokenizer)),
+            image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+            vision_feature_layer=-2,
+            image_seq_length=16,
+        ), LlavaImageProcessorPil(size={"shortest_edge": 32}, crop_size=side)
 
 
 class Squares(Eyes):

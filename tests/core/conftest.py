@@ -7,7 +7,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from training import conversations, pairs
 from transformers import (
     CLIPImageProcessorPil,
@@ -15,7 +14,6 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
-    PreTrainedTokenizerFast,
 )
 
 from harness.config import Runtime, Training
@@ -23,28 +21,9 @@ from harness.engine import Job
 from harness.families.llava import Squares
 from harness.model import Loaded, load, save
 from harness.types import Image, write_jsonl
+from tests.words import tokenizer
 
-SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
-WORDS = "a red blue green dog cat ball cup table is there what yes no the and two near on".split()
 torch.set_num_threads(1)
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Whole words where it knows them, bytes where it does not: every text round-trips."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = ["Ġ" + word for word in WORDS] + ["USER", "ASSISTANT", "ĠUSER", "ĠASSISTANT"]
-    vocab = {piece: number for number, piece in enumerate(SPECIAL + letters + words)}
-    made = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        additional_special_tokens=["<image>"],
-    )
 
 
 def tiny(hidden: int, layers: int, words: int) -> LlavaForConditionalGeneration:
@@ -69,7 +48,7 @@ def tiny(hidden: int, layers: int, words: int) -> LlavaForConditionalGeneration:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model: hidden 32, two layers, four image tokens."""
     path = tmp_path_factory.mktemp("model") / "tiny"
-    words = tokenizer()
+    words = tokenizer("<image>")
     eyes = Squares(CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}), places=4)
     save(tiny(32, 2, len(words)), words, eyes, path)
     return path

@@ -1,0 +1,399 @@
+"""What every model family keeps, tried on a small random model of it: plain transformers is the other side.
+
+A family is tested by being there, in `harness/families/` or as one file in `tests/outside/family/`.
+"""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoProcessor
+
+from harness import families, plugins
+from harness.backends.transformers import Transformers
+from harness.config import Lora
+from harness.contracts.backend import Running, Sampling
+from harness.contracts.family import Family, Layout
+from harness.folder import inspect
+from harness.images import opened
+from harness.logps import Policy
+from harness.model import Loaded, adapt, load, save
+from harness.pixels import diffuse
+from harness.profile import quiet
+from harness.reference import figures
+from harness.roles import Roles
+from harness.tree import Branch, Tree, pack, tree
+from harness.types import Conversation, Image, Pair, Prompt, Record, Turn
+from tests.seams.found import found, package
+from tests.words import tokenizer
+
+SIZES = ((32, 32), (37, 90), (64, 20), (33, 31))  # height, width
+TALK = (Turn("what is there", "a red cat on the table"), Turn("is there a dog", "no"))
+FAMILIES = [plugins.adopt(package("family"), name) for name in found("family")]
+
+
+def made(family: Family, folder: Path) -> Path:
+    """A small random model of a family, saved as a training saves a policy."""
+    words = tokenizer(family.image_token, *family.control)
+    config, processor = family.small(words)
+    torch.manual_seed(0)
+    model = family.model_class()(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(std=0.15)
+    save(model, words, family.eyes(lambda kind: processor, config), folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return made(families.named(request.param), tmp_path_factory.mktemp(request.param) / "small")
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> Loaded:
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Image]:
+    """Noise in every pixel, of four shapes."""
+    root, shown = tmp_path_factory.mktemp("pictures"), []
+    for number, size in enumerate(SIZES):
+        noise = np.random.default_rng(number).integers(0, 255, (*size, 3), dtype=np.uint8)
+        PIL.Image.fromarray(noise).save(root / f"{number}.png")
+        digest = hashlib.sha256((root / f"{number}.png").read_bytes()).hexdigest()
+        shown.append(Image(str(root / f"{number}.png"), digest))
+    return shown
+
+
+def records(pictures: Sequence[Image]) -> list[Record]:
+    """Conversations and pairs about pictures of every shape, and one about none."""
+    talks = [Conversation(f"c{n}", picture, (TALK[:1], TALK)) for n, picture in enumerate(pictures)]
+    pairs = [Pair(f"p{n}", picture, "what is it", "a cat", "two dogs") for n, picture in enumerate(pictures)]
+    return [*talks, *pairs, Pair("p", None, "what is it", "a cat", "two dogs")]
+
+
+def given(loaded: Loaded, ids: Sequence[int], image: Image | None) -> dict[str, Any]:
+    """What plain transformers' model is given: the ids, and what the official image processor makes of the picture."""
+    told: dict[str, Any] = {"input_ids": torch.tensor([list(ids)])}
+    if image is not None:
+        told |= loaded.eyes.processor(images=opened(image), return_tensors="pt")
+        if "image_grid_thw" in told:
+            told["mm_token_type_ids"] = (told["input_ids"] == loaded.model.config.image_token_id).int()
+    return {name: value for name, value in told.items() if name != "num_patches"}
+
+
+def alone(loaded: Loaded, one: Tree, branch: Branch) -> Tensor:
+    """A branch's log-probs by plain transformers: a sequence of its own, the picture through the whole model."""
+    ids = (*one.prefix, *branch.ids)
+    logits = loaded.model(**given(loaded, ids, one.image)).logits[0, :-1].float()
+    logps = logits.log_softmax(-1).gather(-1, torch.tensor(ids[1:])[:, None])[:, 0]
+    return logps[len(one.prefix) - 1 :][torch.tensor(branch.supervised)]
+
+
+def apart(loaded: Loaded, forest: Sequence[Tree]) -> dict[str, Tensor]:
+    return {one.id: torch.cat([alone(loaded, one, branch) for branch in one.branches]) for one in forest}
+
+
+def together(loaded: Loaded, forest: Sequence[Tree]) -> dict[str, Tensor]:
+    by_id = figures(Roles(loaded.model, {}, shared_trunk=False), loaded, forest, 4, ["policy"], quiet)
+    return {id: columns["policy"] for id, columns in by_id.items()}
+
+
+def furthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    return max(float((one[id] - other[id]).abs().max()) for id in one)
+
+
+@pytest.fixture(scope="module")
+def forest(loaded: Loaded, pictures: list[Image]) -> list[Tree]:
+    return [tree(record, loaded) for record in records(pictures)]
+
+
+def test_importing_and_asking_about_a_folder_needs_no_torch(folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from harness import plugins; from harness.folder import inspect\n"
+        f"plugins.adopt_all({plugins.adopted()!r})\n".replace("PosixPath", "Path")
+        + f"one = inspect(Path({str(folder)!r})); one.places, one.architecture, one.linear_layers\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_ids_and_pixels_are_the_official_processor_s(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
+    try:
+        processor = AutoProcessor.from_pretrained(folder)
+    except (ImportError, ValueError, OSError) as error:
+        pytest.skip(f"the whole processor needs what is not here: {error}")
+    if not hasattr(processor, "image_processor"):
+        pytest.skip("transformers knows no processor of this family")
+    family, end = loaded.family, loaded.tokenizer.eos_token
+    for picture in pictures:
+        pieces = family.segments(TALK, True, end)
+        official = processor(text="".join(text for text, _ in pieces), images=opened(picture), return_tensors="pt")
+        layout = loaded.eyes.layout(picture)
+        assert tuple(official["input_ids"][0].tolist()) == family.encode(loaded.tokenizer, pieces, layout).ids
+        pixels = loaded.eyes.pixels(picture)
+        assert torch.equal(official["pixel_values"].reshape(pixels.shape).float(), pixels)
+
+
+def test_the_chat_template_is_ours(folder: Path, loaded: Loaded) -> None:
+    """As others ask the saved policy: with its picture, in two turns, and up to an answer."""
+    told: list[dict[str, Any]] = []
+    for number, turn in enumerate(TALK):
+        shown = [{"type": "image"}] if number == 0 else []
+        told.append({"role": "user", "content": [*shown, {"type": "text", "text": turn.question}]})
+        told.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
+    template, family, end = (folder / "chat_template.jinja").read_text(), loaded.family, loaded.tokenizer.eos_token
+    said = loaded.tokenizer.apply_chat_template(told, chat_template=template, tokenize=False)
+    assert said.rstrip("\n") == "".join(text for text, _ in family.segments(TALK, True, end)).rstrip("\n")
+    asked = loaded.tokenizer.apply_chat_template(
+        told[:-1], chat_template=template, tokenize=False, add_generation_prompt=True
+    )
+    assert asked == "".join(text for text, _ in family.prompt(TALK[1].question, TALK[:1], True, end))
+
+
+def test_an_answer_and_its_end_are_supervised_and_nothing_else(loaded: Loaded) -> None:
+    family, words = loaded.family, loaded.tokenizer
+    tokens = family.encode(words, family.segments(TALK, False, words.eos_token), None)
+    marked = words.decode([id for id, mark in zip(tokens.ids, tokens.supervised, strict=True) if mark])
+    assert marked == "".join(f"{family.lead}{turn.answer}{words.eos_token}" for turn in TALK)
+
+
+def test_every_place_of_a_picture_is_one_token(loaded: Loaded, pictures: list[Image], forest: list[Tree]) -> None:
+    for one in forest:
+        wanted = loaded.eyes.layout(one.image).places if one.image else 0
+        assert one.prefix.count(loaded.model.config.image_token_id) == wanted
+        assert not any(loaded.model.config.image_token_id in branch.ids for branch in one.branches)
+    assert len({loaded.eyes.layout(picture) for picture in pictures}) >= 1
+
+
+def test_trees_give_what_plain_transformers_gives_of_each_branch(loaded: Loaded, forest: list[Tree]) -> None:
+    with torch.no_grad():
+        assert furthest(together(loaded, forest), apart(loaded, forest)) < 2e-5
+
+
+def test_all_gradients_are_those_of_separate_sequences(loaded: Loaded, forest: list[Tree]) -> None:
+    few = [forest[1], forest[-2], forest[-1]]
+    batch = pack(few, loaded)
+    ours = gradients(loaded, Policy(loaded.model)(batch).sum())
+    theirs = gradients(loaded, sum(logps.sum() for logps in apart(loaded, few).values()))
+    assert ours.keys() == theirs.keys() and len(ours) > 10
+    for name, slope in theirs.items():
+        scale = max(1.0, float(slope.abs().max()))
+        assert float((ours[name] - slope).abs().max()) < 2e-4 * scale, name
+
+
+def gradients(loaded: Loaded, loss: Any) -> dict[str, Tensor]:
+    loaded.model.zero_grad()
+    loss.backward()
+    return {name: w.grad.clone() for name, w in loaded.model.named_parameters() if w.grad is not None and w.grad.any()}
+
+
+def test_a_branch_does_not_see_another(loaded: Loaded, forest: list[Tree]) -> None:
+    for one in (forest[1], forest[-1]):
+        first, second = one.branches
+        other = replace(one, branches=(replace(first, ids=tuple(5 + n % 9 for n in range(len(first.ids)))), second))
+        before, after = (together(loaded, [each])[one.id][sum(first.supervised) :] for each in (one, other))
+        assert torch.equal(before, after)
+
+
+class Mutant:
+    """Something of a family done wrong."""
+
+    @staticmethod
+    def rows_turned(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A picture's features in the opposite order."""
+        inputs = type(family).inputs
+
+        def turned(self: Family, model: Any, ids: Tensor, features: Tensor | None, layouts: Sequence[Layout]) -> Any:
+            return inputs(self, model, ids, None if features is None else features.flip(0), layouts)
+
+        monkeypatch.setattr(type(family), "inputs", turned)
+
+    @staticmethod
+    def branches_later(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every position behind the first one place too far: branches begin where a token is missing."""
+        places = type(family).positions
+
+        def later(self: Family, ids: Sequence[int], layout: Layout | None) -> list[list[int]]:
+            return [[*axis[:1], *(at + 1 for at in axis[1:])] for axis in places(self, ids, layout)]
+
+        monkeypatch.setattr(type(family), "positions", later)
+
+    @staticmethod
+    def extras_lost(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What pictures give the decoder beside its embeddings."""
+        inputs = type(family).inputs
+        monkeypatch.setattr(type(family), "inputs", lambda *given: {"inputs_embeds": inputs(*given)["inputs_embeds"]})
+
+    @staticmethod
+    def places_counted(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Positions by counting tokens, on every axis."""
+        monkeypatch.setattr(
+            type(family), "positions", lambda self, ids, layout: [list(range(len(ids))) for _ in range(self.axes)]
+        )
+
+
+@pytest.mark.parametrize("mutant", ["rows_turned", "branches_later", "extras_lost", "places_counted"])
+def test_a_mutant_gives_other_log_probs(
+    loaded: Loaded, forest: list[Tree], monkeypatch: pytest.MonkeyPatch, mutant: str
+) -> None:
+    """One that changes nothing of this family is no mutant of it: a family without extras, or that counts places."""
+    shown = [one for one in forest if one.image][:3]
+    with torch.no_grad():
+        right = apart(loaded, shown)
+        before = pack(shown, loaded), loaded.family.inputs(loaded.model, *_of(shown, loaded)).keys()
+        getattr(Mutant, mutant)(loaded.family, monkeypatch)
+        after = pack(shown, loaded), loaded.family.inputs(loaded.model, *_of(shown, loaded)).keys()
+        same = torch.equal(before[0].position_ids, after[0].position_ids) and before[1] == after[1]
+        if mutant in ("extras_lost", "places_counted") and same:
+            assert furthest(together(loaded, shown), right) < 2e-5
+        else:
+            assert furthest(together(loaded, shown), right) > 1e-3
+
+
+def _of(trees: Sequence[Tree], loaded: Loaded) -> tuple[Any, ...]:
+    batch = pack(trees, loaded)
+    return batch.input_ids, batch.features, batch.layouts
+
+
+def test_what_is_kept_of_a_picture_is_what_the_tower_makes(
+    loaded: Loaded, pictures: list[Image], tmp_path: Path, folder: Path
+) -> None:
+    fresh = [
+        loaded.family.features(loaded.model, loaded.eyes.pixels(picture), loaded.eyes.layout(picture))
+        for picture in pictures
+    ]
+    for made in (len(pictures), 0):
+        again = load(folder)
+        again.features.folder = tmp_path
+        assert all(torch.equal(again.features(p), one) for p, one in zip(pictures, fresh, strict=True))
+        assert again.features.made == made and (again.features.flops > 0) == (made > 0)
+    assert all(one.ndim == 2 and not one.requires_grad for one in fresh)
+    assert not any(weight.requires_grad for weight in loaded.family.tower(loaded.model).parameters())
+
+
+def test_noise_and_blankness_leave_a_picture_its_places(loaded: Loaded, pictures: list[Image]) -> None:
+    for picture in pictures:
+        layout, pixels = loaded.eyes.layout(picture), loaded.eyes.pixels(picture)
+        seen = loaded.family.features(loaded.model, pixels, layout)
+        for other in (loaded.eyes.blank(layout), diffuse(pixels, 500, 0)):
+            assert other.shape == pixels.shape and other.dtype == pixels.dtype == torch.float32
+            changed = loaded.family.features(loaded.model, other, layout)
+            assert changed.shape == seen.shape and not torch.equal(changed, seen)
+
+
+def asked(pictures: Sequence[Image]) -> list[Prompt]:
+    """Several questions on each picture, of several lengths, with and without turns before, and one without picture."""
+    texts = ["what is there", "is there a cat near the ball", "a"]
+    shown = [Prompt(f"q{n}-{at}", p, text) for n, p in enumerate(pictures) for at, text in enumerate(texts)]
+    return [*shown, Prompt("h", pictures[0], "and", TALK[:1]), Prompt("n", None, "what is there")]
+
+
+def test_responses_are_those_of_generate_batched_and_alone(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
+    prompts, sampling = asked(pictures), Sampling(max_new_tokens=12)
+    by_us = Transformers().respond(folder, prompts, sampling, Running(8, quiet)).responses
+    plain = loaded.family.model_class().from_pretrained(folder).eval()
+    for prompt, response in zip(prompts, by_us, strict=True):
+        [single] = Transformers().respond(folder, [prompt], sampling, Running(1, quiet)).responses
+        assert single.ids == response.ids
+        layout = loaded.eyes.layout(prompt.image) if prompt.image else None
+        pieces = loaded.family.prompt(prompt.question, prompt.history, bool(prompt.image), loaded.tokenizer.eos_token)
+        ids = loaded.family.encode(loaded.tokenizer, pieces, layout).ids
+        with torch.no_grad():
+            told = plain.generate(
+                **given(loaded, ids, prompt.image), max_new_tokens=12, do_sample=False, pad_token_id=loaded.pad_id
+            )
+        assert tuple(told[0, len(ids) :].tolist()) == response.ids, prompt.id
+
+
+def test_log_probs_of_given_responses_are_the_model_s(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
+    prompts, sampling = asked(pictures), Sampling(max_new_tokens=6)
+    said = Transformers().respond(folder, prompts, sampling, Running(8, quiet)).responses
+    logps = Transformers().logps(folder, prompts, [one.ids for one in said], "float32", Running(8, quiet))
+    for prompt, response, ours in zip(prompts, said, logps, strict=True):
+        pieces = loaded.family.prompt(prompt.question, prompt.history, bool(prompt.image), loaded.tokenizer.eos_token)
+        layout = loaded.eyes.layout(prompt.image) if prompt.image else None
+        one = Tree("t", prompt.image, loaded.family.encode(loaded.tokenizer, pieces, layout).ids, ())
+        with torch.no_grad():
+            theirs = alone(loaded, one, Branch(response.ids, (True,) * len(response.ids)))
+        assert ours == pytest.approx(theirs.tolist(), abs=2e-5)
+
+
+def test_a_saved_policy_is_the_same_in_plain_transformers(folder: Path, loaded: Loaded) -> None:
+    plain = loaded.family.model_class().from_pretrained(folder).state_dict()
+    assert all(torch.equal(weight, plain[name]) for name, weight in loaded.model.state_dict().items())
+    names = set(load_file(folder / "model.safetensors"))
+    assert names == {loaded.family.hub_name(name) for name in loaded.model.state_dict()}
+    linear = [name for name, part in loaded.model.named_modules() if isinstance(part, torch.nn.Linear)]
+    assert set(inspect(folder).linear_layers) == set(filter(loaded.family.adapts, linear))
+
+
+def test_adapters_learn_and_go_back_into_the_weights(folder: Path, forest: list[Tree], tmp_path: Path) -> None:
+    other = load(folder)
+    adapted = adapt(other.model, Lora(r=2, lora_alpha=4, target_modules="all-linear"), seed=0)
+    learns = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
+    assert learns and all("lora_" in name and "language_model." in name for name in learns)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+        batch = pack(forest[:2], other)
+        moved = Policy(adapted)(batch)
+        save(adapted, other.tokenizer, other.eyes, tmp_path / "merged")
+        assert torch.allclose(Policy(load(tmp_path / "merged").model)(batch), moved, atol=2e-5)
+
+
+def test_flops_are_those_that_torch_counts(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
+    """Eager attention, so that torch counts all pairs of places, and the head at every place."""
+    plain = loaded.family.model_class().from_pretrained(folder, attn_implementation="eager").eval()
+    pieces = loaded.family.segments(TALK, True, loaded.tokenizer.eos_token)
+    for picture in pictures:
+        layout, flops = loaded.eyes.layout(picture), loaded.flops
+        ids = loaded.family.encode(loaded.tokenizer, pieces, layout).ids
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            plain(**given(loaded, ids, picture))
+        text = len(ids) * (flops.token + flops.scored) + len(ids) ** 2 * flops.pair
+        whole = text + flops.image(layout) + flops.tower(layout)
+        assert counter.get_total_flops() == pytest.approx(whole, rel=0.05)
+
+
+def test_the_most_places_are_never_exceeded(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
+    assert max(loaded.eyes.layout(picture).places for picture in pictures) <= inspect(folder).places + 1
+
+
+@pytest.mark.parametrize("text", ["image", "end", "forbidden"])
+def test_no_text_smuggles_a_control_token_in(loaded: Loaded, text: str) -> None:
+    family = loaded.family
+    spelt = {
+        "image": family.image_token,
+        "end": loaded.tokenizer.eos_token,
+        "forbidden": next(iter(family.forbidden), ""),
+    }
+    if spelt[text]:
+        with pytest.raises(ValueError, match=r"reserved token|contains"):
+            tree(Conversation("c", None, ((Turn("what", f"a {spelt[text]} b"),),)), loaded)
+
+
+def test_attention_takes_masks_of_trees(loaded: Loaded) -> None:
+    """Eager attention would add a boolean mask as numbers, and flash attention reads none of four axes."""
+    assert loaded.family.decoder(loaded.model).config._attn_implementation == "sdpa"
+
+
+def test_a_file_is_found_by_the_model_type_of_its_models(folder: Path, loaded: Loaded) -> None:
+    assert families.of(loaded.model) is loaded.family
+    assert inspect(folder).family is loaded.family and families.file_of(loaded.family).stem in FAMILIES
