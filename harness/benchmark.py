@@ -206,7 +206,7 @@ def folder_of(name: str, home: Path | None, source: "Source | None" = None) -> P
 
     With a `source`, those of a benchmark on held-out examples are the source's own, where it has some.
     """
-    if source and source.heldout and plugins.plugin("benchmarks", name, Benchmark).heldout:
+    if source and plugins.plugin("benchmarks", name, Benchmark).heldout and source.heldout:
         return source.heldout
     return plugins.own_folder("benchmarks", name) or (home or Path()) / "benchmarks" / name
 

@@ -37,8 +37,8 @@ class Items(Benchmarked):
     def fill(self, work: Work) -> None:
         """Write the items, and the pictures that lie in no file of their own."""
         data, benchmark = self.Reads.of(work.step).data, benchmark_of(self)
-        given = folder_of(self.benchmark, behind(work.testbed.data).home, work.request.data)
-        home = work.folder(data) if data else given
+        official = behind(work.testbed.data).home
+        home = work.folder(data) if data else folder_of(self.benchmark, official, work.request.data)
         images = StoreImages(work.places, work.out, work.store.path(work.step.stage), self.images == "upright")
         items = list(benchmark.items(home, images))
         write_jsonl(work.out / "items.jsonl", stratified(items, self.limit, benchmark.stratum))

@@ -1,6 +1,7 @@
 """What every kind of testbed keeps, whoever wrote it; a new one in harness/testbeds/ or tests/outside/testbed/ is tried
 without a word here. Each promise has a mutant that breaks it."""
 
+import ast
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -249,3 +250,15 @@ def test_a_kind_that_breaks_a_promise_is_found_out(broken: str, tmp_path: Path) 
 
 def test_every_promise_has_a_mutant() -> None:
     assert {name.strip() for name in BROKEN} == {promise.__name__ for promise in PROMISES}
+
+
+def test_nobody_else_knows_the_words_of_a_kind() -> None:
+    """Whoever compares `data` or `judge` with one has a case for it that another kind would need as well."""
+    kinds = [behind(words(name)) for name in plugins.installed(TESTBEDS)]
+    known = {word for kind in kinds for word in (kind.word, *kind.judges)} - {""}
+    homes = [ROOT / "harness" / name for name in ("mini", "testbeds")]
+    assert known
+    for file in (file for package in OURS for file in (ROOT / package).rglob("*.py")):
+        if not any(map(file.is_relative_to, homes)):
+            told = {node.value for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.Constant)}
+            assert not known & told, file
