@@ -36,26 +36,32 @@ def results_rows(
         mine = sorted((o for o in outcomes if o.benchmark == name), key=lambda o: (o.method, o.seed))
         drawn_by = bootstrap(benchmark, Sums.of([o.units for o in mine]), replicates)
         for outcome, drawn in zip(mine, drawn_by, strict=True):
-            values, reason = measure(benchmark, outcome.units), withheld(benchmark, [outcome])
-            for metric, value in values.items():
-                row: dict[str, Any] = {
-                    "method": outcome.method,
-                    "label": outcome.label,
-                    "seed": outcome.seed,
-                    "benchmark": name,
-                    "metric": metric,
-                    "direction": better.get(metric, "undeclared"),
-                    "n": len(outcome.units),
-                    "unscored": outcome.unscored,
-                    **shared,
-                    "stage": outcome.key,
-                }
-                if metric in outcome.second:
-                    row["lmms_eval"] = dict(outcome.second[metric])
-                if not math.isnan(spread := outcome.spread(metric)):
-                    row |= {"judge_runs": len(outcome.runs[metric]), "judge_sd": spread}
+            reason = withheld(benchmark, [outcome])
+            for metric, value in measure(benchmark, outcome.units).items():
+                row = _about(outcome, metric, better.get(metric, "undeclared"), shared)
                 low, high = shown(*interval([value], drawn[metric][None]))
                 if reason or math.isnan(value):
                     yield row | {"withheld": reason or "not defined on these units"}
                 else:
                     yield row | {"value": value} | ({} if math.isnan(low) else {"ci_lo": low, "ci_hi": high})
+
+
+def _about(outcome: Outcome, metric: str, direction: str, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without its figures: whose it is, of what, on how much, and what another scorer or a judge's runs say."""
+    row: dict[str, Any] = {
+        "method": outcome.method,
+        "label": outcome.label,
+        "seed": outcome.seed,
+        "benchmark": outcome.benchmark,
+        "metric": metric,
+        "direction": direction,
+        "n": len(outcome.units),
+        "unscored": outcome.unscored,
+        **shared,
+        "stage": outcome.key,
+    }
+    if metric in outcome.second:
+        row["lmms_eval"] = dict(outcome.second[metric])
+    if not math.isnan(spread := outcome.spread(metric)):
+        row |= {"judge_runs": len(outcome.runs[metric]), "judge_sd": spread}
+    return row

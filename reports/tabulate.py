@@ -5,7 +5,7 @@ Nothing in it depends on the order in which the outcomes come.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,34 +53,47 @@ def build(
     estimates = {(m, c): found[c.benchmark][m][c.metric] for m, c in places if m in found[c.benchmark]}
     tested = {at: e.p for at, e in estimates.items() if at[0] not in CONTROLS and not math.isnan(e.p)}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-    rows = []
-    for method in order:
-        mine = sorted((o for (of, _), cell in held.items() if of == method for o in cell), key=lambda o: o.seed)
-        if not held:
-            continue
-        cells = []
-        lost = {one.benchmark: one.why for one in failed if one.row == method and (method, one.benchmark) not in held}
-        for column in columns:
-            if column.metric == "total":
-                missing = [lost[name] for name in GROUPS[column.group][1] if name in lost]
-                cells.append(replace(_total(column.group, method, benchmarks, found), failed=(*missing, "")[0]))
-            elif column.benchmark in lost:
-                cells.append(Cell(failed=lost[column.benchmark]))
-            else:
-                known = held.get((method, column.benchmark), ())
-                reason = withheld(benchmarks[column.benchmark], known)
-                at = (method, column)
-                judged = benchmarks[column.benchmark].judged
-                p_holm = adjusted.get(at, math.nan)
-                cells.append(cell_of(estimates.get(at), p_holm, known, reason, judged, LEVEL / max(len(tested), 1)))
-        label = min((o.label for o in mine), default=next((one.label for one in failed if one.row == method), method))
-        rows.append(Row(method, label, len({o.seed for o in mine}), tuple(cells)))
+    measured = _Measured(benchmarks, held, found, columns, estimates, adjusted, failed)
+    rows = [measured.row(method) for method in order] if held else []
     notes = (
         *failures(failed, {row.method: row.label for row in rows}, benchmarks),
         *_notes(setting, columns, rows, held, benchmarks, list(estimates.values()), len(tested)),
         *cautions(columns, rows, found, len(tested), setting),
     )
     return Findings(setting, columns, tuple(rows), notes)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What rows are made of: outcomes by cell, estimates by benchmark and by place, Holm's p by place."""
+
+    benchmarks: Mapping[str, Benchmark]
+    held: Mapping[tuple[str, str], Sequence[Outcome]]
+    found: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
+    columns: Sequence[Column]
+    estimates: Mapping[tuple[str, Column], Estimate]
+    adjusted: Mapping[tuple[str, Column], float]
+    failed: Sequence[Failed]
+
+    def row(self, method: str) -> Row:
+        """One method's cells, column by column."""
+        mine = sorted((o for (of, _), cell in self.held.items() if of == method for o in cell), key=lambda o: o.seed)
+        theirs = [one for one in self.failed if one.row == method]
+        lost = {one.benchmark: one.why for one in theirs if (method, one.benchmark) not in self.held}
+        label = min((o.label for o in mine), default=next((one.label for one in theirs), method))
+        cells = tuple(self._cell(method, column, lost) for column in self.columns)
+        return Row(method, label, len({o.seed for o in mine}), cells)
+
+    def _cell(self, method: str, column: Column, lost: Mapping[str, str]) -> Cell:
+        if column.metric == "total":
+            missing = [lost[name] for name in GROUPS[column.group][1] if name in lost]
+            return replace(_total(column.group, method, self.benchmarks, self.found), failed=(*missing, "")[0])
+        if column.benchmark in lost:
+            return Cell(failed=lost[column.benchmark])
+        benchmark, at = self.benchmarks[column.benchmark], (method, column)
+        known, p_holm = self.held.get((method, column.benchmark), ()), self.adjusted.get(at, math.nan)
+        level = LEVEL / max(len(self.adjusted), 1)
+        return cell_of(self.estimates.get(at), p_holm, known, withheld(benchmark, known), benchmark.judged, level)
 
 
 def failures(failed: Sequence[Failed], labels: Mapping[str, str], benchmarks: Mapping[str, Benchmark]) -> Iterator[str]:
@@ -179,13 +192,7 @@ def _notes(
     """What must stand beside the numbers for them to be read rightly."""
     yield f"testbed: {setting.testbed_in_words}; protocol: {setting.protocol}"
     seeds = sorted({o.seed for cell in held.values() for o in cell})
-    if len(seeds) > 1:
-        yield f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): intervals hold images and {varied(setting, seeds)}"
-    else:
-        yield Detail("1 seed: does not include variation between base models")
-    for row in rows:
-        if row.seeds < len(seeds) and not row.failed:
-            yield f"only {row.seeds} of the {len(seeds)} seeds: {row.label}"
+    yield from _seeds(setting, rows, seeds)
     names = list(dict.fromkeys(column.benchmark for column in columns if column.metric != "total"))
     sizes = {
         name: max((len(o.units) + o.unscored for (_, of), cell in held.items() if of == name for o in cell), default=0)
@@ -207,9 +214,9 @@ def _notes(
     if "chair" in names:
         yield Detail("CHAIR falls when captions mention less: read it with its recall and length")
     for row in rows:
-        for name in names:
+        for name, size in sizes.items():
             cell = row.cells[next(place for place, column in enumerate(columns) if column.benchmark == name)]
-            if not math.isnan(cell.delta) and cell.n < sizes[name]:
+            if not math.isnan(cell.delta) and cell.n < size:
                 yield f"compared on the {cell.n:,} units scored in both: {row.label}, {benchmarks[name].label}"
     if any(not math.isnan(cell.coverage) for row in rows for cell in row.cells):
         yield Detail("in brackets behind a value: the share of the units that have the judge's verdict")
@@ -219,6 +226,17 @@ def _notes(
         yield Detail(
             f"n/a: more than {MAX_UNSCORED:.0%} of the units have no verdict (in brackets: the share that has one)"
         )
+
+
+def _seeds(setting: Setting, rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
+    """What intervals hold with these seeds, and which rows have fewer."""
+    if len(seeds) > 1:
+        yield f"{len(seeds)} seeds ({', '.join(map(str, seeds))}): intervals hold images and {varied(setting, seeds)}"
+    else:
+        yield Detail("1 seed: does not include variation between base models")
+    for row in rows:
+        if row.seeds < len(seeds) and not row.failed:
+            yield f"only {row.seeds} of the {len(seeds)} seeds: {row.label}"
 
 
 def varied(setting: Setting, seeds: Sequence[int]) -> str:
