@@ -21,7 +21,7 @@ _OUTSIDE = (
     "methods_file_",
     "benchmarks_file_",
     "harness.executors_file_",
-    "harness.data_file_",
+    "harness.sources_file_",
 )  # how `plugins.module` names a user's files
 _PLUGINS = ("methods.", "benchmarks.", *_OUTSIDE)
 

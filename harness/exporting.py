@@ -19,10 +19,10 @@ from PIL import Image as Pillow
 
 from harness import plugins
 from harness.contracts.row_names import BASELINE
-from harness.data._written import FORMS, written
 from harness.digest import file_digest
 from harness.images import FORMATS, Places, resolve
 from harness.reporting import without
+from harness.sources._written import FORMS, written
 from harness.store import MANIFEST, Store
 from harness.types import (
     Conversation,

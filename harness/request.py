@@ -12,9 +12,9 @@ from harness import backends, boards
 from harness.behind import behind
 from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed, words_in
 from harness.contracts.executor import Executor
-from harness.data import _chosen
 from harness.plugins import adopt, installed, make, stem, unknown
 from harness.schedule import EXECUTORS
+from harness.sources import _chosen
 from harness.steps import ALL_BENCHMARKS, Request
 from harness.types import UsageError
 from harness.yamls import parse_yaml

@@ -18,13 +18,13 @@ from harness.clip import CLIP
 from harness.config import MethodSpec, Testbed
 from harness.contracts.family import Layout
 from harness.contracts.testbed_kind import TestbedKind
-from harness.data._chosen import named, source
 from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for
 from harness.images import Places, StoreImages, read_image
 from harness.images import resolve as located
 from harness.rows import Row
 from harness.secret import redact
+from harness.sources._chosen import named, source
 from harness.steps import Request
 from harness.types import Dropped, Turn, UsageError
 

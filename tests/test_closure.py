@@ -10,8 +10,8 @@ import pytest
 from harness import closure, plugins
 from harness.closure import DATA, NEUTRAL, OURS, SOURCES, Sources
 from harness.config import MethodSpec, read_testbed
-from harness.data._chosen import source
 from harness.plan import plan
+from harness.sources._chosen import source
 from harness.steps import Plan, Request
 from harness.types import UsageError
 
@@ -189,7 +189,7 @@ def loads_by_name(path: Path) -> bool:
 def test_no_stage_loads_what_its_key_cannot_see() -> None:
     entries = [f"harness.stages.{kind}" for kind in KINDS] + ["harness.reporting"]
     loaded = [
-        name for package in ("methods", "benchmarks", "harness.data", "harness.judges") for name in modules(package)
+        name for package in ("methods", "benchmarks", "harness.sources", "harness.judges") for name in modules(package)
     ]
     staged = SOURCES.files(*entries, *loaded)
     loading = {name for name, path in staged.items() if path.suffix == ".py" and loads_by_name(path)}

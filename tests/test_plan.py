@@ -10,8 +10,8 @@ from harness.behind import behind
 from harness.checks import check
 from harness.codebook import SHIPPED, read_codebook
 from harness.config import MethodSpec, Reading, Runtime, read_testbed
-from harness.data._chosen import source
 from harness.plan import plan
+from harness.sources._chosen import source
 from harness.stages.data import Data
 from harness.stages.generate import Generate
 from harness.stages.items import Items

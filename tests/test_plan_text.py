@@ -9,11 +9,11 @@ import pytest
 
 from harness import forecast
 from harness.config import MethodSpec, read_testbed
-from harness.data._chosen import source
 from harness.forecast import Forecast, together
 from harness.manifest import MANIFEST, render
 from harness.plan import plan
 from harness.plan_text import show_plan
+from harness.sources._chosen import source
 from harness.steps import Plan, Request, Step
 from harness.store import Stage, Store
 

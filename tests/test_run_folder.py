@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from harness import run_folder
-from harness.data._chosen import source
 from harness.request import request
 from harness.run_folder import begin, choose, chosen, identity, install, owner
+from harness.sources._chosen import source
 from harness.types import UsageError
 from tests.e2e.conftest import ROOT
 from tests.fake_run import manifest

@@ -10,7 +10,6 @@ from harness import comparison as comparing
 from harness import rounds
 from harness.backends.transformers import Transformers
 from harness.contracts.backend import Generated
-from harness.data.llava150k import Llava150k
 from harness.method import Lesson
 from harness.mini.sources import write_source
 from harness.plan import plan
@@ -18,6 +17,7 @@ from harness.profile import quiet
 from harness.progress import Silent
 from harness.request import request
 from harness.sizes import compare_sizes, parsed
+from harness.sources.llava150k import Llava150k
 from harness.split import split
 from harness.steps import Plan
 from harness.store import Store

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from harness.config import MethodSpec, Runtime, read_testbed
-from harness.data._chosen import source
 from harness.progress import Silent
+from harness.sources._chosen import source
 from harness.steps import Request
 from harness.store import Store
 from harness.sweep import FIRST_SEED, best, choose, gain

@@ -1,4 +1,4 @@
-"""Where training examples come from. A file in `harness/data/`, or `--data ./mine.py`, defines one `Source`:
+"""Where training examples come from. A file in `harness/sources/`, or `--data ./mine.py`, defines one `Source`:
 
     class Signs(Source):
         layout = "signs.json: [{file, city}]; and the photos"
@@ -29,7 +29,7 @@ from harness.contracts.pictures import Keep, Pictures
 from harness.contracts.wordings import IMAGE
 from harness.types import Dropped, Example, UsageError
 
-PACKAGE = "harness.data"
+PACKAGE = "harness.sources"
 RESERVED = (IMAGE, "<s>", "</s>", "<unk>", "<pad>", "<im_start>", "<im_end>", "<im_patch>")
 AS_LLAVA = Reading()
 

@@ -32,7 +32,7 @@ class Items(Benchmarked):
     def loads(self, known: Plugins) -> tuple[Path | None, ...]:
         """The benchmark, and the source that it takes held-out examples from."""
         heldout = benchmark_of(self).heldout
-        return (self.file, *([plugins.source("harness.data", self.options["source"])] if heldout else []))
+        return (self.file, *([plugins.source("harness.sources", self.options["source"])] if heldout else []))
 
     def fill(self, work: Work) -> None:
         """Write the items, and the pictures that lie in no file of their own."""

@@ -44,7 +44,7 @@ class Split(Kind):
 
     def loads(self, known: Plugins) -> tuple[Path | None, ...]:
         """The source."""
-        return (plugins.source("harness.data", self.source),)
+        return (plugins.source("harness.sources", self.source),)
 
     def fill(self, work: Work) -> None:
         """Draw the examples from those that the source has."""

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from harness import exporting
 from harness.cli import app
 from harness.config import Reading
-from harness.data._written import FORMS, written
-from harness.data.local import Local
+from harness.sources._written import FORMS, written
+from harness.sources.local import Local
 from harness.store import Stage, Store
 from harness.types import Conversation, Dropped, Example, Image, Pair, Rollout, Turn, UsageError, write_jsonl
 from reports.manifest import Asked, Trained

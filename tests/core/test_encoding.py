@@ -105,7 +105,7 @@ def conversations() -> list[list[str]]:
 
 
 def read(values: list[str]) -> tuple[Turn, ...]:
-    """As `harness.data` reads them."""
+    """As `harness.sources` reads them."""
     first = values[0].replace(IMAGE, "").strip() if IMAGE in values[0] else values[0]
     texts = [first, *values[1:]]
     return tuple(Turn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True))

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.contracts.family import Layout
-from harness.data._chosen import source
 from harness.families.llava import Llava
 from harness.features import Shelf, tower_kind
 from harness.model import Loaded, load
 from harness.plan import plan
 from harness.profile import quiet
+from harness.sources._chosen import source
 from harness.stages._examples import locked_examples
 from harness.steps import Request
 from harness.store import Store

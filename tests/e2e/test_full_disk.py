@@ -18,7 +18,7 @@ PROGRAM = """
 import json, resource, sys
 from pathlib import Path
 from harness.config import MethodSpec, Runtime, read_testbed
-from harness.data._chosen import source
+from harness.sources._chosen import source
 from harness.plan import plan
 from harness.profile import quiet
 from harness.worker import Worker

@@ -11,9 +11,9 @@ import pytest
 from harness import request as asking
 from harness.closure import NEUTRAL, OURS, SOURCES
 from harness.config import MethodSpec, Runtime, read_testbed
-from harness.data._chosen import source
 from harness.plan import Planner, plan
 from harness.profile import quiet
+from harness.sources._chosen import source
 from harness.steps import Plan, Request, Step
 from harness.store import Store
 from harness.worker import Worker, kind

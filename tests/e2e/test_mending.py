@@ -13,8 +13,8 @@ import harness.stages.generate as body
 from harness import store as storing
 from harness.comparison import Finished, compare
 from harness.config import MethodSpec, Runtime, read_testbed
-from harness.data._chosen import source
 from harness.progress import Silent
+from harness.sources._chosen import source
 from harness.steps import Request
 from harness.store import MANIFEST, Store
 from harness.types import HarnessError, Response

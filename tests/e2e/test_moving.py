@@ -13,12 +13,12 @@ from harness import images, split
 from harness.behind import behind
 from harness.comparison import compare, prepare
 from harness.config import MethodSpec, Runtime, Testbed, read_testbed
-from harness.data._chosen import source
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source
 from harness.profile import quiet
 from harness.progress import Silent
 from harness.shelves import SHELVES
+from harness.sources._chosen import source
 from harness.steps import Request
 from harness.store import Store
 from harness.types import HarnessError

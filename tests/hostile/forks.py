@@ -25,8 +25,8 @@ for name in ("pandas", "openpyxl", "yaml", "rich.console", "pydantic"):
     import_module(name)
 from benchmarks import _parquet  # noqa: E402
 from harness import cli  # noqa: E402
-from harness.data.local import Local  # noqa: E402
 from harness.folder import inspect  # noqa: E402
+from harness.sources.local import Local  # noqa: E402
 
 SPARE = 512 << 20  # bytes of address space that a command may take beyond what is loaded
 SECONDS = 60  # of computing, or of waiting

@@ -70,7 +70,7 @@ def test_a_method_file_is_run_and_noticed(harness: Command, tmp_path: Path) -> N
     assert (tmp_path / "owned").exists() and any("mine.py" in event for event in ran.code)
 
 
-@pytest.mark.parametrize("name", ["./evil.py", "../gqa", "gqa/../evil", "os", "harness.data.local", "_files"])
+@pytest.mark.parametrize("name", ["./evil.py", "../gqa", "gqa/../evil", "os", "harness.sources.local", "_files"])
 def test_a_benchmark_of_a_manifest_is_an_installed_one_or_none(harness: Command, tmp_path: Path, name: str) -> None:
     run = lay_traps(tmp_path)
     told = json.loads((run / MANIFEST).read_text())

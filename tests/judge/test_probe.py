@@ -11,10 +11,10 @@ from harness import llm as asking
 from harness.comparison import compare
 from harness.config import MethodSpec, Runtime, Testbed, read_testbed
 from harness.costs import check_access
-from harness.data._chosen import source
 from harness.plan import plan
 from harness.progress import Silent
 from harness.request import validated
+from harness.sources._chosen import source
 from harness.steps import Request
 from harness.store import Store
 from harness.sweep import choose

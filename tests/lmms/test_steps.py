@@ -8,8 +8,8 @@ from harness import plugins
 from harness.closure import SOURCES
 from harness.config import MethodSpec, read_testbed
 from harness.contents import listing
-from harness.data._chosen import source
 from harness.plan import plan
+from harness.sources._chosen import source
 from harness.steps import Plan, Request
 
 BED = read_testbed("mini")

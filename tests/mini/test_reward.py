@@ -9,7 +9,6 @@ import pytest
 from harness.config import Lora, MethodSpec, Runtime, read_testbed
 from harness.contracts.backend import Sampling
 from harness.contracts.source import declared
-from harness.data._chosen import source
 from harness.method import Lesson, Role
 from harness.mini.oracles import errors, read_scenes
 from harness.mini.sources import write_source
@@ -21,6 +20,7 @@ from harness.progress import Silent
 from harness.reference import figures, trees
 from harness.roles import assemble
 from harness.schedule import execute, insist, pending
+from harness.sources._chosen import source
 from harness.steps import Plan, Request, Step
 from harness.store import Store
 from harness.types import Conversation, Example, Prompt, Record, Rollout, Turn, read_jsonl

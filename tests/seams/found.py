@@ -7,7 +7,7 @@ from harness.behind import TESTBEDS, behind
 from harness.contracts.testbed_kind import TestbedKind
 
 OUTSIDE = Path(__file__).parents[1] / "outside"
-PACKAGES = {"method": "methods", "benchmark": "benchmarks", "family": "harness.families", "source": "harness.data"}
+PACKAGES = {"method": "methods", "benchmark": "benchmarks", "family": "harness.families"}
 
 
 def package(seam: str) -> str:

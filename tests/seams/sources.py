@@ -16,9 +16,9 @@ from harness import images
 from harness.config import Reading
 from harness.contracts import source as contract
 from harness.contracts.source import Source, declared
-from harness.data._chosen import source as chosen
-from harness.data._published import Published
 from harness.images import Places
+from harness.sources._chosen import source as chosen
+from harness.sources._published import Published
 from harness.types import Dropped, Example
 
 RECORDS = 12

@@ -16,10 +16,10 @@ from harness import plugins
 from harness.closure import SOURCES
 from harness.config import MethodSpec, read_testbed
 from harness.contracts.stage import CODE, Kind
-from harness.data._chosen import source
 from harness.forecast import TRAITS
 from harness.plan import Planner, plan
 from harness.schedule import MODELS
+from harness.sources._chosen import source
 from harness.stages._model import Modelled
 from harness.steps import Request, Step
 from harness.store import Stage

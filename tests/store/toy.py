@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image as Pillow
 
-from harness.data.llava150k import Llava150k
 from harness.images import Places, StoreImages
+from harness.sources.llava150k import Llava150k
 from harness.split import split, write_split
 from harness.store import Stage, Store, failpoint
 from harness.types import dumps

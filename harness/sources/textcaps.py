@@ -3,7 +3,7 @@
 Sidorov et al., TextCaps (ECCV 2020). In LLaVA's mix these are the records whose image is under `textvqa/`.
 """
 
-from harness.data._published import Published
+from harness.sources._published import Published
 
 
 class TextCaps(Published):

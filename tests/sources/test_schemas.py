@@ -8,9 +8,9 @@ import pytest
 from PIL import Image as Pillow
 
 from harness.config import Reading
-from harness.data._schemas import ABOUT, said
-from harness.data.local import Local
 from harness.families.llava import SYSTEM
+from harness.sources._schemas import ABOUT, said
+from harness.sources.local import Local
 from harness.types import Dropped, Example, Turn, UsageError
 
 ASKED, ANSWER, WORSE = "What colour?", "It is blue.", "It is red."
@@ -173,7 +173,7 @@ def test_a_field_that_nothing_reads_stops_the_run_by_name(field: str, tmp_path: 
 
 def test_mutant_a_schema_that_is_content_with_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were every name in the short list, a rejected answer beside a conversation would be lost without a word."""
-    monkeypatch.setattr("harness.data._schemas.ABOUT", ABOUT | set(UNREAD))
+    monkeypatch.setattr("harness.sources._schemas.ABOUT", ABOUT | set(UNREAD))
     [example] = loaded(tmp_path, PLAIN["llava"] | {"rejected": WORSE})
     assert isinstance(example, Example)
     assert example.rejected is None

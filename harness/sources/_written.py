@@ -1,4 +1,4 @@
-"""A training record in the schemas of other tools, as `harness.data._schemas` reads them back.
+"""A training record in the schemas of other tools, as `harness.sources._schemas` reads them back.
 
 LLaVA's own JSON (a rejected side as POVID, SIMA and CSR write it), TRL's chat messages and preferences, and ShareGPT's
 as LLaMA-Factory reads it.

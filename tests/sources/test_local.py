@@ -10,9 +10,9 @@ import pytest
 from PIL import Image as Pillow
 
 from harness.config import Reading
-from harness.data._chosen import source
-from harness.data.local import Local
 from harness.images import Places, StoreImages, read_image
+from harness.sources._chosen import source
+from harness.sources.local import Local
 from harness.types import Dropped, Example, UsageError
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from harness.config import Reading
 from harness.contracts.pictures import Keep, Pictures
 from harness.contracts.source import Source
-from harness.data import _records
+from harness.sources import _records
 from harness.types import Example
 
 

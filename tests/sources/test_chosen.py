@@ -12,9 +12,9 @@ import pytest
 from harness import plugins
 from harness.checks import check
 from harness.config import Reading, Runtime, read_testbed
-from harness.data._chosen import named, source
 from harness.plan import Planner
 from harness.profile import quiet
+from harness.sources._chosen import named, source
 from harness.steps import Request
 from harness.store import Store
 from harness.testbeds.mini import Mini

@@ -3,7 +3,7 @@
 Liu et al., Visual Instruction Tuning (NeurIPS 2023).
 """
 
-from harness.data._published import Published
+from harness.sources._published import Published
 
 
 class Llava150k(Published):

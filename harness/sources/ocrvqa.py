@@ -3,7 +3,7 @@
 Mishra et al., OCR-VQA (ICDAR 2019). In LLaVA's mix these are the records whose image is under `ocr_vqa/`.
 """
 
-from harness.data._published import Published
+from harness.sources._published import Published
 
 
 class OcrVqa(Published):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from harness import plugins
 from harness.contracts.source import PACKAGE, Source, declared
-from harness.data._rows import is_data
-from harness.data.local import FORMATS, Local
+from harness.sources._rows import is_data
+from harness.sources.local import FORMATS, Local
 from harness.types import UsageError
 
 LOCAL = "local"  # is meant by a path, not by its name

@@ -15,8 +15,8 @@ from harness.config import Reading
 from harness.contracts.pictures import Pictures
 from harness.contracts.source import check_text
 from harness.contracts.wordings import IMAGE
-from harness.data._rows import rows
-from harness.data._schemas import GPT, HUMAN, NOT_IN_TURN, Said, plain_cell, said
+from harness.sources._rows import rows
+from harness.sources._schemas import GPT, HUMAN, NOT_IN_TURN, Said, plain_cell, said
 from harness.types import Example, Turn, UsageError
 
 

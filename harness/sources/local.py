@@ -9,8 +9,8 @@ from harness.config import Reading
 from harness.contents import CONTENTS, listing
 from harness.contracts.pictures import Pictures
 from harness.contracts.source import Source
-from harness.data import _records
-from harness.data._rows import is_data
+from harness.sources import _records
+from harness.sources._rows import is_data
 from harness.types import Example, UsageError
 
 FORMATS = "JSON (.json), JSON lines (.jsonl), parquet (.parquet), or a folder of parquet files or of `save_to_disk`"

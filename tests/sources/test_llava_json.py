@@ -35,7 +35,7 @@ def source(folder: Path, *records: Any, name: str = "llava150k.json") -> list[Ex
 
 
 def test_every_source_is_a_plugin() -> None:
-    assert plugins.names("harness.data") == ["llava150k", "local", "ocrvqa", "textcaps"]
+    assert plugins.names("harness.sources") == ["llava150k", "local", "ocrvqa", "textcaps"]
 
 
 def test_llava150k_as_published(tmp_path: Path) -> None:
