@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from PIL import Image as Pillow
 
-from harness import plugins
 from harness.config import Reading
 from harness.contracts.source import Source, declared
 from harness.types import Dropped, Example, Turn, UsageError
@@ -32,10 +31,6 @@ def source(folder: Path, *records: Any, name: str = "llava150k.json") -> list[Ex
     picture(folder / "images" / "a.jpg")
     (folder / name).write_text(json.dumps(list(records)))
     return list(named(folder).load())
-
-
-def test_every_source_is_a_plugin() -> None:
-    assert plugins.names("harness.sources") == ["llava150k", "local", "ocrvqa", "textcaps"]
 
 
 def test_llava150k_as_published(tmp_path: Path) -> None:
