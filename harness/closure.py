@@ -36,6 +36,7 @@ NEUTRAL = {
     "harness.boards": "shows curves elsewhere while they are drawn",
     "harness.journal": "keeps replies as they came; what was asked is their key",
     "harness.prices": "counts what calls cost; no request and no reply sees it",
+    "harness.contracts.executor": "who runs a stage and what it takes meanwhile; no body sees either",
     "harness.profile": "measures time, memory and FLOPs beside a result",
     "harness.energy": "measures joules beside a result",
 }

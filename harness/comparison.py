@@ -68,7 +68,7 @@ class Finished:
 def prepare(request: Request, testbed: Testbed, runtime: Runtime, store: Store) -> Plan:
     """The checked plan of a request; digests of its files are remembered in the store."""
     CONTENTS.keep(store.root)
-    return plan(request, testbed, runtime.reference, check(request, testbed))
+    return plan(request, testbed, runtime, check(request, testbed))
 
 
 def compare(

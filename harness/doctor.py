@@ -59,7 +59,7 @@ def examined(request: Request, testbed: Testbed) -> bool:
 def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bool:
     """Print every base's own scores with the blank-image baseline beside; False if a bar is not met."""
     asked = Request((), data=request.data, seeds=len(testbed.models), limit=request.limit, blank=True)
-    store, planned = Store(root), plan(asked, testbed, rows=check(asked, testbed))
+    store, planned = Store(root), plan(asked, testbed, runtime, check(asked, testbed))
     kind = behind(testbed.data)
     with watching(store, runtime.workers) as watcher, store.used():
         todo = pending([cell.score for cell in planned.cells], store, planned.steps)

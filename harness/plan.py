@@ -15,7 +15,7 @@ from harness.behind import behind
 from harness.benchmark import Benchmark, folder_of
 from harness.closure import code
 from harness.codebook import common
-from harness.config import Testbed
+from harness.config import Runtime, Testbed
 from harness.contents import listing
 from harness.contracts.backend import Sampling
 from harness.contracts.row_names import BASELINE, BLANK, NOISE
@@ -39,8 +39,8 @@ from harness.stages.split import Split
 from harness.stages.train import Train
 from harness.steps import Cell, Plan, Request, Step
 from harness.store import Stage
-from harness.types import dumps
 
+USUAL = Runtime()
 HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
 
 
@@ -56,11 +56,11 @@ class Shown(NamedTuple):
 class Planner:
     """Builds the steps of one request; every method of it makes or finds one step, or those of one row."""
 
-    def __init__(self, request: Request, testbed: Testbed, reference: str, rows: Sequence[Row]) -> None:
+    def __init__(self, request: Request, testbed: Testbed, runtime: Runtime, rows: Sequence[Row]) -> None:
         self.request = request
         self.testbed = own_source(testbed, request)
         self.bed = behind(testbed.data)
-        self.reference = reference
+        self.runtime = runtime
         self.rows = rows
         self.steps: dict[str, Step] = {}
         self.models = {folder: revision(Path(folder)) for folder in testbed.models}
@@ -80,8 +80,7 @@ class Planner:
         inputs = {name: stage for name, stage in given.items() if name not in reads.derived}
         derived = {name: stage for name, stage in given.items() if name in reads.derived}
         stage = Stage(made.kind(), {**made.identity(), **code(*self.sources(made, row))}, inputs)
-        asks = dumps(made.asks) if made.asks else ""
-        step = Step(title, stage, derived, after, row.id if row else "", asks)
+        step = Step(title, stage, derived, after, row.id if row else "", made.takes(self.runtime))
         return self.steps.setdefault(step.key, step)
 
     def sources(self, made: Kind, row: Row | None = None) -> Iterator[str | Path]:
@@ -186,7 +185,7 @@ class Planner:
     ) -> Step | None:
         """The reference's log-probs for a row's round; None where they are not cached."""
         lesson, training = row.lessons[number], row.training[number]
-        if realised(lesson, self.reference, training.lora is not None) != "cached":
+        if realised(lesson, self.runtime.reference, training.lora is not None) != "cached":
             return None
         reference = Reference(
             model=self.model(seed),
@@ -282,13 +281,13 @@ def own_source(testbed: Testbed, request: Request) -> Testbed:
     return testbed.model_copy(update={"benchmarks": testbed.benchmarks | options})
 
 
-def plan(request: Request, testbed: Testbed, reference: str = "cached", rows: Sequence[Row] | None = None) -> Plan:
+def plan(request: Request, testbed: Testbed, runtime: Runtime = USUAL, rows: Sequence[Row] | None = None) -> Plan:
     """The plan of a request that passed `check`.
 
-    `reference`: how references are had (`Runtime.reference`); `rows`: the request's, as `check` has resolved them.
+    `runtime`: what steps take, and how references are had; `rows`: the request's, as `check` has resolved them.
     """
     rows = resolved(request, testbed) if rows is None else rows
-    planner = Planner(request, testbed, reference, rows)
+    planner = Planner(request, testbed, runtime, rows)
     seeds = range(request.first_seed, request.first_seed + request.seeds)
     trained: dict[tuple[str, int], tuple[Step, ...]] = {}
     for seed in seeds:

@@ -5,12 +5,12 @@ A step that fails takes those with it that read what it did not make; all others
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness import plugins
 from harness.blame import called_exit, explained, plugin_fault
 from harness.config import Runtime
-from harness.contracts.executor import Bodies, Body, Executor, Failure, Resources, Tick, Watcher
+from harness.contracts.executor import Bodies, Body, Executor, Failure, Tick, Watcher
 from harness.profile import quiet
 from harness.steps import Step
 from harness.store import Store
@@ -18,7 +18,6 @@ from harness.types import Denied, Full, HarnessError
 
 EXECUTORS = "harness.executors"
 SHARED = ("split",)  # kinds without which no row is made: where one fails there is nothing to go on for
-MODELS = ("build", "reference", "train", "generate", "lens")  # kinds whose bodies run a model
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
@@ -30,7 +29,7 @@ def execute(
     Raises a failure's error where nothing is left to go on for: the disk is full, or what all rows share was not made.
     """
     executor = plugins.make(EXECUTORS, runtime.executor, Executor, runtime.executor_options)
-    course = Course(steps, watcher, store, lambda step: resources(step, runtime))
+    course = Course(steps, watcher, store)
     if steps:
         executor.run(course, bodies, runtime.workers)
     if left := [*course.waiting.values(), *course.running.values()]:
@@ -60,17 +59,14 @@ def pending(goals: Iterable[Step], store: Store, steps: Sequence[Step]) -> list[
 class Course:
     """How far a run has come: the steps that wait, in plan order, those under way, and those that are lost, with why.
 
-    For one thread. `needs`: what a step takes while it runs.
+    For one thread.
     """
 
-    def __init__(
-        self, steps: Sequence[Step], watcher: Watcher, store: Store, needs: Callable[[Step], Resources]
-    ) -> None:
+    def __init__(self, steps: Sequence[Step], watcher: Watcher, store: Store) -> None:
         self.waiting = {step.key: step for step in steps}
         self.running: dict[str, Step] = {}
         self.lost: dict[str, Failure] = {}
         self.watcher, self.store = watcher, store
-        self.needs = {step.key: needs(step) for step in steps}
         self._began: dict[str, float] = {}
         self._raised: Exception | None = None
         watcher.expect(steps)
@@ -128,15 +124,15 @@ class Course:
         return not any(key in self.waiting or key in self.running for key in before)
 
     def _fits(self, step: Step, room: Mapping[str, float]) -> bool:
-        busy = [self.needs[key] for key in (*self.running, step.key)]
+        busy = [one.resources for one in (*self.running.values(), step)]
         return not self.running or all(sum(getattr(one, name) for one in busy) <= most for name, most in room.items())
 
     def _lose(self, step: Step, failed: Failure) -> None:
         taken = {step.key: step}
-        refuses = self.needs[step.key].asks if isinstance(failed.error, Denied) else ""
+        refuses = step.resources.asks if isinstance(failed.error, Denied) else ""
         for other in self.waiting.values():  # what reads a step comes after it
             reads = any(stage.key in taken for stage in other.reads.values())
-            if reads or (refuses and self.needs[other.key].asks == refuses):
+            if reads or (refuses and other.resources.asks == refuses):
                 taken[other.key] = other
         if failed.ends or any(other.stage.kind in SHARED for other in taken.values()):
             raise failed.error
@@ -176,9 +172,3 @@ def insist(lost: Mapping[str, Failure]) -> None:
     """Raise the first failure's error, where everything is needed."""
     for failed in lost.values():
         raise failed.error
-
-
-def resources(step: Step, runtime: Runtime) -> Resources:
-    """What a step takes when it is run so."""
-    processes = runtime.num_processes if step.stage.kind == "train" else 1
-    return Resources(processes, processes if step.stage.kind in MODELS else 0, asks=step.asks)

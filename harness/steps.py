@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.config import MethodSpec, Testbed
+from harness.contracts.executor import Resources
 from harness.store import Stage
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Step:
 
     `derived` are stages it reads too but that follow from its inputs, so that they are not in its key (a cache of
     reference log-probs); `after` are keys it lets go first when they run at all. `row` is the id of the row that
-    it is made for where its method makes it, `asks` says which judge or writer is asked meanwhile; "": none.
+    it is made for where its method makes it; `resources` are what it takes while it runs.
     """
 
     title: str
@@ -47,7 +48,7 @@ class Step:
     derived: dict[str, Stage] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     row: str = ""
-    asks: str = ""
+    resources: Resources = field(default_factory=Resources)
 
     @property
     def key(self) -> str:

@@ -48,6 +48,11 @@ def test_a_step_comes_after_what_it_reads() -> None:
         seen.add(step.key)
 
 
+def test_how_it_is_run_is_in_no_key() -> None:
+    run = Runtime(num_processes=4, executor="./somebody_s.py", executor_options={"patience": 1}, workers=8)
+    assert [step.key for step in plan(REQUEST, BED, run).steps] == [step.key for step in BEFORE.steps]
+
+
 def test_the_baseline_is_scored_on_everything_and_trained_on_nothing() -> None:
     baseline = [cell for cell in BEFORE.cells if cell.row == "baseline"]
     assert [cell.benchmark for cell in baseline] == list(ALL_BENCHMARKS)

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from harness.config import Runtime
-from harness.contracts.executor import Bodies, Body, Resources, Tick
+from harness.contracts.executor import Bodies, Body, Tick
 from harness.plugins import module
 from harness.progress import Silent
-from harness.schedule import Course, execute, pending, resources
+from harness.schedule import Course, execute, pending
 from harness.steps import Step
-from harness.store import Stage
 from harness.types import HarnessError, UsageError
 from tests.toy_steps import Toy, step, text
 
@@ -74,13 +73,9 @@ def test_a_plugin_that_exits_fails_its_step_and_a_signal_ends_the_run(tmp_path: 
         run(diamond()[:1], Toy(tmp_path), ends(signal))
 
 
-def course(toy: Toy, steps: list[Step], **needs: Resources) -> Course:
-    return Course(steps, Silent(), toy.store, lambda step: needs.get(step.title, Resources()))
-
-
 def test_the_first_that_may_begin_is_not_overtaken_for_want_of_room(tmp_path: Path) -> None:
-    steps, toy = [step("a"), step("b"), step("c")], Toy(tmp_path)
-    under = course(toy, steps, b=Resources(processes=2, memory_gib=40))
+    steps, toy = [step("a"), step("b", processes=2, memory_gib=40), step("c")], Toy(tmp_path)
+    under = Course(steps, Silent(), toy.store)
     for one in steps:
         toy.make(one, lambda *_: None)
     assert under.next(processes=2) is steps[0]
@@ -117,7 +112,7 @@ def test_an_executor_that_does_what_it_may_not_is_told(
 ) -> None:
     steps = diamond()
     with pytest.raises(HarnessError, match=said):
-        does(course(Toy(tmp_path), steps), steps)
+        does(Course(steps, Silent(), Toy(tmp_path).store), steps)
 
 
 def test_what_is_said_to_be_made_and_is_not_in_the_store_is_lost(tmp_path: Path) -> None:
@@ -129,15 +124,6 @@ def test_an_executor_that_stops_early_is_told(tmp_path: Path) -> None:
     (tmp_path / "idle.py").write_text(IDLE)
     with pytest.raises(HarnessError, match=r'idle\.py stopped with 4 steps to go, "a" first'):
         run(diamond(), Toy(tmp_path), executor=str(tmp_path / "idle.py"))
-
-
-def test_a_training_takes_its_processes_and_whoever_scores_no_gpu() -> None:
-    judged, alone = Step("score", Stage("score", {}), asks="m"), Step("score", Stage("score", {}))
-    runtime = Runtime(num_processes=4)
-    assert resources(Step("train", Stage("train", {})), runtime) == Resources(processes=4, gpus=4)
-    assert resources(Step("generate", Stage("generate", {})), runtime) == Resources(processes=1, gpus=1)
-    assert resources(judged, runtime) == Resources(asks="m")
-    assert resources(alone, runtime) == Resources()
 
 
 @pytest.mark.parametrize(

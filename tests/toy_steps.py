@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -32,11 +32,20 @@ FAULTS: dict[str, Callable[[], BaseException]] = {
 Event = tuple[str, str, int]  # "began", "made" or "ended", a step's title, the process
 
 
-def step(title: str, *reads: Step, derived: Sequence[Step] = (), after: Sequence[Step] = (), kind: str = "toy") -> Step:
-    """A step of this title that reads these."""
+def step(
+    title: str,
+    *reads: Step,
+    derived: Sequence[Step] = (),
+    after: Sequence[Step] = (),
+    kind: str = "toy",
+    **takes: int | str,
+) -> Step:
+    """A step of this title that reads these, and takes so much of `Resources`."""
     inputs = {read.title: read.stage for read in reads}
     aside = {read.title: read.stage for read in derived}
-    return Step(title, Stage(kind, {"name": title}, inputs), aside, tuple(one.key for one in after))
+    first = tuple(one.key for one in after)
+    resources = replace(Resources(), **takes)  # type: ignore[arg-type]
+    return Step(title, Stage(kind, {"name": title}, inputs), aside, first, resources=resources)
 
 
 def text(step: Step) -> str:
@@ -148,13 +157,12 @@ def run(
     executor: Executor,
     toy: Toy,
     steps: Sequence[Step],
-    needs: Mapping[str, Resources],
     workers: int = 2,
     raises: str = "",
 ) -> Ran:
-    """The steps, run; `needs` by title, and else one process each."""
+    """The steps, run."""
     watcher, raised = Watching(raises), None
-    course = Course(steps, watcher, toy.store, lambda step: needs.get(step.title, Resources()))
+    course = Course(steps, watcher, toy.store)
     try:
         executor.run(course, toy, workers)
     except Exception as error:
@@ -187,5 +195,5 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     name, folder, *seconds = sys.argv[1:]
     firsts = [step(title) for title in "abcd"]
-    ran = run(made(name), Toy(Path(folder), hold_s=float(*seconds or [600])), [*firsts, step("last", *firsts)], {})
+    ran = run(made(name), Toy(Path(folder), hold_s=float(*seconds or [600])), [*firsts, step("last", *firsts)])
     sys.exit(str(ran.raised or "") or len(ran.lost))

@@ -31,10 +31,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from harness.behind import behind
 from harness.config import Fixed, Runtime, Testbed
+from harness.contracts.executor import Resources
 from harness.images import Places
 from harness.profile import Tick
 from harness.steps import Request, Step
 from harness.store import Stage, Store
+from harness.types import dumps
 
 if TYPE_CHECKING:
     from harness.rows import Row
@@ -145,6 +147,10 @@ class Kind(Fixed):
     def asks(self) -> Asked:
         """Who is asked while the stage is made."""
         return ""
+
+    def takes(self, runtime: Runtime) -> Resources:
+        """What it takes while it is made, if it is run so."""
+        return Resources(asks=dumps(self.asks) if self.asks else "")
 
     def fill(self, work: Work) -> None:
         """Write the stage's files into `work.out`."""

@@ -1,9 +1,11 @@
 """Stages in which a model takes part: a base model of the testbed, or a policy that was trained from it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import families
+from harness.config import Runtime
+from harness.contracts.executor import Resources
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.folder import family_of
 from harness.method import Role
@@ -38,6 +40,10 @@ class Modelled(Kind):
     def loads(self, known: Plugins) -> tuple[Path | None, ...]:
         """The model's family."""
         return (known.family,)
+
+    def takes(self, runtime: Runtime) -> Resources:
+        """A GPU, for the model."""
+        return replace(super().takes(runtime), gpus=1)
 
     def base(self, work: Work) -> Path:
         """The base model's folder."""

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.config import Training
+from harness.config import Runtime, Training
+from harness.contracts.executor import Resources
 from harness.contracts.stage import Plugins, Work
 from harness.stages._model import Modelled, Trained
 from harness.stages._row import row_of
@@ -42,6 +43,10 @@ class Train(Modelled):
     def loads(self, known: Plugins) -> tuple[Path | None, ...]:
         """The method, and the model's family."""
         return known.method, known.family
+
+    def takes(self, runtime: Runtime) -> Resources:
+        """The runtime's processes, each with a GPU."""
+        return Resources(processes=runtime.num_processes, gpus=runtime.num_processes)
 
     def fill(self, work: Work) -> None:
         """Train, in as many processes as there are to be."""

@@ -44,7 +44,7 @@ def recording() -> Iterator[set[str]]:
 
 def in_key(step: Step, planned: Plan) -> set[Path]:
     """Every source file whose digest is in the step's key, or that cannot change a result."""
-    planner = Planner(planned.request, BED, "cached", tuple(planned.rows.values()))
+    planner = Planner(planned.request, BED, Runtime(), tuple(planned.rows.values()))
     made = kind(step.stage.kind).of(step)
     entries = list(planner.sources(made, planned.rows.get(step.row)))
     entries += ["harness.mini.oracle_kind"] if made.asks else []

@@ -48,11 +48,11 @@ def test_a_worker_that_is_killed_ends_the_run_in_a_sentence_and_the_rest_with_it
 
     killer = threading.Thread(target=kill)
     killer.start()
-    ran = run(Local(), toy, steps, {})
+    ran = run(Local(), toy, steps)
     killer.join()
     assert isinstance(ran.raised, HarnessError) and str(ran.raised).startswith("a worker process died (out of memory?")
     assert not living(workers(toy)) and ran.lost == {}
-    assert run(Local(), Toy(tmp_path), steps, {}).raised is None
+    assert run(Local(), Toy(tmp_path), steps).raised is None
 
 
 def test_a_worker_that_ignores_a_polite_end_is_killed(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_worker_that_ignores_a_polite_end_is_killed(tmp_path: Path) -> None:
     stopper.start()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.executors.local.SETTLED_S", 0.5)
-        ran = run(Local(), toy, [bad, step("beside")], {})
+        ran = run(Local(), toy, [bad, step("beside")])
     stopper.join()
     assert "No space left" in str(ran.raised) and not living(workers(toy))
 

@@ -16,7 +16,7 @@ from typing import cast
 
 import pytest
 
-from harness.contracts.executor import Bodies, Executor, Failure, Resources
+from harness.contracts.executor import Bodies, Executor, Failure
 from harness.profile import quiet
 from harness.schedule import EXECUTORS, Course, attempt
 from harness.steps import Step
@@ -40,13 +40,11 @@ def graph() -> list[Step]:
     c = step("c", a)
     b = step("b", a, after=[c])
     d = step("d", b, derived=[c])
-    chain = [step("e", a)]
+    chain = [step("e", a, processes=99)]
     for name in "fgh":
         chain.append(step(name, chain[-1]))
-    return [a, b, c, d, *chain, *(step(f"alone {number}") for number in range(6))]
-
-
-NEEDS = {"alone 1": Resources(processes=2), "alone 2": Resources(processes=WORKERS), "e": Resources(processes=99)}
+    alone = [step(f"alone {number}", processes={1: 2, 2: WORKERS}.get(number, 1)) for number in range(6)]
+    return [a, b, c, d, *chain, *alone]
 
 
 def calm(executor: Executor, folder: Path) -> Ran:
@@ -54,7 +52,7 @@ def calm(executor: Executor, folder: Path) -> Ran:
     steps, toy = graph(), Toy(folder, hold_s=0.02)
     replace(toy, folder=folder)()(next(step for step in steps if step.title == "alone 0"), quiet)
     (folder / "log").unlink()
-    return run(executor, toy, steps, NEEDS, WORKERS)
+    return run(executor, toy, steps, WORKERS)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +100,7 @@ def keeps_to_its_workers(ran: Ran) -> None:
     running: set[str] = set()
     for event, title, _ in ran.log:
         (running.add if event == "began" else running.discard if event == "ended" else len)(title)
-        taken = sum(NEEDS.get(name, Resources()).processes for name in running)
+        taken = sum(step.resources.processes for step in ran.steps if step.title in running)
         assert taken <= WORKERS or len(running) == 1, running
 
 
@@ -125,12 +123,11 @@ def failing(executor: Executor, folder: Path) -> Ran:
     """One step fails; another is refused by the judge."""
     b, c = step("b"), step("c")
     reads_c = step("reads c", b, derived=[c])
-    refused = step("refused")
-    again, other = step("asks the same", after=[refused]), step("asks another", after=[refused])
+    refused = step("refused", asks="the judge")
+    again = step("asks the same", after=[refused], asks="the judge")
+    other = step("asks another", after=[refused], asks="the writer")
     steps = [b, c, reads_c, step("reads it too", reads_c), refused, again, other, step("reads the same", again)]
-    needs = {title: Resources(asks="the judge") for title in ("refused", "asks the same")}
-    needs["asks another"] = Resources(asks="the writer")
-    return run(executor, Toy(folder, {"c": "error", "refused": "denied"}), steps, needs)
+    return run(executor, Toy(folder, {"c": "error", "refused": "denied"}), steps)
 
 
 def a_failure_takes_what_reads_it_or_asks_the_same(ran: Ran) -> None:
@@ -159,7 +156,7 @@ def ending(executor: Executor, folder: Path, fault: str = "full", raises: str = 
     beside = step("beside")
     steps = [beside, bad, step("later", beside, after=[bad])]
     faults = {} if raises else {"bad": fault}
-    return run(executor, Toy(folder, faults, hold_s=0.1), steps, {}, raises=raises)
+    return run(executor, Toy(folder, faults, hold_s=0.1), steps, raises=raises)
 
 
 def a_full_disk_ends_all_and_nothing_is_left_running(ran: Ran) -> None:
@@ -193,8 +190,8 @@ def test_it_can_be_used_again(executor: Executor, tmp_path: Path) -> None:
     """A comparison runs twice where what it found in the store turns out to be damaged."""
     for name in ("one", "two"):
         steps = [step(name), step(f"{name} more")]
-        assert run(executor, Toy(tmp_path), steps, {}).lost == {}
-    assert run(executor, Toy(tmp_path), [], {}).raised is None
+        assert run(executor, Toy(tmp_path), steps).lost == {}
+    assert run(executor, Toy(tmp_path), []).raised is None
 
 
 def signalled(name: str, folder: Path, number: signal.Signals) -> tuple[int, set[int]]:

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from harness import plugins
 from harness.closure import SOURCES
-from harness.config import MethodSpec, read_testbed
+from harness.config import MethodSpec, Runtime, read_testbed
+from harness.contracts.executor import Resources
 from harness.contracts.stage import CODE, Kind
 from harness.forecast import TRAITS
 from harness.plan import Planner, plan
-from harness.schedule import MODELS
 from harness.sources._chosen import source
 from harness.stages._model import Modelled
 from harness.steps import Request, Step
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 KINDS = plugins.installed(STAGES)
 REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")), source("llava150k"))
 PLAN = plan(REQUEST, read_testbed("mini"))
-PLANNER = Planner(REQUEST, PLAN.testbed, "cached", tuple(PLAN.rows.values()))
+PLANNER = Planner(REQUEST, PLAN.testbed, Runtime(), tuple(PLAN.rows.values()))
 RECORDED = json.loads((Path(__file__).parent / "identities.json").read_text(encoding="utf-8"))
 
 
@@ -169,8 +169,15 @@ def test_traits_that_a_forecast_looks_at_are_fields_of_kinds() -> None:
     assert {*TRAITS} <= {field for name in KINDS for field in kind(name).model_fields}
 
 
-def test_who_runs_models_needs_room_for_them() -> None:
-    assert {*MODELS} == {name for name in KINDS if issubclass(kind(name), Modelled)}
+def test_a_training_takes_its_processes_and_who_runs_a_model_a_gpu() -> None:
+    """A judge's verdicts take none."""
+    for step in plan(REQUEST, PLAN.testbed, Runtime(num_processes=4)).steps:
+        made = kind(step.stage.kind)
+        processes = 4 if step.stage.kind == "train" else 1
+        gpus = processes if issubclass(made, Modelled) else 0
+        asks = made.of(step).asks
+        assert step.resources == Resources(processes, gpus, asks=dumps(asks) if asks else ""), step.title
+    assert {step.stage.kind for step in PLAN.steps if step.resources.asks} == {"build", "lens", "score"}
 
 
 def test_planning_imports_nothing_that_is_slow_to_import() -> None:
