@@ -8,7 +8,6 @@ import heapq
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from types import MappingProxyType
 from typing import Any
 
 from harness.steps import Plan, Step
@@ -94,27 +93,31 @@ def together(
     steps: Sequence[Step],
     took: Callable[[Step], float],
     workers: int,
-    running: Mapping[str, float] = MappingProxyType({}),
+    running: Sequence[tuple[Step, float]] = (),
 ) -> float:
-    """Seconds until all steps are done by so many workers, in the order in which `schedule` hands them out.
+    """Seconds until all steps are done by so many workers, in the order in which `schedule.Course` hands them out.
 
-    `running`: the keys of those under way, with the seconds that they still take.
+    `running`: those under way, with the seconds that they still take.
     """
     by_key = {step.key: step for step in steps}
-    order, there = {key: at for at, key in enumerate(by_key)}, by_key.keys() | running.keys()
+    order, there = {key: at for at, key in enumerate(by_key)}, by_key.keys() | {step.key for step, _ in running}
+    takes = {step.key: step.resources.processes for step in (*steps, *(step for step, _ in running))}
     waits = {key: ({one.key for one in step.reads.values()} | {*step.after}) & there for key, step in by_key.items()}
     readers: dict[str, list[str]] = {}
     for key, before in waits.items():
         for one in before:
             readers.setdefault(one, []).append(key)
     ready = [(order[key], key) for key, before in waits.items() if not before]
-    busy, now = [(seconds, key) for key, seconds in running.items()], 0.0
+    busy, now = [(seconds, step.key) for step, seconds in running], 0.0
     heapq.heapify(busy)
+    free = workers - sum(takes[key] for _, key in busy)
     while ready or busy:
-        while ready and len(busy) < workers:
+        while ready and (takes[ready[0][1]] <= free or not busy):
             _, key = heapq.heappop(ready)
+            free -= takes[key]
             heapq.heappush(busy, (now + took(by_key[key]), key))
         now, ended = heapq.heappop(busy)
+        free += takes[ended]
         for key in readers.get(ended, ()):
             waits[key].discard(ended)
             if not waits[key]:

@@ -139,9 +139,9 @@ class Left:
         took = {step.key: of(step) for step in (*self.waiting.values(), *(step for step, _ in self.running.values()))}
         rest = {key: (took[key] or 0.0) - (now - began) for key, (_, began) in self.running.items()}
         self.whole = None not in took.values() and min(rest.values(), default=0.0) >= 0
-        rest = {key: max(seconds, 0.0) for key, seconds in rest.items()}
+        running = [(step, max(rest[key], 0.0)) for key, (step, _) in self.running.items()]
         steps = [*self.waiting.values()]
-        self.at = now + together(steps, lambda step: took[step.key] or 0.0, self.workers, rest)
+        self.at = now + together(steps, lambda step: took[step.key] or 0.0, self.workers, running)
 
     def __str__(self) -> str:
         """In words; empty where nothing is known, or where what was known has passed."""

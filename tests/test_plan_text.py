@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness import forecast
 from harness.config import MethodSpec, read_testbed
+from harness.contracts.executor import Resources
 from harness.forecast import Forecast, together
 from harness.manifest import MANIFEST, render
 from harness.plan import plan
@@ -130,5 +132,13 @@ def test_workers_share_what_does_not_wait() -> None:
     took = {"a": 4.0, "b": 3.0, "c": 2.0}
     for workers, seconds in ((1, 9), (2, 6), (8, 6)):
         assert together([a, b, c], lambda step: took[step.title], workers) == seconds
-    assert together([b, c], lambda step: took[step.title], 1, {a.key: 1.0}) == 6
-    assert together([c], lambda step: took[step.title], 2, {a.key: 1.0}) == 3
+    assert together([b, c], lambda step: took[step.title], 1, [(a, 1.0)]) == 6
+    assert together([c], lambda step: took[step.title], 2, [(a, 1.0)]) == 3
+
+
+def test_a_step_of_two_processes_takes_the_room_of_two() -> None:
+    """As a course hands them out: the first in order waits for its room, and nothing overtakes it."""
+    a, wide, b = toy("a"), replace(toy("wide"), resources=Resources(processes=2)), toy("b")
+    for workers, seconds in ((1, 9), (2, 9), (3, 5)):
+        assert together([a, wide, b], lambda step: {"a": 4.0, "wide": 2.0, "b": 3.0}[step.title], workers) == seconds
+    assert together([a, b], lambda step: 3.0, 2, [(wide, 1.0)]) == 4

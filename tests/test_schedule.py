@@ -1,5 +1,6 @@
 """What is pending, what a course allows, and how an executor is chosen; what executors do is in tests/seams."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,12 @@ import pytest
 
 from harness.config import Runtime
 from harness.contracts.executor import Bodies, Body, Tick
+from harness.forecast import together
 from harness.plugins import module
 from harness.progress import Silent
 from harness.schedule import Course, execute, pending
 from harness.steps import Step
+from harness.store import Stage, Store
 from harness.types import HarnessError, UsageError
 from tests.toy_steps import Toy, step, text
 
@@ -84,6 +87,33 @@ def test_the_first_that_may_begin_is_not_overtaken_for_want_of_room(tmp_path: Pa
     assert under.next(processes=3) is steps[1] and under.next() is steps[1]
     under.end(steps[0], None)
     assert under.next(processes=1) is steps[1], "what needs more than there is runs alone"
+
+
+class Everything(Store):
+    """Has every stage."""
+
+    def done(self, stage: Stage) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_forecast_hands_steps_out_as_a_course_does(seed: int, tmp_path: Path) -> None:
+    rng, steps = random.Random(seed), list[Step]()
+    for number in range(12):
+        reads = rng.sample(steps, rng.randint(0, min(2, len(steps))))
+        steps.append(
+            step(str(number), *reads, after=rng.sample(steps, min(1, len(steps))), processes=rng.randint(1, 3))
+        )
+    took = {step.key: float(rng.randint(1, 9)) for step in steps}
+    workers, now, ends = rng.randint(1, 4), 0.0, list[tuple[float, int]]()
+    under = Course(steps, Silent(), Everything(tmp_path))
+    while under.waiting or under.running:
+        while begun := under.next(processes=workers):
+            under.start(begun)
+            ends.append((now + took[begun.key], steps.index(begun)))
+        now, first = ends.pop(ends.index(min(ends)))
+        under.end(steps[first], None)
+    assert together(steps, lambda step: took[step.key], workers) == now
 
 
 def begins_what_waits_for_another(under: Course, steps: list[Step]) -> None:
