@@ -141,7 +141,7 @@ def nudged(data: bytes, is_text: bool) -> bytes:
 def split(tried: Tried, root: Path) -> Path:
     """The folder of a split that is drawn from it."""
     asked = Request((), tried.source, benchmarks=(), examples=FEW)
-    step = Planner(asked, BED, "cached", ()).split(0)
+    step = Planner(asked, BED, Runtime(), ()).split(0)
     store = Store(root)
     Worker(store, BED, asked, Runtime(workers=1)).run(step, quiet)
     return store.path(step.stage)

@@ -84,7 +84,7 @@ def test_held_out_examples_are_asked_about(signs: Tried, tmp_path: Path) -> None
     """Those in `signs-heldout`; the oracle of the drawn world knows none of them."""
     bed = BED.model_copy(update={"judge": "openai:gpt-4o-mini", "writer": "openai:gpt-4o-mini"})
     asked = Request((), signs.source, benchmarks=("indomain",))
-    step = Planner(asked, bed, "cached", ()).items("indomain")
+    step = Planner(asked, bed, Runtime(), ()).items("indomain")
     store = Store(tmp_path / "store")
     Worker(store, bed, asked, Runtime(workers=1)).run(step, quiet)
     items = read_jsonl(Item, store.path(step.stage) / "items.jsonl")
@@ -100,7 +100,7 @@ def test_more_held_out_examples_are_other_items_and_the_same_split(signs: Tried)
     asked = Request((), signs.source, benchmarks=("indomain",))
 
     def keys() -> tuple[str, str]:
-        planner = Planner(asked, BED, "cached", ())
+        planner = Planner(asked, BED, Runtime(), ())
         return planner.split(0).key, planner.items("indomain").key
 
     before = keys()
