@@ -17,6 +17,7 @@ from harness.plugins import adopt, called, parted, refuse_truths, stem, unknown
 from harness.types import UsageError
 from harness.yamls import yaml_file
 
+Dtype = Literal["float32", "bfloat16", "float64"]  # of weights while they are used; float64 is for tests
 HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")  # a repository of the hub at a commit
 
 

@@ -3,15 +3,13 @@
 What only shows when weights are read (a shape that the config does not have, NaN) is looked at by `harness.weights`.
 """
 
-import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 from harness import families, plugins
-from harness.contracts.family import Family
+from harness.contracts.family import LAYER, Family, Stored
 from harness.types import UsageError
 from harness.untrusted import json_object, plain
 
@@ -25,15 +23,6 @@ SMALL = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
 )
 FLOATS = ("F64", "F32", "F16", "BF16")
-LAYER = re.compile(r"(?P<stack>.*\.layers)\.(?P<number>\d+)\.(?P<rest>.*)")
-
-
-class Stored(NamedTuple):
-    """A tensor as a file's header has it; `dtype` is safetensors' name."""
-
-    file: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 class Whole(Protocol):
@@ -130,22 +119,6 @@ def readable(folder: Path) -> list[Path]:
         if path.name in SMALL:  # transformers reads them without a bound
             json_object(path)
     return files
-
-
-def architecture(tensors: Mapping[str, Stored]) -> dict[str, int]:
-    """What the headers of a model's weights say it is: widths and depths of language model and tower, counts."""
-    depth: dict[str, set[str]] = {"layers": set(), "vision_layers": set()}
-    for name in tensors:
-        if match := LAYER.match(name):
-            depth["vision_layers" if "vision" in match["stack"] else "layers"].add(match["number"])
-    ends = {"hidden_size": ("embed_tokens.weight", 1), "vocab_size": ("embed_tokens.weight", 0)}
-    ends |= {"vision_hidden_size": ("embeddings.patch_embedding.weight", 0)}
-    sizes = {
-        what: next(one.shape[axis] for name, one in tensors.items() if name.endswith(end))
-        for what, (end, axis) in ends.items()
-    }
-    counts = {what: len(numbers) for what, numbers in depth.items()}
-    return {**sizes, **counts, "parameters": sum(math.prod(one.shape) for one in tensors.values())}
 
 
 def _refuse_pointers(folder: Path) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.codebook import Codebook, errors_in, json_in
+from harness.config import Dtype
 from harness.judge import Ask, Judge, verdict
-from harness.model import Dtype, load
+from harness.model import load
 from harness.profile import Tick
 from harness.types import Example, Pair, Unscored
 

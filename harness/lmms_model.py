@@ -13,8 +13,8 @@ from typing import Any
 
 from benchmarks._lmms import Model, model_manifest
 from harness.backends.transformers import Transformers
+from harness.config import Dtype
 from harness.contracts.backend import Running, Sampling
-from harness.model import Dtype
 from harness.profile import quiet
 from harness.types import Image, Prompt, UsageError
 

@@ -9,10 +9,10 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import families
-from harness.config import HUB, Lora
+from harness.config import HUB, Dtype, Lora
 from harness.contents import CONTENTS
 from harness.contracts.family import Eyes, Family
 from harness.folder import inspect, readable
@@ -25,7 +25,6 @@ from harness.weights import insist_on_finite, insist_on_whole, reading
 if TYPE_CHECKING:
     from harness.features import Shelf
 
-Dtype = Literal["float32", "bfloat16", "float64"]
 UNREAD = {".md", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".png", ".jpg", ".gif", ".pdf"}
 
 

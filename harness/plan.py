@@ -15,7 +15,7 @@ from harness.behind import behind
 from harness.benchmark import Benchmark, folder_of
 from harness.closure import code
 from harness.codebook import common
-from harness.config import Runtime, Testbed
+from harness.config import Dtype, Runtime, Testbed
 from harness.contents import listing
 from harness.contracts.backend import Sampling
 from harness.contracts.row_names import BASELINE, BLANK, NOISE
@@ -23,7 +23,7 @@ from harness.contracts.stage import Kind, Plugins
 from harness.folder import family_of
 from harness.hire import Office, kind_for
 from harness.method import Baseline, Role, realised
-from harness.model import Dtype, revision
+from harness.model import revision
 from harness.rows import Row, resolved
 from harness.stages._model import Modelled
 from harness.stages.build import Build

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.batches import micro_batches
-from harness.config import Runtime
-from harness.model import Dtype, Loaded, load
+from harness.config import Dtype, Runtime
+from harness.model import Loaded, load
 from harness.profile import Tick, measure, quiet
 from harness.roles import Roles
 from harness.tree import TooLong, Tree, pack, tree

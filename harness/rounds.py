@@ -12,13 +12,13 @@ from typing import Any
 
 from harness import backends, families
 from harness.closure import code
-from harness.config import Runtime, Testbed, Training
+from harness.config import Dtype, Runtime, Testbed, Training
 from harness.contracts.backend import Backend, Running, Sampling, Search
 from harness.contracts.judge_kind import Hired
 from harness.folder import family_of
 from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
-from harness.model import Dtype, Loaded, load, revision
+from harness.model import Loaded, load, revision
 from harness.profile import Tick
 from harness.shelves import shelf
 from harness.split import MALFORMED_LIMIT

@@ -13,9 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.config import Dtype
 from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
 from harness.contracts.family import Layout
-from harness.model import Dtype, Loaded, kept
+from harness.model import Loaded, kept
 from harness.tree import Branch, Tree, refuse_reserved
 from harness.types import HarnessError, Image, Prompt, Response
 

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from harness.config import Fixed
-from harness.model import Dtype
+from harness.config import Dtype, Fixed
 from harness.profile import Tick
 from harness.types import Prompt, Response
 

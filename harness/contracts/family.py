@@ -13,6 +13,7 @@ tower (computed once per picture and kept), and what the decoder reads (computed
     harness compare --testbed mine.yaml        # whose models have `"model_type": "mine"` in their config.json
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,9 +25,11 @@ from harness.types import Image, Turn
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from harness.folder import Stored
     from harness.profile import Flops
     from harness.tree import Batch
+
+
+LAYER = re.compile(r"(?P<stack>.*\.layers)\.(?P<number>\d+)\.(?P<rest>.*)")  # of a tensor's name
 
 
 class Layout(NamedTuple):
@@ -38,6 +41,14 @@ class Layout(NamedTuple):
 
     places: int
     grid: tuple[int, ...] = ()
+
+
+class Stored(NamedTuple):
+    """A tensor as a file's header has it; `dtype` is safetensors' name."""
+
+    file: str
+    shape: tuple[int, ...]
+    dtype: str
 
 
 class Eyes(ABC):
@@ -85,7 +96,7 @@ class Family(ABC):
         """UsageError for a model of the family that cannot be trained here; `again` says how to fetch one that can."""
 
     @abstractmethod
-    def most_places(self, config: Mapping[str, Any], tensors: "Mapping[str, Stored]") -> int:
+    def most_places(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> int:
         """The most places that a picture takes in a sequence, by config.json and the headers of the weights."""
 
     @abstractmethod
@@ -200,8 +211,8 @@ class Family(ABC):
         pixels takes at most 64 places. `tokenizer` has `image_token` and `control`.
         """
 
-    def architecture(self, config: Mapping[str, Any], tensors: "Mapping[str, Stored]") -> dict[str, int]:
-        """Widths and depths by the headers of the weights: what a report says of a base model."""
-        from harness.folder import architecture
-
-        return architecture(tensors) | {"patches": self.most_places(config, tensors)}
+    @abstractmethod
+    def architecture(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str, int]:
+        """What a report says of a base model, by the headers of its weights: `hidden_size`, `vocab_size`, `layers`,
+        `vision_hidden_size`, `vision_layers`, `patches` and `parameters`.
+        """

@@ -1,9 +1,11 @@
 """What several families share: looking at a config, pictures put into a row's words, what a decoder costs."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.contracts.family import LAYER, Stored
 from harness.types import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +22,22 @@ def refuse_parts(config: Mapping[str, Any], folder: Path, again: str) -> None:
             f"{folder} has attention_dropout {dropped}, which would be drawn anew for every batch size and number "
             "of processes; set it to 0 in its config.json."
         )
+
+
+def architecture(tensors: Mapping[str, Stored]) -> dict[str, int]:
+    """What the headers of a model's weights say it is: widths and depths of language model and tower, counts."""
+    depth: dict[str, set[str]] = {"layers": set(), "vision_layers": set()}
+    for name in tensors:
+        if match := LAYER.match(name):
+            depth["vision_layers" if "vision" in match["stack"] else "layers"].add(match["number"])
+    ends = {"hidden_size": ("embed_tokens.weight", 1), "vocab_size": ("embed_tokens.weight", 0)}
+    ends |= {"vision_hidden_size": ("embeddings.patch_embedding.weight", 0)}
+    sizes = {
+        what: next(one.shape[axis] for name, one in tensors.items() if name.endswith(end))
+        for what, (end, axis) in ends.items()
+    }
+    counts = {what: len(numbers) for what, numbers in depth.items()}
+    return {**sizes, **counts, "parameters": sum(math.prod(one.shape) for one in tensors.values())}
 
 
 def merged(words: "Tensor", places: "Tensor", seen: "Tensor") -> "Tensor":

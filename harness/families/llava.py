@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import PIL.Image
 
-from harness.contracts.family import Eyes, Family, Layout
+from harness.contracts.family import Eyes, Family, Layout, Stored
 from harness.encoding import Pieces
-from harness.families._shared import clip_flops, decoder_flops, merged, refuse_parts, renamed, small_decoder
+from harness.families._shared import (
+    architecture,
+    clip_flops,
+    decoder_flops,
+    merged,
+    refuse_parts,
+    renamed,
+    small_decoder,
+)
 from harness.images import opened
 from harness.profile import Flops
 from harness.types import HarnessError, Image, Turn, UsageError
@@ -22,7 +30,6 @@ from harness.types import HarnessError, Image, Turn, UsageError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from harness.folder import Stored
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -82,7 +89,7 @@ class Llava(Family):
         if tower != "clip_vision_model":
             raise UsageError(f"{folder} has a {tower!r} vision tower; only {self.title}'s CLIP tower is supported.")
 
-    def most_places(self, config: Mapping[str, Any], tensors: "Mapping[str, Stored]") -> int:
+    def most_places(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> int:
         """How many patches a picture has: the places that it takes, or one fewer."""
         ends = "embeddings.position_embedding.weight"
         return next(one.shape[0] for name, one in tensors.items() if name.endswith(ends)) - 1
@@ -194,6 +201,10 @@ class Llava(Family):
         vision, width, kept = config.vision_config, config.text_config.hidden_size, image_places(config)
         image, tower = 2 * kept * (vision.hidden_size * width + width**2), clip_flops(vision)
         return Flops(**decoder_flops(config.text_config), image=lambda _: image, tower=lambda _: tower)
+
+    def architecture(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str, int]:
+        """Widths and depths by their names."""
+        return architecture(tensors) | {"patches": self.most_places(config, tensors)}
 
     def small(self, tokenizer: Any) -> tuple[Any, Any]:
         """Two layers each, pictures of 32 x 32 pixels as 16 places."""

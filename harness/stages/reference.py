@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from harness.config import Dtype
 from harness.contracts.stage import Kind, Work
 from harness.images import resolved
-from harness.model import Dtype
 from harness.stages._model import Modelled
 from harness.store import Stage
 from harness.types import Record, dumps, read_jsonl
