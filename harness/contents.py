@@ -21,7 +21,8 @@ from harness.types import UsageError
 MEMO = ".contents"  # in the store's folder
 RACY_NS = 2 * 10**9
 THREADS = 8
-NOBODYS = {".DS_Store", ".localized", ".directory", "Thumbs.db", "desktop.ini"}  # file managers leave them
+# File managers leave them, and Python beside the files that it has imported.
+NOBODYS = {".DS_Store", ".localized", ".directory", "Thumbs.db", "desktop.ini", "__pycache__"}
 SPARE = 1000  # lines that no longer count, beyond as many as do: then the memo is written anew
 
 
@@ -109,7 +110,7 @@ CONTENTS = Contents()
 def listing(folder: Path, names: Sequence[str] | None = None) -> str:
     """Digest of a folder: every file's name and bytes, through links as well; identity of a user's data.
 
-    Hidden files count too, for a glob of *.json finds ._a.json; only what file managers leave (`NOBODYS`) does not.
+    Hidden files count too, for a glob of *.json finds ._a.json; only `NOBODYS` do not.
     With `names`, of those files alone, and of which of them are not there.
     """
     if names is None:
@@ -150,9 +151,11 @@ def _files(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = 
             mode = entry.stat().st_mode
         except OSError:
             continue  # a link to nothing
+        if entry.name in NOBODYS:
+            continue
         if stat.S_ISDIR(mode):
             yield from _files(folder / entry.name, f"{prefix}{entry.name}/", (*above, me))
-        elif stat.S_ISREG(mode) and entry.name not in NOBODYS:
+        elif stat.S_ISREG(mode):
             yield prefix + entry.name
 
 

@@ -12,7 +12,6 @@ from harness.types import Image
 
 Keep = Callable[[bytes], Image]
 OUT = "the path leads out of the image folder"
-NAME_IT = "cure: --images names the folder that paths start from"
 FOLLOW = "cure: copy the folder with its links resolved, cp -rL, or --set reading.links=any"
 
 
@@ -33,7 +32,8 @@ class Pictures:
 
     `folder` is where paths start from; `others` are folders that a source's layout names, which may be links. `links`:
     "inside" follows links to what is in these folders, or in the cache of the hub's repository that the folder is a
-    snapshot of; "any" follows all. `keep` writes a picture that has no file of its own to one.
+    snapshot of; "any" follows all. `keep` writes a picture that has no file of its own to one. `cure` is what to
+    do where the folder is the wrong one.
     """
 
     folder: Path
@@ -41,6 +41,7 @@ class Pictures:
     upright: bool = False
     others: tuple[Path, ...] = ()
     keep: Keep | None = None
+    cure: str = ""
 
     def __call__(self, cell: Any) -> Image:
         """The picture at a path or in a record's cell; ValueError with the reason where none can be read."""
@@ -81,7 +82,7 @@ class Pictures:
             raise ValueError(OUT)
         path = Path(os.path.normpath(root / name))
         if not any(path.is_relative_to(os.path.normpath(home)) for home in (root, root.resolve())):
-            raise ValueError(f"{OUT} ({NAME_IT})")
+            raise ValueError(f"{OUT} (cure: {self.cure})" if self.cure else OUT)
         return path
 
     def _check_links(self, path: Path) -> None:

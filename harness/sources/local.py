@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.config import Reading
 from harness.contents import CONTENTS, listing
-from harness.contracts.pictures import Pictures
+from harness.contracts.pictures import Keep, Pictures
 from harness.contracts.source import Source
 from harness.sources import _records
 from harness.sources._rows import is_data
@@ -46,6 +47,10 @@ class Local(Source):
         named = [os.path.relpath(path, self.start) for path in self.named(reading)]
         data = CONTENTS.digest(self.data) if self.data.is_file() else listing(self.data)
         return {"source": self.name, "file": data, "images": listing(self.start, named)}
+
+    def pictures(self, reading: Reading, keep: Keep | None = None) -> Pictures:
+        """Paths start where the user says."""
+        return replace(super().pictures(reading, keep), cure="--images names the folder that paths start from")
 
     def named(self, reading: Reading) -> list[Path]:
         """The picture files that the records name, each once, whether or not they are there.

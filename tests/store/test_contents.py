@@ -49,8 +49,8 @@ def test_another_byte_in_any_file_of_a_folder_is_another_listing(tmp_path: Path,
     assert listing(tmp_path) != before
 
 
-@pytest.mark.parametrize("name", [".DS_Store", "images/.DS_Store", "Thumbs.db"])
-def test_what_a_file_manager_leaves_is_nobodys(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [".DS_Store", "images/.DS_Store", "Thumbs.db", "__pycache__/x.pyc"])
+def test_what_a_file_manager_or_python_leaves_is_nobodys(tmp_path: Path, name: str) -> None:
     """To look into a folder with it is no change; AppleDouble's ._a.json counts, for a glob of *.json finds it."""
     aged(tmp_path / "a.json", b"one")
     aged(tmp_path / "images" / "1.png", b"one")
