@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from benchmarks._files import parsed
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 Reduction = Literal["lemma", "noun"]
 DATA = Path(__file__).with_name("chair_data")

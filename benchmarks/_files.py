@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import archives, untrusted
-from harness.types import Response, UsageError
+from harness.contracts.records import Response
+from harness.system.errors import UsageError
 
 MOST_LINES, MOST_CELLS = 2_000_000, 20_000_000  # of a table
 WHOLE = 1e15  # from here on floats are not exact to the unit

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Callable
 from typing import TypeVar
 
+from harness.contracts.records import Item, Unscored
 from harness.judge import Ask, Judge, verdict
-from harness.types import Item, Unscored
 
 Verdict = TypeVar("Verdict")
 

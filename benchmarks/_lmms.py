@@ -31,7 +31,7 @@ from PIL import ImageFile
 
 from benchmarks._coco_objects import lemma, tagged, tokens
 from harness.benchmark import Benchmark
-from harness.types import Item, Score, Unscored
+from harness.contracts.records import Item, Score, Unscored
 
 __all__ = ["Model", "model_manifest", "second_opinion"]
 

@@ -16,8 +16,9 @@ from benchmarks._groups import means, tally
 from benchmarks._judging import ask, fenced
 from benchmarks._parses import choice
 from harness.benchmark import Benchmark, Files, Group, Images, Published, Totals, Unit, cluster, ratio
+from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.judge import Judge
-from harness.types import Image, Item, Response, Score, Unscored, UsageError
+from harness.system.errors import UsageError
 
 LETTERS = "ABCD"
 PASS = 10**6  # row `index` of pass k of a question is its own index + k * PASS

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import HUB
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from harness.untrusted import FREE, RATIO, plain
 
 MOST_ROWS = 5_000_000  # of a file

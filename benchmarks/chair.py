@@ -17,8 +17,9 @@ from benchmarks import _parquet
 from benchmarks._coco_objects import annotated, mentions
 from benchmarks._files import picture, read_json, records, required, said, text_of
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, json_line, ratio
+from harness.contracts.records import Item, Response, Score, Unscored
 from harness.judge import Judge
-from harness.types import Item, Response, Score, Unscored, UsageError
+from harness.system.errors import UsageError
 
 SEATS = (("seat",), ("seats",))
 WORD = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*|[^\sa-z0-9]")

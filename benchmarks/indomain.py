@@ -13,9 +13,10 @@ import numpy as np
 
 from benchmarks._judging import ask, fenced
 from harness.benchmark import Benchmark, Group, Images, Metric, Totals, ratio
+from harness.contracts.records import Dropped, Item, Response, Score, Unscored
 from harness.contracts.source import declared
 from harness.judge import Judge
-from harness.types import Dropped, Item, Response, Score, Unscored, UsageError
+from harness.system.errors import UsageError
 
 TOP = 10
 KINDS = {"following": "instruction following", "accuracy": "accuracy"}

@@ -14,9 +14,10 @@ from benchmarks import _parquet
 from benchmarks._files import picture, text_of
 from benchmarks._parses import yes_or_no
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, Unit, cluster, ratio
+from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import SHORT_ANSWER
 from harness.judge import Judge
-from harness.types import Image, Item, Response, Score, Unscored, UsageError
+from harness.system.errors import UsageError
 
 PERCEPTION = tuple("existence count position color posters celebrity scene landmark artwork OCR".split())
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")

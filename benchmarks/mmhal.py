@@ -13,8 +13,9 @@ from benchmarks._files import parsed, picture, read_json, records, required, sai
 from benchmarks._groups import tally
 from benchmarks._judging import ask, fenced
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.judge import Judge
-from harness.types import Image, Item, Response, Score, Unscored, UsageError
+from harness.system.errors import UsageError
 
 TYPES = tuple("attribute adversarial comparison counting relation environment holistic other".split())
 HALLUCINATED_BELOW = 3

@@ -16,9 +16,10 @@ from benchmarks import _parquet
 from benchmarks._files import name_of, read_json, records, required, said
 from benchmarks._parses import yes_or_no
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, json_line, ratio
+from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import SHORT_ANSWER
 from harness.judge import Judge
-from harness.types import Image, Item, Response, Score, Unscored, UsageError
+from harness.system.errors import UsageError
 
 SPLITS = ("random", "popular", "adversarial")
 PARSES = ("", "@robust")

@@ -15,9 +15,10 @@ from benchmarks._files import name_of, parsed, picture, read_json, records, requ
 from benchmarks._groups import means, tally
 from benchmarks._parses import choice
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import OPTION_LETTER
 from harness.judge import Judge
-from harness.types import Image, Item, Response, Score, Unscored, UsageError
+from harness.system.errors import UsageError
 
 LETTERS = "ABCD"
 PARTS = ("image", "video", "all")

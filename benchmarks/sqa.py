@@ -16,9 +16,10 @@ from benchmarks._files import parsed, read_json, required, responses
 from benchmarks._groups import means, tally
 from benchmarks._parses import choice
 from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import OPTION_LETTER
 from harness.judge import Judge
-from harness.types import Image, Item, Response, Score, Unscored, UsageError
+from harness.system.errors import UsageError
 
 LETTERS = "ABCDE"
 

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from harness.untrusted import FREE, MIB, RATIO, opened
 
 RECORD, LOCATOR = b"PK\5\6", b"PK\6\7"  # the end of an archive; the sign of zip64, which nothing small needs

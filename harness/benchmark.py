@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from harness import plugins
+from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.judge import Judge
-from harness.types import HarnessError, Image, Item, Response, Score, Unscored, UsageError
+from harness.system.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from harness.contracts.source import Source

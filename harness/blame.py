@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from harness.machine import exhausted
-from harness.types import HarnessError, Unexpected, UsageError
+from harness.system.errors import HarnessError, Unexpected, UsageError
 
 DEBUG = "HARNESS_DEBUG"
 POINTER = f"--debug or {DEBUG}=1 shows the traceback"  # from Python there are no options

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 Board = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 PROJECT = "harness"

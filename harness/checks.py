@@ -15,8 +15,8 @@ from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for, problem
 from harness.rows import Row, resolved
 from harness.steps import Request
+from harness.system.errors import UsageError
 from harness.targets import targets
-from harness.types import UsageError
 
 
 def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.types import UsageError, VisionError
+from harness.contracts.records import VisionError
+from harness.system.errors import UsageError
 from harness.untrusted import parse_json
 from harness.yamls import yaml_file
 

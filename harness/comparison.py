@@ -16,6 +16,7 @@ from harness.closure import code
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
 from harness.contracts.executor import Failure, Watcher
+from harness.contracts.records import Dropped
 from harness.costs import check_access, check_budget
 from harness.digest import file_digest
 from harness.mending import outdated, take_out
@@ -29,7 +30,7 @@ from harness.stages.score import Score
 from harness.stages.train import Train
 from harness.steps import Plan, Request, Step
 from harness.store import MANIFEST, Stage, Store
-from harness.types import Dropped, read_jsonl
+from harness.system.jsonl import read_jsonl
 from harness.worker import Bodies
 from reports import cards
 from reports.facts import StageFacts

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from harness import boards
 from harness.plugins import adopt, called, parted, refuse_truths, stem, unknown
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from harness.yamls import yaml_file
 
 Dtype = Literal["float32", "bfloat16", "float64"]  # of weights while they are used; float64 is for tests

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 MEMO = ".contents"  # in the store's folder
 RACY_NS = 2 * 10**9

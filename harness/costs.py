@@ -14,6 +14,7 @@ from harness.behind import behind
 from harness.benchmark import Benchmark, benchmark_of, folder_of
 from harness.config import Runtime, Testbed
 from harness.contracts.judge_kind import Hired, JudgeKind, Post
+from harness.contracts.records import Dropped, Example, Image, Item, Prompt, Record, Response, Turn, Unscored
 from harness.hire import OFFICES, Office, kind_for
 from harness.judge import Ask, Listed, Panel, Repeat
 from harness.lens import PROMPT as LENS
@@ -27,20 +28,8 @@ from harness.stages.score import Score
 from harness.stages.split import Split
 from harness.steps import Plan, Step
 from harness.store import Stage, Store
-from harness.types import (
-    Dropped,
-    Example,
-    Image,
-    Item,
-    Prompt,
-    Record,
-    Response,
-    Turn,
-    Unscored,
-    UsageError,
-    dumps,
-    read_jsonl,
-)
+from harness.system.errors import UsageError
+from harness.system.jsonl import dumps, read_jsonl
 
 ASSUMED = "word " * 100  # what responses and reference answers are taken to be
 

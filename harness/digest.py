@@ -4,7 +4,7 @@ import ast
 import hashlib
 from pathlib import Path
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 
 def file_digest(path: Path) -> str:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 # lowbias32 (C. Wellons, hash-prospector), its last shift left out: only the high bits decide
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B - (1 << 32)

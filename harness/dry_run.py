@@ -14,19 +14,11 @@ from harness import plugins
 from harness.benchmark import Benchmark
 from harness.blame import explained, plugin_fault
 from harness.config import Lora
+from harness.contracts.records import Conversation, Dropped, Pair, Record, Rollout
 from harness.fake_round import FakeRound, examples
 from harness.method import Lesson, Method, Role
-from harness.types import (
-    Conversation,
-    Dropped,
-    HarnessError,
-    Pair,
-    Record,
-    Rollout,
-    UsageError,
-    dumps,
-    loads,
-)
+from harness.system.errors import HarnessError, UsageError
+from harness.system.jsonl import dumps, loads
 
 BASE = Path(__file__).parent / "mini/bases/0"
 COLUMNS = ("policy", "competitor", "kl_forward", "kl_reverse", "value", "reward")

@@ -13,10 +13,12 @@ from harness import plugins
 from harness.behind import behind
 from harness.benchmark import Benchmark, Group, Metric, Unit, computed, totals
 from harness.config import read_testbed
+from harness.contracts.records import Item, Response, Score, Unscored
 from harness.dry_run import asked, want
 from harness.images import Places, StoreImages
 from harness.judge import Ask, Judge
-from harness.types import Item, Response, Score, Unscored, UsageError, dumps
+from harness.system.errors import UsageError
+from harness.system.jsonl import dumps
 
 RESPONSES = ("Yes, there is a red cup.", "", '\x00\x1b[2J\U0001f642 ]]>{"score": null}', "A. B. C. D. " * 200)
 DRAWN = "llava150k"  # whose held-out examples are asked about

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from harness import batches, checkpoint, dropout, plugins, reference, zero
 from harness.boards import Boards
 from harness.config import Fixed, Runtime, Training
+from harness.contracts.records import Image, Record
 from harness.digest import file_digest
 from harness.images import Places, resolved
 from harness.logps import LogProbs, Policy
@@ -27,8 +28,9 @@ from harness.model import load, revision, save
 from harness.profile import Tick, measure, quiet
 from harness.roles import assemble
 from harness.store import failpoint
+from harness.system.errors import HarnessError, UsageError
+from harness.system.jsonl import dumps, read_jsonl
 from harness.tree import Batch, Tree, pack
-from harness.types import HarnessError, Image, Record, UsageError, dumps, read_jsonl
 
 
 class Job(Fixed):

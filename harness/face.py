@@ -22,7 +22,8 @@ from harness.contracts.executor import Watcher
 from harness.plugins import adopt_files, called, unknown
 from harness.steps import Request
 from harness.store import MANIFEST, Store
-from harness.types import UsageError, dumps
+from harness.system.errors import UsageError
+from harness.system.jsonl import dumps
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -243,8 +244,9 @@ class Comparison:
 
 def _lines(cell: "StoredCell") -> Iterator[dict[str, Any]]:
     """A cell's items with what was said to them and how that was scored."""
+    from harness.contracts.records import Item, Response, Score, Unscored
     from harness.images import Places, resolve
-    from harness.types import Item, Response, Score, Unscored, read_jsonl
+    from harness.system.jsonl import read_jsonl
 
     places = Places(cell.store, cell.data)
     said = {one.id: one for one in read_jsonl(Response, cell.file(cell.responses, "responses.jsonl"))}

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from harness.contracts.records import Image
 from harness.store import failpoint
-from harness.types import Image
 
 
 class Shelf:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from harness import families, plugins
 from harness.contracts.family import LAYER, Family, Stored
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from harness.untrusted import json_object, plain
 
 USUAL = "llava"  # the family whose models are recommended

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.steps import Plan, Step
 from harness.store import MANIFEST, Stage, Store
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 
 SIZES = ("source", "n", "scenes", "limit")
 TRAITS = ("method", "benchmark", "model", *SIZES)

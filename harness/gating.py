@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from harness.blame import plugin_fault
 from harness.config import first_error
 from harness.plugins import unknown
-from harness.types import HarnessError, UsageError
+from harness.system.errors import HarnessError, UsageError
 from harness.yamls import yaml_file
 from reports.bundle import write_bundle
 from reports.gate import Budget, Policy, gate

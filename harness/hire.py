@@ -10,7 +10,7 @@ from harness.behind import behind
 from harness.config import Chat, Price, Testbed
 from harness.contracts.judge_kind import JudgeKind
 from harness.contracts.testbed_kind import TestbedKind
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 Office = Literal["judge", "writer"]
 OFFICES: tuple[Office, ...] = ("judge", "writer")

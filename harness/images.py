@@ -15,9 +15,10 @@ from typing import NamedTuple, Protocol, TypeVar
 from PIL import Image as Pillow
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
+from harness.contracts.records import Image
 from harness.digest import file_digest
 from harness.store import failpoint
-from harness.types import HarnessError, Image, UsageError
+from harness.system.errors import HarnessError, UsageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_BYTES = 32 * 2**20

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from harness.replies import WHOLE
 from harness.store import failpoint, sync
-from harness.types import dumps
+from harness.system.jsonl import dumps
 
 NANO = 10**9  # money is counted in whole billionths of a USD, so that sums are exact
 POLL_S = 0.02

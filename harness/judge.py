@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
-from harness.types import Image, Unscored
+from harness.contracts.records import Image, Unscored
 
 Result = TypeVar("Result")
 

@@ -24,7 +24,8 @@ from harness.blame import debugging, explained
 from harness.engine import Job, TrainResult, train
 from harness.locks import held
 from harness.profile import Tick, quiet
-from harness.types import Denied, Full, HarnessError, Unexpected, UsageError, dumps
+from harness.system.errors import Denied, Full, HarnessError, Unexpected, UsageError
+from harness.system.jsonl import dumps
 from harness.zero import Seat
 
 SETTLED_S = 2.0  # for the other ranks to end by themselves once one has failed, so that the cause is among them

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from harness.codebook import Codebook, errors_in, json_in
 from harness.config import Dtype
+from harness.contracts.records import Example, Pair, Unscored
 from harness.judge import Ask, Judge, verdict
 from harness.model import load
 from harness.profile import Tick
-from harness.types import Example, Pair, Unscored
 
 FEW = 10
 FORM = "the JSON asked for"

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
-from harness.types import Item
+from harness.contracts.records import Item
 
 
 def stratified(items: Sequence[Item], limit: int | None, stratum: Callable[[Item], str]) -> list[Item]:

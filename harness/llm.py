@@ -20,6 +20,7 @@ from harness import prices
 from harness.asking import UNREACHED, call, client
 from harness.config import Chat, Judging, Runtime
 from harness.contracts.judge_kind import Hired
+from harness.contracts.records import Unscored
 from harness.images import Places, resolve
 from harness.journal import Journal
 from harness.judge import Ask, spoken
@@ -27,7 +28,8 @@ from harness.profile import Tick
 from harness.replies import SERVER, Answer, Failure, Usage
 from harness.secret import redact
 from harness.shown import data_url
-from harness.types import Denied, Unscored, dumps
+from harness.system.errors import Denied
+from harness.system.jsonl import dumps
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

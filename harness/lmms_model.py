@@ -15,8 +15,9 @@ from benchmarks._lmms import Model, model_manifest
 from harness.backends.transformers import Transformers
 from harness.config import Dtype
 from harness.contracts.backend import Running, Sampling
+from harness.contracts.records import Image, Prompt
 from harness.profile import quiet
-from harness.types import Image, Prompt, UsageError
+from harness.system.errors import UsageError
 
 
 def manifest() -> Any:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from harness.types import HarnessError, dumps
+from harness.system.errors import HarnessError
+from harness.system.jsonl import dumps
 from harness.untrusted import MIB, content
 
 MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.steps import Plan, Step
 from harness.store import Store
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 
 MEASURED = {"profile.json", "summary.json", "log.jsonl"}  # times and memory: never twice the same
 

@@ -9,8 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from harness.contracts.records import Dropped, Example, Image, Prompt, Record, Response
 from harness.judge import Writer
-from harness.types import Dropped, Example, Image, Prompt, Record, Response, UsageError
+from harness.system.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor

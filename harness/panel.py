@@ -8,8 +8,10 @@ from typing import Any
 
 from harness.benchmark import Benchmark, totals
 from harness.contracts.judge_kind import Hired
+from harness.contracts.records import Item, Response, Score, Unscored
 from harness.judge import Judge, Repeat, answered
-from harness.types import HarnessError, Item, Response, Score, Unscored, dumps, write_jsonl
+from harness.system.errors import HarnessError
+from harness.system.jsonl import dumps, write_jsonl
 from harness.untrusted import DATA, json_object
 
 Scores = list[Score | Unscored]

@@ -15,7 +15,7 @@ from harness.forecast import Forecast, parts, together
 from harness.schedule import pending
 from harness.steps import Plan, Step
 from harness.store import Store
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 
 STATES = {"run": "run", "done": "reused", "skip": "not needed"}
 SHARED = "shared by all rows"

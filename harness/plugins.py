@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from harness.blame import import_fault, plugin_fault
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 T = TypeVar("T")
 Adopted = dict[tuple[str, str], Path]

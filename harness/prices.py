@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.replies import Usage
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 # USD per million tokens (input, output), OpenAI's list prices; a testbed's `prices` go before these.
 PRICES: Mapping[str, tuple[float, float]] = {

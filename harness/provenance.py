@@ -22,7 +22,7 @@ from harness.stages.generate import Generate
 from harness.stages.score import Score
 from harness.steps import Plan, Step
 from harness.store import Store
-from harness.types import dumps
+from harness.system.jsonl import dumps
 from reports.manifest import Asked, Failed, Manifest, ScoredCell, Trained
 
 PACKAGES = ("torch", "transformers", "deepspeed", "peft", "numpy", "scipy", "pillow")

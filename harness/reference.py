@@ -17,11 +17,12 @@ from torch import Tensor
 
 from harness.batches import micro_batches
 from harness.config import Dtype, Runtime
+from harness.contracts.records import Record
 from harness.model import Loaded, load
 from harness.profile import Tick, measure, quiet
 from harness.roles import Roles
+from harness.system.errors import HarnessError
 from harness.tree import TooLong, Tree, pack, tree
-from harness.types import HarnessError, Record
 
 
 def device() -> str:

@@ -17,7 +17,7 @@ from harness.benchmark import Benchmark
 from harness.console import console
 from harness.files import put
 from harness.store import Store
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports import cards, figures, latex, markdown, plots, spreadsheet, terminal
 from reports.bundle import write_bundle
 from reports.crosscheck import crosscheck

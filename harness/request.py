@@ -16,7 +16,7 @@ from harness.plugins import adopt, installed, make, stem, unknown
 from harness.schedule import EXECUTORS
 from harness.sources import _chosen
 from harness.steps import ALL_BENCHMARKS, Request
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from harness.yamls import parse_yaml
 
 Model = TypeVar("Model", bound=Fixed)

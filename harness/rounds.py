@@ -15,6 +15,7 @@ from harness.closure import code
 from harness.config import Dtype, Runtime, Testbed, Training
 from harness.contracts.backend import Backend, Running, Sampling, Search
 from harness.contracts.judge_kind import Hired
+from harness.contracts.records import Dropped, Image, Pair, Prompt, Record, Response, Unscored
 from harness.folder import family_of
 from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
@@ -23,19 +24,8 @@ from harness.profile import Tick
 from harness.shelves import shelf
 from harness.split import MALFORMED_LIMIT
 from harness.store import Stage, Store
-from harness.types import (
-    Dropped,
-    HarnessError,
-    Image,
-    Pair,
-    Prompt,
-    Record,
-    Response,
-    Unscored,
-    dumps,
-    read_jsonl,
-    write_jsonl,
-)
+from harness.system.errors import HarnessError
+from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 
 SPENT = ("writer_calls", "generated_tokens", "forward_tokens")
 TOO_LONG = "too long"  # how the reasons of `harness.tree.TooLong` begin

@@ -12,7 +12,7 @@ from harness.config import MethodSpec, Testbed, Training, first_error
 from harness.digest import source_digest
 from harness.method import Baseline, Lesson, Method, Role
 from harness.steps import Request
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from filelock import FileLock
 from harness.config import Testbed
 from harness.steps import ALL_BENCHMARKS, Request
 from harness.store import MANIFEST, Store, failpoint
-from harness.types import UsageError, dumps
+from harness.system.errors import UsageError
+from harness.system.jsonl import dumps
 from harness.untrusted import json_object
 from reports.manifest import Manifest
 

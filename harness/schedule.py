@@ -14,7 +14,7 @@ from harness.contracts.executor import Bodies, Body, Executor, Failure, Tick, Wa
 from harness.profile import quiet
 from harness.steps import Step
 from harness.store import Store
-from harness.types import Denied, Full, HarnessError
+from harness.system.errors import Denied, Full, HarnessError
 
 EXECUTORS = "harness.executors"
 SHARED = ("split",)  # kinds without which no row is made: where one fails there is nothing to go on for

@@ -15,7 +15,8 @@ from typing import Any
 from harness import plugins
 from harness.benchmark import Benchmark, Files, Published, computed, totals
 from harness.contracts.judge_kind import Hired
-from harness.types import HarnessError, Item, Response, Score, Unscored, UsageError
+from harness.contracts.records import Item, Response, Score, Unscored
+from harness.system.errors import HarnessError, UsageError
 from harness.yamls import parse_yaml
 from reports.outcomes import thin
 

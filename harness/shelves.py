@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.closure import code
 from harness.store import Store
-from harness.types import dumps
+from harness.system.jsonl import dumps
 
 SHELVES = ".features"  # in the store's folder
 MAKERS = ("harness.features", "harness.pixels")  # what makes features, beside a model's own

@@ -19,7 +19,7 @@ from harness.reporting import figure, scaling_table, show
 from harness.run_folder import SIZES, aside, held, identity
 from harness.steps import Request
 from harness.store import Store
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports.findings import GROUPS
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+from harness.contracts.records import Dropped, Example
 from harness.images import Places, movable
 from harness.store import failpoint
-from harness.types import Dropped, Example, HarnessError, UsageError, dumps, write_jsonl
+from harness.system.errors import HarnessError, UsageError
+from harness.system.jsonl import dumps, write_jsonl
 from harness.untrusted import DATA, json_object
 
 EXAMPLES, DROPPED, LOCK = "examples.jsonl", "dropped.jsonl", "split.lock"

@@ -28,7 +28,8 @@ from harness.locks import at_once, exclusive, shared
 from harness.machine import explained
 from harness.manifest import MANIFEST as MANIFEST
 from harness.manifest import damage_in, is_stored, read_manifest, render
-from harness.types import HarnessError, dumps
+from harness.system.errors import HarnessError
+from harness.system.jsonl import dumps
 
 USE = "in-use"  # the lock that whoever relies on finished stages shares, and whoever takes some away holds alone
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from harness.config import Lora
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 ALL = "all-linear"
 

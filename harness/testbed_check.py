@@ -17,6 +17,7 @@ from harness.checks import check_models, undrawn
 from harness.clip import CLIP
 from harness.config import MethodSpec, Testbed
 from harness.contracts.family import Layout
+from harness.contracts.records import Dropped, Turn
 from harness.contracts.testbed_kind import TestbedKind
 from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for
@@ -26,7 +27,7 @@ from harness.rows import Row
 from harness.secret import redact
 from harness.sources._chosen import named, source
 from harness.steps import Request
-from harness.types import Dropped, Turn, UsageError
+from harness.system.errors import UsageError
 
 FEW = 5  # records and items that are looked at
 SCENES = 10  # that a testbed draws for them

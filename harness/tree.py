@@ -10,8 +10,8 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.family import Family, Layout
+from harness.contracts.records import Conversation, Image, Pair, Record, Rollout, Turn
 from harness.encoding import Pieces, Tokens
-from harness.types import Conversation, Image, Pair, Record, Rollout, Turn
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 MIB = 1 << 20
 SETTINGS = 16 * MIB  # the most of a manifest, a profile, a model's config; YAML has less (`harness.yamls.MOST`)

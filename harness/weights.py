@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 DERIVED = (".inv_freq", ".position_ids")  # follow from the config; old checkpoints have them
 SHOWN = 3  # tensors named in an error

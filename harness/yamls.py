@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from harness.untrusted import DEPTH, DIGITS, MIB, text
 
 MOST = MIB  # bytes of a file

@@ -17,11 +17,21 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import losses
 from harness.codebook import NONE, SHIPPED, Codebook, errors_in, json_in, objects_in, read_codebook, text_in
+from harness.contracts.records import (
+    Conversation,
+    Dropped,
+    Example,
+    Prompt,
+    Record,
+    Response,
+    Turn,
+    Unscored,
+    VisionError,
+)
 from harness.contracts.source import declared
 from harness.contracts.wordings import SHORT_ANSWER
 from harness.judge import Ask, verdict
 from harness.method import Lesson, Loss, Method, Round
-from harness.types import Conversation, Dropped, Example, Prompt, Record, Response, Turn, Unscored, VisionError
 
 if TYPE_CHECKING:
     from harness.logps import LogProbs

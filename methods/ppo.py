@@ -23,9 +23,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import critic, losses
+from harness.contracts.records import (
+    Conversation,
+    Dropped,
+    Example,
+    Pair,
+    Prompt,
+    Record,
+    Response,
+    Rollout,
+    Turn,
+    Unscored,
+)
 from harness.judge import Ask
 from harness.method import Lesson, Loss, Method, Role, Round, Unit
-from harness.types import Conversation, Dropped, Example, Pair, Prompt, Record, Response, Rollout, Turn, Unscored
 
 if TYPE_CHECKING:
     from torch import Tensor

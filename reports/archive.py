@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.archives import archive, is_archive
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 MOST_FILES, MOST_BYTES = 60_000, 2 << 30
 NAME = re.compile(r"(runs/\d{3}|store/[a-z][a-z0-9_]{0,39}/[0-9a-f]{20})/[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

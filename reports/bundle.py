@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports.archive import NAME
 from reports.runs import Run
 

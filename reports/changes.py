@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.benchmark import Benchmark
+from harness.contracts.records import Item
 from harness.contracts.row_names import BASELINE, CONTROLS
-from harness.types import Item, UsageError, dumps, read_jsonl
+from harness.system.errors import UsageError
+from harness.system.jsonl import dumps, read_jsonl
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate
 from reports.findings import Cell, Column, Findings, Row, Setting

@@ -14,7 +14,7 @@ from typing import Any
 from harness import untrusted
 from harness.contracts.row_names import BASELINE
 from harness.store import MANIFEST, Store
-from harness.types import HarnessError, UsageError
+from harness.system.errors import HarnessError, UsageError
 from reports.runs import Run
 
 MEASURED = ("profile.json", "summary.json")

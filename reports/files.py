@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness.benchmark import Benchmark
 from harness.files import put
-from harness.types import dumps
+from harness.system.jsonl import dumps
 from reports import latex, markdown, spreadsheet, terminal
 from reports.findings import Findings, Setting
 from reports.manifest import Failed

@@ -17,7 +17,7 @@ from harness import plugins
 from harness.benchmark import Benchmark, Metric
 from harness.config import Fixed
 from harness.contracts.row_names import BASELINE, NOISE
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports.estimates import Estimate, estimate
 from reports.outcomes import Outcome
 from reports.runs import BY_NAME, Run, differences, other_policies

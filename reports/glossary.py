@@ -3,7 +3,7 @@
 import difflib
 from importlib.resources import files
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports.numerals import MARKS
 
 

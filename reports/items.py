@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.benchmark import Benchmark, Unit
+from harness.contracts.records import Image, Item, Response, Score
 from harness.contracts.row_names import BASELINE
 from harness.images import Places, read_image, resolve
-from harness.types import Image, Item, Response, Score, UsageError, read_jsonl
+from harness.system.errors import UsageError
+from harness.system.jsonl import read_jsonl
 from reports.runs import Run, StoredCell
 
 LONGEST = 1500  # characters of a response that are shown

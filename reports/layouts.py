@@ -13,7 +13,7 @@ from typing import Any, Literal
 from harness import plugins
 from harness.benchmark import Group
 from harness.method import Baseline, Method, Role
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports.grid import Head
 
 PROTOCOL = "llava"  # the prompts and the single pass of LLaVA-1.5's own evaluation

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from harness.files import put
 from harness.manifest import STAGE
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from harness.untrusted import json_object
 
 

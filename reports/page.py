@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.console import visible
 from harness.contracts.row_names import BASELINE
-from harness.types import dumps
+from harness.system.jsonl import dumps
 from reports import cards, figures, items, plain
 from reports.facts import RowFacts, row_facts
 from reports.findings import Findings

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.benchmark import Benchmark
 from harness.contracts.row_names import BASELINE
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports import layouts
 from reports.earned import Ran, shortfalls, told
 from reports.findings import Cell, Findings, outcome

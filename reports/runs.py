@@ -17,7 +17,8 @@ from harness.benchmark import Benchmark
 from harness.contracts.row_names import BASELINE
 from harness.digest import file_digest
 from harness.store import MANIFEST, Store
-from harness.types import UsageError, dumps
+from harness.system.errors import UsageError
+from harness.system.jsonl import dumps
 from harness.untrusted import json_object
 from reports.archive import is_bundle, unpack
 from reports.findings import Setting

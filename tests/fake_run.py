@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
+from harness.contracts.records import Image, Item, Response
 from harness.store import MANIFEST, Stage, Store
-from harness.types import Image, Item, Response, dumps
+from harness.system.jsonl import dumps
 from reports.manifest import Asked, Manifest, ScoredCell, Trained
 from tests.scored import parts
 

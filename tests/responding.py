@@ -5,8 +5,8 @@ from pathlib import Path
 
 from harness.backends.transformers import Transformers
 from harness.contracts.backend import Running, Sampling, Search
+from harness.contracts.records import Prompt, Response
 from harness.profile import Tick, quiet
-from harness.types import Prompt, Response
 
 
 def respond(

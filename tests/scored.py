@@ -4,8 +4,8 @@ from functools import cache
 
 from harness import plugins
 from harness.benchmark import Benchmark
+from harness.contracts.records import Item, Response, Score
 from harness.judge import Ask
-from harness.types import Item, Response, Score
 
 FACTS = {
     "gqa": {"answer": "yes", "types": {}},

@@ -13,7 +13,7 @@ from harness.config import MethodSpec, read_testbed
 from harness.plan import plan
 from harness.sources._chosen import source
 from harness.steps import Plan, Request
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 KINDS = plugins.installed("harness.stages")

@@ -6,12 +6,12 @@ import pytest
 
 from harness import plugins
 from harness.dry_run import check_plugin, is_benchmark
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 HEAD = """
 from dataclasses import dataclass
 from harness.method import Lesson, Loss, Method, Role
-from harness.types import Conversation, Dropped, Pair
+from harness.contracts.records import Conversation, Dropped, Pair
 
 @dataclass(frozen=True)
 class Mine(Method):
@@ -128,7 +128,7 @@ def test_every_benchmark_of_ours_passes(name: str) -> None:
 BENCH = """
 from dataclasses import dataclass
 from harness.benchmark import Benchmark, Metric, ratio
-from harness.types import Item, Score
+from harness.contracts.records import Item, Score
 
 @dataclass(frozen=True)
 class Bench(Benchmark):

@@ -10,7 +10,7 @@ import pytest
 
 import harness
 from harness.face import Wanted
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports.files import write_report
 from reports.manifest import Failed
 from reports.runs import opened

@@ -13,12 +13,13 @@ import pytest
 from harness import comparison as comparing
 from harness.benchmark import Metric
 from harness.comparison import Finished
+from harness.contracts.records import Item, Score
 from harness.progress import Silent
 from harness.reporting import report
 from harness.stages.score import Score as ScoreStage
 from harness.stages.score import write_units
 from harness.store import Store
-from harness.types import Denied, HarnessError, Item, Score, UsageError
+from harness.system.errors import Denied, HarnessError, UsageError
 from tests.reports.worlds import Accuracy
 from tests.toy_bodies import ToyBodies, asked
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from harness.contracts.records import Example, Turn, Unscored
 from harness.judge import Ask
 from harness.lens import corrected, found_errors, probes, ratios
-from harness.types import Example, Turn, Unscored
 
 EXAMPLES = [Example(f"e{n}", "llava150k", None, (Turn("What?", "A red cup."),)) for n in range(12)]
 

@@ -9,8 +9,8 @@ from benchmarks.mmb import Mmb
 from benchmarks.mme import Mme
 from benchmarks.pope import SPLITS, Pope
 from benchmarks.sqa import Sqa
+from harness.contracts.records import Item
 from harness.limit import stratified
-from harness.types import Item
 
 
 def item(id: str, unit: str = "", **facts: object) -> Item:

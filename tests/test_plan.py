@@ -18,7 +18,7 @@ from harness.stages.items import Items
 from harness.stages.lens import Lens
 from harness.stages.split import Split
 from harness.steps import ALL_BENCHMARKS, Plan, Request
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 BED = read_testbed("mini")
 REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")), source("llava150k"))

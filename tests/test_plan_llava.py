@@ -18,7 +18,7 @@ from harness.stages.build import Build
 from harness.stages.split import Split
 from harness.stages.train import Train
 from harness.steps import ALL_BENCHMARKS, Plan, Step
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 METHODS = ("sft", "nsft", "dpo", "seva", "sima", "csr", "ppo")
 SAID = yaml.safe_load((Path(harness.config.__file__).parent / "testbeds" / "llava-1.5-7b.yaml").read_text())

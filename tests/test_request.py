@@ -14,7 +14,7 @@ from harness.request import request
 from harness.rows import Row
 from harness.schedule import pending
 from harness.store import Store
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from harness.worker import Worker
 
 BED = read_testbed("mini")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.contracts.records import Conversation, Dropped, Pair, Record, Turn
 from harness.model import kept
 from harness.rounds import refuse_malformed, trainable
-from harness.types import Conversation, Dropped, HarnessError, Pair, Record, Turn
+from harness.system.errors import HarnessError
 
 BASE = Path(__file__).parents[1] / "harness" / "mini" / "bases" / "0"
 GOOD = [Pair(str(n), None, "What is it?", "a dog", "a cat") for n in range(200)]

@@ -13,7 +13,7 @@ from harness import run_folder
 from harness.request import request
 from harness.run_folder import begin, choose, chosen, identity, install, owner
 from harness.sources._chosen import source
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from tests.e2e.conftest import ROOT
 from tests.fake_run import manifest
 

@@ -15,7 +15,7 @@ from harness.progress import Silent
 from harness.schedule import Course, execute, pending
 from harness.steps import Step
 from harness.store import Stage, Store
-from harness.types import HarnessError, UsageError
+from harness.system.errors import HarnessError, UsageError
 from tests.toy_steps import Toy, step, text
 
 IDLE = "from harness.contracts.executor import Executor\n\n\nclass Idle(Executor):\n    def run(self, *_): pass\n"

@@ -10,6 +10,7 @@ from harness import comparison as comparing
 from harness import rounds
 from harness.backends.transformers import Transformers
 from harness.contracts.backend import Generated
+from harness.contracts.records import Prompt, Response
 from harness.method import Lesson
 from harness.mini.sources import write_source
 from harness.plan import plan
@@ -21,7 +22,7 @@ from harness.sources.llava150k import Llava150k
 from harness.split import split
 from harness.steps import Plan
 from harness.store import Store
-from harness.types import Prompt, Response, UsageError
+from harness.system.errors import UsageError
 from tests.toy_bodies import ToyBodies, asked
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from harness import plugins
 from harness.cli import app
 from harness.method import Method
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 METHODS = plugins.names("methods")
 

@@ -11,7 +11,7 @@ from harness.request import request
 from harness.stages.split import Split
 from harness.steps import Request, Step
 from harness.store import Store
-from harness.types import dumps
+from harness.system.jsonl import dumps
 from harness.worker import kind
 
 IMAGES = 12

@@ -21,7 +21,7 @@ from harness.contracts.executor import Body, Executor, Failure, Resources, Tick
 from harness.schedule import EXECUTORS, Course
 from harness.steps import Step
 from harness.store import Stage, Store
-from harness.types import Denied, HarnessError
+from harness.system.errors import Denied, HarnessError
 
 TICKS = 5
 FAULTS: dict[str, Callable[[], BaseException]] = {

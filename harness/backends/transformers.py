@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness.config import Dtype
 from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
 from harness.contracts.family import Layout
+from harness.contracts.records import Image, Prompt, Response
 from harness.model import Loaded, kept
+from harness.system.errors import HarnessError
 from harness.tree import Branch, Tree, refuse_reserved
-from harness.types import HarnessError, Image, Prompt, Response
 
 if TYPE_CHECKING:
     from torch import Tensor

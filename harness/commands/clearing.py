@@ -17,7 +17,7 @@ from harness.machine import explained
 from harness.manifest import STAGE
 from harness.run_folder import lock_of
 from harness.store import MANIFEST, Store
-from harness.types import HarnessError, UsageError
+from harness.system.errors import HarnessError, UsageError
 from reports.manifest import Manifest
 
 ASIDE = {".work": "begun stages of no run", ".staging": "left by killed processes"}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 
 def data(

@@ -11,7 +11,7 @@ import typer
 from harness.commands import RUNS
 from harness.commands.options import Own, StoreOf
 from harness.console import console, say_json, visible
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 if TYPE_CHECKING:
     from reports.changes import Changes, Side

@@ -8,7 +8,7 @@ import typer
 
 from harness.commands.options import StoreOf
 from harness.plugins import adopt, stem, unknown
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 
 def export(

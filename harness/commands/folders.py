@@ -14,7 +14,7 @@ from harness.commands import RUNS
 from harness.console import columns, visible
 from harness.run_folder import PART, SIZES
 from harness.store import MANIFEST
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from harness.untrusted import json_object
 from reports.manifest import Manifest
 

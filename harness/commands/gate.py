@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.options import Own, StoreOf
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 
 def gate(

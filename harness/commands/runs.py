@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from harness.commands import RUNS
 from harness.console import say_json, visible
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.commands.folders import Listed

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.options import STORE, Budget, Json, StoreRoot
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 
 def score(

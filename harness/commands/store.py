@@ -8,7 +8,7 @@ import typer
 
 from harness.commands import RUNS
 from harness.console import console, say_json, visible
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.store import Store

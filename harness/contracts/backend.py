@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from harness.config import Dtype, Fixed
+from harness.contracts.records import Prompt, Response
 from harness.profile import Tick
-from harness.types import Prompt, Response
 
 
 class Sampling(Fixed):

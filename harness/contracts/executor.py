@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.schedule import Course

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.config import Chat, Price, Runtime
+from harness.contracts.records import Unscored
 from harness.judge import Ask
 from harness.profile import Tick
-from harness.types import Unscored
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.records import Image
 from harness.digest import file_digest
 from harness.images import decode, read_image
-from harness.types import Image
 
 Keep = Callable[[bytes], Image]
 OUT = "the path leads out of the image folder"

@@ -26,8 +26,9 @@ from harness import plugins
 from harness.config import Reading
 from harness.contents import CONTENTS, listing
 from harness.contracts.pictures import Keep, Pictures
+from harness.contracts.records import Dropped, Example
 from harness.contracts.wordings import IMAGE
-from harness.types import Dropped, Example, UsageError
+from harness.system.errors import UsageError
 
 PACKAGE = "harness.sources"
 RESERVED = (IMAGE, "<s>", "</s>", "<unk>", "<pad>", "<im_start>", "<im_end>", "<im_patch>")

@@ -36,7 +36,7 @@ from harness.images import Places
 from harness.profile import Tick
 from harness.steps import Request, Step
 from harness.store import Stage, Store
-from harness.types import dumps
+from harness.system.jsonl import dumps
 
 if TYPE_CHECKING:
     from harness.rows import Row

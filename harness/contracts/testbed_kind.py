@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.contracts.judge_kind import JudgeKind
-    from harness.types import Item, Response
+    from harness.contracts.records import Item, Response
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from harness.console import install
 from harness.contracts.executor import Bodies, Executor
 from harness.schedule import Course, attempt
 from harness.steps import Step
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 
 SETTLED_S = 10.0  # for a worker to end by itself, with nothing left to do, before it is killed
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.family import LAYER, Stored
-from harness.types import HarnessError, UsageError
+from harness.system.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor

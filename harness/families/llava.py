@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import PIL.Image
 
 from harness.contracts.family import Eyes, Family, Layout, Stored
+from harness.contracts.records import Image, Turn
 from harness.encoding import Pieces
 from harness.families._shared import (
     architecture,
@@ -25,7 +26,7 @@ from harness.families._shared import (
 )
 from harness.images import opened
 from harness.profile import Flops
-from harness.types import HarnessError, Image, Turn, UsageError
+from harness.system.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts.judge_kind import Hired, JudgeKind, Post
+from harness.contracts.records import Unscored
 from harness.digest import file_digest
 from harness.judge import Ask, spoken
-from harness.types import Unscored, UsageError
+from harness.system.errors import UsageError
 from harness.untrusted import DATA, json_object
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from harness.contracts.records import Turn
 from harness.mini import chat, pairs, vision
 from harness.mini.card import card, write_sums
 from harness.mini.draw import SIDE
@@ -28,7 +29,6 @@ from harness.mini.tuning import (
     tune,
 )
 from harness.mini.world import CATEGORIES, cover, scene, seed_of
-from harness.types import Turn
 
 WIDTH = 128
 MEASURED = 400  # scenes that a card's numbers are of

@@ -20,7 +20,7 @@ from harness.mini import questions as ask
 from harness.mini.language import popularity
 from harness.mini.sources import png
 from harness.mini.world import CATEGORIES, SIGNS, Scene, home, scene, seed_of, to_json
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 # Images (pairs of questions for MME) per thousand scenes.
 PER_THOUSAND = {

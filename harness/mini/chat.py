@@ -7,11 +7,11 @@ The errors are deliberate. Captions name absent partners of what is there, and e
 import random
 from dataclasses import dataclass, replace
 
+from harness.contracts.records import Turn
 from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
 from harness.mini import questions as ask
 from harness.mini.language import DETAIL, SHORT, article, dirty_detail, short_caption
 from harness.mini.world import Cover, Scene
-from harness.types import Turn
 
 
 @dataclass(frozen=True)

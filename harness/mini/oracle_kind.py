@@ -2,7 +2,7 @@
 
 from harness.contracts.judge_kind import Hired, JudgeKind, Post
 from harness.mini.oracles import Oracle, read_scenes
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 
 class OracleKind(JudgeKind):

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.contracts.judge_kind import Hired
+from harness.contracts.records import Unscored
 from harness.judge import Ask
 from harness.mini import questions as ask_about
 from harness.mini.language import NUMBERS, Claim, absent, claims, mentions
 from harness.mini.world import POSITIONS, Cover, Scene, from_json, seed_of
-from harness.types import Unscored
 
 ATTRIBUTES = ("colour", "size", "count", "position", "action")
 LONG = 2  # an answer this many times as long as the reference does more than was asked

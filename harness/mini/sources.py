@@ -7,12 +7,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.records import Turn
 from harness.contracts.wordings import IMAGE, SHORT_ANSWER
 from harness.mini import questions as ask
 from harness.mini.draw import draw
 from harness.mini.language import DETAIL, SHORT, detail, short_caption
 from harness.mini.world import Cover, Scene, cover, scene, seed_of, to_json
-from harness.types import HarnessError, Turn
+from harness.system.errors import HarnessError
 
 
 def png(drawn: Scene | Cover) -> bytes:

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from harness import critic
 from harness.contracts.family import Layout
+from harness.contracts.records import Turn
 from harness.families.llava import Llava
 from harness.mini.draw import SIDE
 from harness.mini.pairs import Judged, marks
 from harness.mini.world import Cover, Scene
-from harness.types import Turn
 
 LLAVA = Llava()
 PATCH = 16

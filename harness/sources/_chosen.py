@@ -6,7 +6,7 @@ from harness import plugins
 from harness.contracts.source import PACKAGE, Source, declared
 from harness.sources._rows import is_data
 from harness.sources.local import FORMATS, Local
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 LOCAL = "local"  # is meant by a path, not by its name
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from harness.config import Reading
 from harness.contracts.pictures import Keep, Pictures
+from harness.contracts.records import Example
 from harness.contracts.source import Source
 from harness.sources import _records
-from harness.types import Example
 
 
 class Published(Source):

@@ -13,11 +13,12 @@ from typing import Any
 
 from harness.config import Reading
 from harness.contracts.pictures import Pictures
+from harness.contracts.records import Example, Turn
 from harness.contracts.source import check_text
 from harness.contracts.wordings import IMAGE
 from harness.sources._rows import rows
 from harness.sources._schemas import GPT, HUMAN, NOT_IN_TURN, Said, plain_cell, said
-from harness.types import Example, Turn, UsageError
+from harness.system.errors import UsageError
 
 
 def records(file: Path, reading: Reading, prefix: str = "") -> Iterator[tuple[str, Said | str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts.pictures import Embedded
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from harness.untrusted import json_or_lines, plain
 
 TEXTS, TABLES = (".json", ".jsonl"), (".parquet",)

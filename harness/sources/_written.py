@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from harness.contracts.records import Conversation, Pair, Turn
 from harness.contracts.wordings import IMAGE
-from harness.types import Conversation, Pair, Turn
 
 FORMS = ("llava", "trl", "sharegpt")
 Row = dict[str, Any]

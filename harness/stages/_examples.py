@@ -1,10 +1,11 @@
 """The examples that a method builds from."""
 
+from harness.contracts.records import Example
 from harness.contracts.stage import Work
 from harness.images import resolved
 from harness.split import EXAMPLES, LOCK, check_lock
 from harness.store import Stage
-from harness.types import Example, read_jsonl
+from harness.system.jsonl import read_jsonl
 
 
 def locked_examples(work: Work, split: Stage) -> list[Example]:

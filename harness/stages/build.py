@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.records import Conversation, Dropped, Example, Record
 from harness.contracts.stage import Plugins, Work
 from harness.images import movable
 from harness.judge import Writer, answered
@@ -18,7 +19,8 @@ from harness.stages._model import Trained
 from harness.stages._responding import Responding
 from harness.stages._row import row_of
 from harness.store import Stage
-from harness.types import Conversation, Dropped, Example, HarnessError, Record, dumps, write_jsonl
+from harness.system.errors import HarnessError
+from harness.system.jsonl import dumps, write_jsonl
 
 
 class Build(Responding):

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pydantic import ConfigDict, Field
 
 from harness.benchmark import benchmark_of
+from harness.contracts.records import Item, Response, Score, Unscored
 from harness.contracts.stage import Kind, Work
 from harness.stages._benchmarked import Benchmarked
 from harness.store import Stage
-from harness.types import Item, Response, Score, Unscored, read_jsonl, write_jsonl
+from harness.system.jsonl import read_jsonl, write_jsonl
 
 
 class Crosscheck(Benchmarked):

@@ -6,12 +6,13 @@ from typing import Any
 
 from harness import backends
 from harness.contracts.backend import Running, Sampling
+from harness.contracts.records import Item, Prompt
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.images import resolved
 from harness.profile import measure
 from harness.stages._model import Modelled
 from harness.store import Stage
-from harness.types import Item, Prompt, dumps, read_jsonl, write_jsonl
+from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 
 
 class Generate(Modelled):

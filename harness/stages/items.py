@@ -11,7 +11,7 @@ from harness.images import StoreImages
 from harness.limit import stratified
 from harness.stages._benchmarked import Benchmarked
 from harness.stages._drawn import Drawn
-from harness.types import write_jsonl
+from harness.system.jsonl import write_jsonl
 
 
 class Items(Benchmarked):

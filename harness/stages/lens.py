@@ -5,6 +5,7 @@ from functools import partial
 
 from harness import lens as looking
 from harness.codebook import Codebook
+from harness.contracts.records import Prompt
 from harness.contracts.stage import Kind, Work
 from harness.hire import kind_for
 from harness.judge import answered
@@ -17,7 +18,7 @@ from harness.stages._examples import locked_examples
 from harness.stages._model import Trained
 from harness.stages._responding import Responding
 from harness.store import Stage
-from harness.types import Prompt, dumps
+from harness.system.jsonl import dumps
 
 
 class Lens(Responding):

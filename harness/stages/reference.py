@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from harness.config import Dtype
+from harness.contracts.records import Record
 from harness.contracts.stage import Kind, Work
 from harness.images import resolved
 from harness.stages._model import Modelled
 from harness.store import Stage
-from harness.types import Record, dumps, read_jsonl
+from harness.system.jsonl import dumps, read_jsonl
 
 
 class Reference(Modelled):

@@ -9,7 +9,7 @@ from harness.contracts.stage import Kind, Work
 from harness.stages._benchmarked import Benchmarked
 from harness.steps import Step
 from harness.store import Stage
-from harness.types import dumps
+from harness.system.jsonl import dumps
 
 SECOND = "lmms-eval/"  # how the names of second opinions begin
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from harness.benchmark import Benchmark, Unit, benchmark_of, computed, totals
+from harness.contracts.records import Item, Response, Unscored
+from harness.contracts.records import Score as Scored
 from harness.contracts.stage import Asked, Kind, Plugins, Work
 from harness.panel import combined, keep_verdicts, score_runs
 from harness.stages._asked import asked
 from harness.stages._benchmarked import Benchmarked
 from harness.store import Stage
-from harness.types import Item, Response, Unscored, dumps, read_jsonl, write_jsonl
-from harness.types import Score as Scored
+from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 
 
 class Score(Benchmarked):

@@ -9,8 +9,8 @@ from harness.mini import bars, benchsets, sources
 
 if TYPE_CHECKING:
     from harness.contracts.judge_kind import JudgeKind
+    from harness.contracts.records import Item, Response
     from harness.mini.world import Scene
-    from harness.types import Item, Response
 
 CRITIC_SCENES = 100
 

@@ -11,8 +11,9 @@ from typing import Any
 from PIL import Image as Pillow
 
 from benchmarks.mme import COGNITION, PERCEPTION
+from harness.contracts.records import Image, Item, Unscored
 from harness.judge import Ask
-from harness.types import Image, Item, Unscored, UsageError
+from harness.system.errors import UsageError
 
 
 class Files:

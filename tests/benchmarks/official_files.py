@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from harness.benchmark import Benchmark, totals
+from harness.contracts.records import Item, Response, Score, Unscored
 from harness.judge import Ask, Judge
-from harness.types import Item, Response, Score, Unscored
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "official"
 

@@ -8,7 +8,7 @@ from layouts import LAYOUTS, Files, Fixed, perfect
 from harness import plugins
 from harness.benchmark import Benchmark, totals
 from harness.benchmark import Files as Given
-from harness.types import Item, Score
+from harness.contracts.records import Item, Score
 
 QUESTIONS = {
     "sqa": "problems.json", "gqa": "testdev_balanced_questions.json", "textvqa": "TextVQA_0.5.1_val.json",
@@ -46,7 +46,7 @@ def files_of(name: str, folder: Path, written: dict[str, str]) -> Given:
 
 
 def scores(benchmark: Benchmark, items: list[Item], said: dict[str, str]) -> dict[str, float]:
-    from harness.types import Response
+    from harness.contracts.records import Response
 
     judge = Fixed("0.5\nRating: 3") if benchmark.judged else None
     got = [(item, benchmark.score(item, Response(item.id, said[item.id], 0), judge)) for item in items]

@@ -12,8 +12,9 @@ from official_files import computed
 from benchmarks import _coco_objects
 from benchmarks._coco_objects import mentions, objects, tokens
 from benchmarks.chair import Chair, accepted, found
+from harness.contracts.records import Item
 from harness.score import rescore
-from harness.types import Item, UsageError
+from harness.system.errors import UsageError
 
 
 def item(id: str, *there: str) -> Item:

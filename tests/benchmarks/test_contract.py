@@ -13,7 +13,9 @@ from layouts import LAYOUTS, OPTIONS, Files, Fixed, perfect
 
 from harness import plugins
 from harness.benchmark import Benchmark, totals
-from harness.types import Item, Response, Score, Unscored, UsageError, dumps, loads
+from harness.contracts.records import Item, Response, Score, Unscored
+from harness.system.errors import UsageError
+from harness.system.jsonl import dumps, loads
 
 NAMES = plugins.names("benchmarks")
 PHRASES = ("gqa", "textvqa")  # whatever is short is a phrase

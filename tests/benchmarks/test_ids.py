@@ -13,8 +13,8 @@ from layouts import Files, Fixed, perfect
 
 from harness import plugins
 from harness.benchmark import Benchmark, totals
+from harness.contracts.records import Response, Score
 from harness.mini.bars import BARS
-from harness.types import Response, Score
 from reports import items, layouts
 from reports.findings import GROUPS
 from reports.layouts import Column

@@ -9,7 +9,8 @@ from layouts import LAYOUTS, Files, Fixed
 from benchmarks import indomain
 from benchmarks.indomain import Indomain, parse
 from harness.benchmark import totals
-from harness.types import Item, Response, Score, UsageError
+from harness.contracts.records import Item, Response, Score
+from harness.system.errors import UsageError
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from benchmarks import _mmbench
 from benchmarks.mmb import Mmb
 from benchmarks.mme import COGNITION, PERCEPTION, QUESTIONS
 from harness.benchmark import totals
+from harness.contracts.records import Item, Response, Score, Unscored
 from harness.score import rescore
-from harness.types import Item, Response, Score, Unscored, UsageError
+from harness.system.errors import UsageError
 
 Row = dict[str, Any]
 

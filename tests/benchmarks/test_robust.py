@@ -19,7 +19,7 @@ from benchmarks import _parses, _wordings
 from benchmarks._parses import choice, yes_or_no
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.types import Item, Response, Score
+from harness.contracts.records import Item, Response, Score
 
 LETTERED, ANSWERED = ("mmb", "mmb_cn", "seed", "sqa"), ("pope", "mme")
 EVERY = (*LETTERED, *ANSWERED, "gqa", "textvqa")

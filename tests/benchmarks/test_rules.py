@@ -10,8 +10,9 @@ from official_files import computed
 
 from benchmarks import _mmbench, _parses, gqa, mmb, mmb_cn, mme, mmhal, mmvet, pope, sqa, textvqa
 from harness.benchmark import Benchmark, totals
+from harness.contracts.records import Item, Response, Score
 from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
-from harness.types import Item, Response, Score, UsageError
+from harness.system.errors import UsageError
 
 
 def items(benchmark: Benchmark, folder: Path) -> dict[str, Item]:

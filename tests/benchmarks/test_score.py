@@ -15,7 +15,7 @@ from benchmarks.mmhal import Mmhal
 from harness.benchmark import Files
 from harness.cli import app, main
 from harness.score import rescore
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 
 def pope_files(folder: Path, said: dict[int, str]) -> tuple[str, str]:
@@ -149,7 +149,7 @@ JUDGED = """
 from dataclasses import dataclass
 
 from harness.benchmark import Benchmark, Published
-from harness.types import Item, Response, Score, Unscored
+from harness.contracts.records import Item, Response, Score, Unscored
 
 @dataclass(frozen=True)
 class Half(Benchmark):

@@ -8,9 +8,10 @@ from layouts import LAYOUTS, Files, as_json
 from official_files import computed
 
 from benchmarks import shr
+from harness.contracts.records import Item, Response, Unscored
 from harness.judge import Ask
 from harness.score import rescore
-from harness.types import Item, Response, Unscored, UsageError
+from harness.system.errors import UsageError
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from benchmarks._files import spreadsheet
 from benchmarks.mmb import Mmb
 from harness import plugins
 from harness.benchmark import Benchmark, Images
+from harness.contracts.records import Item
 from harness.score import rescore
-from harness.types import Item, UsageError
+from harness.system.errors import UsageError
 
 WORDS = (
     "None", "none", "NA", "N/A", "n/a", "null", "NULL", "nan", "NaN", "#N/A", "#DIV/0!", "<NA>", "-nan", "True",

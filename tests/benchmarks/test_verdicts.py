@@ -8,7 +8,7 @@ from layouts import as_json
 
 from benchmarks import mmhal
 from harness.score import rescore
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 NEEDS = {"v1_0": ["rec"], "v1_1": ["ocr", "rec"], "v1_2": ["rec"], "v1_3": ["spat", "ocr", "math"]}
 

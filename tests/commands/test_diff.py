@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.reporting import Measured
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports import changes
 from reports.runs import opened
 from tests.commands.conftest import Said

@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 from harness import exporting
 from harness.cli import app
 from harness.config import Reading
+from harness.contracts.records import Conversation, Dropped, Example, Image, Pair, Rollout, Turn
 from harness.sources._written import FORMS, written
 from harness.sources.local import Local
 from harness.store import Stage, Store
-from harness.types import Conversation, Dropped, Example, Image, Pair, Rollout, Turn, UsageError, write_jsonl
+from harness.system.errors import UsageError
+from harness.system.jsonl import write_jsonl
 from reports.manifest import Asked, Trained
 from reports.runs import opened
 from tests.fake_run import manifest

@@ -8,7 +8,7 @@ import pytest
 
 from harness import run_folder
 from harness.store import Store
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from tests.commands.conftest import Said
 from tests.fake_run import FakeRun
 

@@ -11,7 +11,7 @@ from harness import comparison
 from harness.commands import clearing
 from harness.digest import file_digest
 from harness.store import Stage, Store
-from harness.types import HarnessError, UsageError
+from harness.system.errors import HarnessError, UsageError
 from tests.commands.conftest import Said
 from tests.fake_run import FakeRun
 

@@ -17,10 +17,11 @@ from transformers import (
 )
 
 from harness.config import Runtime, Training
+from harness.contracts.records import Image
 from harness.engine import Job
 from harness.families.llava import Squares
 from harness.model import Loaded, load, save
-from harness.types import Image, write_jsonl
+from harness.system.jsonl import write_jsonl
 from tests.words import tokenizer
 
 torch.set_num_threads(1)

@@ -13,7 +13,7 @@ from harness.config import Runtime
 from harness.engine import Job, train
 from harness.launch import launch
 from harness.request import request
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 
 class Fake:

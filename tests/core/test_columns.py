@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import harness.logps
+from harness.contracts.records import Conversation, Image, Pair, Turn
 from harness.logps import OF_LOGITS, Policy
 from harness.model import Loaded, load
 from harness.tree import Batch, Tree, pack, tree
-from harness.types import Conversation, Image, Pair, Turn
 
 KL = ("kl_forward", "kl_reverse")
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.dropout import FIRST, SECOND, Draws, Dropout, keep, placed
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 MOMENT = (3, 0, 1)  # seed, round, step
 OTHERS = [{"moment": (4, 0, 1)}, {"moment": (3, 1, 1)}, {"moment": (3, 0, 2)}, {"name": "n"}]

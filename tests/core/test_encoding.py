@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerFast
 
 from harness import encoding
 from harness.contracts.family import Layout
+from harness.contracts.records import Turn
 from harness.encoding import encode
 from harness.families.llava import IMAGE, SYSTEM, Llava
-from harness.types import Turn
 
 LLAVA = Llava()
 

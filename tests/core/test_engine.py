@@ -12,21 +12,14 @@ from training import lines, losses, pairs, weights
 
 import harness.engine
 from harness.config import Lora, Runtime
+from harness.contracts.records import Conversation, Image, Record, Turn
 from harness.engine import Job, train
 from harness.logps import Policy
 from harness.model import load
 from harness.reference import reference_logps
+from harness.system.errors import HarnessError, UsageError
+from harness.system.jsonl import dumps, read_jsonl
 from harness.tree import pack, tree
-from harness.types import (
-    Conversation,
-    HarnessError,
-    Image,
-    Record,
-    Turn,
-    UsageError,
-    dumps,
-    read_jsonl,
-)
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

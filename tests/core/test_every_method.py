@@ -24,6 +24,7 @@ import harness.logps
 from harness import plugins
 from harness.config import Lora
 from harness.contracts.backend import Sampling
+from harness.contracts.records import Conversation, Image, Prompt, Record, Turn
 from harness.engine import Job, Run, train
 from harness.families.llava import Llava
 from harness.logps import LogProbs
@@ -31,8 +32,8 @@ from harness.method import Lesson, Loss, Method, Role, realised
 from harness.model import Loaded, load
 from harness.profile import quiet
 from harness.reference import reference_logps
+from harness.system.jsonl import write_jsonl
 from harness.tree import Batch, Tree, pack
-from harness.types import Conversation, Image, Prompt, Record, Turn, write_jsonl
 from harness.zero import distributed
 from tests.responding import respond
 

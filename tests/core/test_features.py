@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.contracts.family import Layout
+from harness.contracts.records import Image, Item
 from harness.families.llava import Llava
 from harness.features import Shelf, tower_kind
 from harness.model import Loaded, load
@@ -19,7 +20,8 @@ from harness.sources._chosen import source
 from harness.stages._examples import locked_examples
 from harness.steps import Request
 from harness.store import Store
-from harness.types import HarnessError, Image, Item, read_jsonl
+from harness.system.errors import HarnessError
+from harness.system.jsonl import read_jsonl
 from harness.worker import Worker
 
 SMALL = Path(__file__).parents[1] / "e2e" / "small.yaml"

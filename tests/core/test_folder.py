@@ -15,7 +15,7 @@ import harness.weights
 from harness.clip import Clip
 from harness.folder import INDEX, inspect
 from harness.model import load
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 CLIP = Path(harness.mini.__file__).parent / "clip"
 WEIGHTS = "model.safetensors"

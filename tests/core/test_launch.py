@@ -19,7 +19,7 @@ from harness.config import Lora
 from harness.engine import Job, TrainResult, train
 from harness.launch import Rank, launch
 from harness.profile import Tick, quiet
-from harness.types import Full, HarnessError, Unexpected, UsageError
+from harness.system.errors import Full, HarnessError, Unexpected, UsageError
 
 DROPPING = Lora(r=4, lora_alpha=8, lora_dropout=0.2)
 heavy = pytest.mark.heavy

@@ -11,14 +11,16 @@ from training import conversations, lines
 from harness.config import Runtime
 from harness.contracts.backend import Sampling, Search
 from harness.contracts.family import Layout
+from harness.contracts.records import Conversation, Dropped, Image, Pair, Prompt, Record, Rollout, Turn
 from harness.engine import train
 from harness.families.llava import Llava
 from harness.model import Loaded
 from harness.profile import quiet
 from harness.reference import Reference, reference_logps, trees
 from harness.rounds import refuse_malformed, trainable
+from harness.system.errors import HarnessError
+from harness.system.jsonl import write_jsonl
 from harness.tree import TooLong, tree
-from harness.types import Conversation, Dropped, HarnessError, Image, Pair, Prompt, Record, Rollout, Turn, write_jsonl
 from tests.responding import candidates, respond
 
 LLAVA = Llava()
@@ -128,8 +130,8 @@ def test_a_prompt_beyond_the_model_is_named_and_the_others_are_answered(folder: 
 
 def test_what_was_not_answered_is_unscored_not_wrong() -> None:
     from benchmarks.pope import Pope
+    from harness.contracts.records import Item, Response, Unscored
     from harness.panel import score_runs
-    from harness.types import Item, Response, Unscored
 
     item = Item("q", None, "Is there a cat?", "q", {"label": "no", "split": "random"})
     response = Response("q", "", 0, ended=False, unanswered="the prompt has 9,999 tokens")

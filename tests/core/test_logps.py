@@ -12,10 +12,10 @@ from torch import Tensor
 
 import harness.logps
 from harness.contracts.family import Layout
+from harness.contracts.records import Image
 from harness.logps import LogProbs, Policy
 from harness.model import Loaded, load
 from harness.tree import Batch, Branch, Tree, pack
-from harness.types import Image
 
 IMAGE, PATCHES, WORDS = 4, 4, 250
 

@@ -7,10 +7,10 @@ import torch
 
 from harness import losses
 from harness.contracts.family import Layout
+from harness.contracts.records import Image
 from harness.logps import LogProbs, Policy
 from harness.model import load
 from harness.tree import Branch, Tree, pack
-from harness.types import Image
 
 BETA = 0.1
 

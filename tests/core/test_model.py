@@ -12,11 +12,12 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, LlavaForCondition
 
 from harness.config import Lora
 from harness.contracts.family import Layout
+from harness.contracts.records import Image
 from harness.families.llava import square
 from harness.logps import Policy
 from harness.model import Loaded, adapt, load, revision, save
+from harness.system.errors import HarnessError, UsageError
 from harness.tree import Branch, Tree, pack
-from harness.types import HarnessError, Image, UsageError
 
 
 def test_what_is_saved_is_what_was_loaded(folder: Path, pictures: list[Image], tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from harness.contracts.family import Layout
+from harness.contracts.records import Image
 from harness.energy import meter
 from harness.families.llava import Llava
 from harness.model import load
 from harness.profile import Usage, measure
 from harness.tree import Branch, Tree
-from harness.types import Image
 
 LLAVA, SEEN = Llava(), Layout(4)
 

@@ -10,9 +10,10 @@ from training import Killed, kill_at, lines, pairs, same
 
 import harness.checkpoint
 from harness.config import Lora
+from harness.contracts.records import Image
 from harness.engine import train
 from harness.reference import reference_logps
-from harness.types import HarnessError, Image
+from harness.system.errors import HarnessError
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from harness.config import Lora
+from harness.contracts.records import Image, Pair
 from harness.logps import Policy
 from harness.method import Lesson, Role
 from harness.model import load
 from harness.roles import Roles, assemble
 from harness.tree import Batch, pack, tree
-from harness.types import Image, Pair
 
 LORA = Lora(r=4, lora_alpha=8)
 PPO = Lesson((Role.POLICY, Role.CRITIC), ("policy", "value"), continues=True)

@@ -12,14 +12,15 @@ from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 import harness.hublayout
+from harness.contracts.records import Conversation, Image, Turn
 from harness.digest import file_digest
 from harness.families.llava import Llava
 from harness.model import Loaded, load, save
 from harness.profile import quiet
 from harness.reference import figures
 from harness.roles import Roles
+from harness.system.errors import HarnessError
 from harness.tree import tree
-from harness.types import Conversation, HarnessError, Image, Turn
 
 LLAVA = Llava()
 

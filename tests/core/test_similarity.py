@@ -8,9 +8,9 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 import harness.mini
 from harness.clip import Clip, similarity
+from harness.contracts.records import Image
 from harness.images import read_image
 from harness.profile import quiet
-from harness.types import Image
 
 FOLDER = Path(harness.mini.__file__).parent / "clip"
 TEXTS = ["There is a dog.", "A sign reads HALL.", "There are two small red cups on the left."]

@@ -10,8 +10,8 @@ from harness.config import Lora, Testbed
 from harness.folder import inspect
 from harness.model import adapt, load
 from harness.request import request
+from harness.system.errors import UsageError
 from harness.targets import targets
-from harness.types import UsageError
 
 BASE = Path(harness.mini.__file__).parent / "bases" / "0"
 LINEAR = inspect(BASE).linear_layers

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from harness import losses
+from harness.contracts.records import Response
 from harness.logps import LogProbs
 from harness.pixels import diffuse, kept_signal
-from harness.types import Response
 from methods.csr import Csr, Node, ranked
 from methods.sima import Sima
 

@@ -11,10 +11,11 @@ import harness.kvcache
 import harness.model
 from harness.contracts.backend import Sampling, Search
 from harness.contracts.family import Layout
+from harness.contracts.records import Image, Prompt, Turn
 from harness.families.llava import Llava
 from harness.model import Loaded, kept, load
 from harness.profile import quiet
-from harness.types import HarnessError, Image, Prompt, Turn
+from harness.system.errors import HarnessError
 from tests.responding import candidates, respond
 
 GREEDY = Sampling(max_new_tokens=8)

@@ -3,10 +3,10 @@
 import pytest
 
 from harness.contracts.family import Layout
+from harness.contracts.records import Conversation, Image, Pair, Turn
 from harness.families.llava import Llava
 from harness.model import Loaded
 from harness.tree import Branch, Tree, pack, tree
-from harness.types import Conversation, Image, Pair, Turn
 
 LLAVA = Llava()
 

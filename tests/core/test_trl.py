@@ -26,13 +26,14 @@ from training import lines
 import harness.engine
 from harness.batches import steps
 from harness.config import Runtime
+from harness.contracts.records import Conversation, Image, Pair, Record, Turn
 from harness.engine import Job, train
 from harness.families.llava import Llava
 from harness.logps import LogProbs
 from harness.model import Loaded, load
 from harness.reference import reference_logps
+from harness.system.jsonl import read_jsonl, write_jsonl
 from harness.tree import Tree, pack
-from harness.types import Conversation, Image, Pair, Record, Turn, read_jsonl, write_jsonl
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 STEPS, SIZE, CUT = 10, 4, 2

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 import harness.checkpoint
 import harness.engine
+from harness.contracts.records import Conversation, Image, Pair, Record, Rollout, Turn
 from harness.engine import Job
-from harness.types import Conversation, Image, Pair, Record, Rollout, Turn
 
 
 class Killed(BaseException):

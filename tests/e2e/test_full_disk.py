@@ -24,7 +24,7 @@ from harness.profile import quiet
 from harness.worker import Worker
 from harness.steps import Request
 from harness.store import Store
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 
 root, bed, processes, tried = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
 bed = read_testbed(bed).model_copy(update={"crosscheck": False, "lens": 3})

@@ -13,11 +13,12 @@ import harness.stages.generate as body
 from harness import store as storing
 from harness.comparison import Finished, compare
 from harness.config import MethodSpec, Runtime, read_testbed
+from harness.contracts.records import Response
 from harness.progress import Silent
 from harness.sources._chosen import source
 from harness.steps import Request
 from harness.store import MANIFEST, Store
-from harness.types import HarnessError, Response
+from harness.system.errors import HarnessError
 from reports.runs import opened
 
 BED = read_testbed(str(Path(__file__).with_name("small.yaml"))).model_copy(update={"lens": 0, "crosscheck": False})

@@ -21,7 +21,7 @@ from harness.shelves import SHELVES
 from harness.sources._chosen import source
 from harness.steps import Request
 from harness.store import Store
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 from harness.worker import Worker
 
 SMALL = read_testbed(str(Path(__file__).with_name("small.yaml")))

@@ -16,7 +16,7 @@ import json
 from dataclasses import dataclass
 
 from harness.benchmark import Benchmark, Files, Metric, Published, ratio
-from harness.types import Item, Response, Score
+from harness.contracts.records import Item, Response, Score
 
 
 @dataclass(frozen=True)

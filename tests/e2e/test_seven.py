@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.config import Runtime
+from harness.contracts.records import Record
 from harness.images import Places, resolved
 from harness.reference import reference_logps
-from harness.types import Record, read_jsonl
+from harness.system.jsonl import read_jsonl
 from tests.e2e.conftest import ROOT, SMALL_BED, Done, Ran, harness
 
 METHODS = ("sft", "nsft", "nsft:turns=random:layout=separate", "dpo", "seva", "sima:order=swap", "csr", "ppo")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.executors.local import Local
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 from tests.toy_steps import Toy, living, run, step
 
 ROOT = Path(__file__).parents[2]

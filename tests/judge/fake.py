@@ -134,7 +134,7 @@ ASKER = """
 import sys; sys.path.insert(0, {tests!r})
 from pathlib import Path
 from fake import QUICK, llm, asked
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 judge = llm(Path({folder!r}), QUICK.model_copy(update={{"budget": {budget}, "ask_concurrency": 8}}))
 judge.afford = lambda asks: None  # what is left are the reservations
 try:

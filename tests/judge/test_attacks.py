@@ -17,8 +17,8 @@ import pytest
 from benchmarks import _judging
 from harness import plugins
 from harness.benchmark import Benchmark, totals
+from harness.contracts.records import Item, Response, Score, Unscored
 from harness.judge import Ask
-from harness.types import Item, Response, Score, Unscored
 from tests.benchmarks.layouts import LAYOUTS, Files
 
 RUBRIC = "Grade how correct a model's prediction is. The grade is 1.0 (entirely correct)."

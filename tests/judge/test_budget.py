@@ -19,7 +19,7 @@ from harness.journal import Journal
 from harness.judge import Ask
 from harness.llm import Llm
 from harness.replies import Usage
-from harness.types import HarnessError, UsageError
+from harness.system.errors import HarnessError, UsageError
 
 PRICE = (30.0, 60.0)
 LIES: list[Any] = [

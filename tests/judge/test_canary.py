@@ -15,7 +15,8 @@ import pytest
 from fake import CANARY, Server, asked, completion, llm, refusal, serving
 
 from harness.asking import no_access, redact
-from harness.types import HarnessError, Unscored
+from harness.contracts.records import Unscored
+from harness.system.errors import HarnessError
 
 ROOT = Path(__file__).parents[2]
 SECRETS = (CANARY.encode(), base64.b64encode(CANARY.encode()))

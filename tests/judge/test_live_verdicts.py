@@ -15,7 +15,7 @@ from benchmarks import indomain, mmhal, mmvet, shr
 from harness.cli import app
 from harness.journal import Journal
 from harness.score import judge_of, rescore
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 GRADES = [
     "7", "1.5", "-0.5", "+0.5", "nan", "NaN", "inf", "1e-1", "0,5", "50%", "½", "1/2", "True", "null", "None", "{}",

@@ -15,9 +15,10 @@ from fake import HANG, QUICK, asked, asker, completion, llm, refusal, serving, w
 
 from benchmarks._judging import ask
 from harness.config import Runtime
+from harness.contracts.records import Image, Item, Unscored
 from harness.judge import Ask, Judge, answered
 from harness.score import judge_of, rescore
-from harness.types import HarnessError, Image, Item, Unscored, UsageError
+from harness.system.errors import HarnessError, UsageError
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from harness.sources._chosen import source
 from harness.steps import Request
 from harness.store import Store
 from harness.sweep import choose
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 from reports.totals import RULE
 
 SMALL = Path(__file__).parents[1] / "e2e" / "small.yaml"

@@ -8,8 +8,9 @@ import pytest
 from fake import QUICK, asked, completion, llm, serving
 
 from harness import judge, replies
+from harness.contracts.records import Unscored
 from harness.judge import spoken
-from harness.types import HarnessError, Unscored
+from harness.system.errors import HarnessError
 
 ONCE = QUICK.model_copy(update={"ask_attempts": 1})
 DEEP = b"[" * 100_000

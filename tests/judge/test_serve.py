@@ -15,10 +15,10 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from benchmarks._judging import ask
 from harness.config import Chat, Runtime
+from harness.contracts.records import Item, Unscored
 from harness.journal import Journal
 from harness.judge import Ask, Judge, answered
 from harness.llm import Llm
-from harness.types import Item, Unscored
 
 BASE = Path(__file__).parents[2] / "harness" / "mini" / "bases" / "0"
 SAYS = ("0", "1", "a dog", "7")  # good, good, prose, out of range

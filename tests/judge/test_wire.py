@@ -15,8 +15,9 @@ import pytest
 from fake import QUICK, RAW, Server, asked, completion, llm, serving
 
 from harness import asking
+from harness.contracts.records import Unscored
 from harness.journal import Journal
-from harness.types import HarnessError, Unscored
+from harness.system.errors import HarnessError
 
 MIB = 1 << 20
 ONCE = QUICK.model_copy(update={"ask_attempts": 1})

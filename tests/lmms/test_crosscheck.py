@@ -13,8 +13,8 @@ from PIL import ImageFile
 from benchmarks._lmms import STOCK, second_opinion
 from harness import plugins
 from harness.benchmark import Benchmark, Unit, totals
+from harness.contracts.records import Item, Response, Score, Unscored
 from harness.mini.benchsets import write_benchmark
-from harness.types import Item, Response, Score, Unscored
 from reports.crosscheck import crosscheck
 from reports.outcomes import Outcome
 from tests.benchmarks.layouts import Files, Fixed, perfect

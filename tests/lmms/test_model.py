@@ -16,9 +16,10 @@ from PIL import Image as Pillow
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.contracts.backend import Generated, Running, Sampling
+from harness.contracts.records import Prompt, Response
 from harness.lmms_model import HarnessModel
 from harness.mini.benchsets import write_benchmark
-from harness.types import Prompt, Response, UsageError
+from harness.system.errors import UsageError
 from tests.benchmarks.layouts import Files
 from tests.lmms import hub
 from tests.responding import respond

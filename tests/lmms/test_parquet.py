@@ -8,7 +8,8 @@ from pyarrow import parquet
 
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.types import Item, UsageError
+from harness.contracts.records import Item
+from harness.system.errors import UsageError
 from tests.benchmarks.layouts import LAYOUTS, Files
 from tests.lmms import hub
 

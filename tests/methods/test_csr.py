@@ -5,7 +5,7 @@ import math
 import pytest
 from scripted import EXAMPLES, Scripted
 
-from harness.types import Dropped, Pair, Prompt, Response
+from harness.contracts.records import Dropped, Pair, Prompt, Response
 from methods.csr import Csr, Node, distinct
 
 Sentence = tuple[str, float, bool]

@@ -2,7 +2,7 @@
 
 from scripted import EXAMPLES, PICTURE, Scripted
 
-from harness.types import Dropped, Example, Pair, Turn
+from harness.contracts.records import Dropped, Example, Pair, Turn
 from methods.dpo import Dpo
 
 

@@ -8,9 +8,9 @@ import pytest
 from scripted import EXAMPLES, TURNS, Scripted, written
 
 from harness import plugins
+from harness.contracts.records import Conversation, Dropped, Example, Response, Turn, Unscored, VisionError
 from harness.judge import Ask
 from harness.sources._chosen import source as chosen
-from harness.types import Conversation, Dropped, Example, Response, Turn, Unscored, VisionError
 from methods.nsft import Nsft, balanced, corrected_reading, parse, random_reading, read_codebook
 from tests.seams.found import outside
 

@@ -8,9 +8,9 @@ from scripted import EXAMPLES, Scripted
 
 from harness import plugins
 from harness.config import Training
+from harness.contracts.records import Conversation, Dropped, Pair, Rollout
 from harness.logps import LogProbs
 from harness.method import Lesson, Method
-from harness.types import Conversation, Dropped, Pair, Rollout
 
 METHODS = plugins.names("methods")
 PPO = ("old_policy", "old_value", "advantage", "return", "reference", "score")  # what its rollouts carry

@@ -3,7 +3,7 @@
 import pytest
 from scripted import EXAMPLES, Scripted
 
-from harness.types import Dropped, Example, Pair, Turn
+from harness.contracts.records import Dropped, Example, Pair, Turn
 from methods.seva import Seva
 
 

@@ -3,7 +3,7 @@
 import pytest
 from scripted import EXAMPLES, Scripted
 
-from harness.types import Dropped, Pair, Prompt
+from harness.contracts.records import Dropped, Pair, Prompt
 from methods.sima import Sima
 
 

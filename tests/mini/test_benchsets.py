@@ -13,11 +13,12 @@ import pytest
 from harness import plugins
 from harness.benchmark import Benchmark, totals
 from harness.config import read_testbed
+from harness.contracts.records import Image, Item, Response, Score
 from harness.mini.benchsets import MME, PER_THOUSAND, write_benchmark
 from harness.mini.oracles import Oracle, read_scenes
 from harness.mini.world import Scene, scene
 from harness.steps import ALL_BENCHMARKS
-from harness.types import Image, Item, Response, Score, UsageError
+from harness.system.errors import UsageError
 
 SCENES = 30
 OPTIONS: dict[str, dict[str, Any]] = {"mme": {"subtasks": tuple(MME)}, "chair": {"variant": "listed"}}

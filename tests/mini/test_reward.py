@@ -8,6 +8,7 @@ import pytest
 
 from harness.config import Lora, MethodSpec, Runtime, read_testbed
 from harness.contracts.backend import Sampling
+from harness.contracts.records import Conversation, Example, Prompt, Record, Rollout, Turn
 from harness.contracts.source import declared
 from harness.method import Lesson, Role
 from harness.mini.oracles import errors, read_scenes
@@ -23,7 +24,7 @@ from harness.schedule import execute, insist, pending
 from harness.sources._chosen import source
 from harness.steps import Plan, Request, Step
 from harness.store import Store
-from harness.types import Conversation, Example, Prompt, Record, Rollout, Turn, read_jsonl
+from harness.system.jsonl import read_jsonl
 from harness.worker import Bodies
 from methods.ppo import Ppo
 from tests.responding import respond

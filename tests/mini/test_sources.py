@@ -11,7 +11,7 @@ from harness.mini.draw import draw
 from harness.mini.sources import SOURCES, write_source
 from harness.mini.tokenizer import make_tokenizer
 from harness.mini.world import from_json
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 
 TOKENIZER = make_tokenizer()
 

@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.contracts.family import Layout
+from harness.contracts.records import Turn
 from harness.contracts.wordings import SHORT_ANSWER
 from harness.families.llava import Llava
 from harness.mini.language import DETAIL, detail
 from harness.mini.tokenizer import make_tokenizer
 from harness.mini.world import scene
-from harness.types import Turn
 
 LLAVA = Llava()
 

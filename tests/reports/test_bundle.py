@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports.archive import unpack
 from reports.bundle import write_bundle
 from reports.files import write_report

@@ -12,7 +12,7 @@ from worlds import Accuracy, Chair
 
 from harness.benchmark import Unit
 from harness.gating import accept, judge, read_policy
-from harness.types import HarnessError, UsageError
+from harness.system.errors import HarnessError, UsageError
 from reports.estimates import Estimate, estimate
 from reports.gate import Budget, Check, Gate, Policy, Verdict, default_policy, gate
 from reports.gate import judge as verdict

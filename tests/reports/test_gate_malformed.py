@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from harness.gating import accept, judge
-from harness.types import UsageError, dumps
+from harness.system.errors import UsageError
+from harness.system.jsonl import dumps
 from tests.fake_run import drawn
 
 POLICY = "margins: {sqa: 2}\nbudgets: {train: {seconds: 60}}\n"

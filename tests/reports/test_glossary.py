@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports.glossary import entry, glossary
 from reports.outcomes import MAX_UNSCORED
 from reports.statistics import LEAST, LEVEL, REPLICATES

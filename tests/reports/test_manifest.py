@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.types import UsageError
+from harness.system.errors import UsageError
 from reports.manifest import Asked, Failed, Manifest, ScoredCell, Trained
 from tests.fake_run import FakeRun, manifest
 

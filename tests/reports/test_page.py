@@ -17,8 +17,9 @@ from worlds import NINE, Accuracy, answers
 from harness import reporting
 from harness.benchmark import totals
 from harness.console import duration
+from harness.contracts.records import Image, Item, Response, Score
 from harness.images import Places
-from harness.types import Image, Item, Response, Score, UsageError
+from harness.system.errors import UsageError
 from reports import cards, figures, items, plots
 from reports.facts import row_facts
 from reports.grid import Grid

@@ -13,8 +13,9 @@ from worlds import NINE, SETTING, run
 
 from benchmarks.indomain import Indomain
 from harness.benchmark import Benchmark, Unit
+from harness.contracts.records import Item, Response, Score
 from harness.judge import Ask
-from harness.types import Item, Response, Score, UsageError
+from harness.system.errors import UsageError
 from reports import latex, layouts, markdown, spreadsheet
 from reports.findings import Setting
 from reports.grid import Entry, Grid

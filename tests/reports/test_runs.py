@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.types import HarnessError, UsageError
+from harness.system.errors import HarnessError, UsageError
 from reports.runs import Run, join, opened
 from tests.fake_run import FakeRun, drawn
 

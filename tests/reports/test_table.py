@@ -10,7 +10,7 @@ import pytest
 from worlds import NINE, SETTING, Pope, answers, run
 
 from harness.benchmark import Unit
-from harness.types import dumps
+from harness.system.jsonl import dumps
 from reports.files import COMPARISON
 from reports.findings import Cell, Findings, Row, Setting
 from reports.outcomes import Outcome

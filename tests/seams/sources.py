@@ -15,11 +15,11 @@ from PIL import Image as Pillow
 from harness import images
 from harness.config import Reading
 from harness.contracts import source as contract
+from harness.contracts.records import Dropped, Example
 from harness.contracts.source import Source, declared
 from harness.images import Places
 from harness.sources._chosen import source as chosen
 from harness.sources._published import Published
-from harness.types import Dropped, Example
 
 RECORDS = 12
 READING = Reading()
@@ -114,7 +114,7 @@ def signs(root: Path) -> Source:
     """The example of the contract's page, with its files beside it."""
     text = re.search(r"defines one `Source`:\n\n(.*?)\n\nWhat every", contract.__doc__ or "", re.DOTALL)
     assert text
-    head = "import json\nfrom harness.contracts.source import Source\nfrom harness.types import Example, Turn\n\n"
+    head = "import json\nfrom harness.contracts.source import Source\nfrom harness.contracts.records import Example, Turn\n\n"
     (root / "signs.py").write_text(head + dedent(text[1]))
     for folder, numbers in (("signs", range(RECORDS)), ("signs-heldout", range(50, 53))):
         rows = [{"file": f"{number}.png", "city": f"City {number}"} for number in numbers]

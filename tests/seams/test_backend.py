@@ -13,9 +13,10 @@ import torch
 from harness import backends, families, plugins
 from harness.config import Generation
 from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
+from harness.contracts.records import Image, Prompt, Response, Turn
 from harness.model import Loaded, load
 from harness.profile import quiet
-from harness.types import HarnessError, Image, Prompt, Response, Turn
+from harness.system.errors import HarnessError
 from tests.seams.found import found
 from tests.seams.test_family import made, pictures
 

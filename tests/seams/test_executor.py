@@ -20,7 +20,7 @@ from harness.contracts.executor import Bodies, Executor, Failure
 from harness.profile import quiet
 from harness.schedule import EXECUTORS, Course, attempt
 from harness.steps import Step
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 from tests.seams.found import found, package
 from tests.toy_steps import TICKS, Ran, Toy, living, made, run, step, text
 

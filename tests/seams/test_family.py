@@ -25,6 +25,7 @@ from harness.backends.transformers import Transformers
 from harness.config import Lora
 from harness.contracts.backend import Running, Sampling
 from harness.contracts.family import Family, Layout
+from harness.contracts.records import Conversation, Image, Pair, Prompt, Record, Turn
 from harness.folder import inspect
 from harness.images import opened
 from harness.logps import Policy
@@ -34,7 +35,6 @@ from harness.profile import quiet
 from harness.reference import figures
 from harness.roles import Roles
 from harness.tree import Branch, Tree, pack, tree
-from harness.types import Conversation, Image, Pair, Prompt, Record, Turn
 from tests.seams.found import found, package
 from tests.words import tokenizer
 

@@ -16,12 +16,14 @@ from harness import hire, plugins
 from harness.benchmark import Benchmark
 from harness.config import Judging, Runtime
 from harness.contracts.judge_kind import Hired, JudgeKind, Post
+from harness.contracts.records import Response, Unscored
 from harness.costs import Note
 from harness.images import Places, StoreImages
 from harness.judge import Ask, Panel
 from harness.mini.benchsets import write_benchmark
 from harness.panel import keep_replies
-from harness.types import HarnessError, Response, Unscored, UsageError, dumps, read_jsonl
+from harness.system.errors import HarnessError, UsageError
+from harness.system.jsonl import dumps, read_jsonl
 from tests.judge.fake import CANARY, refusal, serving
 from tests.seams.found import found, worlds
 
@@ -228,7 +230,7 @@ def kind_with(hired: str = "", body: str = "") -> str:
     return f"""
 import itertools, socket
 from harness.contracts.judge_kind import Hired, JudgeKind
-from harness.types import Unscored
+from harness.contracts.records import Unscored
 class One(Hired):
     name = "one"
     def reply(self, ask):

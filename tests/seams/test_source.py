@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 from harness import images, plugins
 from harness.config import Reading, Runtime, read_testbed
 from harness.contracts import pictures
+from harness.contracts.records import Dropped, Example
 from harness.contracts.source import declared
 from harness.images import Places, read_image, resolved
 from harness.plan import Planner
@@ -24,7 +25,8 @@ from harness.profile import quiet
 from harness.split import DROPPED, EXAMPLES, LOCK
 from harness.steps import Request
 from harness.store import Store
-from harness.types import Dropped, Example, UsageError, read_jsonl
+from harness.system.errors import UsageError
+from harness.system.jsonl import read_jsonl
 from harness.worker import Worker
 from tests.seams.found import found
 from tests.seams.sources import READING, RECORDS, Tried, kept, liar, made, places

@@ -23,7 +23,7 @@ from harness.sources._chosen import source
 from harness.stages._model import Modelled
 from harness.steps import Request, Step
 from harness.store import Stage
-from harness.types import dumps
+from harness.system.jsonl import dumps
 from harness.worker import STAGES, kind
 
 ROOT = Path(__file__).parents[2]

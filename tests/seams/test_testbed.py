@@ -19,10 +19,11 @@ from harness.benchmark import Benchmark
 from harness.closure import NEUTRAL, OURS, SOURCES
 from harness.config import read_testbed
 from harness.contracts.judge_kind import JudgeKind
+from harness.contracts.records import Example, Item
 from harness.contracts.source import PACKAGE, declared
 from harness.contracts.testbed_kind import Bar, TestbedKind
 from harness.images import Places, StoreImages
-from harness.types import Example, Item, dumps
+from harness.system.jsonl import dumps
 from tests.seams.found import found
 
 ROOT = Path(__file__).parents[2]

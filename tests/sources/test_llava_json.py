@@ -8,8 +8,9 @@ import pytest
 from PIL import Image as Pillow
 
 from harness.config import Reading
+from harness.contracts.records import Dropped, Example, Turn
 from harness.contracts.source import Source, declared
-from harness.types import Dropped, Example, Turn, UsageError
+from harness.system.errors import UsageError
 
 
 def picture(path: Path, colour: int = 0) -> None:

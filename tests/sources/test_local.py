@@ -10,10 +10,11 @@ import pytest
 from PIL import Image as Pillow
 
 from harness.config import Reading
+from harness.contracts.records import Dropped, Example
 from harness.images import Places, StoreImages, read_image
 from harness.sources._chosen import source
 from harness.sources.local import Local
-from harness.types import Dropped, Example, UsageError
+from harness.system.errors import UsageError
 
 
 def png(shade: int) -> bytes:

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image as Pillow
 
 from harness.config import Reading
+from harness.contracts.records import Dropped, Example, Turn
 from harness.families.llava import SYSTEM
 from harness.sources._schemas import ABOUT, said
 from harness.sources.local import Local
-from harness.types import Dropped, Example, Turn, UsageError
+from harness.system.errors import UsageError
 
 ASKED, ANSWER, WORSE = "What colour?", "It is blue.", "It is red."
 TURN = Turn(ASKED, ANSWER)

@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from harness import contents
 from harness.contents import MEMO, Contents, listing
 from harness.model import revision
-from harness.types import UsageError
+from harness.system.errors import UsageError
 
 LONG_AGO = time.time() - 3600
 

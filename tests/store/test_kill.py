@@ -15,7 +15,7 @@ import toy
 
 import harness
 from harness.store import MANIFEST, Store
-from harness.types import HarnessError
+from harness.system.errors import HarnessError
 
 SOURCE = "\n".join(path.read_text() for path in Path(harness.__file__).parent.rglob("*.py"))
 FAILPOINTS = sorted(

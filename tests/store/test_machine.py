@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from harness import machine
 from harness.store import Stage, Store
-from harness.types import Full
+from harness.system.errors import Full
 
 BASE = Path(__file__).parents[2] / "harness/mini/bases/0"
 TENSOR = torch.arange(100_000.0)

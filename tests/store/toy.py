@@ -16,7 +16,7 @@ from harness.images import Places, StoreImages
 from harness.sources.llava150k import Llava150k
 from harness.split import split, write_split
 from harness.store import Stage, Store, failpoint
-from harness.types import dumps
+from harness.system.jsonl import dumps
 
 METHODS = ("sft", "dpo", "nsft")
 DATA = Stage("data", {"count": 12})

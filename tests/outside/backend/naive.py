@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from harness.contracts.backend import Backend, Generated
+from harness.contracts.records import Response
 from harness.logps import Policy
 from harness.model import kept
 from harness.pixels import diffuse
+from harness.system.errors import HarnessError
 from harness.tree import Branch, Tree, pack, refuse_reserved
-from harness.types import HarnessError, Response
 
 
 @dataclass(frozen=True)

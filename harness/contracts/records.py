@@ -1,47 +1,7 @@
-"""The nouns of a comparison, frozen: what passes between data, methods, benchmarks and reports.
+"""The nouns of a comparison, frozen: what passes between data, methods, benchmarks and reports."""
 
-Everything here is plain data that JSON can carry; `dumps` and `loads` are the only way to and from a file.
-"""
-
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, is_dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal
-
-
-class HarnessError(Exception):
-    """Something the user can cure. The message is a sentence that says how; `exit_status` goes to the shell.
-
-    HarnessError (3, incomplete)
-    ├── UsageError (2): the command, a name, an option or a file the user gave is wrong
-    ├── Full (3): the disk takes no more
-    ├── Denied (3): who is asked lets nobody in, or the budget is spent
-    └── Unexpected (70): a fault of ours; the sentence says where its traceback was written
-    """
-
-    exit_status = 3
-
-
-class UsageError(HarnessError):
-    """The request itself is wrong; nothing was done."""
-
-    exit_status = 2
-
-
-class Full(HarnessError):
-    """What is to be stored next would fare no better, so nothing more is made."""
-
-
-class Denied(HarnessError):
-    """Whoever is asked by the same judge or writer next would fare no better, so nobody asks it any more."""
-
-
-class Unexpected(HarnessError):
-    """An exception that no code of ours expects."""
-
-    exit_status = 70
+from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,42 +175,3 @@ class Unscored:
     id: str
     reason: str
     kind: Literal["unscored"] = "unscored"
-
-
-def dumps(thing: object) -> str:
-    """One line of JSON; keys sorted, floats exact, NaN refused."""
-    plain = asdict(thing) if is_dataclass(thing) and not isinstance(thing, type) else thing
-    return json.dumps(plain, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-@cache
-def _adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter  # slow to import, and `harness --help` needs none of it
-
-    return TypeAdapter(kind)
-
-
-def loads(kind: Any, line: str) -> Any:
-    """The `kind` (a dataclass or a union of them) written by `dumps`; raises ValueError where it is not one."""
-    return _adapter(kind).validate_json(line)
-
-
-def write_jsonl(path: Path, things: Iterable[object]) -> int:
-    """Write one line per thing; returns how many."""
-    count = 0
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for thing in things:
-            file.write(dumps(thing) + "\n")
-            count += 1
-    return count
-
-
-def read_jsonl(kind: Any, path: Path) -> Iterator[Any]:
-    """The things written by `write_jsonl`, in order."""
-    from harness.untrusted import DATA, fits, opened  # it stands on this module
-
-    with opened(path, limit=DATA) as file:
-        for line in file:
-            text = line.decode("utf-8")
-            fits(text, str(path))
-            yield loads(kind, text)
