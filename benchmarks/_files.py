@@ -7,8 +7,8 @@ from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Any
 
-from harness import archives, untrusted
 from harness.contracts.records import Response
+from harness.system import archives, untrusted
 from harness.system.errors import UsageError
 
 MOST_LINES, MOST_CELLS = 2_000_000, 20_000_000  # of a table

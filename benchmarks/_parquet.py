@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.config import HUB
 from harness.system.errors import UsageError
-from harness.untrusted import FREE, RATIO, plain
+from harness.system.untrusted import FREE, RATIO, plain
 
 MOST_ROWS = 5_000_000  # of a file
 BATCH = 64  # rows in memory at once; a row holds its picture

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from harness.replies import SERVER, Answer, Failure, plain, read, refused
-from harness.secret import KEY, key, redact
+from harness.system.secret import KEY, key, redact
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI

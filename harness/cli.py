@@ -10,7 +10,6 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from harness import __version__
-from harness.blame import DEBUG, explained
 from harness.commands.check import check
 from harness.commands.data import data
 from harness.commands.diff import diff
@@ -43,7 +42,8 @@ from harness.commands.runs import app as runs_app
 from harness.commands.score import score
 from harness.commands.store import app as store_app
 from harness.commands.sweep import sweep
-from harness.console import NOBODY_READS, behind_doors, say_json, say_styled
+from harness.system.blame import DEBUG, explained
+from harness.system.console import NOBODY_READS, behind_doors, say_json, say_styled
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -298,7 +298,7 @@ def _options(error: Exception) -> str:
 
 def say(sentence: str, status: int) -> int:
     """Print an error; returns the status it ends with."""
-    from harness.secret import redact
+    from harness.system.secret import redact
 
     typer.echo(f"harness: {redact(sentence)}", err=True)
     return status

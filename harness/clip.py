@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.contracts.records import Image
 from harness.folder import looked_through
 from harness.images import read_image
-from harness.profile import Tick
 from harness.system.errors import UsageError
+from harness.system.profile import Tick
 from harness.weights import insist_on_finite, insist_on_whole, reading
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 
 from harness.contracts.records import VisionError
 from harness.system.errors import UsageError
-from harness.untrusted import parse_json
-from harness.yamls import yaml_file
+from harness.system.untrusted import parse_json
+from harness.system.yamls import yaml_file
 
 SHIPPED = Path(__file__).with_name("codebook.yaml")
 NONE = "none"

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness import boards
 from harness.plugins import adopt, called, parted, refuse_truths, stem, unknown
+from harness.system import boards
 from harness.system.errors import UsageError
-from harness.yamls import yaml_file
+from harness.system.yamls import yaml_file
 
 Dtype = Literal["float32", "bfloat16", "float64"]  # of weights while they are used; float64 is for tests
 HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")  # a repository of the hub at a commit

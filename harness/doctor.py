@@ -14,7 +14,6 @@ from harness.behind import behind
 from harness.benchmark import benchmark_of, totals
 from harness.checks import check
 from harness.config import Runtime, Testbed
-from harness.console import console
 from harness.contracts.records import Item, Response
 from harness.plan import plan
 from harness.progress import watching
@@ -24,6 +23,7 @@ from harness.stages.items import Items
 from harness.stages.score import Score
 from harness.steps import Plan, Request
 from harness.store import Store
+from harness.system.console import console
 from harness.system.jsonl import read_jsonl
 from harness.terminal import examine_store
 from harness.testbed_check import examine

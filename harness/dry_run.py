@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.blame import explained, plugin_fault
 from harness.config import Lora
 from harness.contracts.records import Conversation, Dropped, Pair, Record, Rollout
 from harness.fake_round import FakeRound, examples
 from harness.method import Lesson, Method, Role
+from harness.system.blame import explained, plugin_fault
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, loads
 

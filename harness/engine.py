@@ -17,7 +17,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import batches, checkpoint, dropout, plugins, reference, zero
-from harness.boards import Boards
 from harness.config import Fixed, Runtime, Training
 from harness.contracts.records import Image, Record
 from harness.digest import file_digest
@@ -25,11 +24,12 @@ from harness.images import Places, resolved
 from harness.logps import LogProbs, Policy
 from harness.method import Method, Role, realised
 from harness.model import load, revision, save
-from harness.profile import Tick, measure, quiet
 from harness.roles import assemble
 from harness.store import failpoint
+from harness.system.boards import Boards
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
+from harness.system.profile import Tick, measure, quiet
 from harness.tree import Batch, Tree, pack
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 from harness import families, plugins
 from harness.contracts.family import LAYER, Family, Stored
 from harness.system.errors import UsageError
-from harness.untrusted import json_object, plain
+from harness.system.untrusted import json_object, plain
 
 USUAL = "llava"  # the family whose models are recommended
 WORDS = "embed_tokens"

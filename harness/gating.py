@@ -5,11 +5,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from harness.blame import plugin_fault
 from harness.config import first_error
 from harness.plugins import unknown
+from harness.system.blame import plugin_fault
 from harness.system.errors import HarnessError, UsageError
-from harness.yamls import yaml_file
+from harness.system.yamls import yaml_file
 from reports.bundle import write_bundle
 from reports.gate import Budget, Policy, gate
 from reports.gate_text import junit, summary

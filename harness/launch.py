@@ -1,6 +1,6 @@
 """A training in as many processes as asked for: their start, their end, and what one that fails says.
 
-The ranks hold the locks of the process that starts them (`harness.locks`) and end with it (`harness.lifeline`), so that
+The ranks hold the locks of the process that starts them (`harness.system.locks`) and end with it (`harness.system.lifeline`), so that
 no other run ever writes where one of them still does. They find each other by a file and talk over the loopback device.
 """
 
@@ -19,13 +19,13 @@ from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
-from harness import lifeline, machine
-from harness.blame import debugging, explained
 from harness.engine import Job, TrainResult, train
-from harness.locks import held
-from harness.profile import Tick, quiet
+from harness.system import lifeline, machine
+from harness.system.blame import debugging, explained
 from harness.system.errors import Denied, Full, HarnessError, Unexpected, UsageError
 from harness.system.jsonl import dumps
+from harness.system.locks import held
+from harness.system.profile import Tick, quiet
 from harness.zero import Seat
 
 SETTLED_S = 2.0  # for the other ranks to end by themselves once one has failed, so that the cause is among them

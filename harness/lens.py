@@ -15,7 +15,7 @@ from harness.config import Dtype
 from harness.contracts.records import Example, Pair, Unscored
 from harness.judge import Ask, Judge, verdict
 from harness.model import load
-from harness.profile import Tick
+from harness.system.profile import Tick
 
 FEW = 10
 FORM = "the JSON asked for"

@@ -24,12 +24,12 @@ from harness.contracts.records import Unscored
 from harness.images import Places, resolve
 from harness.journal import Journal
 from harness.judge import Ask, spoken
-from harness.profile import Tick
 from harness.replies import SERVER, Answer, Failure, Usage
-from harness.secret import redact
 from harness.shown import data_url
 from harness.system.errors import Denied
 from harness.system.jsonl import dumps
+from harness.system.profile import Tick
+from harness.system.secret import redact
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

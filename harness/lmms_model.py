@@ -16,8 +16,8 @@ from harness.backends.transformers import Transformers
 from harness.config import Dtype
 from harness.contracts.backend import Running, Sampling
 from harness.contracts.records import Image, Prompt
-from harness.profile import quiet
 from harness.system.errors import UsageError
+from harness.system.profile import quiet
 
 
 def manifest() -> Any:

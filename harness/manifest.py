@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps
-from harness.untrusted import MIB, content
+from harness.system.untrusted import MIB, content
 
 MANIFEST = "manifest.json"
 STAGE = re.compile(r"[a-z][a-z0-9_]{0,39}/[0-9a-f]{20}")  # the name of a stage: kind and key

@@ -17,8 +17,8 @@ from harness.contents import CONTENTS
 from harness.contracts.family import Eyes, Family
 from harness.folder import inspect, readable
 from harness.hublayout import write_weights
-from harness.profile import Flops
 from harness.system.errors import UsageError
+from harness.system.profile import Flops
 from harness.targets import targets
 from harness.weights import insist_on_finite, insist_on_whole, reading
 

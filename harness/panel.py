@@ -12,7 +12,7 @@ from harness.contracts.records import Item, Response, Score, Unscored
 from harness.judge import Judge, Repeat, answered
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps, write_jsonl
-from harness.untrusted import DATA, json_object
+from harness.system.untrusted import DATA, json_object
 
 Scores = list[Score | Unscored]
 REPLIES, JUDGE = "replies.jsonl", "judge.json"

@@ -9,12 +9,12 @@ from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
-from harness.console import console, duration, say_json
 from harness.costs import bills
 from harness.forecast import Forecast, parts, together
 from harness.schedule import pending
 from harness.steps import Plan, Step
 from harness.store import Store
+from harness.system.console import console, duration, say_json
 from harness.system.errors import HarnessError
 
 STATES = {"run": "run", "done": "reused", "skip": "not needed"}

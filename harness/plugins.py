@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from harness.blame import import_fault, plugin_fault
+from harness.system.blame import import_fault, plugin_fault
 from harness.system.errors import UsageError
 
 T = TypeVar("T")

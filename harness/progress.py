@@ -11,11 +11,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Column
 from rich.text import Text
 
-from harness.console import console, duration
 from harness.contracts.executor import Watcher
 from harness.forecast import Forecast, together
 from harness.steps import Step
 from harness.store import Store
+from harness.system.console import console, duration
 
 ALL = "all stages"
 BAR, STATE = 12, 34  # columns of a bar, and the most that stand behind it

@@ -19,9 +19,9 @@ from harness.batches import micro_batches
 from harness.config import Dtype, Runtime
 from harness.contracts.records import Record
 from harness.model import Loaded, load
-from harness.profile import Tick, measure, quiet
 from harness.roles import Roles
 from harness.system.errors import HarnessError
+from harness.system.profile import Tick, measure, quiet
 from harness.tree import TooLong, Tree, pack, tree
 
 

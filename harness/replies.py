@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.judge import spoken
-from harness.secret import KEY, redact
+from harness.system.secret import KEY, redact
 
 # Why a model stopped that had said all it wanted: OpenAI's word, and those of TGI and Anthropic.
 WHOLE = ("stop", "eos_token", "end_turn", "stop_sequence")

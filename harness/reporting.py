@@ -14,10 +14,10 @@ from rich.console import RenderableType
 
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.console import console
-from harness.files import put
 from harness.store import Store
+from harness.system.console import console
 from harness.system.errors import UsageError
+from harness.system.files import put
 from reports import cards, figures, latex, markdown, plots, spreadsheet, terminal
 from reports.bundle import write_bundle
 from reports.crosscheck import crosscheck

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from harness import backends, boards
+from harness import backends
 from harness.behind import behind
 from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed, words_in
 from harness.contracts.executor import Executor
@@ -16,8 +16,9 @@ from harness.plugins import adopt, installed, make, stem, unknown
 from harness.schedule import EXECUTORS
 from harness.sources import _chosen
 from harness.steps import ALL_BENCHMARKS, Request
+from harness.system import boards
 from harness.system.errors import UsageError
-from harness.yamls import parse_yaml
+from harness.system.yamls import parse_yaml
 
 Model = TypeVar("Model", bound=Fixed)
 Number = TypeVar("Number", int, float)

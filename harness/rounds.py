@@ -20,12 +20,12 @@ from harness.folder import family_of
 from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
 from harness.model import Loaded, load, revision
-from harness.profile import Tick
 from harness.shelves import shelf
 from harness.split import MALFORMED_LIMIT
 from harness.store import Stage, Store
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps, read_jsonl, write_jsonl
+from harness.system.profile import Tick
 
 SPENT = ("writer_calls", "generated_tokens", "forward_tokens")
 TOO_LONG = "too long"  # how the reasons of `harness.tree.TooLong` begin

@@ -20,7 +20,7 @@ from harness.steps import ALL_BENCHMARKS, Request
 from harness.store import MANIFEST, Store, failpoint
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
-from harness.untrusted import json_object
+from harness.system.untrusted import json_object
 from reports.manifest import Manifest
 
 LONGEST, MOST = 100, 255  # bytes of a folder's name: of those made here, and what file systems take

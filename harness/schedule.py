@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness import plugins
-from harness.blame import called_exit, explained, plugin_fault
 from harness.config import Runtime
 from harness.contracts.executor import Bodies, Body, Executor, Failure, Tick, Watcher
-from harness.profile import quiet
 from harness.steps import Step
 from harness.store import Store
+from harness.system.blame import called_exit, explained, plugin_fault
 from harness.system.errors import Denied, Full, HarnessError
+from harness.system.profile import quiet
 
 EXECUTORS = "harness.executors"
 SHARED = ("split",)  # kinds without which no row is made: where one fails there is nothing to go on for

@@ -17,7 +17,7 @@ from harness.benchmark import Benchmark, Files, Published, computed, totals
 from harness.contracts.judge_kind import Hired
 from harness.contracts.records import Item, Response, Score, Unscored
 from harness.system.errors import HarnessError, UsageError
-from harness.yamls import parse_yaml
+from harness.system.yamls import parse_yaml
 from reports.outcomes import thin
 
 SHOWN = 3  # how many ids a report names
@@ -192,7 +192,7 @@ def show(done: Rescored) -> None:
     """Print the figures as a table."""
     from rich.table import Column, Table
 
-    from harness.console import console
+    from harness.system.console import console
 
     grid = Table(Column("metric", overflow="fold"), Column("value", no_wrap=True), box=None)
     for id, value in done.metrics.items():

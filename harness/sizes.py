@@ -13,13 +13,13 @@ from pathlib import Path
 from harness.comparison import Finished, compare
 from harness.config import Runtime, Testbed
 from harness.contracts.executor import Watcher
-from harness.files import put
 from harness.progress import told
 from harness.reporting import figure, scaling_table, show
 from harness.run_folder import SIZES, aside, held, identity
 from harness.steps import Request
 from harness.store import Store
 from harness.system.errors import UsageError
+from harness.system.files import put
 from reports.findings import GROUPS
 
 

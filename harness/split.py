@@ -15,7 +15,7 @@ from harness.images import Places, movable
 from harness.store import failpoint
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, write_jsonl
-from harness.untrusted import DATA, json_object
+from harness.system.untrusted import DATA, json_object
 
 EXAMPLES, DROPPED, LOCK = "examples.jsonl", "dropped.jsonl", "split.lock"
 MALFORMED_LIMIT = 0.01

@@ -24,12 +24,12 @@ from typing import Any
 from harness import __version__
 from harness.contents import CONTENTS
 from harness.digest import file_digest
-from harness.locks import at_once, exclusive, shared
-from harness.machine import explained
 from harness.manifest import MANIFEST as MANIFEST
 from harness.manifest import damage_in, is_stored, read_manifest, render
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps
+from harness.system.locks import at_once, exclusive, shared
+from harness.system.machine import explained
 
 USE = "in-use"  # the lock that whoever relies on finished stages shares, and whoever takes some away holds alone
 
@@ -116,7 +116,7 @@ class Store:
         """The finished stage's folder. `body` fills a staging folder, unless the stage is done already.
 
         Where another process is at the same stage, this waits for it and uses what it made; so it does for the ranks
-        of a training whose own parent was killed, because they hold the lock too (`harness.locks`).
+        of a training whose own parent was killed, because they hold the lock too (`harness.system.locks`).
         """
         if not self.done(stage) or self.damage(stage.name):
             with explained(self.root), self.used(), exclusive(self._lock(stage)):

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.console import columns, console, say_styled
 from harness.method import Method
 from harness.store import Store
+from harness.system.console import columns, console, say_styled
 
 
 def show_table(folder: Path, store: Store, verbose: bool = False) -> None:

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from harness import plugins
 from harness.behind import behind
 from harness.benchmark import Benchmark, folder_of
-from harness.blame import explained
 from harness.checks import check_models, undrawn
 from harness.clip import CLIP
 from harness.config import MethodSpec, Testbed
@@ -24,10 +23,11 @@ from harness.hire import OFFICES, Office, kind_for
 from harness.images import Places, StoreImages, read_image
 from harness.images import resolve as located
 from harness.rows import Row
-from harness.secret import redact
 from harness.sources._chosen import named, source
 from harness.steps import Request
+from harness.system.blame import explained
 from harness.system.errors import UsageError
+from harness.system.secret import redact
 
 FEW = 5  # records and items that are looked at
 SCENES = 10  # that a testbed draws for them

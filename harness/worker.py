@@ -8,10 +8,10 @@ from harness import plugins
 from harness.config import Runtime, Testbed
 from harness.contents import CONTENTS
 from harness.contracts.stage import Kind, Work
-from harness.profile import Tick
 from harness.rows import Row
 from harness.steps import Request, Step
 from harness.store import Store
+from harness.system.profile import Tick
 
 STAGES = "harness.stages"
 

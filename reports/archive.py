@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.archives import archive, is_archive
+from harness.system.archives import archive, is_archive
 from harness.system.errors import UsageError
 
 MOST_FILES, MOST_BYTES = 60_000, 2 << 30

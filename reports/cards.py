@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from harness.console import duration
 from harness.contracts.row_names import BASELINE
 from harness.method import Role
+from harness.system.console import duration
 from reports.facts import RowFacts
 from reports.findings import GROUPS, Cell, Findings
 from reports.grid import Entry, Grid, Head, Line

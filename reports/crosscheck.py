@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.benchmark import Benchmark
-from harness.console import visible
+from harness.system.console import visible
 from reports.outcomes import Outcome, measure, withheld
 from reports.plain import DASH
 

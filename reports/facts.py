@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness import untrusted
 from harness.contracts.row_names import BASELINE
 from harness.store import MANIFEST, Store
+from harness.system import untrusted
 from harness.system.errors import HarnessError, UsageError
 from reports.runs import Run
 

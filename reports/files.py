@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.benchmark import Benchmark
-from harness.files import put
+from harness.system.files import put
 from harness.system.jsonl import dumps
 from reports import latex, markdown, spreadsheet, terminal
 from reports.findings import Findings, Setting

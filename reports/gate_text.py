@@ -3,7 +3,7 @@
 from collections import Counter
 from xml.etree import ElementTree as Xml
 
-from harness.console import visible
+from harness.system.console import visible
 from reports import markdown
 from reports.gate import Check, Gate, Verdict
 from reports.grid import Entry, Grid, Head, Line

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from harness.files import put
 from harness.manifest import STAGE
 from harness.system.errors import UsageError
-from harness.untrusted import json_object
+from harness.system.files import put
+from harness.system.untrusted import json_object
 
 
 def _stage(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.benchmark import Benchmark, Unit, ratio, totals
-from harness.untrusted import DATA, json_lines, json_object
+from harness.system.untrusted import DATA, json_lines, json_object
 from reports.manifest import JUDGED, UNITS, checked
 
 MAX_UNSCORED = 0.01

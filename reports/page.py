@@ -7,8 +7,8 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
-from harness.console import visible
 from harness.contracts.row_names import BASELINE
+from harness.system.console import visible
 from harness.system.jsonl import dumps
 from reports import cards, figures, items, plain
 from reports.facts import RowFacts, row_facts

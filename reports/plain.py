@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from rich.cells import cell_len, set_cell_size
 
-from harness.console import visible
+from harness.system.console import visible
 from reports.grid import Entry, Head
 from reports.numerals import MARKS, numeral
 

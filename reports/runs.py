@@ -19,7 +19,7 @@ from harness.digest import file_digest
 from harness.store import MANIFEST, Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
-from harness.untrusted import json_object
+from harness.system.untrusted import json_object
 from reports.archive import is_bundle, unpack
 from reports.findings import Setting
 from reports.manifest import PROFILE, Failed, Manifest, checked

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.console import visible
+from harness.system.console import visible
 from reports.findings import Column, Findings
 from reports.grid import Grid
 from reports.plain import FAILED

@@ -6,7 +6,7 @@ from pathlib import Path
 from harness.backends.transformers import Transformers
 from harness.contracts.backend import Running, Sampling, Search
 from harness.contracts.records import Prompt, Response
-from harness.profile import Tick, quiet
+from harness.system.profile import Tick, quiet
 
 
 def respond(

@@ -9,12 +9,12 @@ from harness import plugins
 from harness.checks import check
 from harness.comparison import prepare, try_outside
 from harness.config import MethodSpec, read_testbed
-from harness.profile import quiet
 from harness.request import request
 from harness.rows import Row
 from harness.schedule import pending
 from harness.store import Store
 from harness.system.errors import UsageError
+from harness.system.profile import quiet
 from harness.worker import Worker
 
 BED = read_testbed("mini")

@@ -14,7 +14,6 @@ from harness.contracts.records import Prompt, Response
 from harness.method import Lesson
 from harness.mini.sources import write_source
 from harness.plan import plan
-from harness.profile import quiet
 from harness.progress import Silent
 from harness.request import request
 from harness.sizes import compare_sizes, parsed
@@ -23,6 +22,7 @@ from harness.split import split
 from harness.steps import Plan
 from harness.store import Store
 from harness.system.errors import UsageError
+from harness.system.profile import quiet
 from tests.toy_bodies import ToyBodies, asked
 
 

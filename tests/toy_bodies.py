@@ -6,12 +6,12 @@ from pathlib import Path
 
 from harness.config import Runtime, Testbed
 from harness.contracts.stage import Work
-from harness.profile import Tick
 from harness.request import request
 from harness.stages.split import Split
 from harness.steps import Request, Step
 from harness.store import Store
 from harness.system.jsonl import dumps
+from harness.system.profile import Tick
 from harness.worker import kind
 
 IMAGES = 12

@@ -13,11 +13,11 @@ from typing import Any
 
 from harness.commands.folders import Listed, listed, size
 from harness.digest import file_digest
-from harness.machine import explained
 from harness.manifest import STAGE
 from harness.run_folder import lock_of
 from harness.store import MANIFEST, Store
 from harness.system.errors import HarnessError, UsageError
+from harness.system.machine import explained
 from reports.manifest import Manifest
 
 ASIDE = {".work": "begun stages of no run", ".staging": "left by killed processes"}

@@ -10,7 +10,7 @@ import typer
 
 from harness.commands import RUNS
 from harness.commands.options import Own, StoreOf
-from harness.console import console, say_json, visible
+from harness.system.console import console, say_json, visible
 from harness.system.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import Any
 from rich.filesize import decimal
 
 from harness.commands import RUNS
-from harness.console import columns, visible
 from harness.run_folder import PART, SIZES
 from harness.store import MANIFEST
+from harness.system.console import columns, visible
 from harness.system.errors import UsageError
-from harness.untrusted import json_object
+from harness.system.untrusted import json_object
 from reports.manifest import Manifest
 
 MARKS = {"cells", "testbed"}  # fields that tell a run's manifest, of any version, from what else is called so

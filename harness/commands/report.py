@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.options import Own, StoreOf
-from harness.console import say_styled
+from harness.system.console import say_styled
 
 
 def report(

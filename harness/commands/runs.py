@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness.commands import RUNS
-from harness.console import say_json, visible
+from harness.system.console import say_json, visible
 from harness.system.errors import UsageError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands import RUNS
-from harness.console import console, say_json, visible
+from harness.system.console import console, say_json, visible
 from harness.system.errors import UsageError
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def usage(folders: Sequence[Path], names: Sequence[str]) -> tuple[dict[str, str]
     """Titles of stages, as far as a run's profile has them, and the runs that use the first of them."""
     from harness.commands.clearing import named
     from harness.commands.folders import listed
-    from harness.untrusted import json_object
+    from harness.system.untrusted import json_object
     from reports.manifest import PROFILE, checked
 
     titles, users = dict[str, str](), list[str]()

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from harness.config import Dtype, Fixed
 from harness.contracts.records import Prompt, Response
-from harness.profile import Tick
+from harness.system.profile import Tick
 
 
 class Sampling(Fixed):

@@ -25,7 +25,7 @@ from harness.encoding import Pieces, Tokens, encode
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from harness.profile import Flops
+    from harness.system.profile import Flops
     from harness.tree import Batch
 
 

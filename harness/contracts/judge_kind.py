@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from harness.config import Chat, Price, Runtime
 from harness.contracts.records import Unscored
 from harness.judge import Ask
-from harness.profile import Tick
+from harness.system.profile import Tick
 
 
 @dataclass(frozen=True)

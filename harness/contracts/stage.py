@@ -33,10 +33,10 @@ from harness.behind import behind
 from harness.config import Fixed, Runtime, Testbed
 from harness.contracts.executor import Resources
 from harness.images import Places
-from harness.profile import Tick
 from harness.steps import Request, Step
 from harness.store import Stage, Store
 from harness.system.jsonl import dumps
+from harness.system.profile import Tick
 
 if TYPE_CHECKING:
     from harness.rows import Row

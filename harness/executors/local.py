@@ -10,11 +10,11 @@ from functools import partial
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 
-from harness import lifeline
-from harness.console import install
 from harness.contracts.executor import Bodies, Executor
 from harness.schedule import Course, attempt
 from harness.steps import Step
+from harness.system import lifeline
+from harness.system.console import install
 from harness.system.errors import HarnessError
 
 SETTLED_S = 10.0  # for a worker to end by itself, with nothing left to do, before it is killed

@@ -60,7 +60,7 @@ def renamed(name: str, prefixes: Mapping[str, str]) -> str | None:
 
 
 def decoder_flops(text: Any) -> dict[str, int]:
-    """`token`, `pair` and `scored` of `harness.profile.Flops`, by the config of a Llama-like decoder."""
+    """`token`, `pair` and `scored` of `harness.system.profile.Flops`, by the config of a Llama-like decoder."""
     width, depth = text.hidden_size, text.num_hidden_layers
     head = getattr(text, "head_dim", None) or width // text.num_attention_heads
     attention = 2 * width * head * (text.num_attention_heads + text.num_key_value_heads)  # q and o, k and v

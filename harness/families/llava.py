@@ -25,8 +25,8 @@ from harness.families._shared import (
     small_decoder,
 )
 from harness.images import opened
-from harness.profile import Flops
 from harness.system.errors import HarnessError, UsageError
+from harness.system.profile import Flops
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

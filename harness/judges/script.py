@@ -10,7 +10,7 @@ from harness.contracts.records import Unscored
 from harness.digest import file_digest
 from harness.judge import Ask, spoken
 from harness.system.errors import UsageError
-from harness.untrusted import DATA, json_object
+from harness.system.untrusted import DATA, json_object
 
 
 class Scripted(JudgeKind):

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.contracts.pictures import Embedded
 from harness.system.errors import UsageError
-from harness.untrusted import json_or_lines, plain
+from harness.system.untrusted import json_or_lines, plain
 
 TEXTS, TABLES = (".json", ".jsonl"), (".parquet",)
 SAVED = ("dataset_info.json", "dataset_dict.json")  # what `datasets.save_to_disk` leaves in a folder

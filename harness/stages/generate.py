@@ -9,10 +9,10 @@ from harness.contracts.backend import Running, Sampling
 from harness.contracts.records import Item, Prompt
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.images import resolved
-from harness.profile import measure
 from harness.stages._model import Modelled
 from harness.store import Stage
 from harness.system.jsonl import dumps, read_jsonl, write_jsonl
+from harness.system.profile import measure
 
 
 class Generate(Modelled):

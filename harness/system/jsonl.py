@@ -38,7 +38,7 @@ def write_jsonl(path: Path, things: Iterable[object]) -> int:
 
 def read_jsonl(kind: Any, path: Path) -> Iterator[Any]:
     """The things written by `write_jsonl`, in order."""
-    from harness.untrusted import DATA, fits, opened  # it stands on this module
+    from harness.system.untrusted import DATA, fits, opened  # it stands on this module
 
     with opened(path, limit=DATA) as file:
         for line in file:

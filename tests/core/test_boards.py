@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from training import same
 
-from harness import boards
 from harness.config import Runtime
 from harness.engine import Job, train
 from harness.launch import launch
 from harness.request import request
+from harness.system import boards
 from harness.system.errors import UsageError
 
 

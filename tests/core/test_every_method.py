@@ -30,9 +30,9 @@ from harness.families.llava import Llava
 from harness.logps import LogProbs
 from harness.method import Lesson, Loss, Method, Role, realised
 from harness.model import Loaded, load
-from harness.profile import quiet
 from harness.reference import reference_logps
 from harness.system.jsonl import write_jsonl
+from harness.system.profile import quiet
 from harness.tree import Batch, Tree, pack
 from harness.zero import distributed
 from tests.responding import respond

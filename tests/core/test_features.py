@@ -15,13 +15,13 @@ from harness.families.llava import Llava
 from harness.features import Shelf, tower_kind
 from harness.model import Loaded, load
 from harness.plan import plan
-from harness.profile import quiet
 from harness.sources._chosen import source
 from harness.stages._examples import locked_examples
 from harness.steps import Request
 from harness.store import Store
 from harness.system.errors import HarnessError
 from harness.system.jsonl import read_jsonl
+from harness.system.profile import quiet
 from harness.worker import Worker
 
 SMALL = Path(__file__).parents[1] / "e2e" / "small.yaml"

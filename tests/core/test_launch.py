@@ -18,8 +18,8 @@ import harness.launch
 from harness.config import Lora
 from harness.engine import Job, TrainResult, train
 from harness.launch import Rank, launch
-from harness.profile import Tick, quiet
 from harness.system.errors import Full, HarnessError, Unexpected, UsageError
+from harness.system.profile import Tick, quiet
 
 DROPPING = Lora(r=4, lora_alpha=8, lora_dropout=0.2)
 heavy = pytest.mark.heavy

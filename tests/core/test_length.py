@@ -15,11 +15,11 @@ from harness.contracts.records import Conversation, Dropped, Image, Pair, Prompt
 from harness.engine import train
 from harness.families.llava import Llava
 from harness.model import Loaded
-from harness.profile import quiet
 from harness.reference import Reference, reference_logps, trees
 from harness.rounds import refuse_malformed, trainable
 from harness.system.errors import HarnessError
 from harness.system.jsonl import write_jsonl
+from harness.system.profile import quiet
 from harness.tree import TooLong, tree
 from tests.responding import candidates, respond
 

@@ -10,7 +10,7 @@ import harness.mini
 from harness.clip import Clip, similarity
 from harness.contracts.records import Image
 from harness.images import read_image
-from harness.profile import quiet
+from harness.system.profile import quiet
 
 FOLDER = Path(harness.mini.__file__).parent / "clip"
 TEXTS = ["There is a dog.", "A sign reads HALL.", "There are two small red cups on the left."]

@@ -14,8 +14,8 @@ from harness.contracts.family import Layout
 from harness.contracts.records import Image, Prompt, Turn
 from harness.families.llava import Llava
 from harness.model import Loaded, kept, load
-from harness.profile import quiet
 from harness.system.errors import HarnessError
+from harness.system.profile import quiet
 from tests.responding import candidates, respond
 
 GREEDY = Sampling(max_new_tokens=8)

@@ -20,7 +20,7 @@ from pathlib import Path
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.sources._chosen import source
 from harness.plan import plan
-from harness.profile import quiet
+from harness.system.profile import quiet
 from harness.worker import Worker
 from harness.steps import Request
 from harness.store import Store

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from harness.console import visible_lines
+from harness.system.console import visible_lines
 from tests.hostile.conftest import ROOT, Command, Ran
 
 EVIL = "\x1b]0;owned\x07\x1b[8m\x1b]8;;http://e\x1b\\x\x1b]8;;\x1b\\\x1b]52;c;aGk=\x07\x9b2J\x90q\x9c\u202e\u2066\u200b\x7f\r"
@@ -118,7 +118,7 @@ def test_without_the_door_they_do(harness: Command, tmp_path: Path) -> None:
     for name in ("a path", "a method", "an id", "a stage's name"):
         folder = tmp_path / name.replace("'", "")
         folder.mkdir()
-        mutant = {"harness.console:visible_lines": "identity"}
+        mutant = {"harness.system.console:visible_lines": "identity"}
         with pytest.raises(AssertionError):
             harmless(harness(folder, *PLACES[name](folder), columns=100, mutant=mutant))
 

@@ -134,9 +134,9 @@ def test_a_bomb_is_refused(harness: Command, good: Path, tmp_path: Path, what: s
 
 
 MUTANTS: dict[str, tuple[str, str, dict[str, object]]] = {
-    "no ratio": ("answers, packed", "bomb of spaces", {"harness.untrusted:RATIO": 10**9}),
-    "no count of values": ("testbed", "laughs", {"harness.yamls:VALUES": 10**40}),
-    "no limit of a list": ("baseline", "entries", {"harness.archives:_check_list": "nothing"}),
+    "no ratio": ("answers, packed", "bomb of spaces", {"harness.system.untrusted:RATIO": 10**9}),
+    "no count of values": ("testbed", "laughs", {"harness.system.yamls:VALUES": 10**40}),
+    "no limit of a list": ("baseline", "entries", {"harness.system.archives:_check_list": "nothing"}),
 }
 
 

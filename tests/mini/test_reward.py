@@ -16,7 +16,6 @@ from harness.mini.sources import write_source
 from harness.mini.world import Scene
 from harness.model import load
 from harness.plan import plan
-from harness.profile import quiet
 from harness.progress import Silent
 from harness.reference import figures, trees
 from harness.roles import assemble
@@ -25,6 +24,7 @@ from harness.sources._chosen import source
 from harness.steps import Plan, Request, Step
 from harness.store import Store
 from harness.system.jsonl import read_jsonl
+from harness.system.profile import quiet
 from harness.worker import Bodies
 from methods.ppo import Ppo
 from tests.responding import respond

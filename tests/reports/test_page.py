@@ -16,9 +16,9 @@ from worlds import NINE, Accuracy, answers
 
 from harness import reporting
 from harness.benchmark import totals
-from harness.console import duration
 from harness.contracts.records import Image, Item, Response, Score
 from harness.images import Places
+from harness.system.console import duration
 from harness.system.errors import UsageError
 from reports import cards, figures, items, plots
 from reports.facts import row_facts

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.console import visible
+from harness.system.console import visible
 from reports import spreadsheet as made
 from reports.grid import Entry, Grid, Head, Line
 from reports.spreadsheet import spreadsheet

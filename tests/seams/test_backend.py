@@ -15,8 +15,8 @@ from harness.config import Generation
 from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
 from harness.contracts.records import Image, Prompt, Response, Turn
 from harness.model import Loaded, load
-from harness.profile import quiet
 from harness.system.errors import HarnessError
+from harness.system.profile import quiet
 from tests.seams.found import found
 from tests.seams.test_family import made, pictures
 

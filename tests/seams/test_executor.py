@@ -17,10 +17,10 @@ from typing import cast
 import pytest
 
 from harness.contracts.executor import Bodies, Executor, Failure
-from harness.profile import quiet
 from harness.schedule import EXECUTORS, Course, attempt
 from harness.steps import Step
 from harness.system.errors import HarnessError
+from harness.system.profile import quiet
 from tests.seams.found import found, package
 from tests.toy_steps import TICKS, Ran, Toy, living, made, run, step, text
 

@@ -31,9 +31,9 @@ from harness.images import opened
 from harness.logps import Policy
 from harness.model import Loaded, adapt, load, save
 from harness.pixels import diffuse
-from harness.profile import quiet
 from harness.reference import figures
 from harness.roles import Roles
+from harness.system.profile import quiet
 from harness.tree import Branch, Tree, pack, tree
 from tests.seams.found import found, package
 from tests.words import tokenizer

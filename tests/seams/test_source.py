@@ -21,12 +21,12 @@ from harness.contracts.records import Dropped, Example
 from harness.contracts.source import declared
 from harness.images import Places, read_image, resolved
 from harness.plan import Planner
-from harness.profile import quiet
 from harness.split import DROPPED, EXAMPLES, LOCK
 from harness.steps import Request
 from harness.store import Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
+from harness.system.profile import quiet
 from harness.worker import Worker
 from tests.seams.found import found
 from tests.seams.sources import READING, RECORDS, Tried, kept, liar, made, places

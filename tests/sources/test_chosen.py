@@ -14,12 +14,12 @@ from harness.checks import check
 from harness.config import Reading, Runtime, read_testbed
 from harness.contracts.records import Dropped, Example, Item
 from harness.plan import Planner
-from harness.profile import quiet
 from harness.sources._chosen import named, source
 from harness.steps import Request
 from harness.store import Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
+from harness.system.profile import quiet
 from harness.testbeds.mini import Mini
 from harness.worker import Worker
 from tests.seams.sources import Tried, liar, made

@@ -166,7 +166,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(png_bomb(11_900, 11_900))
     code = (
         "import sys; from pathlib import Path; from harness.images import read_image\n"
-        "from harness.profile import _host_peak_bytes\n"  # ru_maxrss would be the parent's where that was larger
+        "from harness.system.profile import _host_peak_bytes\n"  # ru_maxrss would be the parent's where that was larger
         "assert read_image(Path(sys.argv[1])).size == (10000, 4000)\n"
         "try: read_image(Path(sys.argv[2]))\n"
         "except ValueError: print(_host_peak_bytes() // 1024)\n"

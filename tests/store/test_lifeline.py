@@ -21,7 +21,7 @@ child.wait()
 CHILD = """
 import os, sys, time
 from multiprocessing.connection import Connection
-from harness import lifeline
+from harness.system import lifeline
 
 {change}
 lifeline.follow(int(sys.argv[1]), Connection(int(sys.argv[2])))

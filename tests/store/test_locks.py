@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.locks import exclusive, held
+from harness.system.locks import exclusive, held
 
 PARENT = """
 import subprocess, sys
 from pathlib import Path
-from harness.locks import exclusive, held
+from harness.system.locks import exclusive, held
 
 with exclusive(Path(sys.argv[1])):
     child = subprocess.Popen(["sleep", "600"], pass_fds={passed})

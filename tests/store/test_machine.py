@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from harness import machine
 from harness.store import Stage, Store
+from harness.system import machine
 from harness.system.errors import Full
 
 BASE = Path(__file__).parents[2] / "harness/mini/bases/0"

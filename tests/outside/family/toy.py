@@ -11,7 +11,7 @@ from harness.contracts.family import Eyes, Layout, Pieces
 from harness.contracts.records import Image, Turn
 from harness.families.llava import Llava, image_places
 from harness.images import opened, size_of
-from harness.profile import Flops
+from harness.system.profile import Flops
 
 SIDE, MOST = 32, 4  # pixels of a tile, and tiles of a picture
 

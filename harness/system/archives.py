@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from harness.system.errors import UsageError
-from harness.untrusted import FREE, MIB, RATIO, opened
+from harness.system.untrusted import FREE, MIB, RATIO, opened
 
 RECORD, LOCATOR = b"PK\5\6", b"PK\6\7"  # the end of an archive; the sign of zip64, which nothing small needs
 ENTRY = 400  # bytes of an archive's list for one entry, at most

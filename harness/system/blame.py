@@ -11,8 +11,8 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
-from harness.machine import exhausted
 from harness.system.errors import HarnessError, Unexpected, UsageError
+from harness.system.machine import exhausted
 
 DEBUG = "HARNESS_DEBUG"
 POINTER = f"--debug or {DEBUG}=1 shows the traceback"  # from Python there are no options
@@ -112,7 +112,7 @@ def written(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    from harness.secret import redact
+    from harness.system.secret import redact
 
     return redact("".join(traceback.format_exception(error)))
 

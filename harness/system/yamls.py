@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from harness.system.errors import UsageError
-from harness.untrusted import DEPTH, DIGITS, MIB, text
+from harness.system.untrusted import DEPTH, DIGITS, MIB, text
 
 MOST = MIB  # bytes of a file
 VALUES = 20_000  # of a file, each alias counted with all it stands for

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.energy import meter
+from harness.system.energy import meter
 
 if TYPE_CHECKING:
     from harness.contracts.family import Layout
@@ -68,7 +68,7 @@ class Flops:
 class Usage:
     """What a piece of work took; filled in when `measure` closes. Peaks are of this process alone.
 
-    `energy_j` is None where the machine does not tell (`harness.energy`).
+    `energy_j` is None where the machine does not tell (`harness.system.energy`).
     """
 
     wall_s: float = 0.0

@@ -1,7 +1,7 @@
 """The one way in for a file that a stranger may have made: settings, manifests, data, questions, answers.
 
 Whatever it holds, it is read in bounded time and memory, or refused in a sentence that names it and says what to do.
-YAML has a module of its own (`harness.yamls`), archives and workbooks too (`harness.archives`), pictures as well
+YAML has a module of its own (`harness.system.yamls`), archives and workbooks too (`harness.system.archives`), pictures as well
 (`harness.images`).
 """
 
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from harness.system.errors import UsageError
 
 MIB = 1 << 20
-SETTINGS = 16 * MIB  # the most of a manifest, a profile, a model's config; YAML has less (`harness.yamls.MOST`)
+SETTINGS = 16 * MIB  # the most of a manifest, a profile, a model's config; YAML has less (`harness.system.yamls.MOST`)
 DATA = 2048 * MIB  # the most of conversations, questions, answers
 DEPTH = 60  # brackets within brackets
 DIGITS = 40  # of a number; a longer one is an attack on who converts it
