@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.digest import file_digest
-from harness.store import failpoint, sync
+from harness.store.digest import file_digest
+from harness.store.store import failpoint, sync
 
 KEPT = 2
 STATE = "state"

@@ -12,13 +12,10 @@ from harness import plugins, run_folder
 from harness.behind import behind
 from harness.benchmark import folder_of
 from harness.checks import check
-from harness.closure import code
 from harness.config import Runtime, Testbed
-from harness.contents import CONTENTS
 from harness.contracts.executor import Failure, Watcher
 from harness.contracts.records import Dropped
 from harness.costs import check_access, check_budget
-from harness.digest import file_digest
 from harness.mending import outdated, take_out
 from harness.panel import unanswered
 from harness.plan import plan
@@ -29,7 +26,10 @@ from harness.stages.build import Build
 from harness.stages.score import Score
 from harness.stages.train import Train
 from harness.steps import Plan, Request, Step
-from harness.store import MANIFEST, Stage, Store
+from harness.store.closure import code
+from harness.store.contents import CONTENTS
+from harness.store.digest import file_digest
+from harness.store.store import MANIFEST, Stage, Store
 from harness.system.jsonl import read_jsonl
 from harness.worker import Bodies
 from reports import cards

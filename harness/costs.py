@@ -27,7 +27,7 @@ from harness.stages.lens import Lens
 from harness.stages.score import Score
 from harness.stages.split import Split
 from harness.steps import Plan, Step
-from harness.store import Stage, Store
+from harness.store.store import Stage, Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps, read_jsonl
 

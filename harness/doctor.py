@@ -22,7 +22,7 @@ from harness.schedule import execute, insist, pending
 from harness.stages.items import Items
 from harness.stages.score import Score
 from harness.steps import Plan, Request
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.console import console
 from harness.system.jsonl import read_jsonl
 from harness.terminal import examine_store

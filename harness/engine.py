@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from harness import batches, checkpoint, dropout, plugins, reference, zero
 from harness.config import Fixed, Runtime, Training
 from harness.contracts.records import Image, Record
-from harness.digest import file_digest
 from harness.images import Places, resolved
 from harness.logps import LogProbs, Policy
 from harness.method import Method, Role, realised
 from harness.model import load, revision, save
 from harness.roles import assemble
-from harness.store import failpoint
+from harness.store.digest import file_digest
+from harness.store.store import failpoint
 from harness.system.boards import Boards
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl

@@ -20,11 +20,11 @@ from PIL import Image as Pillow
 from harness import plugins
 from harness.contracts.records import Conversation, Image, Item, Pair, Record, Response, Rollout
 from harness.contracts.row_names import BASELINE
-from harness.digest import file_digest
 from harness.images import FORMATS, Places, resolve
 from harness.reporting import without
 from harness.sources._written import FORMS, written
-from harness.store import MANIFEST, Store
+from harness.store.digest import file_digest
+from harness.store.store import MANIFEST, Store
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import read_jsonl
 from reports.markdown import md

@@ -21,7 +21,7 @@ from harness.config import Runtime, Testbed
 from harness.contracts.executor import Watcher
 from harness.plugins import adopt_files, called, unknown
 from harness.steps import Request
-from harness.store import MANIFEST, Store
+from harness.store.store import MANIFEST, Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from PIL import Image as Pillow
 
 from harness.contracts.records import Dropped, Example, Image, Prompt, Record, Response, Rollout, Turn, Unscored
-from harness.digest import file_digest
 from harness.judge import Ask, Writer
 from harness.method import Role
 from harness.rounds import NoWriter
+from harness.store.digest import file_digest
 from harness.system.errors import UsageError
 
 SAID = "A blue cat sits on a mat."

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from harness.contracts.records import Image
-from harness.store import failpoint
+from harness.store.store import failpoint
 
 
 class Shelf:

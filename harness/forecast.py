@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from harness.steps import Plan, Step
-from harness.store import MANIFEST, Stage, Store
+from harness.store.store import MANIFEST, Stage, Store
 from harness.system.errors import HarnessError
 
 SIZES = ("source", "n", "scenes", "limit")

@@ -16,8 +16,8 @@ from PIL import Image as Pillow
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
 from harness.contracts.records import Image
-from harness.digest import file_digest
-from harness.store import failpoint
+from harness.store.digest import file_digest
+from harness.store.store import failpoint
 from harness.system.errors import HarnessError, UsageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")

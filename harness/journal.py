@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.replies import WHOLE
-from harness.store import failpoint, sync
+from harness.store.store import failpoint, sync
 from harness.system.jsonl import dumps
 
 NANO = 10**9  # money is counted in whole billionths of a USD, so that sums are exact

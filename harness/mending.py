@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.steps import Plan, Step
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.errors import HarnessError
 
 MEASURED = {"profile.json", "summary.json", "log.jsonl"}  # times and memory: never twice the same

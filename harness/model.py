@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import families
 from harness.config import HUB, Dtype, Lora
-from harness.contents import CONTENTS
 from harness.contracts.family import Eyes, Family
 from harness.folder import inspect, readable
 from harness.hublayout import write_weights
+from harness.store.contents import CONTENTS
 from harness.system.errors import UsageError
 from harness.system.profile import Flops
 from harness.targets import targets

@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 from harness import backends, families, plugins
 from harness.behind import behind
 from harness.benchmark import Benchmark, folder_of
-from harness.closure import code
 from harness.codebook import common
 from harness.config import Dtype, Runtime, Testbed
-from harness.contents import listing
 from harness.contracts.backend import Sampling
 from harness.contracts.row_names import BASELINE, BLANK, NOISE
 from harness.contracts.stage import Kind, Plugins
@@ -38,7 +36,9 @@ from harness.stages.score import Score
 from harness.stages.split import Split
 from harness.stages.train import Train
 from harness.steps import Cell, Plan, Request, Step
-from harness.store import Stage
+from harness.store.closure import code
+from harness.store.contents import listing
+from harness.store.store import Stage
 
 USUAL = Runtime()
 HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes

@@ -13,7 +13,7 @@ from harness.costs import bills
 from harness.forecast import Forecast, parts, together
 from harness.schedule import pending
 from harness.steps import Plan, Step
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.console import console, duration, say_json
 from harness.system.errors import HarnessError
 

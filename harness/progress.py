@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.contracts.executor import Watcher
 from harness.forecast import Forecast, together
 from harness.steps import Step
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.console import console, duration
 
 ALL = "all stages"

@@ -13,14 +13,14 @@ from typing import Any
 
 from harness import __version__, plugins
 from harness.behind import behind
-from harness.digest import file_digest
 from harness.folder import inspect
 from harness.plan import base_model
 from harness.run_folder import identity
 from harness.stages.generate import Generate
 from harness.stages.score import Score
 from harness.steps import Plan, Step
-from harness.store import Store
+from harness.store.digest import file_digest
+from harness.store.store import Store
 from harness.system.jsonl import dumps
 from harness.system.secret import redact
 from reports.manifest import Asked, Failed, Manifest, ScoredCell, Trained

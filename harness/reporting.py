@@ -14,7 +14,7 @@ from rich.console import RenderableType
 
 from harness import plugins
 from harness.benchmark import Benchmark
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.console import console
 from harness.system.errors import UsageError
 from harness.system.files import put

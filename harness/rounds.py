@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from harness import backends, families
-from harness.closure import code
 from harness.config import Dtype, Runtime, Testbed, Training
 from harness.contracts.backend import Backend, Running, Sampling, Search
 from harness.contracts.judge_kind import Hired
@@ -20,9 +19,10 @@ from harness.folder import family_of
 from harness.judge import Ask, Writer
 from harness.method import Lesson, Role
 from harness.model import Loaded, load, revision
-from harness.shelves import shelf
 from harness.split import MALFORMED_LIMIT
-from harness.store import Stage, Store
+from harness.store.closure import code
+from harness.store.shelves import shelf
+from harness.store.store import Stage, Store
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 from harness.system.profile import Tick

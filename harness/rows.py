@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from harness import plugins
 from harness.config import MethodSpec, Testbed, Training, first_error
-from harness.digest import source_digest
 from harness.method import Baseline, Lesson, Method, Role
 from harness.steps import Request
+from harness.store.digest import source_digest
 from harness.system.errors import UsageError
 
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from harness.config import Testbed
 from harness.steps import ALL_BENCHMARKS, Request
-from harness.store import MANIFEST, Store, failpoint
+from harness.store.store import MANIFEST, Store, failpoint
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
 from harness.system.untrusted import json_object

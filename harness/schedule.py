@@ -11,7 +11,7 @@ from harness import plugins
 from harness.config import Runtime
 from harness.contracts.executor import Bodies, Body, Executor, Failure, Tick, Watcher
 from harness.steps import Step
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.blame import called_exit, explained, plugin_fault
 from harness.system.errors import Denied, Full, HarnessError
 from harness.system.profile import quiet

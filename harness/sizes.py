@@ -17,7 +17,7 @@ from harness.progress import told
 from harness.reporting import figure, scaling_table, show
 from harness.run_folder import SIZES, aside, held, identity
 from harness.steps import Request
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.files import put
 from reports.findings import GROUPS

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.contracts.records import Dropped, Example
 from harness.images import Places, movable
-from harness.store import failpoint
+from harness.store.store import failpoint
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, write_jsonl
 from harness.system.untrusted import DATA, json_object

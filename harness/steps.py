@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import MethodSpec, Testbed
 from harness.contracts.executor import Resources
-from harness.store import Stage
+from harness.store.store import Stage
 
 if TYPE_CHECKING:
     from harness.contracts.source import Source

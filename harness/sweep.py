@@ -17,7 +17,7 @@ from harness.costs import check_access
 from harness.schedule import execute, insist, pending
 from harness.stages.score import Score
 from harness.steps import Request
-from harness.store import Store
+from harness.store.store import Store
 from harness.worker import Bodies
 from reports.outcomes import measure, read_units
 from reports.totals import RULE, total

@@ -15,7 +15,7 @@ from rich.text import Text
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.method import Method
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.console import columns, console, say_styled
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from harness import plugins
 from harness.config import Runtime, Testbed
-from harness.contents import CONTENTS
 from harness.contracts.stage import Kind, Work
 from harness.rows import Row
 from harness.steps import Request, Step
-from harness.store import Store
+from harness.store.contents import CONTENTS
+from harness.store.store import Store
 from harness.system.profile import Tick
 
 STAGES = "harness.stages"

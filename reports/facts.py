@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts.row_names import BASELINE
-from harness.store import MANIFEST, Store
+from harness.store.store import MANIFEST, Store
 from harness.system import untrusted
 from harness.system.errors import HarnessError, UsageError
 from reports.runs import Run

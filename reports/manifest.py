@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from harness.manifest import STAGE
+from harness.store.manifest import STAGE
 from harness.system.errors import UsageError
 from harness.system.files import put
 from harness.system.untrusted import json_object

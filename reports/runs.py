@@ -15,8 +15,8 @@ from typing import Any
 from harness import plugins
 from harness.benchmark import Benchmark
 from harness.contracts.row_names import BASELINE
-from harness.digest import file_digest
-from harness.store import MANIFEST, Store
+from harness.store.digest import file_digest
+from harness.store.store import MANIFEST, Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
 from harness.system.untrusted import json_object

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from harness.contracts.records import Image, Item, Response
-from harness.store import MANIFEST, Stage, Store
+from harness.store.store import MANIFEST, Stage, Store
 from harness.system.jsonl import dumps
 from reports.manifest import Asked, Manifest, ScoredCell, Trained
 from tests.scored import parts

@@ -7,12 +7,13 @@ from pathlib import Path
 import grimp
 import pytest
 
-from harness import closure, plugins
-from harness.closure import DATA, NEUTRAL, OURS, SOURCES, Sources
+from harness import plugins
 from harness.config import MethodSpec, read_testbed
 from harness.plan import plan
 from harness.sources._chosen import source
 from harness.steps import Plan, Request
+from harness.store import closure
+from harness.store.closure import DATA, NEUTRAL, OURS, SOURCES, Sources
 from harness.system.errors import UsageError
 
 ROOT = Path(__file__).parents[1]

@@ -18,7 +18,7 @@ from harness.progress import Silent
 from harness.reporting import report
 from harness.stages.score import Score as ScoreStage
 from harness.stages.score import write_units
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.errors import Denied, HarnessError, UsageError
 from tests.reports.worlds import Accuracy
 from tests.toy_bodies import ToyBodies, asked

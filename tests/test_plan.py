@@ -123,7 +123,7 @@ def test_another_prompt_for_pope_changes_popes_steps_only(monkeypatch: pytest.Mo
 
 
 def test_a_comment_in_the_code_changes_no_key(tmp_path: Path) -> None:
-    from harness.digest import source_digest
+    from harness.store.digest import source_digest
 
     one, two = tmp_path / "one.py", tmp_path / "two.py"
     one.write_text("x = 1\n")

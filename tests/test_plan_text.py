@@ -12,12 +12,12 @@ from harness import forecast
 from harness.config import MethodSpec, read_testbed
 from harness.contracts.executor import Resources
 from harness.forecast import Forecast, together
-from harness.manifest import MANIFEST, render
 from harness.plan import plan
 from harness.plan_text import show_plan
 from harness.sources._chosen import source
 from harness.steps import Plan, Request, Step
-from harness.store import Stage, Store
+from harness.store.manifest import MANIFEST, render
+from harness.store.store import Stage, Store
 
 BED = read_testbed("mini")
 WANTED = plan(

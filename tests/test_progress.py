@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from harness.progress import Bars, Left, Lines, told
 from harness.steps import Step
-from harness.store import Stage, Store
+from harness.store.store import Stage, Store
 
 
 def toy(name: str, kind: str = "build") -> Step:

@@ -12,7 +12,7 @@ from harness.config import MethodSpec, read_testbed
 from harness.request import request
 from harness.rows import Row
 from harness.schedule import pending
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.profile import quiet
 from harness.worker import Worker

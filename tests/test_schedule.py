@@ -14,7 +14,7 @@ from harness.plugins import module
 from harness.progress import Silent
 from harness.schedule import Course, execute, pending
 from harness.steps import Step
-from harness.store import Stage, Store
+from harness.store.store import Stage, Store
 from harness.system.errors import HarnessError, UsageError
 from tests.toy_steps import Toy, step, text
 

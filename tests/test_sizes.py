@@ -20,7 +20,7 @@ from harness.sizes import compare_sizes, parsed
 from harness.sources.llava150k import Llava150k
 from harness.split import split
 from harness.steps import Plan
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.profile import quiet
 from tests.toy_bodies import ToyBodies, asked

@@ -10,7 +10,7 @@ from harness.config import MethodSpec, Runtime, read_testbed
 from harness.progress import Silent
 from harness.sources._chosen import source
 from harness.steps import Request
-from harness.store import Store
+from harness.store.store import Store
 from harness.sweep import FIRST_SEED, best, choose, gain
 from reports.totals import RULE
 

@@ -9,7 +9,7 @@ from harness.contracts.stage import Work
 from harness.request import request
 from harness.stages.split import Split
 from harness.steps import Request, Step
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.jsonl import dumps
 from harness.system.profile import Tick
 from harness.worker import kind

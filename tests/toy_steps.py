@@ -20,7 +20,7 @@ from harness import plugins
 from harness.contracts.executor import Body, Executor, Failure, Resources, Tick
 from harness.schedule import EXECUTORS, Course
 from harness.steps import Step
-from harness.store import Stage, Store
+from harness.store.store import Stage, Store
 from harness.system.errors import Denied, HarnessError
 
 TICKS = 5

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.folders import Listed, listed, size
-from harness.digest import file_digest
-from harness.manifest import STAGE
 from harness.run_folder import lock_of
-from harness.store import MANIFEST, Store
+from harness.store.digest import file_digest
+from harness.store.manifest import STAGE
+from harness.store.store import MANIFEST, Store
 from harness.system.errors import HarnessError, UsageError
 from harness.system.machine import explained
 from reports.manifest import Manifest

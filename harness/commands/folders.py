@@ -12,7 +12,7 @@ from rich.filesize import decimal
 
 from harness.commands import RUNS
 from harness.run_folder import PART, SIZES
-from harness.store import MANIFEST
+from harness.store.store import MANIFEST
 from harness.system.console import columns, visible
 from harness.system.errors import UsageError
 from harness.system.untrusted import json_object

@@ -11,7 +11,7 @@ from harness.system.console import console, say_json, visible
 from harness.system.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.store import Store
+    from harness.store.store import Store
 
 MOST = 20  # files of a stage that are named
 OTHERS = {
@@ -122,7 +122,7 @@ def gc(
 
 def opened(root: Path) -> "Store":
     """The store in a folder; UsageError where there is none."""
-    from harness.store import Store
+    from harness.store.store import Store
 
     if not root.is_dir():
         raise UsageError(f"{root} is no store; say with --store where it is. `harness compare` makes one.")
@@ -190,7 +190,7 @@ def usage(folders: Sequence[Path], names: Sequence[str]) -> tuple[dict[str, str]
 
 def show_stage(name: str, told: Mapping[str, Any], titles: Mapping[str, str], users: Sequence[str]) -> None:
     """Print a stage's manifest in words."""
-    from harness.store import leaves
+    from harness.store.store import leaves
 
     def section(head: str, lines: Mapping[str, str]) -> None:
         typer.echo(head if lines else f"{head}: nothing")

@@ -33,7 +33,7 @@ def sweep(
     """Choose each method's learning rate on the tuning split: the same rates, the same rule for every method."""
     from harness.progress import watching
     from harness.request import numbers, request
-    from harness.store import Store
+    from harness.store.store import Store
     from harness.sweep import choose
 
     tried = numbers("--rates", rates, float)

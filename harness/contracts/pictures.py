@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts.records import Image
-from harness.digest import file_digest
 from harness.images import decode, read_image
+from harness.store.digest import file_digest
 
 Keep = Callable[[bytes], Image]
 OUT = "the path leads out of the image folder"

@@ -24,10 +24,10 @@ from typing import Any, ClassVar
 
 from harness import plugins
 from harness.config import Reading
-from harness.contents import CONTENTS, listing
 from harness.contracts.pictures import Keep, Pictures
 from harness.contracts.records import Dropped, Example
 from harness.contracts.wordings import IMAGE
+from harness.store.contents import CONTENTS, listing
 from harness.system.errors import UsageError
 
 PACKAGE = "harness.sources"

@@ -20,7 +20,7 @@ A kind is a file in `harness/stages/` with one class; the file's name is the kin
             (work.out / "text").write_text(text.upper() + "!" * self.marks)
 
 The planner gives it `Shout(marks=2)` and `Shout.Reads(text=...)`: both are in the stage's key, by the names of their
-fields, and so is all code of ours that the file imports (`harness.closure`). It is imported to plan, so it leaves what
+fields, and so is all code of ours that the file imports (`harness.store.closure`). It is imported to plan, so it leaves what
 is slow to import (torch, tables) to its body; imports there count as well. Files of a kind know no other kind's.
 """
 
@@ -34,7 +34,7 @@ from harness.config import Fixed, Runtime, Testbed
 from harness.contracts.executor import Resources
 from harness.images import Places
 from harness.steps import Request, Step
-from harness.store import Stage, Store
+from harness.store.store import Stage, Store
 from harness.system.jsonl import dumps
 from harness.system.profile import Tick
 

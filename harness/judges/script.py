@@ -7,8 +7,8 @@ from typing import Any
 
 from harness.contracts.judge_kind import Hired, JudgeKind, Post
 from harness.contracts.records import Unscored
-from harness.digest import file_digest
 from harness.judge import Ask, spoken
+from harness.store.digest import file_digest
 from harness.system.errors import UsageError
 from harness.system.untrusted import DATA, json_object
 

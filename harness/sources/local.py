@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import Reading
-from harness.contents import CONTENTS, listing
 from harness.contracts.pictures import Keep, Pictures
 from harness.contracts.records import Example
 from harness.contracts.source import Source
 from harness.sources import _records
 from harness.sources._rows import is_data
+from harness.store.contents import CONTENTS, listing
 from harness.system.errors import UsageError
 
 FORMATS = "JSON (.json), JSON lines (.jsonl), parquet (.parquet), or a folder of parquet files or of `save_to_disk`"

@@ -4,7 +4,7 @@ from harness.contracts.judge_kind import Hired, Post
 from harness.contracts.stage import Work
 from harness.hire import Office, kind_for
 from harness.stages._drawn import Drawn
-from harness.store import Stage
+from harness.store.store import Stage
 
 
 def asked(work: Work, role: Office, of: Stage) -> Hired:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from harness.contracts.stage import Kind
-from harness.store import Stage
+from harness.store.store import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from harness.contracts.records import Example
 from harness.contracts.stage import Work
 from harness.images import resolved
 from harness.split import EXAMPLES, LOCK, check_lock
-from harness.store import Stage
+from harness.store.store import Stage
 from harness.system.jsonl import read_jsonl
 
 

@@ -10,8 +10,8 @@ from harness.contracts.stage import Kind, Plugins, Work
 from harness.folder import family_of
 from harness.method import Role
 from harness.model import revision
-from harness.shelves import shelf
-from harness.store import Stage
+from harness.store.shelves import shelf
+from harness.store.store import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from harness.stages._examples import locked_examples
 from harness.stages._model import Trained
 from harness.stages._responding import Responding
 from harness.stages._row import row_of
-from harness.store import Stage
+from harness.store.store import Stage
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps, write_jsonl
 

@@ -8,7 +8,7 @@ from harness.benchmark import benchmark_of
 from harness.contracts.records import Item, Response, Score, Unscored
 from harness.contracts.stage import Kind, Work
 from harness.stages._benchmarked import Benchmarked
-from harness.store import Stage
+from harness.store.store import Stage
 from harness.system.jsonl import read_jsonl, write_jsonl
 
 

@@ -10,7 +10,7 @@ from harness.contracts.records import Item, Prompt
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.images import resolved
 from harness.stages._model import Modelled
-from harness.store import Stage
+from harness.store.store import Stage
 from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 from harness.system.profile import measure
 

@@ -17,7 +17,7 @@ from harness.stages._drawn import Drawn
 from harness.stages._examples import locked_examples
 from harness.stages._model import Trained
 from harness.stages._responding import Responding
-from harness.store import Stage
+from harness.store.store import Stage
 from harness.system.jsonl import dumps
 
 

@@ -7,7 +7,7 @@ from harness.contracts.records import Record
 from harness.contracts.stage import Kind, Work
 from harness.images import resolved
 from harness.stages._model import Modelled
-from harness.store import Stage
+from harness.store.store import Stage
 from harness.system.jsonl import dumps, read_jsonl
 
 

@@ -8,7 +8,7 @@ from harness.benchmark import benchmark_of
 from harness.contracts.stage import Kind, Work
 from harness.stages._benchmarked import Benchmarked
 from harness.steps import Step
-from harness.store import Stage
+from harness.store.store import Stage
 from harness.system.jsonl import dumps
 
 SECOND = "lmms-eval/"  # how the names of second opinions begin

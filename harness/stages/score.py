@@ -13,7 +13,7 @@ from harness.contracts.stage import Asked, Kind, Plugins, Work
 from harness.panel import combined, keep_verdicts, score_runs
 from harness.stages._asked import asked
 from harness.stages._benchmarked import Benchmarked
-from harness.store import Stage
+from harness.store.store import Stage
 from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 
 

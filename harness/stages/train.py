@@ -9,7 +9,7 @@ from harness.contracts.executor import Resources
 from harness.contracts.stage import Plugins, Work
 from harness.stages._model import Modelled, Trained
 from harness.stages._row import row_of
-from harness.store import Stage
+from harness.store.store import Stage
 
 
 class Train(Modelled):

@@ -14,7 +14,7 @@ from harness.config import Reading
 from harness.contracts.records import Conversation, Dropped, Example, Image, Pair, Rollout, Turn
 from harness.sources._written import FORMS, written
 from harness.sources.local import Local
-from harness.store import Stage, Store
+from harness.store.store import Stage, Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import write_jsonl
 from reports.manifest import Asked, Trained
@@ -86,7 +86,7 @@ class World:
 
 
 def shown(path: Path) -> Image:
-    from harness.digest import file_digest
+    from harness.store.digest import file_digest
 
     return Image("images/a.png", file_digest(path))
 

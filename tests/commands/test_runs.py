@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import run_folder
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.errors import UsageError
 from tests.commands.conftest import Said
 from tests.fake_run import FakeRun

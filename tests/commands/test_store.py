@@ -9,8 +9,8 @@ import pytest
 
 from harness import comparison
 from harness.commands import clearing
-from harness.digest import file_digest
-from harness.store import Stage, Store
+from harness.store.digest import file_digest
+from harness.store.store import Stage, Store
 from harness.system.errors import HarnessError, UsageError
 from tests.commands.conftest import Said
 from tests.fake_run import FakeRun

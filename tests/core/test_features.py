@@ -18,7 +18,7 @@ from harness.plan import plan
 from harness.sources._chosen import source
 from harness.stages._examples import locked_examples
 from harness.steps import Request
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.errors import HarnessError
 from harness.system.jsonl import read_jsonl
 from harness.system.profile import quiet

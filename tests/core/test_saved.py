@@ -13,11 +13,11 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 import harness.hublayout
 from harness.contracts.records import Conversation, Image, Turn
-from harness.digest import file_digest
 from harness.families.llava import Llava
 from harness.model import Loaded, load, save
 from harness.reference import figures
 from harness.roles import Roles
+from harness.store.digest import file_digest
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
 from harness.tree import tree

@@ -22,7 +22,7 @@ SIZES = ["--examples", "12", "--limit", "6", "--benchmarks", "gqa,mmb,pope,chair
 COMPARE = ["compare", "--methods", "nsft,dpo", *SIZES]
 MUTANT = """
 import sys
-from harness import store
+from harness.store import store
 
 def commit(self, stage, staging, fields):
     (staging / store.MANIFEST).write_text(store.render(store.json.loads(store.dumps(fields))))
@@ -36,7 +36,7 @@ main()
 """
 COUNTING = """
 import os, sys
-from harness import store
+from harness.store import store
 
 plain = store.Store.run
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import MANIFEST, Store
+from harness.store.store import MANIFEST, Store
 from tests.e2e.conftest import ROOT, SMALL_BED
 
 PROGRAM = """
@@ -23,7 +23,7 @@ from harness.plan import plan
 from harness.system.profile import quiet
 from harness.worker import Worker
 from harness.steps import Request
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.errors import HarnessError
 
 root, bed, processes, tried = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])

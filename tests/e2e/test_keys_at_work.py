@@ -9,12 +9,12 @@ from types import FrameType
 import pytest
 
 from harness import request as asking
-from harness.closure import NEUTRAL, OURS, SOURCES
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.plan import Planner, plan
 from harness.sources._chosen import source
 from harness.steps import Plan, Request, Step
-from harness.store import Store
+from harness.store.closure import NEUTRAL, OURS, SOURCES
+from harness.store.store import Store
 from harness.system.profile import quiet
 from harness.worker import Worker, kind
 

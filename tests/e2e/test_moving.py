@@ -16,10 +16,10 @@ from harness.config import MethodSpec, Runtime, Testbed, read_testbed
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source
 from harness.progress import Silent
-from harness.shelves import SHELVES
 from harness.sources._chosen import source
 from harness.steps import Request
-from harness.store import Store
+from harness.store.shelves import SHELVES
+from harness.store.store import Store
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
 from harness.worker import Worker

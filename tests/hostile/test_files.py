@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from harness import mini
-from harness.digest import file_digest
-from harness.manifest import MANIFEST, render
+from harness.store.digest import file_digest
+from harness.store.manifest import MANIFEST, render
 from tests.hostile.bombs import ARCHIVES, BOOKS, PACKED, PLACES, TEXTS
 from tests.hostile.conftest import Command, Ran
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.manifest import MANIFEST, render
+from harness.store.manifest import MANIFEST, render
 from tests.hostile.conftest import ROOT, Command, Ran
 
 EVIL = "open('owned', 'w').write('x')"

@@ -215,7 +215,7 @@ def test_a_repeat_is_another_question_and_the_same_repeat_is_not(tmp_path: Path)
 def test_an_image_is_shown_to_a_judge_that_can_see_and_only_where_asked(tmp_path: Path) -> None:
     from PIL import Image as Pillow
 
-    from harness.digest import file_digest
+    from harness.store.digest import file_digest
 
     bodies: list[Any] = []
     Pillow.new("RGB", (8, 8)).save(tmp_path / "black.png")

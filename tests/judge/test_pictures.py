@@ -13,10 +13,10 @@ from PIL import Image as Pillow
 
 from harness import shown
 from harness.contracts.records import Image, Unscored
-from harness.digest import file_digest
 from harness.images import read_image
 from harness.judge import Ask
 from harness.shown import data_url
+from harness.store.digest import file_digest
 
 SIGNATURES = {"image/png": b"\x89PNG", "image/jpeg": b"\xff\xd8\xff", "image/webp": b"RIFF"}
 TURNED = Pillow.Exif()

@@ -16,7 +16,7 @@ from harness.progress import Silent
 from harness.request import validated
 from harness.sources._chosen import source
 from harness.steps import Request
-from harness.store import Store
+from harness.store.store import Store
 from harness.sweep import choose
 from harness.system.errors import HarnessError
 from reports.totals import RULE

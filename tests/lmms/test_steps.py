@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from harness import plugins
-from harness.closure import SOURCES
 from harness.config import MethodSpec, read_testbed
-from harness.contents import listing
 from harness.plan import plan
 from harness.sources._chosen import source
 from harness.steps import Plan, Request
+from harness.store.closure import SOURCES
+from harness.store.contents import listing
 
 BED = read_testbed("mini")
 REQUEST = Request((MethodSpec(name="dpo"),), source("llava150k"))

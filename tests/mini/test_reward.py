@@ -22,7 +22,7 @@ from harness.roles import assemble
 from harness.schedule import execute, insist, pending
 from harness.sources._chosen import source
 from harness.steps import Plan, Request, Step
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.jsonl import read_jsonl
 from harness.system.profile import quiet
 from harness.worker import Bodies

@@ -23,7 +23,7 @@ from harness.images import Places, read_image, resolved
 from harness.plan import Planner
 from harness.split import DROPPED, EXAMPLES, LOCK
 from harness.steps import Request
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
 from harness.system.profile import quiet

@@ -13,7 +13,6 @@ import pytest
 from pydantic import ValidationError
 
 from harness import plugins
-from harness.closure import SOURCES
 from harness.config import MethodSpec, Runtime, read_testbed
 from harness.contracts.executor import Resources
 from harness.contracts.stage import CODE, Kind
@@ -22,7 +21,8 @@ from harness.plan import Planner, plan
 from harness.sources._chosen import source
 from harness.stages._model import Modelled
 from harness.steps import Request, Step
-from harness.store import Stage
+from harness.store.closure import SOURCES
+from harness.store.store import Stage
 from harness.system.jsonl import dumps
 from harness.worker import STAGES, kind
 

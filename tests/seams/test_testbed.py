@@ -16,13 +16,13 @@ import pytest
 from harness import plugins
 from harness.behind import TESTBEDS, behind
 from harness.benchmark import Benchmark
-from harness.closure import NEUTRAL, OURS, SOURCES
 from harness.config import read_testbed
 from harness.contracts.judge_kind import JudgeKind
 from harness.contracts.records import Example, Item
 from harness.contracts.source import PACKAGE, declared
 from harness.contracts.testbed_kind import Bar, TestbedKind
 from harness.images import Places, StoreImages
+from harness.store.closure import NEUTRAL, OURS, SOURCES
 from harness.system.jsonl import dumps
 from tests.seams.found import found
 

@@ -16,7 +16,7 @@ from harness.contracts.records import Dropped, Example, Item
 from harness.plan import Planner
 from harness.sources._chosen import named, source
 from harness.steps import Request
-from harness.store import Store
+from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
 from harness.system.profile import quiet

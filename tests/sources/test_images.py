@@ -14,9 +14,9 @@ from PIL import Image as Pillow
 
 import harness
 from harness.contracts.records import Image
-from harness.digest import file_digest
 from harness.images import MAX_BYTES, Places, StoreImages, decode, read_image, relative, resolve
-from harness.store import Stage, Store
+from harness.store.digest import file_digest
+from harness.store.store import Stage, Store
 from harness.system.errors import UsageError
 
 RED, BLUE = (200, 30, 40), (20, 60, 220)

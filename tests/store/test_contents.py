@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from harness import contents
-from harness.contents import MEMO, Contents, listing
 from harness.model import revision
+from harness.store import contents
+from harness.store.contents import MEMO, Contents, listing
 from harness.system.errors import UsageError
 
 LONG_AGO = time.time() - 3600

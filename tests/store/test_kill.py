@@ -14,7 +14,7 @@ import pytest
 import toy
 
 import harness
-from harness.store import MANIFEST, Store
+from harness.store.store import MANIFEST, Store
 from harness.system.errors import HarnessError
 
 SOURCE = "\n".join(path.read_text() for path in Path(harness.__file__).parent.rglob("*.py"))

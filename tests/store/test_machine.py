@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from harness.store import Stage, Store
+from harness.store.store import Stage, Store
 from harness.system import machine
 from harness.system.errors import Full
 

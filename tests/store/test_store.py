@@ -10,8 +10,8 @@ import pytest
 import toy
 from disk import largest_file
 
-from harness.digest import file_digest, source_digest
-from harness.store import MANIFEST, Stage, Store, failpoint
+from harness.store.digest import file_digest, source_digest
+from harness.store.store import MANIFEST, Stage, Store, failpoint
 from harness.system.errors import HarnessError, UsageError
 
 IDENTITY = {"method": "dpo", "beta": 0.1, "training": {"learning_rate": 2e-6, "epochs": 1}, "prompts": ["a", "b"]}

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from harness.images import Places, StoreImages
 from harness.sources.llava150k import Llava150k
 from harness.split import split, write_split
-from harness.store import Stage, Store, failpoint
+from harness.store.store import Stage, Store, failpoint
 from harness.system.jsonl import dumps
 
 METHODS = ("sft", "dpo", "nsft")

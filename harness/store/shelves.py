@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from harness.closure import code
-from harness.store import Store
+from harness.store.closure import code
+from harness.store.store import Store
 from harness.system.jsonl import dumps
 
 SHELVES = ".features"  # in the store's folder

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.contents import CONTENTS
-from harness.digest import file_digest
-from harness.manifest import MANIFEST as MANIFEST
-from harness.manifest import damage_in, is_stored, read_manifest, render
+from harness.store.contents import CONTENTS
+from harness.store.digest import file_digest
+from harness.store.manifest import MANIFEST as MANIFEST
+from harness.store.manifest import damage_in, is_stored, read_manifest, render
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps
 from harness.system.locks import at_once, exclusive, shared

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import HOME
-from harness.digest import source
+from harness.store.digest import source
 
 OURS = ("harness", "methods", "benchmarks", "reports")
 
@@ -25,12 +25,12 @@ NEUTRAL = {
     "harness": "holds the version, and finds our packages where they are",
     "harness.behind": "finds a testbed's files, whose content, or the code that draws them, is in keys",
     "harness.contracts.testbed_kind": "says what a testbed promises; the code that draws is in keys",
-    "harness.closure": "makes keys; no result sees them",
-    "harness.contents": "remembers digests of files; makes keys",
+    "harness.store.closure": "makes keys; no result sees them",
+    "harness.store.contents": "remembers digests of files; makes keys",
     "harness.system.locks": "keeps others away while a body writes",
     "harness.system.machine": "says in a sentence what the machine lacked",
-    "harness.manifest": "seals what a body has written and finds what has changed since",
-    "harness.store": "moves and seals what a body has written, and reads none of it",
+    "harness.store.manifest": "seals what a body has written and finds what has changed since",
+    "harness.store.store": "moves and seals what a body has written, and reads none of it",
     "harness.system.blame": "says whose code an exception came from; a result never has one",
     "harness.launch": "starts a training's processes and waits for them; what they do is the engine's",
     "harness.system.boards": "shows curves elsewhere while they are drawn",
