@@ -6,7 +6,7 @@ A part is named "<group>/sum" or "<group>/n"; a group is "all", or a kind and a 
 from collections.abc import Iterable
 from typing import Any
 
-from harness.benchmark import Totals, ratio
+from harness.contracts.benchmark import Totals, ratio
 
 
 def tally(value: float, groups: Iterable[str]) -> dict[str, float]:

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Callable
 from typing import TypeVar
 
+from harness.contracts.judge import Ask, Judge, verdict
 from harness.contracts.records import Item, Unscored
-from harness.judge import Ask, Judge, verdict
 
 Verdict = TypeVar("Verdict")
 
@@ -51,7 +51,7 @@ def ask(
     """The judge's verdict about a response to `item`, or why there is none.
 
     `parse` gives None for a reply that is no verdict or out of range: then the judge is asked once more and told the
-    `form` (`harness.judge.verdict`). `max_tokens` bounds the reply. `see` shows the item's image to a judge that can
+    `form` (`harness.contracts.judge.verdict`). `max_tokens` bounds the reply. `see` shows the item's image to a judge that can
     see; without it the judge reads text alone.
     """
     if judge is None:

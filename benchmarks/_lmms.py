@@ -30,7 +30,7 @@ from loguru import logger
 from PIL import ImageFile
 
 from benchmarks._coco_objects import lemma, tagged, tokens
-from harness.benchmark import Benchmark
+from harness.contracts.benchmark import Benchmark
 from harness.contracts.records import Item, Score, Unscored
 
 __all__ = ["Model", "model_manifest", "second_opinion"]

@@ -15,9 +15,9 @@ from benchmarks._files import required, responses, spreadsheet
 from benchmarks._groups import means, tally
 from benchmarks._judging import ask, fenced
 from benchmarks._parses import choice
-from harness.benchmark import Benchmark, Files, Group, Images, Published, Totals, Unit, cluster, ratio
+from harness.contracts.benchmark import Benchmark, Files, Group, Images, Published, Totals, Unit, cluster, ratio
+from harness.contracts.judge import Judge
 from harness.contracts.records import Image, Item, Response, Score, Unscored
-from harness.judge import Judge
 from harness.system.errors import UsageError
 
 LETTERS = "ABCD"

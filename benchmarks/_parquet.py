@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.config import HUB
+from harness.contracts.settings import HUB
 from harness.system.errors import UsageError
 from harness.system.untrusted import FREE, RATIO, plain
 

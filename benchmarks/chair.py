@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Literal
 from benchmarks import _parquet
 from benchmarks._coco_objects import annotated, mentions
 from benchmarks._files import picture, read_json, records, required, said, text_of
-from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, json_line, ratio
+from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, json_line, ratio
+from harness.contracts.judge import Judge
 from harness.contracts.records import Item, Response, Score, Unscored
-from harness.judge import Judge
 from harness.system.errors import UsageError
 
 SEATS = (("seat",), ("seats",))

@@ -13,10 +13,10 @@ from benchmarks import _parquet
 from benchmarks._files import name_of, parsed, picture, read_json, records, required, said, text_in
 from benchmarks._groups import means, tally
 from benchmarks._parses import answers, is_phrase
-from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.judge import Judge
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import SHORT_ANSWER
-from harness.judge import Judge
 from harness.system.errors import UsageError
 
 

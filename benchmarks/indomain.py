@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks._judging import ask, fenced
-from harness.benchmark import Benchmark, Group, Images, Metric, Totals, ratio
+from harness.contracts.benchmark import Benchmark, Group, Images, Metric, Totals, ratio
+from harness.contracts.judge import Judge
 from harness.contracts.records import Dropped, Item, Response, Score, Unscored
 from harness.contracts.source import declared
-from harness.judge import Judge
 from harness.system.errors import UsageError
 
 TOP = 10

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from benchmarks._mmbench import Mmbench
-from harness.benchmark import Metric
+from harness.contracts.benchmark import Metric
 from harness.contracts.wordings import OPTION_LETTER
 
 

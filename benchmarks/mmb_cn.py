@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from benchmarks._mmbench import Mmbench
-from harness.benchmark import Metric
+from harness.contracts.benchmark import Metric
 
 
 @dataclass(frozen=True)

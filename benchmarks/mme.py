@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 from benchmarks import _parquet
 from benchmarks._files import picture, text_of
 from benchmarks._parses import yes_or_no
-from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, Unit, cluster, ratio
+from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, Unit, cluster, ratio
+from harness.contracts.judge import Judge
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import SHORT_ANSWER
-from harness.judge import Judge
 from harness.system.errors import UsageError
 
 PERCEPTION = tuple("existence count position color posters celebrity scene landmark artwork OCR".split())

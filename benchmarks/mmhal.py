@@ -12,9 +12,9 @@ import numpy as np
 from benchmarks._files import parsed, picture, read_json, records, required, said
 from benchmarks._groups import tally
 from benchmarks._judging import ask, fenced
-from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.judge import Judge
 from harness.contracts.records import Image, Item, Response, Score, Unscored
-from harness.judge import Judge
 from harness.system.errors import UsageError
 
 TYPES = tuple("attribute adversarial comparison counting relation environment holistic other".split())

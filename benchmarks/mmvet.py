@@ -16,9 +16,9 @@ from benchmarks import _parquet
 from benchmarks._files import parsed, read_json, required, responses, said
 from benchmarks._groups import means, tally
 from benchmarks._judging import ask, fenced
-from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals
+from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals
+from harness.contracts.judge import Judge
 from harness.contracts.records import Item, Response, Score, Unscored
-from harness.judge import Judge
 from harness.system.errors import UsageError
 
 FORM = "one number from 0.0 to 1.0"

@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal
 from benchmarks import _parquet
 from benchmarks._files import name_of, read_json, records, required, said
 from benchmarks._parses import yes_or_no
-from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, json_line, ratio
+from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, json_line, ratio
+from harness.contracts.judge import Judge
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import SHORT_ANSWER
-from harness.judge import Judge
 from harness.system.errors import UsageError
 
 SPLITS = ("random", "popular", "adversarial")

@@ -14,10 +14,10 @@ from benchmarks import _parquet
 from benchmarks._files import name_of, parsed, picture, read_json, records, required, said
 from benchmarks._groups import means, tally
 from benchmarks._parses import choice
-from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.judge import Judge
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import OPTION_LETTER
-from harness.judge import Judge
 from harness.system.errors import UsageError
 
 LETTERS = "ABCD"

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from benchmarks._files import parsed, read_json, text_in
 from benchmarks._judging import ask, fenced
-from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
+from harness.contracts.judge import Judge
 from harness.contracts.records import Item, Response, Score, Unscored
-from harness.judge import Judge
 from harness.system.errors import UsageError
 
 LABELS = ("hallucination", "correct", "cannot judge")

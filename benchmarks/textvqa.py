@@ -16,10 +16,10 @@ from benchmarks import _parquet
 from benchmarks._files import checked, picture, read_json, records, required, said
 from benchmarks._groups import means, tally
 from benchmarks._parses import contains, is_phrase
-from harness.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals
+from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals
+from harness.contracts.judge import Judge
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import SHORT_ANSWER
-from harness.judge import Judge
 
 NUMBERS = {
     "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5",

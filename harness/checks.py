@@ -5,16 +5,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from harness import plugins
-from harness.behind import behind
-from harness.benchmark import Benchmark, folder_of
 from harness.clip import CLIP
-from harness.config import Testbed
+from harness.contracts import plugins
+from harness.contracts.behind import behind
+from harness.contracts.benchmark import Benchmark, folder_of
+from harness.contracts.row import Row, resolved
 from harness.contracts.row_names import BASELINE, CONTROLS
+from harness.contracts.settings import Testbed
+from harness.contracts.steps import Request
 from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for, problem
-from harness.rows import Row, resolved
-from harness.steps import Request
 from harness.system.errors import UsageError
 from harness.targets import targets
 

@@ -5,9 +5,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.contracts.images import read_image
 from harness.contracts.records import Image
 from harness.folder import looked_through
-from harness.images import read_image
 from harness.system.errors import UsageError
 from harness.system.profile import Tick
 from harness.weights import insist_on_finite, insist_on_whole, reading

@@ -8,24 +8,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from harness import plugins, run_folder
-from harness.behind import behind
-from harness.benchmark import folder_of
+from harness import run_folder
 from harness.checks import check
-from harness.config import Runtime, Testbed
+from harness.contracts import plugins
+from harness.contracts.behind import behind
+from harness.contracts.benchmark import folder_of
 from harness.contracts.executor import Failure, Watcher
 from harness.contracts.records import Dropped
+from harness.contracts.schedule import execute, pending
+from harness.contracts.settings import Runtime, Testbed
+from harness.contracts.steps import Plan, Request, Step
 from harness.costs import check_access, check_budget
 from harness.mending import outdated, take_out
 from harness.panel import unanswered
 from harness.plan import plan
 from harness.provenance import profile, provenance
 from harness.reporting import pages, tables
-from harness.schedule import execute, pending
 from harness.stages.build import Build
 from harness.stages.score import Score
 from harness.stages.train import Train
-from harness.steps import Plan, Request, Step
 from harness.store.closure import code
 from harness.store.contents import CONTENTS
 from harness.store.digest import file_digest

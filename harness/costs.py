@@ -10,23 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.behind import behind
-from harness.benchmark import Benchmark, benchmark_of, folder_of
-from harness.config import Runtime, Testbed
+from harness.contracts.behind import behind
+from harness.contracts.benchmark import Benchmark, benchmark_of, folder_of
+from harness.contracts.judge import Ask, Listed, Panel, Repeat
 from harness.contracts.judge_kind import Hired, JudgeKind, Post
+from harness.contracts.method import Role
 from harness.contracts.records import Dropped, Example, Image, Item, Prompt, Record, Response, Turn, Unscored
+from harness.contracts.settings import Runtime, Testbed
+from harness.contracts.steps import Plan, Step
 from harness.hire import OFFICES, Office, kind_for
-from harness.judge import Ask, Listed, Panel, Repeat
 from harness.lens import PROMPT as LENS
 from harness.limit import stratified
-from harness.method import Role
 from harness.panel import scored
 from harness.stages.build import Build
 from harness.stages.items import Items
 from harness.stages.lens import Lens
 from harness.stages.score import Score
 from harness.stages.split import Split
-from harness.steps import Plan, Step
 from harness.store.store import Stage, Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps, read_jsonl

@@ -9,19 +9,19 @@ from pathlib import Path
 import typer
 from rich.table import Table as Grid
 
-from harness import plugins
-from harness.behind import behind
-from harness.benchmark import benchmark_of, totals
 from harness.checks import check
-from harness.config import Runtime, Testbed
+from harness.contracts import plugins
+from harness.contracts.behind import behind
+from harness.contracts.benchmark import benchmark_of, totals
 from harness.contracts.records import Item, Response
+from harness.contracts.schedule import execute, insist, pending
+from harness.contracts.settings import Runtime, Testbed
+from harness.contracts.steps import Plan, Request
 from harness.plan import plan
 from harness.progress import watching
 from harness.provenance import PACKAGES
-from harness.schedule import execute, insist, pending
 from harness.stages.items import Items
 from harness.stages.score import Score
-from harness.steps import Plan, Request
 from harness.store.store import Store
 from harness.system.console import console
 from harness.system.jsonl import read_jsonl

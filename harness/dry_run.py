@@ -10,12 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from harness import plugins
-from harness.benchmark import Benchmark
-from harness.config import Lora
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark
+from harness.contracts.method import Lesson, Method, Role
 from harness.contracts.records import Conversation, Dropped, Pair, Record, Rollout
+from harness.contracts.settings import Lora
 from harness.fake_round import FakeRound, examples
-from harness.method import Lesson, Method, Role
 from harness.system.blame import explained, plugin_fault
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, loads
@@ -155,8 +155,8 @@ def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Recor
     """The loss and its gradient on the embedded testbed's base; how many units the loss had."""
     import torch
 
+    from harness.contracts.method import Loss
     from harness.logps import LogProbs
-    from harness.method import Loss
     from harness.model import load
     from harness.reference import trees
     from harness.roles import assemble

@@ -9,14 +9,14 @@ from typing import Any, get_args
 
 import numpy as np
 
-from harness import plugins
-from harness.behind import behind
-from harness.benchmark import Benchmark, Group, Metric, Unit, computed, totals
-from harness.config import read_testbed
+from harness.contracts import plugins
+from harness.contracts.behind import behind
+from harness.contracts.benchmark import Benchmark, Group, Metric, Unit, computed, totals
+from harness.contracts.images import Places, StoreImages
+from harness.contracts.judge import Ask, Judge
 from harness.contracts.records import Item, Response, Score, Unscored
+from harness.contracts.settings import read_testbed
 from harness.dry_run import asked, want
-from harness.images import Places, StoreImages
-from harness.judge import Ask, Judge
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
 

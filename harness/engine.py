@@ -16,12 +16,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness import batches, checkpoint, dropout, plugins, reference, zero
-from harness.config import Fixed, Runtime, Training
+from harness import batches, checkpoint, dropout, reference, zero
+from harness.contracts import plugins
+from harness.contracts.images import Places, resolved
+from harness.contracts.method import Method, Role, realised
 from harness.contracts.records import Image, Record
-from harness.images import Places, resolved
+from harness.contracts.settings import Fixed, Runtime, Training
 from harness.logps import LogProbs, Policy
-from harness.method import Method, Role, realised
 from harness.model import load, revision, save
 from harness.roles import assemble
 from harness.store.digest import file_digest

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import yaml
 from PIL import Image as Pillow
 
-from harness import plugins
+from harness.contracts import plugins
+from harness.contracts.images import FORMATS, Places, resolve
 from harness.contracts.records import Conversation, Image, Item, Pair, Record, Response, Rollout
 from harness.contracts.row_names import BASELINE
-from harness.images import FORMATS, Places, resolve
 from harness.reporting import without
 from harness.sources._written import FORMS, written
 from harness.store.digest import file_digest

@@ -17,10 +17,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config import Runtime, Testbed
 from harness.contracts.executor import Watcher
-from harness.plugins import adopt_files, called, unknown
-from harness.steps import Request
+from harness.contracts.plugins import adopt_files, called, unknown
+from harness.contracts.settings import Runtime, Testbed
+from harness.contracts.steps import Request
 from harness.store.store import MANIFEST, Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from harness.comparison import Finished
-    from harness.steps import Plan
+    from harness.contracts.steps import Plan
     from reports.runs import Run, StoredCell
 
 STORE = Path("runs/store")
@@ -244,8 +244,8 @@ class Comparison:
 
 def _lines(cell: "StoredCell") -> Iterator[dict[str, Any]]:
     """A cell's items with what was said to them and how that was scored."""
+    from harness.contracts.images import Places, resolve
     from harness.contracts.records import Item, Response, Score, Unscored
-    from harness.images import Places, resolve
     from harness.system.jsonl import read_jsonl
 
     places = Places(cell.store, cell.data)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image as Pillow
 
+from harness.contracts.judge import Ask, Writer
+from harness.contracts.method import Role
 from harness.contracts.records import Dropped, Example, Image, Prompt, Record, Response, Rollout, Turn, Unscored
-from harness.judge import Ask, Writer
-from harness.method import Role
 from harness.rounds import NoWriter
 from harness.store.digest import file_digest
 from harness.system.errors import UsageError
@@ -45,7 +45,7 @@ class FakeWriter:
 
 @dataclass
 class FakeRound:
-    """`harness.method.Round`; refuses arguments of the wrong type with a sentence."""
+    """`harness.contracts.method.Round`; refuses arguments of the wrong type with a sentence."""
 
     number: int = 0
     seed: int = 0

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from harness import families, plugins
+from harness import families
+from harness.contracts import plugins
 from harness.contracts.family import LAYER, Family, Stored
 from harness.system.errors import UsageError
 from harness.system.untrusted import json_object, plain

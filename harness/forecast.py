@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from harness.steps import Plan, Step
+from harness.contracts.steps import Plan, Step
 from harness.store.store import MANIFEST, Stage, Store
 from harness.system.errors import HarnessError
 

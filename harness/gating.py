@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from harness.config import first_error
-from harness.plugins import unknown
+from harness.contracts.plugins import unknown
+from harness.contracts.settings import first_error
 from harness.system.blame import plugin_fault
 from harness.system.errors import HarnessError, UsageError
 from harness.system.yamls import yaml_file

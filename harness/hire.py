@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from harness import plugins
-from harness.behind import behind
-from harness.config import Chat, Price, Testbed
+from harness.contracts import plugins
+from harness.contracts.behind import behind
 from harness.contracts.judge_kind import JudgeKind
+from harness.contracts.settings import Chat, Price, Testbed
 from harness.contracts.testbed_kind import TestbedKind
 from harness.system.errors import UsageError
 

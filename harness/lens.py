@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.codebook import Codebook, errors_in, json_in
-from harness.config import Dtype
+from harness.contracts.judge import Ask, Judge, verdict
 from harness.contracts.records import Example, Pair, Unscored
-from harness.judge import Ask, Judge, verdict
+from harness.contracts.settings import Dtype
 from harness.model import load
 from harness.system.profile import Tick
 

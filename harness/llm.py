@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness import prices
 from harness.asking import UNREACHED, call, client
-from harness.config import Chat, Judging, Runtime
+from harness.contracts.images import Places, resolve
+from harness.contracts.judge import Ask, spoken
 from harness.contracts.judge_kind import Hired
 from harness.contracts.records import Unscored
-from harness.images import Places, resolve
+from harness.contracts.settings import Chat, Judging, Runtime
 from harness.journal import Journal
-from harness.judge import Ask, spoken
 from harness.replies import SERVER, Answer, Failure, Usage
 from harness.shown import data_url
 from harness.system.errors import Denied
@@ -40,7 +40,7 @@ PROBE = Ask("probe", "probe", None, "Reply with the word ready.", {}, max_tokens
 
 
 class Llm(Hired):
-    """One model behind an OpenAI-compatible API (`harness.judge.Panel`).
+    """One model behind an OpenAI-compatible API (`harness.contracts.judge.Panel`).
 
     `price` is in USD per million tokens, input and output, None where nobody knows it. Images' paths are relative to
     `root` and `data`, the testbed's folder. `failed` says why a question, by its key, got no reply; `used` holds every

@@ -13,9 +13,9 @@ from typing import Any
 
 from benchmarks._lmms import Model, model_manifest
 from harness.backends.transformers import Transformers
-from harness.config import Dtype
 from harness.contracts.backend import Running, Sampling
 from harness.contracts.records import Image, Prompt
+from harness.contracts.settings import Dtype
 from harness.system.errors import UsageError
 from harness.system.profile import quiet
 

@@ -5,7 +5,7 @@ Where the paper's printed equation is wrong, the right one is here and the diffe
 
 from typing import TYPE_CHECKING
 
-from harness.method import Loss
+from harness.contracts.method import Loss
 
 if TYPE_CHECKING:
     from torch import Tensor

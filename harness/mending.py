@@ -6,7 +6,7 @@ What was made from a damaged stage stays, if the stage comes out as it was; else
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.steps import Plan, Step
+from harness.contracts.steps import Plan, Step
 from harness.store.store import Store
 from harness.system.errors import HarnessError
 

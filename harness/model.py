@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import families
-from harness.config import HUB, Dtype, Lora
 from harness.contracts.family import Eyes, Family
+from harness.contracts.settings import HUB, Dtype, Lora
 from harness.folder import inspect, readable
 from harness.hublayout import write_weights
 from harness.store.contents import CONTENTS

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark import Benchmark, totals
+from harness.contracts.benchmark import Benchmark, totals
+from harness.contracts.judge import Judge, Repeat, answered
 from harness.contracts.judge_kind import Hired
 from harness.contracts.records import Item, Response, Score, Unscored
-from harness.judge import Judge, Repeat, answered
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps, write_jsonl
 from harness.system.untrusted import DATA, json_object

@@ -10,19 +10,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from harness import backends, families, plugins
-from harness.behind import behind
-from harness.benchmark import Benchmark, folder_of
+from harness import backends, families
 from harness.codebook import common
-from harness.config import Dtype, Runtime, Testbed
+from harness.contracts import plugins
 from harness.contracts.backend import Sampling
+from harness.contracts.behind import behind
+from harness.contracts.benchmark import Benchmark, folder_of
+from harness.contracts.method import Baseline, Role, realised
+from harness.contracts.row import Row, resolved
 from harness.contracts.row_names import BASELINE, BLANK, NOISE
+from harness.contracts.settings import Dtype, Runtime, Testbed
 from harness.contracts.stage import Kind, Plugins
+from harness.contracts.steps import Cell, Plan, Request, Step
 from harness.folder import family_of
 from harness.hire import Office, kind_for
-from harness.method import Baseline, Role, realised
 from harness.model import revision
-from harness.rows import Row, resolved
 from harness.stages._model import Modelled
 from harness.stages.build import Build
 from harness.stages.crosscheck import Crosscheck
@@ -35,7 +37,6 @@ from harness.stages.report import Report
 from harness.stages.score import Score
 from harness.stages.split import Split
 from harness.stages.train import Train
-from harness.steps import Cell, Plan, Request, Step
 from harness.store.closure import code
 from harness.store.contents import listing
 from harness.store.store import Stage

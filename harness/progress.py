@@ -12,8 +12,8 @@ from rich.table import Column
 from rich.text import Text
 
 from harness.contracts.executor import Watcher
+from harness.contracts.steps import Step
 from harness.forecast import Forecast, together
-from harness.steps import Step
 from harness.store.store import Store
 from harness.system.console import console, duration
 

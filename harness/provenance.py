@@ -11,14 +11,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness import __version__, plugins
-from harness.behind import behind
+from harness import __version__
+from harness.contracts import plugins
+from harness.contracts.behind import behind
+from harness.contracts.steps import Plan, Step
 from harness.folder import inspect
 from harness.plan import base_model
 from harness.run_folder import identity
 from harness.stages.generate import Generate
 from harness.stages.score import Score
-from harness.steps import Plan, Step
 from harness.store.digest import file_digest
 from harness.store.store import Store
 from harness.system.jsonl import dumps

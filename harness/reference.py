@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.batches import micro_batches
-from harness.config import Dtype, Runtime
 from harness.contracts.records import Record
+from harness.contracts.settings import Dtype, Runtime
 from harness.model import Loaded, load
 from harness.roles import Roles
 from harness.system.errors import HarnessError

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.judge import spoken
+from harness.contracts.judge import spoken
 from harness.system.secret import KEY, redact
 
 # Why a model stopped that had said all it wanted: OpenAI's word, and those of TGI and Anthropic.

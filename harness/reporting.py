@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from harness import plugins
-from harness.benchmark import Benchmark
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark
 from harness.store.store import Store
 from harness.system.console import console
 from harness.system.errors import UsageError

@@ -9,13 +9,22 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from harness import backends
-from harness.behind import behind
-from harness.config import Fixed, MethodSpec, Runtime, Testbed, Training, first_error, read_testbed, words_in
+from harness.contracts.behind import behind
 from harness.contracts.executor import Executor
-from harness.plugins import adopt, installed, make, stem, unknown
-from harness.schedule import EXECUTORS
+from harness.contracts.plugins import adopt, installed, make, stem, unknown
+from harness.contracts.schedule import EXECUTORS
+from harness.contracts.settings import (
+    Fixed,
+    MethodSpec,
+    Runtime,
+    Testbed,
+    Training,
+    first_error,
+    read_testbed,
+    words_in,
+)
+from harness.contracts.steps import ALL_BENCHMARKS, Request
 from harness.sources import _chosen
-from harness.steps import ALL_BENCHMARKS, Request
 from harness.system import boards
 from harness.system.errors import UsageError
 from harness.system.yamls import parse_yaml

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from harness.config import Lora
+from harness.contracts.method import Lesson, Role
+from harness.contracts.settings import Lora
 from harness.logps import OF_LOGITS, Policy
-from harness.method import Lesson, Role
 from harness.model import adapt
 from harness.tree import Batch
 
@@ -49,7 +49,7 @@ class Roles(nn.Module):
     def forward(
         self, batch: Batch, columns: Sequence[str], reference: "tuple[nn.Module, Tensor] | None" = None
     ) -> dict[str, Tensor]:
-        """The `columns` of `harness.method.Lesson`: (N,) each, "reward" (branches,)."""
+        """The `columns` of `harness.contracts.method.Lesson`: (N,) each, "reward" (branches,)."""
         found: dict[str, Tensor] = {}
         text = [column for column in columns if column in OF_LOGITS]
         if text or self.shared_trunk:

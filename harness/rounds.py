@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import backends, families
-from harness.config import Dtype, Runtime, Testbed, Training
 from harness.contracts.backend import Backend, Running, Sampling, Search
+from harness.contracts.judge import Ask, Writer
 from harness.contracts.judge_kind import Hired
+from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Dropped, Image, Pair, Prompt, Record, Response, Unscored
+from harness.contracts.settings import Dtype, Runtime, Testbed, Training
 from harness.folder import family_of
-from harness.judge import Ask, Writer
-from harness.method import Lesson, Role
 from harness.model import Loaded, load, revision
 from harness.split import MALFORMED_LIMIT
 from harness.store.closure import code
@@ -44,7 +44,7 @@ class NoWriter(Hired):
 
 @dataclass
 class OwnRound:
-    """`harness.method.Round` of one build step.
+    """`harness.contracts.method.Round` of one build step.
 
     `policy` is the folder of the model that responds and `policy_key` its identity; `base` is the base model's folder,
     `shelf` that of its images' features. `response_tokens` and `dtype` are how it responds, `max_length` is how many

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from harness.config import Testbed
-from harness.steps import ALL_BENCHMARKS, Request
+from harness.contracts.settings import Testbed
+from harness.contracts.steps import ALL_BENCHMARKS, Request
 from harness.store.store import MANIFEST, Store, failpoint
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from harness import plugins
-from harness.benchmark import Benchmark, Files, Published, computed, totals
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark, Files, Published, computed, totals
 from harness.contracts.judge_kind import Hired
 from harness.contracts.records import Item, Response, Score, Unscored
 from harness.system.errors import HarnessError, UsageError
@@ -93,8 +93,8 @@ def judge_of(name: str, runs: int, budget: float | None, store: Path, sets: Sequ
 
     `sets` are a comparison's "judging.FIELD=VALUE" and "runtime.FIELD=VALUE".
     """
-    from harness.config import Judging, Runtime
     from harness.contracts.judge_kind import Post
+    from harness.contracts.settings import Judging, Runtime
     from harness.hire import kind_of
     from harness.request import settings, validated
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import ExifTags
 from PIL import Image as Pillow
 
+from harness.contracts.images import FORMATS, read_image
 from harness.contracts.records import Image
-from harness.images import FORMATS, read_image
 
 SENT = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 MAX_SENT = 15 * 2**20  # servers take some 20 MB; a larger picture goes out as a JPEG of the best quality

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.comparison import Finished, compare
-from harness.config import Runtime, Testbed
 from harness.contracts.executor import Watcher
+from harness.contracts.settings import Runtime, Testbed
+from harness.contracts.steps import Request
 from harness.progress import told
 from harness.reporting import figure, scaling_table, show
 from harness.run_folder import SIZES, aside, held, identity
-from harness.steps import Request
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.files import put

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+from harness.contracts.images import Places, movable
 from harness.contracts.records import Dropped, Example
-from harness.images import Places, movable
 from harness.store.store import failpoint
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, write_jsonl

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from harness.benchmark import benchmark_of
 from harness.comparison import prepare
-from harness.config import Runtime, Testbed
+from harness.contracts.benchmark import benchmark_of
 from harness.contracts.executor import Watcher
+from harness.contracts.schedule import execute, insist, pending
+from harness.contracts.settings import Runtime, Testbed
+from harness.contracts.steps import Request
 from harness.costs import check_access
-from harness.schedule import execute, insist, pending
 from harness.stages.score import Score
-from harness.steps import Request
 from harness.store.store import Store
 from harness.worker import Bodies
 from reports.outcomes import measure, read_units

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from harness.config import Lora
+from harness.contracts.settings import Lora
 from harness.system.errors import UsageError
 
 ALL = "all-linear"

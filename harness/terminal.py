@@ -12,9 +12,9 @@ from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
-from harness import plugins
-from harness.benchmark import Benchmark
-from harness.method import Method
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark
+from harness.contracts.method import Method
 from harness.store.store import Store
 from harness.system.console import columns, console, say_styled
 

@@ -9,22 +9,22 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness import plugins
-from harness.behind import behind
-from harness.benchmark import Benchmark, folder_of
 from harness.checks import check_models, undrawn
 from harness.clip import CLIP
-from harness.config import MethodSpec, Testbed
+from harness.contracts import plugins
+from harness.contracts.behind import behind
+from harness.contracts.benchmark import Benchmark, folder_of
 from harness.contracts.family import Layout
+from harness.contracts.images import Places, StoreImages, read_image
+from harness.contracts.images import resolve as located
 from harness.contracts.records import Dropped, Turn
+from harness.contracts.row import Row
+from harness.contracts.settings import MethodSpec, Testbed
+from harness.contracts.steps import Request
 from harness.contracts.testbed_kind import TestbedKind
 from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for
-from harness.images import Places, StoreImages, read_image
-from harness.images import resolve as located
-from harness.rows import Row
 from harness.sources._chosen import named, source
-from harness.steps import Request
 from harness.system.blame import explained
 from harness.system.errors import UsageError
 from harness.system.secret import redact

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from harness.contracts.encoding import Pieces, Tokens
 from harness.contracts.family import Family, Layout
 from harness.contracts.records import Conversation, Image, Pair, Record, Rollout, Turn
-from harness.encoding import Pieces, Tokens
 
 if TYPE_CHECKING:
     import torch

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import plugins
-from harness.config import Runtime, Testbed
+from harness.contracts import plugins
+from harness.contracts.row import Row
+from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.stage import Kind, Work
-from harness.rows import Row
-from harness.steps import Request, Step
+from harness.contracts.steps import Request, Step
 from harness.store.contents import CONTENTS
 from harness.store.store import Store
 from harness.system.profile import Tick

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from harness.config import Runtime, Training
+from harness.contracts.settings import Runtime, Training
 
 BUCKET = 200_000_000  # elements exchanged at once; DeepSpeed allocates it whole, so small models get a smaller one
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import losses
+from harness.contracts.method import Loss, Method, Role, Round, Unit
 from harness.contracts.records import Dropped, Example, Pair, Prompt, Record
-from harness.method import Loss, Method, Role, Round, Unit
 
 if TYPE_CHECKING:
     from harness.logps import LogProbs

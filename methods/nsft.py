@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import losses
 from harness.codebook import NONE, SHIPPED, Codebook, errors_in, json_in, objects_in, read_codebook, text_in
+from harness.contracts.judge import Ask, verdict
+from harness.contracts.method import Lesson, Loss, Method, Round
 from harness.contracts.records import (
     Conversation,
     Dropped,
@@ -30,8 +32,6 @@ from harness.contracts.records import (
 )
 from harness.contracts.source import declared
 from harness.contracts.wordings import SHORT_ANSWER
-from harness.judge import Ask, verdict
-from harness.method import Lesson, Loss, Method, Round
 
 if TYPE_CHECKING:
     from harness.logps import LogProbs

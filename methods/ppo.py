@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import critic, losses
+from harness.contracts.judge import Ask
+from harness.contracts.method import Lesson, Loss, Method, Role, Round, Unit
 from harness.contracts.records import (
     Conversation,
     Dropped,
@@ -35,8 +37,6 @@ from harness.contracts.records import (
     Turn,
     Unscored,
 )
-from harness.judge import Ask
-from harness.method import Lesson, Loss, Method, Role, Round, Unit
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness import losses
+from harness.contracts.method import Lesson, Loss, Method, Round
 from harness.contracts.records import Conversation, Dropped, Example, Record
-from harness.method import Lesson, Loss, Method, Round
 
 if TYPE_CHECKING:
     from harness.logps import LogProbs

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from harness.contracts.method import Role
 from harness.contracts.row_names import BASELINE
-from harness.method import Role
 from harness.system.console import duration
 from reports.facts import RowFacts
 from reports.findings import GROUPS, Cell, Findings

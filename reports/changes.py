@@ -7,7 +7,7 @@ difference shown, the same cautions. What cannot be compared says why, and has n
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.benchmark import Benchmark
+from harness.contracts.benchmark import Benchmark
 from harness.contracts.records import Item
 from harness.contracts.row_names import BASELINE, CONTROLS
 from harness.system.errors import UsageError

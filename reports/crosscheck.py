@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.benchmark import Benchmark
+from harness.contracts.benchmark import Benchmark
 from harness.system.console import visible
 from reports.outcomes import Outcome, measure, withheld
 from reports.plain import DASH

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from harness import plugins
-from harness.benchmark import Benchmark
-from harness.config import read_testbed
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark
+from harness.contracts.settings import read_testbed
 from reports.layouts import BASES, Column, Layout
 from reports.outcomes import Outcome
 from reports.totals import RULE

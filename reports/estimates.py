@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.benchmark import Benchmark, Unit
+from harness.contracts.benchmark import Benchmark, Unit
 from harness.contracts.row_names import BASELINE
 from reports.outcomes import Outcome, measure
 from reports.statistics import (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.method import Baseline
+from harness.contracts.method import Baseline
 from reports.plain import short
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.benchmark import Benchmark
+from harness.contracts.benchmark import Benchmark
 from harness.system.files import put
 from harness.system.jsonl import dumps
 from reports import latex, markdown, spreadsheet, terminal

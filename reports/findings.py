@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from harness.benchmark import Group
+from harness.contracts.benchmark import Group
 from reports.statistics import LEVEL
 
 GROUPS: dict[Group, tuple[str, tuple[str, ...]]] = {

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness import plugins
-from harness.benchmark import Benchmark, Metric
-from harness.config import Fixed
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark, Metric
 from harness.contracts.row_names import BASELINE, NOISE
+from harness.contracts.settings import Fixed
 from harness.system.errors import UsageError
 from reports.estimates import Estimate, estimate
 from reports.outcomes import Outcome

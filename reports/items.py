@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.benchmark import Benchmark, Unit
+from harness.contracts.benchmark import Benchmark, Unit
+from harness.contracts.images import Places, read_image, resolve
 from harness.contracts.records import Image, Item, Response, Score
 from harness.contracts.row_names import BASELINE
-from harness.images import Places, read_image, resolve
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
 from reports.runs import Run, StoredCell

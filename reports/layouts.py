@@ -10,9 +10,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from harness import plugins
-from harness.benchmark import Group
-from harness.method import Baseline, Method, Role
+from harness.contracts import plugins
+from harness.contracts.benchmark import Group
+from harness.contracts.method import Baseline, Method, Role
 from harness.system.errors import UsageError
 from reports.grid import Head
 

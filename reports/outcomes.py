@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark import Benchmark, Unit, ratio, totals
+from harness.contracts.benchmark import Benchmark, Unit, ratio, totals
 from harness.system.untrusted import DATA, json_lines, json_object
 from reports.manifest import JUDGED, UNITS, checked
 

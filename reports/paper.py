@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.benchmark import Benchmark
+from harness.contracts.benchmark import Benchmark
 from harness.contracts.row_names import BASELINE
 from harness.system.errors import UsageError
 from reports import layouts

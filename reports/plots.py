@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
-from harness.benchmark import Benchmark
+from harness.contracts.benchmark import Benchmark
 from harness.contracts.row_names import BASELINE
 from reports import figures
 from reports.cards import KINDS, by_row, mean_of, roles

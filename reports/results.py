@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.benchmark import Benchmark
+from harness.contracts.benchmark import Benchmark
 from reports.findings import Setting
 from reports.manifest import Failed
 from reports.outcomes import Outcome, measure, withheld

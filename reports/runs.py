@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness import plugins
-from harness.benchmark import Benchmark
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark
 from harness.contracts.row_names import BASELINE
 from harness.store.digest import file_digest
 from harness.store.store import MANIFEST, Store

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.benchmark import Benchmark, Unit
+from harness.contracts.benchmark import Benchmark, Unit
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.benchmark import Benchmark, Group
+from harness.contracts.benchmark import Benchmark, Group
 from harness.contracts.row_names import BASELINE, CONTROLS
 from reports.cautions import cautions
 from reports.estimates import Estimate, estimate

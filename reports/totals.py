@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harness.benchmark import Group
+from harness.contracts.benchmark import Group
 from reports.numerals import numeral
 
 # MME takes no part, CHAIR counts as a decrease, MMHal's 0-6 rating becomes 0-100. The caption only says that "each

@@ -2,10 +2,10 @@
 
 from functools import cache
 
-from harness import plugins
-from harness.benchmark import Benchmark
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark
+from harness.contracts.judge import Ask
 from harness.contracts.records import Item, Response, Score
-from harness.judge import Ask
 
 FACTS = {
     "gqa": {"answer": "yes", "types": {}},

@@ -7,11 +7,11 @@ from pathlib import Path
 import grimp
 import pytest
 
-from harness import plugins
-from harness.config import MethodSpec, read_testbed
+from harness.contracts import plugins
+from harness.contracts.settings import MethodSpec, read_testbed
+from harness.contracts.steps import Plan, Request
 from harness.plan import plan
 from harness.sources._chosen import source
-from harness.steps import Plan, Request
 from harness.store import closure
 from harness.store.closure import DATA, NEUTRAL, OURS, SOURCES, Sources
 from harness.system.errors import UsageError
@@ -147,7 +147,9 @@ def test_whoever_reads_a_file_beside_itself_says_so() -> None:
     staged |= {name for package in ("methods", "benchmarks") for name in SOURCES.files(*modules(package))}
     for name, path in SOURCES.files(*staged, "harness.reporting").items():
         if path.suffix == ".py" and ("(__file__)" in path.read_text() or "resources import" in path.read_text()):
-            assert name in DATA or name in ("harness.config", "benchmarks._lmms"), name  # testbeds; lmms-eval's folder
+            assert name in DATA or name in ("harness.contracts.settings", "benchmarks._lmms"), (
+                name
+            )  # testbeds; lmms-eval's folder
 
 
 def modules(package: str) -> list[str]:
@@ -157,13 +159,13 @@ def modules(package: str) -> list[str]:
 
 # Who may load a module by name, and why the stage's key has that module's code all the same.
 LOADERS = {
-    "harness.plugins": "the loader itself",
+    "harness.contracts.plugins": "the loader itself",
     "harness.families": "a model's family: Modelled.loads names its file",
     "harness.backends": "who generates: Generate.loads and Responding.loads name its file",
-    "harness.rows": "a row's method: Build.loads and Train.loads name its file",
+    "harness.contracts.row": "a row's method: Build.loads and Train.loads name its file",
     "harness.engine": "the same method, in the training process",
     "harness.hire": "a judge or writer: Planner.asked has its file's code",
-    "harness.benchmark": "a benchmark: Items.loads and Score.loads name its file",
+    "harness.contracts.benchmark": "a benchmark: Items.loads and Score.loads name its file",
     "harness.contracts.source": "a source: Split.loads and, for held-out examples, Items.loads name its file",
     "reports.earned": "benchmarks of a finished run, for how many questions the official ones have",
     "reports.layouts": "labels and benchmarks of a finished run, whose keys are in its manifest",

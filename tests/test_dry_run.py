@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import plugins
+from harness.contracts import plugins
 from harness.dry_run import check_plugin, is_benchmark
 from harness.system.errors import UsageError
 
 HEAD = """
 from dataclasses import dataclass
-from harness.method import Lesson, Loss, Method, Role
+from harness.contracts.method import Lesson, Loss, Method, Role
 from harness.contracts.records import Conversation, Dropped, Pair
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def test_every_benchmark_of_ours_passes(name: str) -> None:
 
 BENCH = """
 from dataclasses import dataclass
-from harness.benchmark import Benchmark, Metric, ratio
+from harness.contracts.benchmark import Benchmark, Metric, ratio
 from harness.contracts.records import Item, Score
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from harness import comparison as comparing
-from harness.benchmark import Metric
 from harness.comparison import Finished
+from harness.contracts.benchmark import Metric
 from harness.contracts.records import Item, Score
 from harness.progress import Silent
 from harness.reporting import report

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.behind import behind
 from harness.checks import check
 from harness.codebook import SHIPPED, read_codebook
-from harness.config import MethodSpec, Reading, Runtime, read_testbed
+from harness.contracts.behind import behind
+from harness.contracts.settings import MethodSpec, Reading, Runtime, read_testbed
+from harness.contracts.steps import ALL_BENCHMARKS, Plan, Request
 from harness.plan import plan
 from harness.sources._chosen import source
 from harness.stages.data import Data
@@ -17,7 +18,6 @@ from harness.stages.generate import Generate
 from harness.stages.items import Items
 from harness.stages.lens import Lens
 from harness.stages.split import Split
-from harness.steps import ALL_BENCHMARKS, Plan, Request
 from harness.system.errors import UsageError
 
 BED = read_testbed("mini")
@@ -110,7 +110,7 @@ def test_another_prompt_for_pope_changes_popes_steps_only(monkeypatch: pytest.Mo
     edited.write_text(original.read_text() + '\n\nPROMPT_NOTE = "asked in another way"\n')
     real = plan.__globals__["plugins"].source
     monkeypatch.setattr(
-        "harness.plugins.source", lambda package, name: edited if name == "pope" else real(package, name)
+        "harness.contracts.plugins.source", lambda package, name: edited if name == "pope" else real(package, name)
     )
     changed = plan(REQUEST, BED)
     moved = (

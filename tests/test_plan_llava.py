@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-import harness.config
+import harness.contracts.settings
 import harness.mini
 from harness.checks import check
-from harness.config import Testbed, read_testbed
+from harness.contracts.settings import Testbed, read_testbed
+from harness.contracts.steps import ALL_BENCHMARKS, Plan, Step
 from harness.model import revision
 from harness.plan import plan
 from harness.request import request
 from harness.stages.build import Build
 from harness.stages.split import Split
 from harness.stages.train import Train
-from harness.steps import ALL_BENCHMARKS, Plan, Step
 from harness.system.errors import UsageError
 
 METHODS = ("sft", "nsft", "dpo", "seva", "sima", "csr", "ppo")
-SAID = yaml.safe_load((Path(harness.config.__file__).parent / "testbeds" / "llava-1.5-7b.yaml").read_text())
+SAID = yaml.safe_load((Path(harness.contracts.settings.__file__).parent / "testbeds" / "llava-1.5-7b.yaml").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from harness import plugins
 from harness.checks import check
 from harness.comparison import prepare, try_outside
-from harness.config import MethodSpec, read_testbed
+from harness.contracts import plugins
+from harness.contracts.row import Row
+from harness.contracts.schedule import pending
+from harness.contracts.settings import MethodSpec, read_testbed
 from harness.request import request
-from harness.rows import Row
-from harness.schedule import pending
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.profile import quiet

@@ -10,8 +10,9 @@ from harness import comparison as comparing
 from harness import rounds
 from harness.backends.transformers import Transformers
 from harness.contracts.backend import Generated
+from harness.contracts.method import Lesson
 from harness.contracts.records import Prompt, Response
-from harness.method import Lesson
+from harness.contracts.steps import Plan
 from harness.mini.sources import write_source
 from harness.plan import plan
 from harness.progress import Silent
@@ -19,7 +20,6 @@ from harness.request import request
 from harness.sizes import compare_sizes, parsed
 from harness.sources.llava150k import Llava150k
 from harness.split import split
-from harness.steps import Plan
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.profile import quiet

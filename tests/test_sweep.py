@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.config import MethodSpec, Runtime, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime, read_testbed
+from harness.contracts.steps import Request
 from harness.progress import Silent
 from harness.sources._chosen import source
-from harness.steps import Request
 from harness.store.store import Store
 from harness.sweep import FIRST_SEED, best, choose, gain
 from reports.totals import RULE

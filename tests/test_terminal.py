@@ -6,9 +6,9 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from harness import plugins
 from harness.cli import app
-from harness.method import Method
+from harness.contracts import plugins
+from harness.contracts.method import Method
 from harness.system.errors import UsageError
 
 METHODS = plugins.names("methods")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import harness.mini
-from harness.config import read_testbed
+from harness.contracts.settings import read_testbed
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source
 from harness.request import request

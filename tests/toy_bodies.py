@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.config import Runtime, Testbed
+from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.stage import Work
+from harness.contracts.steps import Request, Step
 from harness.request import request
 from harness.stages.split import Split
-from harness.steps import Request, Step
 from harness.store.store import Store
 from harness.system.jsonl import dumps
 from harness.system.profile import Tick

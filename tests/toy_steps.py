@@ -16,10 +16,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from harness import plugins
+from harness.contracts import plugins
 from harness.contracts.executor import Body, Executor, Failure, Resources, Tick
-from harness.schedule import EXECUTORS, Course
-from harness.steps import Step
+from harness.contracts.schedule import EXECUTORS, Course
+from harness.contracts.steps import Step
 from harness.store.store import Stage, Store
 from harness.system.errors import Denied, HarnessError
 

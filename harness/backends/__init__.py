@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from harness import plugins
-from harness.config import Generation
+from harness.contracts import plugins
 from harness.contracts.backend import Backend
+from harness.contracts.settings import Generation
 
 PACKAGE = "harness.backends"
 

@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.config import Dtype
 from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
 from harness.contracts.family import Layout
 from harness.contracts.records import Image, Prompt, Response
+from harness.contracts.settings import Dtype
 from harness.model import Loaded, kept
 from harness.system.errors import HarnessError
 from harness.tree import Branch, Tree, refuse_reserved

@@ -18,8 +18,8 @@ def data(
     """Make a testbed's own parts."""
     if not (train_base or train_clip):
         raise UsageError("harness data makes two things: `harness data mini --train-base --train-clip --out DIR`.")
-    from harness.behind import behind
-    from harness.config import read_testbed
+    from harness.contracts.behind import behind
+    from harness.contracts.settings import read_testbed
 
     kind = behind(read_testbed(name).data)
 

@@ -37,8 +37,8 @@ def diff(
 
     Of runs, the rows that both have are compared. Nothing is claimed that their own tables would not claim.
     """
+    from harness.contracts.plugins import adopt_files
     from harness.contracts.row_names import CONTROLS
-    from harness.plugins import adopt_files
     from reports.changes import Side, changes
 
     adopt_files("benchmarks", own)
@@ -65,8 +65,8 @@ def diff(
 
 def side(stack: ExitStack, word: str, root: Path, store: Path | None) -> tuple["Run", str]:
     """The run that a word names, open as long as the stack is, and the row, if the word names one."""
-    from harness import plugins
     from harness.commands.folders import found
+    from harness.contracts import plugins
     from harness.reporting import without
     from harness.run_folder import SIZES
     from reports.runs import opened

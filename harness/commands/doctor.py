@@ -12,12 +12,12 @@ def doctor(
     workers: Workers = None,
 ) -> None:
     """Check the installation and the store; with --testbed what that has, and of mini what its bases can do."""
-    from harness.behind import behind
+    from harness.contracts.behind import behind
     from harness.doctor import bars, examined, installation
 
     healthy = installation(store)
     if testbed:
-        from harness.plugins import names
+        from harness.contracts.plugins import names
         from harness.request import request
 
         bed, asked, runtime = request("", "llava150k", "", testbed, 3, "", None, limit, None, workers)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.options import StoreOf
-from harness.plugins import adopt, stem, unknown
+from harness.contracts.plugins import adopt, stem, unknown
 from harness.system.errors import UsageError
 
 

@@ -23,7 +23,7 @@ def gate(
 ) -> None:
     """Compare a run with an accepted one by a policy. Exit status: 0 passed, 1 regressed, 3 could not be judged."""
     from harness import gating
-    from harness.plugins import adopt_files
+    from harness.contracts.plugins import adopt_files
 
     adopt_files("benchmarks", own)
     if (baseline is None) == (accept is None):

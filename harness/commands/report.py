@@ -25,7 +25,7 @@ def report(
 ) -> None:
     """The paper's tables and figures from finished comparisons; without either option their cards."""
     from harness import reporting
-    from harness.plugins import adopt_files
+    from harness.contracts.plugins import adopt_files
 
     adopt_files("benchmarks", own)
     if bundle:

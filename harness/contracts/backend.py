@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from harness.config import Dtype, Fixed
 from harness.contracts.records import Prompt, Response
+from harness.contracts.settings import Dtype, Fixed
 from harness.system.profile import Tick
 
 

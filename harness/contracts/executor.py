@@ -1,6 +1,6 @@
 """Who runs steps: in this process, in worker processes, on a cluster. An executor is only the how.
 
-What may begin, what a failure takes with it and what the watcher hears is decided by `harness.schedule.Course`, for
+What may begin, what a failure takes with it and what the watcher hears is decided by `harness.contracts.schedule.Course`, for
 every executor alike. The simplest there is:
 
     class InOrder(Executor):
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 from harness.system.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.schedule import Course
-    from harness.steps import Step
+    from harness.contracts.schedule import Course
+    from harness.contracts.steps import Step
 
 Tick = Callable[[int, int], None]  # (done, total) of work under way
 Body = Callable[["Step", Tick], None]  # makes one step's stage in the store; does nothing where it is there already

@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from harness.contracts.encoding import Pieces, Tokens, encode
 from harness.contracts.records import Image, Turn
-from harness.encoding import Pieces, Tokens, encode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.config import Chat, Price, Runtime
+from harness.contracts.judge import Ask
 from harness.contracts.records import Unscored
-from harness.judge import Ask
+from harness.contracts.settings import Chat, Price, Runtime
 from harness.system.profile import Tick
 
 
@@ -45,9 +45,9 @@ class Post:
 
 
 class Hired:
-    """Who answers (`harness.judge.Judge`), and what can be told of it.
+    """Who answers (`harness.contracts.judge.Judge`), and what can be told of it.
 
-    One that is slow alone has `known` and `ask_all` as well and is asked side by side (`harness.judge.Panel`).
+    One that is slow alone has `known` and `ask_all` as well and is asked side by side (`harness.contracts.judge.Panel`).
     """
 
     name: str

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.images import decode, read_image
 from harness.contracts.records import Image
-from harness.images import decode, read_image
 from harness.store.digest import file_digest
 
 Keep = Callable[[bytes], Image]

@@ -9,7 +9,7 @@ class Image:
     """A picture on disk. `sha256` of the file's bytes is its identity; `path` is only where it lies today.
 
     `upright`: whether it is turned as its EXIF orientation says and keeps the tones of 16-bit grey
-    (`harness.images.decode`); LLaVA does neither.
+    (`harness.contracts.images.decode`); LLaVA does neither.
     """
 
     path: str

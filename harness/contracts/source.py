@@ -22,10 +22,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness import plugins
-from harness.config import Reading
+from harness.contracts import plugins
 from harness.contracts.pictures import Keep, Pictures
 from harness.contracts.records import Dropped, Example
+from harness.contracts.settings import Reading
 from harness.contracts.wordings import IMAGE
 from harness.store.contents import CONTENTS, listing
 from harness.system.errors import UsageError

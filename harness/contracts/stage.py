@@ -29,17 +29,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from harness.behind import behind
-from harness.config import Fixed, Runtime, Testbed
+from harness.contracts.behind import behind
 from harness.contracts.executor import Resources
-from harness.images import Places
-from harness.steps import Request, Step
+from harness.contracts.images import Places
+from harness.contracts.settings import Fixed, Runtime, Testbed
+from harness.contracts.steps import Request, Step
 from harness.store.store import Stage, Store
 from harness.system.jsonl import dumps
 from harness.system.profile import Tick
 
 if TYPE_CHECKING:
-    from harness.rows import Row
+    from harness.contracts.row import Row
 
 CODE = ("code", "packages")  # what a stage's identity has beside its kind's fields: the code that makes it
 Asked = str | dict[str, Any]  # what identifies a judge or writer; "" where nobody is asked

@@ -11,8 +11,8 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 
 from harness.contracts.executor import Bodies, Executor
-from harness.schedule import Course, attempt
-from harness.steps import Step
+from harness.contracts.schedule import Course, attempt
+from harness.contracts.steps import Step
 from harness.system import lifeline
 from harness.system.console import install
 from harness.system.errors import HarnessError

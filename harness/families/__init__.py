@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from harness import plugins
+from harness.contracts import plugins
 from harness.contracts.family import Family
 
 PACKAGE = "harness.families"

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import PIL.Image
 
+from harness.contracts.encoding import Pieces
 from harness.contracts.family import Eyes, Family, Layout, Stored
+from harness.contracts.images import opened
 from harness.contracts.records import Image, Turn
-from harness.encoding import Pieces
 from harness.families._shared import (
     architecture,
     clip_flops,
@@ -24,7 +25,6 @@ from harness.families._shared import (
     renamed,
     small_decoder,
 )
-from harness.images import opened
 from harness.system.errors import HarnessError, UsageError
 from harness.system.profile import Flops
 

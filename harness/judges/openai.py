@@ -5,8 +5,8 @@ from typing import Any
 
 from harness import prices
 from harness.asking import no_access
-from harness.config import Price
 from harness.contracts.judge_kind import JudgeKind, Post
+from harness.contracts.settings import Price
 from harness.journal import Journal
 from harness.llm import Llm, part_of
 

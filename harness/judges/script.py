@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.judge import Ask, spoken
 from harness.contracts.judge_kind import Hired, JudgeKind, Post
 from harness.contracts.records import Unscored
-from harness.judge import Ask, spoken
 from harness.store.digest import file_digest
 from harness.system.errors import UsageError
 from harness.system.untrusted import DATA, json_object

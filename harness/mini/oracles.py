@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.contracts.judge import Ask
 from harness.contracts.judge_kind import Hired
 from harness.contracts.records import Unscored
-from harness.judge import Ask
 from harness.mini import questions as ask_about
 from harness.mini.language import NUMBERS, Claim, absent, claims, mentions
 from harness.mini.world import POSITIONS, Cover, Scene, from_json, seed_of

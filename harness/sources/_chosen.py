@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness import plugins
+from harness.contracts import plugins
 from harness.contracts.source import PACKAGE, Source, declared
 from harness.sources._rows import is_data
 from harness.sources.local import FORMATS, Local

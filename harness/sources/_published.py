@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.config import Reading
 from harness.contracts.pictures import Keep, Pictures
 from harness.contracts.records import Example
+from harness.contracts.settings import Reading
 from harness.contracts.source import Source
 from harness.sources import _records
 

@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness.config import Reading
 from harness.contracts.pictures import Pictures
 from harness.contracts.records import Example, Turn
+from harness.contracts.settings import Reading
 from harness.contracts.source import check_text
 from harness.contracts.wordings import IMAGE
 from harness.sources._rows import rows

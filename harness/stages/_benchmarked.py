@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from harness import plugins
+from harness.contracts import plugins
 from harness.contracts.stage import Kind
 
 

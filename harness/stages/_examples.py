@@ -1,8 +1,8 @@
 """The examples that a method builds from."""
 
+from harness.contracts.images import resolved
 from harness.contracts.records import Example
 from harness.contracts.stage import Work
-from harness.images import resolved
 from harness.split import EXAMPLES, LOCK, check_lock
 from harness.store.store import Stage
 from harness.system.jsonl import read_jsonl

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import families
-from harness.config import Runtime
 from harness.contracts.executor import Resources
+from harness.contracts.method import Role
+from harness.contracts.settings import Runtime
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.folder import family_of
-from harness.method import Role
 from harness.model import revision
 from harness.store.shelves import shelf
 from harness.store.store import Stage

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from harness.config import Dtype, Training
+from harness.contracts.judge import Writer
+from harness.contracts.method import Lesson
+from harness.contracts.settings import Dtype, Training
 from harness.contracts.stage import Asked, Plugins, Work
-from harness.judge import Writer
-from harness.method import Lesson
 from harness.rounds import OwnRound
 from harness.stages._model import Modelled, Trained
 

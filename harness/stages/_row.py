@@ -1,7 +1,7 @@
 """The row whose method a step is made by."""
 
+from harness.contracts.row import Row
 from harness.contracts.stage import Work
-from harness.rows import Row
 
 
 def row_of(work: Work) -> Row:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.images import movable
+from harness.contracts.judge import Writer, answered
 from harness.contracts.records import Conversation, Dropped, Example, Record
 from harness.contracts.stage import Plugins, Work
-from harness.images import movable
-from harness.judge import Writer, answered
 from harness.model import kept
 from harness.panel import insist, keep_replies
 from harness.rounds import NoWriter, refuse_malformed, trainable

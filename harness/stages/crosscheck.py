@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import ConfigDict, Field
 
-from harness.benchmark import benchmark_of
+from harness.contracts.benchmark import benchmark_of
 from harness.contracts.records import Item, Response, Score, Unscored
 from harness.contracts.stage import Kind, Work
 from harness.stages._benchmarked import Benchmarked

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.behind import behind
+from harness.contracts.behind import behind
 from harness.contracts.stage import Kind, Plugins, Work
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from harness import backends
 from harness.contracts.backend import Running, Sampling
+from harness.contracts.images import resolved
 from harness.contracts.records import Item, Prompt
 from harness.contracts.stage import Kind, Plugins, Work
-from harness.images import resolved
 from harness.stages._model import Modelled
 from harness.store.store import Stage
 from harness.system.jsonl import dumps, read_jsonl, write_jsonl

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from harness import plugins
-from harness.behind import behind
-from harness.benchmark import benchmark_of, folder_of
+from harness.contracts import plugins
+from harness.contracts.behind import behind
+from harness.contracts.benchmark import benchmark_of, folder_of
+from harness.contracts.images import StoreImages
 from harness.contracts.stage import Plugins, Work
-from harness.images import StoreImages
 from harness.limit import stratified
 from harness.stages._benchmarked import Benchmarked
 from harness.stages._drawn import Drawn

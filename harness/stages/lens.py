@@ -5,11 +5,11 @@ from functools import partial
 
 from harness import lens as looking
 from harness.codebook import Codebook
+from harness.contracts.judge import answered
+from harness.contracts.method import Lesson
 from harness.contracts.records import Prompt
 from harness.contracts.stage import Kind, Work
 from harness.hire import kind_for
-from harness.judge import answered
-from harness.method import Lesson
 from harness.panel import JUDGE, keep_replies
 from harness.rounds import NoWriter
 from harness.stages._asked import asked

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from harness.config import Dtype
+from harness.contracts.images import resolved
 from harness.contracts.records import Record
+from harness.contracts.settings import Dtype
 from harness.contracts.stage import Kind, Work
-from harness.images import resolved
 from harness.stages._model import Modelled
 from harness.store.store import Stage
 from harness.system.jsonl import dumps, read_jsonl

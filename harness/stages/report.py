@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from harness.benchmark import benchmark_of
+from harness.contracts.benchmark import benchmark_of
 from harness.contracts.stage import Kind, Work
+from harness.contracts.steps import Step
 from harness.stages._benchmarked import Benchmarked
-from harness.steps import Step
 from harness.store.store import Stage
 from harness.system.jsonl import dumps
 

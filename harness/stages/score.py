@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.benchmark import Benchmark, Unit, benchmark_of, computed, totals
+from harness.contracts.benchmark import Benchmark, Unit, benchmark_of, computed, totals
 from harness.contracts.records import Item, Response, Unscored
 from harness.contracts.records import Score as Scored
 from harness.contracts.stage import Asked, Kind, Plugins, Work

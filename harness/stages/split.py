@@ -7,11 +7,11 @@ from typing import Annotated
 
 from pydantic import PlainSerializer
 
-from harness import plugins
 from harness import split as drawing
-from harness.config import Reading
+from harness.contracts import plugins
+from harness.contracts.images import StoreImages
+from harness.contracts.settings import Reading
 from harness.contracts.stage import Kind, Plugins, Work
-from harness.images import StoreImages
 from harness.stages._drawn import Drawn
 
 

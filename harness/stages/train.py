@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.config import Runtime, Training
 from harness.contracts.executor import Resources
+from harness.contracts.settings import Runtime, Training
 from harness.contracts.stage import Plugins, Work
 from harness.stages._model import Modelled, Trained
 from harness.stages._row import row_of

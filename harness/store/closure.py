@@ -23,7 +23,7 @@ OURS = ("harness", "methods", "benchmarks", "reports")
 # Modules that cannot change a result, and why; what only they import cannot either.
 NEUTRAL = {
     "harness": "holds the version, and finds our packages where they are",
-    "harness.behind": "finds a testbed's files, whose content, or the code that draws them, is in keys",
+    "harness.contracts.behind": "finds a testbed's files, whose content, or the code that draws them, is in keys",
     "harness.contracts.testbed_kind": "says what a testbed promises; the code that draws is in keys",
     "harness.store.closure": "makes keys; no result sees them",
     "harness.store.contents": "remembers digests of files; makes keys",

@@ -2,7 +2,7 @@
 
 Whatever it holds, it is read in bounded time and memory, or refused in a sentence that names it and says what to do.
 YAML has a module of its own (`harness.system.yamls`), archives and workbooks too (`harness.system.archives`), pictures as well
-(`harness.images`).
+(`harness.contracts.images`).
 """
 
 import json

@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image as Pillow
 
 from benchmarks.mme import COGNITION, PERCEPTION
+from harness.contracts.judge import Ask
 from harness.contracts.records import Image, Item, Unscored
-from harness.judge import Ask
 from harness.system.errors import UsageError
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from harness.benchmark import Benchmark, totals
+from harness.contracts.benchmark import Benchmark, totals
+from harness.contracts.judge import Ask, Judge
 from harness.contracts.records import Item, Response, Score, Unscored
-from harness.judge import Ask, Judge
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "official"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from layouts import LAYOUTS, Files, Fixed, perfect
 
-from harness import plugins
-from harness.benchmark import Benchmark, totals
-from harness.benchmark import Files as Given
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark, totals
+from harness.contracts.benchmark import Files as Given
 from harness.contracts.records import Item, Score
 
 QUESTIONS = {

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from layouts import LAYOUTS, OPTIONS, Files, Fixed, perfect
 
-from harness import plugins
-from harness.benchmark import Benchmark, totals
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark, totals
 from harness.contracts.records import Item, Response, Score, Unscored
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps, loads

@@ -11,8 +11,8 @@ import pytest
 from layouts import LAYOUTS as SETS
 from layouts import Files, Fixed, perfect
 
-from harness import plugins
-from harness.benchmark import Benchmark, totals
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark, totals
 from harness.contracts.records import Response, Score
 from harness.mini.bars import BARS
 from reports import items, layouts

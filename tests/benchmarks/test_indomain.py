@@ -8,7 +8,7 @@ from layouts import LAYOUTS, Files, Fixed
 
 from benchmarks import indomain
 from benchmarks.indomain import Indomain, parse
-from harness.benchmark import totals
+from harness.contracts.benchmark import totals
 from harness.contracts.records import Item, Response, Score
 from harness.system.errors import UsageError
 

@@ -17,8 +17,8 @@ from layouts import LAYOUTS, OPTIONS, Files
 
 from benchmarks import _parses, _wordings
 from benchmarks._parses import choice, yes_or_no
-from harness import plugins
-from harness.benchmark import Benchmark
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark
 from harness.contracts.records import Item, Response, Score
 
 LETTERED, ANSWERED = ("mmb", "mmb_cn", "seed", "sqa"), ("pope", "mme")

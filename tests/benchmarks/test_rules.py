@@ -9,7 +9,7 @@ from layouts import LAYOUTS, Files, Fixed, picture, png
 from official_files import computed
 
 from benchmarks import _mmbench, _parses, gqa, mmb, mmb_cn, mme, mmhal, mmvet, pope, sqa, textvqa
-from harness.benchmark import Benchmark, totals
+from harness.contracts.benchmark import Benchmark, totals
 from harness.contracts.records import Item, Response, Score
 from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
 from harness.system.errors import UsageError

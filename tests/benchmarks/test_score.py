@@ -12,8 +12,8 @@ from layouts import answers, jsonl
 from typer.testing import CliRunner
 
 from benchmarks.mmhal import Mmhal
-from harness.benchmark import Files
 from harness.cli import app, main
+from harness.contracts.benchmark import Files
 from harness.score import rescore
 from harness.system.errors import UsageError
 
@@ -148,7 +148,7 @@ def test_a_wrong_request_ends_with_status_2(
 JUDGED = """
 from dataclasses import dataclass
 
-from harness.benchmark import Benchmark, Published
+from harness.contracts.benchmark import Benchmark, Published
 from harness.contracts.records import Item, Response, Score, Unscored
 
 @dataclass(frozen=True)

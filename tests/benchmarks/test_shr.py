@@ -8,8 +8,8 @@ from layouts import LAYOUTS, Files, as_json
 from official_files import computed
 
 from benchmarks import shr
+from harness.contracts.judge import Ask
 from harness.contracts.records import Item, Response, Unscored
-from harness.judge import Ask
 from harness.score import rescore
 from harness.system.errors import UsageError
 

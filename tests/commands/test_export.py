@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from harness import exporting
 from harness.cli import app
-from harness.config import Reading
 from harness.contracts.records import Conversation, Dropped, Example, Image, Pair, Rollout, Turn
+from harness.contracts.settings import Reading
 from harness.sources._written import FORMS, written
 from harness.sources.local import Local
 from harness.store.store import Stage, Store

@@ -16,8 +16,8 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from harness.config import Runtime, Training
 from harness.contracts.records import Image
+from harness.contracts.settings import Runtime, Training
 from harness.engine import Job
 from harness.families.llava import Squares
 from harness.model import Loaded, load, save

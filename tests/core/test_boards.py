@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from training import same
 
-from harness.config import Runtime
+from harness.contracts.settings import Runtime
 from harness.engine import Job, train
 from harness.launch import launch
 from harness.request import request

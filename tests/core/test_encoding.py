@@ -7,10 +7,10 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from harness import encoding
+from harness.contracts import encoding
+from harness.contracts.encoding import encode
 from harness.contracts.family import Layout
 from harness.contracts.records import Turn
-from harness.encoding import encode
 from harness.families.llava import IMAGE, SYSTEM, Llava
 
 LLAVA = Llava()

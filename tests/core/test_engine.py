@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from training import lines, losses, pairs, weights
 
 import harness.engine
-from harness.config import Lora, Runtime
 from harness.contracts.records import Conversation, Image, Record, Turn
+from harness.contracts.settings import Lora, Runtime
 from harness.engine import Job, train
 from harness.logps import Policy
 from harness.model import load
@@ -75,7 +75,7 @@ def test_micro_batches_do_not_matter(job, size: int) -> None:  # type: ignore[no
 BAD = """
 from dataclasses import dataclass
 from typing import ClassVar
-from harness.method import Loss, Method
+from harness.contracts.method import Loss, Method
 
 @dataclass(frozen=True)
 class Bad(Method):

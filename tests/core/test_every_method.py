@@ -21,14 +21,14 @@ from training import Killed, conversations, kill_at, lines, pairs, rollouts
 import harness.dropout
 import harness.engine
 import harness.logps
-from harness import plugins
-from harness.config import Lora
+from harness.contracts import plugins
 from harness.contracts.backend import Sampling
+from harness.contracts.method import Lesson, Loss, Method, Role, realised
 from harness.contracts.records import Conversation, Image, Prompt, Record, Turn
+from harness.contracts.settings import Lora
 from harness.engine import Job, Run, train
 from harness.families.llava import Llava
 from harness.logps import LogProbs
-from harness.method import Lesson, Loss, Method, Role, realised
 from harness.model import Loaded, load
 from harness.reference import reference_logps
 from harness.system.jsonl import write_jsonl

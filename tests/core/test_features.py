@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.config import MethodSpec, Runtime, read_testbed
 from harness.contracts.family import Layout
 from harness.contracts.records import Image, Item
+from harness.contracts.settings import MethodSpec, Runtime, read_testbed
+from harness.contracts.steps import Request
 from harness.families.llava import Llava
 from harness.features import Shelf, tower_kind
 from harness.model import Loaded, load
 from harness.plan import plan
 from harness.sources._chosen import source
 from harness.stages._examples import locked_examples
-from harness.steps import Request
 from harness.store.store import Store
 from harness.system.errors import HarnessError
 from harness.system.jsonl import read_jsonl

@@ -15,7 +15,7 @@ import pytest
 from training import losses, same, weights
 
 import harness.launch
-from harness.config import Lora
+from harness.contracts.settings import Lora
 from harness.engine import Job, TrainResult, train
 from harness.launch import Rank, launch
 from harness.system.errors import Full, HarnessError, Unexpected, UsageError

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from training import conversations, lines
 
-from harness.config import Runtime
 from harness.contracts.backend import Sampling, Search
 from harness.contracts.family import Layout
 from harness.contracts.records import Conversation, Dropped, Image, Pair, Prompt, Record, Rollout, Turn
+from harness.contracts.settings import Runtime
 from harness.engine import train
 from harness.families.llava import Llava
 from harness.model import Loaded

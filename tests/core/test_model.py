@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, CLIPImageProcessorPil, LlavaForConditionalGeneration
 
-from harness.config import Lora
 from harness.contracts.family import Layout
 from harness.contracts.records import Image
+from harness.contracts.settings import Lora
 from harness.families.llava import square
 from harness.logps import Policy
 from harness.model import Loaded, adapt, load, revision, save

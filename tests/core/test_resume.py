@@ -9,8 +9,8 @@ import pytest
 from training import Killed, kill_at, lines, pairs, same
 
 import harness.checkpoint
-from harness.config import Lora
 from harness.contracts.records import Image
+from harness.contracts.settings import Lora
 from harness.engine import train
 from harness.reference import reference_logps
 from harness.system.errors import HarnessError

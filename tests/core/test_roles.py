@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.config import Lora
+from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Image, Pair
+from harness.contracts.settings import Lora
 from harness.logps import Policy
-from harness.method import Lesson, Role
 from harness.model import load
 from harness.roles import Roles, assemble
 from harness.tree import Batch, pack, tree

@@ -8,8 +8,8 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 import harness.mini
 from harness.clip import Clip, similarity
+from harness.contracts.images import read_image
 from harness.contracts.records import Image
-from harness.images import read_image
 from harness.system.profile import quiet
 
 FOLDER = Path(harness.mini.__file__).parent / "clip"

@@ -6,7 +6,7 @@ import pytest
 
 import harness.mini
 from harness.checks import check
-from harness.config import Lora, Testbed
+from harness.contracts.settings import Lora, Testbed
 from harness.folder import inspect
 from harness.model import adapt, load
 from harness.request import request

@@ -25,8 +25,8 @@ from training import lines
 
 import harness.engine
 from harness.batches import steps
-from harness.config import Runtime
 from harness.contracts.records import Conversation, Image, Pair, Record, Turn
+from harness.contracts.settings import Runtime
 from harness.engine import Job, train
 from harness.families.llava import Llava
 from harness.logps import LogProbs

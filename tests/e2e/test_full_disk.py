@@ -17,12 +17,12 @@ from tests.e2e.conftest import ROOT, SMALL_BED
 PROGRAM = """
 import json, resource, sys
 from pathlib import Path
-from harness.config import MethodSpec, Runtime, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime, read_testbed
 from harness.sources._chosen import source
 from harness.plan import plan
 from harness.system.profile import quiet
 from harness.worker import Worker
-from harness.steps import Request
+from harness.contracts.steps import Request
 from harness.store.store import Store
 from harness.system.errors import HarnessError
 

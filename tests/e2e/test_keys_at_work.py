@@ -9,10 +9,10 @@ from types import FrameType
 import pytest
 
 from harness import request as asking
-from harness.config import MethodSpec, Runtime, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime, read_testbed
+from harness.contracts.steps import Plan, Request, Step
 from harness.plan import Planner, plan
 from harness.sources._chosen import source
-from harness.steps import Plan, Request, Step
 from harness.store.closure import NEUTRAL, OURS, SOURCES
 from harness.store.store import Store
 from harness.system.profile import quiet
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).parents[2]
 BED = read_testbed(str(Path(__file__).with_name("small.yaml"))).model_copy(update={"lens": 3})
 # Who calls the body, loads its plugin, and hands on.
-RUNNERS = ("harness.worker", "harness.plugins", "harness.testbeds.mini")
+RUNNERS = ("harness.worker", "harness.contracts.plugins", "harness.testbeds.mini")
 
 
 @contextmanager

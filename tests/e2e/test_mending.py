@@ -11,11 +11,11 @@ import pytest
 
 import harness.stages.generate as body
 from harness.comparison import Finished, compare
-from harness.config import MethodSpec, Runtime, read_testbed
 from harness.contracts.records import Response
+from harness.contracts.settings import MethodSpec, Runtime, read_testbed
+from harness.contracts.steps import Request
 from harness.progress import Silent
 from harness.sources._chosen import source
-from harness.steps import Request
 from harness.store import store as storing
 from harness.store.store import MANIFEST, Store
 from harness.system.errors import HarnessError

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 import harness.stages.build as building
-from harness import images, split
-from harness.behind import behind
+from harness import split
 from harness.comparison import compare, prepare
-from harness.config import MethodSpec, Runtime, Testbed, read_testbed
+from harness.contracts import images
+from harness.contracts.behind import behind
+from harness.contracts.settings import MethodSpec, Runtime, Testbed, read_testbed
+from harness.contracts.steps import Request
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source
 from harness.progress import Silent
 from harness.sources._chosen import source
-from harness.steps import Request
 from harness.store.shelves import SHELVES
 from harness.store.store import Store
 from harness.system.errors import HarnessError

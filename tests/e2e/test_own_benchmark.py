@@ -15,7 +15,7 @@ MINE = '''
 import json
 from dataclasses import dataclass
 
-from harness.benchmark import Benchmark, Files, Metric, Published, ratio
+from harness.contracts.benchmark import Benchmark, Files, Metric, Published, ratio
 from harness.contracts.records import Item, Response, Score
 
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.config import Runtime
+from harness.contracts.images import Places, resolved
 from harness.contracts.records import Record
-from harness.images import Places, resolved
+from harness.contracts.settings import Runtime
 from harness.reference import reference_logps
 from harness.system.jsonl import read_jsonl
 from tests.e2e.conftest import ROOT, SMALL_BED, Done, Ran, harness

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from harness.config import Chat, Runtime
+from harness.contracts.judge import Ask
+from harness.contracts.settings import Chat, Runtime
 from harness.journal import Journal
-from harness.judge import Ask
 from harness.llm import Llm
 
 ROOT = Path(__file__).parents[2]

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import _judging
-from harness import plugins
-from harness.benchmark import Benchmark, totals
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark, totals
+from harness.contracts.judge import Ask
 from harness.contracts.records import Item, Response, Score, Unscored
-from harness.judge import Ask
 from tests.benchmarks.layouts import LAYOUTS, Files
 
 RUBRIC = "Grade how correct a model's prediction is. The grade is 1.0 (entirely correct)."

@@ -14,9 +14,9 @@ import pytest
 from fake import HANG, QUICK, Server, asked, asker, llm, refusal, serving, wait_for
 
 from harness import prices
-from harness.config import Chat, Runtime
+from harness.contracts.judge import Ask
+from harness.contracts.settings import Chat, Runtime
 from harness.journal import Journal
-from harness.judge import Ask
 from harness.llm import Llm
 from harness.replies import Usage
 from harness.system.errors import HarnessError, UsageError

@@ -14,9 +14,9 @@ import pytest
 from fake import HANG, QUICK, asked, asker, completion, llm, refusal, serving, wait_for
 
 from benchmarks._judging import ask
-from harness.config import Runtime
+from harness.contracts.judge import Ask, Judge, answered
 from harness.contracts.records import Image, Item, Unscored
-from harness.judge import Ask, Judge, answered
+from harness.contracts.settings import Runtime
 from harness.score import judge_of, rescore
 from harness.system.errors import HarnessError, UsageError
 
@@ -162,7 +162,7 @@ def test_a_budget_is_refused_before_the_first_call(tmp_path: Path) -> None:
 
 
 def test_a_budget_without_a_price_says_how_to_give_one(tmp_path: Path) -> None:
-    from harness.config import Chat
+    from harness.contracts.settings import Chat
     from harness.journal import Journal
     from harness.llm import Llm
 

@@ -12,9 +12,9 @@ from fake import llm, serving
 from PIL import Image as Pillow
 
 from harness import shown
+from harness.contracts.images import read_image
+from harness.contracts.judge import Ask
 from harness.contracts.records import Image, Unscored
-from harness.images import read_image
-from harness.judge import Ask
 from harness.shown import data_url
 from harness.store.digest import file_digest
 

@@ -9,13 +9,13 @@ from fake import CANARY, QUICK, completion, llm, refusal, serving
 
 from harness import llm as asking
 from harness.comparison import compare
-from harness.config import MethodSpec, Runtime, Testbed, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime, Testbed, read_testbed
+from harness.contracts.steps import Request
 from harness.costs import check_access
 from harness.plan import plan
 from harness.progress import Silent
 from harness.request import validated
 from harness.sources._chosen import source
-from harness.steps import Request
 from harness.store.store import Store
 from harness.sweep import choose
 from harness.system.errors import HarnessError

@@ -14,10 +14,10 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from benchmarks._judging import ask
-from harness.config import Chat, Runtime
+from harness.contracts.judge import Ask, Judge, answered
 from harness.contracts.records import Item, Unscored
+from harness.contracts.settings import Chat, Runtime
 from harness.journal import Journal
-from harness.judge import Ask, Judge, answered
 from harness.llm import Llm
 
 BASE = Path(__file__).parents[2] / "harness" / "mini" / "bases" / "0"

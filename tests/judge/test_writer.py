@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from fake import llm, refusal, serving
 
+from harness.contracts.judge import Writer, answered
+from harness.contracts.method import Method
 from harness.contracts.records import Conversation, Dropped, Example, Record, Response, Turn
-from harness.judge import Writer, answered
-from harness.method import Method
 from methods.nsft import Nsft
 
 EXAMPLES = [Example(f"e{n}", "llava150k", None, (Turn("What is there?", f"{n} red cups."),)) for n in range(12)]

@@ -11,8 +11,8 @@ import pytest
 from PIL import ImageFile
 
 from benchmarks._lmms import STOCK, second_opinion
-from harness import plugins
-from harness.benchmark import Benchmark, Unit, totals
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark, Unit, totals
 from harness.contracts.records import Item, Response, Score, Unscored
 from harness.mini.benchsets import write_benchmark
 from reports.crosscheck import crosscheck

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from PIL import Image as Pillow
 
-from harness import plugins
-from harness.benchmark import Benchmark
+from harness.contracts import plugins
 from harness.contracts.backend import Generated, Running, Sampling
+from harness.contracts.benchmark import Benchmark
 from harness.contracts.records import Prompt, Response
 from harness.lmms_model import HarnessModel
 from harness.mini.benchsets import write_benchmark

@@ -6,8 +6,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from harness import plugins
-from harness.benchmark import Benchmark
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark
 from harness.contracts.records import Item
 from harness.system.errors import UsageError
 from tests.benchmarks.layouts import LAYOUTS, Files

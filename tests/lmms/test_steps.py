@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import plugins
-from harness.config import MethodSpec, read_testbed
+from harness.contracts import plugins
+from harness.contracts.settings import MethodSpec, read_testbed
+from harness.contracts.steps import Plan, Request
 from harness.plan import plan
 from harness.sources._chosen import source
-from harness.steps import Plan, Request
 from harness.store.closure import SOURCES
 from harness.store.contents import listing
 

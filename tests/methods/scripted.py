@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from harness.contracts.judge import Ask
+from harness.contracts.method import Role
 from harness.contracts.records import Dropped, Example, Image, Prompt, Record, Response, Rollout, Turn, Unscored
-from harness.judge import Ask
-from harness.method import Role
 
 PICTURE = Image("a.png", "0" * 64)
 OTHER = Image("b.png", "1" * 64)

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 from scripted import EXAMPLES, TURNS, Scripted, written
 
-from harness import plugins
+from harness.contracts import plugins
+from harness.contracts.judge import Ask
 from harness.contracts.records import Conversation, Dropped, Example, Response, Turn, Unscored, VisionError
-from harness.judge import Ask
 from harness.sources._chosen import source as chosen
 from methods.nsft import Nsft, balanced, corrected_reading, parse, random_reading, read_codebook
 from tests.seams.found import outside

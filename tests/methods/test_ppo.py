@@ -4,8 +4,8 @@ import pytest
 import torch
 from scripted import EXAMPLES, Scripted
 
+from harness.contracts.method import Role
 from harness.contracts.records import Conversation, Dropped, Pair, Prompt, Record, Response, Rollout, Unscored
-from harness.method import Role
 from methods.ppo import Ppo
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from scripted import EXAMPLES, Scripted
 
-from harness import plugins
-from harness.config import Training
+from harness.contracts import plugins
+from harness.contracts.method import Lesson, Method
 from harness.contracts.records import Conversation, Dropped, Pair, Rollout
+from harness.contracts.settings import Training
 from harness.logps import LogProbs
-from harness.method import Lesson, Method
 
 METHODS = plugins.names("methods")
 PPO = ("old_policy", "old_value", "advantage", "return", "reference", "score")  # what its rollouts carry

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from harness import plugins
-from harness.benchmark import Benchmark, totals
-from harness.config import read_testbed
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark, totals
 from harness.contracts.records import Image, Item, Response, Score
+from harness.contracts.settings import read_testbed
+from harness.contracts.steps import ALL_BENCHMARKS
 from harness.mini.benchsets import MME, PER_THOUSAND, write_benchmark
 from harness.mini.oracles import Oracle, read_scenes
 from harness.mini.world import Scene, scene
-from harness.steps import ALL_BENCHMARKS
 from harness.system.errors import UsageError
 
 SCENES = 30

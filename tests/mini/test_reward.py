@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import Lora, MethodSpec, Runtime, read_testbed
 from harness.contracts.backend import Sampling
+from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Conversation, Example, Prompt, Record, Rollout, Turn
+from harness.contracts.schedule import execute, insist, pending
+from harness.contracts.settings import Lora, MethodSpec, Runtime, read_testbed
 from harness.contracts.source import declared
-from harness.method import Lesson, Role
+from harness.contracts.steps import Plan, Request, Step
 from harness.mini.oracles import errors, read_scenes
 from harness.mini.sources import write_source
 from harness.mini.world import Scene
@@ -19,9 +21,7 @@ from harness.plan import plan
 from harness.progress import Silent
 from harness.reference import figures, trees
 from harness.roles import assemble
-from harness.schedule import execute, insist, pending
 from harness.sources._chosen import source
-from harness.steps import Plan, Request, Step
 from harness.store.store import Store
 from harness.system.jsonl import read_jsonl
 from harness.system.profile import quiet

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 from worlds import NINE, SETTING, Accuracy, answers, run
 
-from harness.benchmark import Metric, Totals, Unit, ratio
+from harness.contracts.benchmark import Metric, Totals, Unit, ratio
 from harness.contracts.row_names import NOISE
 from reports.files import COMPARISON
 from reports.findings import Findings

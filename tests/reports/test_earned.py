@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from worlds import NINE
 
-from harness import plugins
-from harness.benchmark import Benchmark, Unit
-from harness.config import read_testbed
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark, Unit
+from harness.contracts.settings import read_testbed
 from harness.reporting import table
 from reports import paper
 from reports.earned import Ran

@@ -10,7 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 from worlds import Accuracy, Chair
 
-from harness.benchmark import Unit
+from harness.contracts.benchmark import Unit
 from harness.gating import accept, judge, read_policy
 from harness.system.errors import HarnessError, UsageError
 from reports.estimates import Estimate, estimate

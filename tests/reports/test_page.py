@@ -15,9 +15,9 @@ from test_grid import HOSTILE, OUR_ATTRIBUTES, OUR_ELEMENTS, Seen
 from worlds import NINE, Accuracy, answers
 
 from harness import reporting
-from harness.benchmark import totals
+from harness.contracts.benchmark import totals
+from harness.contracts.images import Places
 from harness.contracts.records import Image, Item, Response, Score
-from harness.images import Places
 from harness.system.console import duration
 from harness.system.errors import UsageError
 from reports import cards, figures, items, plots

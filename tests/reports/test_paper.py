@@ -12,9 +12,9 @@ import pytest
 from worlds import NINE, SETTING, run
 
 from benchmarks.indomain import Indomain
-from harness.benchmark import Benchmark, Unit
+from harness.contracts.benchmark import Benchmark, Unit
+from harness.contracts.judge import Ask
 from harness.contracts.records import Item, Response, Score
-from harness.judge import Ask
 from harness.system.errors import UsageError
 from reports import latex, layouts, markdown, spreadsheet
 from reports.findings import Setting

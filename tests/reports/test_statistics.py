@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import binom, norm
 from worlds import NINE, SETTING, Accuracy, Pope, run
 
-from harness.benchmark import Benchmark, Unit
+from harness.contracts.benchmark import Benchmark, Unit
 from reports import statistics
 from reports.estimates import Estimate, estimate
 from reports.outcomes import Outcome, measure

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from worlds import NINE, SETTING, Pope, answers, run
 
-from harness.benchmark import Unit
+from harness.contracts.benchmark import Unit
 from harness.system.jsonl import dumps
 from reports.files import COMPARISON
 from reports.findings import Cell, Findings, Row, Setting

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.benchmark import Group
+from harness.contracts.benchmark import Group
 from reports.totals import RULE, total
 
 PRINTED = {

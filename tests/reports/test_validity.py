@@ -18,7 +18,7 @@ from benchmarks.mmb import Mmb
 from benchmarks.mme import Mme
 from benchmarks.pope import SPLITS, Pope
 from benchmarks.sqa import Sqa
-from harness.benchmark import Benchmark
+from harness.contracts.benchmark import Benchmark
 from reports.statistics import Array, Sums, bootstrap, interval, p_value, sign_flip
 
 WORLDS, AT_ONCE, REPLICATES = 1000, 100, 1000

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from harness import plugins
-from harness.benchmark import Benchmark, Group, Metric, Totals, Unit, ratio
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark, Group, Metric, Totals, Unit, ratio
 from reports.findings import Setting
 from reports.outcomes import Outcome
 

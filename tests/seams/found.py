@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from harness import plugins
-from harness.behind import TESTBEDS, behind
+from harness.contracts import plugins
+from harness.contracts.behind import TESTBEDS, behind
 from harness.contracts.testbed_kind import TestbedKind
 
 OUTSIDE = Path(__file__).parents[1] / "outside"

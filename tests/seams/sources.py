@@ -12,12 +12,12 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from harness import images
-from harness.config import Reading
+from harness.contracts import images
 from harness.contracts import source as contract
+from harness.contracts.images import Places
 from harness.contracts.records import Dropped, Example
+from harness.contracts.settings import Reading
 from harness.contracts.source import Source, declared
-from harness.images import Places
 from harness.sources._chosen import source as chosen
 from harness.sources._published import Published
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from harness import backends, families, plugins
-from harness.config import Generation
+from harness import backends, families
+from harness.contracts import plugins
 from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
 from harness.contracts.records import Image, Prompt, Response, Turn
+from harness.contracts.settings import Generation
 from harness.model import Loaded, load
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet

@@ -17,8 +17,8 @@ from typing import cast
 import pytest
 
 from harness.contracts.executor import Bodies, Executor, Failure
-from harness.schedule import EXECUTORS, Course, attempt
-from harness.steps import Step
+from harness.contracts.schedule import EXECUTORS, Course, attempt
+from harness.contracts.steps import Step
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
 from tests.seams.found import found, package

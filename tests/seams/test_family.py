@@ -20,14 +20,15 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoProcessor
 
-from harness import families, plugins
+from harness import families
 from harness.backends.transformers import Transformers
-from harness.config import Lora
+from harness.contracts import plugins
 from harness.contracts.backend import Running, Sampling
 from harness.contracts.family import Family, Layout
+from harness.contracts.images import opened
 from harness.contracts.records import Conversation, Image, Pair, Prompt, Record, Turn
+from harness.contracts.settings import Lora
 from harness.folder import inspect
-from harness.images import opened
 from harness.logps import Policy
 from harness.model import Loaded, adapt, load, save
 from harness.pixels import diffuse

@@ -12,14 +12,15 @@ from unittest import mock
 
 import pytest
 
-from harness import hire, plugins
-from harness.benchmark import Benchmark
-from harness.config import Judging, Runtime
+from harness import hire
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark
+from harness.contracts.images import Places, StoreImages
+from harness.contracts.judge import Ask, Panel
 from harness.contracts.judge_kind import Hired, JudgeKind, Post
 from harness.contracts.records import Response, Unscored
+from harness.contracts.settings import Judging, Runtime
 from harness.costs import Note
-from harness.images import Places, StoreImages
-from harness.judge import Ask, Panel
 from harness.mini.benchsets import write_benchmark
 from harness.panel import keep_replies
 from harness.system.errors import HarnessError, UsageError

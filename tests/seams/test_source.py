@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 from PIL import Image as Pillow
 
-from harness import images, plugins
-from harness.config import Reading, Runtime, read_testbed
-from harness.contracts import pictures
+from harness.contracts import images, pictures, plugins
+from harness.contracts.images import Places, read_image, resolved
 from harness.contracts.records import Dropped, Example
+from harness.contracts.settings import Reading, Runtime, read_testbed
 from harness.contracts.source import declared
-from harness.images import Places, read_image, resolved
+from harness.contracts.steps import Request
 from harness.plan import Planner
 from harness.split import DROPPED, EXAMPLES, LOCK
-from harness.steps import Request
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl

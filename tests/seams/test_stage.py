@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness import plugins
-from harness.config import MethodSpec, Runtime, read_testbed
+from harness.contracts import plugins
 from harness.contracts.executor import Resources
+from harness.contracts.settings import MethodSpec, Runtime, read_testbed
 from harness.contracts.stage import CODE, Kind
+from harness.contracts.steps import Request, Step
 from harness.forecast import TRAITS
 from harness.plan import Planner, plan
 from harness.sources._chosen import source
 from harness.stages._model import Modelled
-from harness.steps import Request, Step
 from harness.store.closure import SOURCES
 from harness.store.store import Stage
 from harness.system.jsonl import dumps

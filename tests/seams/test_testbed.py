@@ -13,15 +13,15 @@ from types import FrameType
 
 import pytest
 
-from harness import plugins
-from harness.behind import TESTBEDS, behind
-from harness.benchmark import Benchmark
-from harness.config import read_testbed
+from harness.contracts import plugins
+from harness.contracts.behind import TESTBEDS, behind
+from harness.contracts.benchmark import Benchmark
+from harness.contracts.images import Places, StoreImages
 from harness.contracts.judge_kind import JudgeKind
 from harness.contracts.records import Example, Item
+from harness.contracts.settings import read_testbed
 from harness.contracts.source import PACKAGE, declared
 from harness.contracts.testbed_kind import Bar, TestbedKind
-from harness.images import Places, StoreImages
 from harness.store.closure import NEUTRAL, OURS, SOURCES
 from harness.system.jsonl import dumps
 from tests.seams.found import found

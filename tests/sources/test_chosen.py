@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from harness import plugins
 from harness.checks import check
-from harness.config import Reading, Runtime, read_testbed
+from harness.contracts import plugins
 from harness.contracts.records import Dropped, Example, Item
+from harness.contracts.settings import Reading, Runtime, read_testbed
+from harness.contracts.steps import Request
 from harness.plan import Planner
 from harness.sources._chosen import named, source
-from harness.steps import Request
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl

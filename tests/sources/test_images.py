@@ -13,8 +13,8 @@ import pytest
 from PIL import Image as Pillow
 
 import harness
+from harness.contracts.images import MAX_BYTES, Places, StoreImages, decode, read_image, relative, resolve
 from harness.contracts.records import Image
-from harness.images import MAX_BYTES, Places, StoreImages, decode, read_image, relative, resolve
 from harness.store.digest import file_digest
 from harness.store.store import Stage, Store
 from harness.system.errors import UsageError
@@ -165,7 +165,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "large.png").write_bytes(png_bomb(10_000, 4_000))
     (tmp_path / "bomb.png").write_bytes(png_bomb(11_900, 11_900))
     code = (
-        "import sys; from pathlib import Path; from harness.images import read_image\n"
+        "import sys; from pathlib import Path; from harness.contracts.images import read_image\n"
         "from harness.system.profile import _host_peak_bytes\n"  # ru_maxrss would be the parent's where that was larger
         "assert read_image(Path(sys.argv[1])).size == (10000, 4000)\n"
         "try: read_image(Path(sys.argv[2]))\n"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from PIL import Image as Pillow
 
-from harness.config import Reading
 from harness.contracts.records import Dropped, Example, Turn
+from harness.contracts.settings import Reading
 from harness.contracts.source import Source, declared
 from harness.system.errors import UsageError
 

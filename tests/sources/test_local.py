@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image as Pillow
 
-from harness.config import Reading
+from harness.contracts.images import Places, StoreImages, read_image
 from harness.contracts.records import Dropped, Example
-from harness.images import Places, StoreImages, read_image
+from harness.contracts.settings import Reading
 from harness.sources._chosen import source
 from harness.sources.local import Local
 from harness.system.errors import UsageError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image as Pillow
 
-from harness.images import Places, StoreImages
+from harness.contracts.images import Places, StoreImages
 from harness.sources.llava150k import Llava150k
 from harness.split import split, write_split
 from harness.store.store import Stage, Store, failpoint

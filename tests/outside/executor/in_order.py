@@ -3,7 +3,7 @@
 from functools import partial
 
 from harness.contracts.executor import Bodies, Executor
-from harness.schedule import Course, attempt
+from harness.contracts.schedule import Course, attempt
 
 
 class InOrder(Executor):

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any, ClassVar
 
 from harness.contracts.family import Eyes, Layout, Pieces
+from harness.contracts.images import opened, size_of
 from harness.contracts.records import Image, Turn
 from harness.families.llava import Llava, image_places
-from harness.images import opened, size_of
 from harness.system.profile import Flops
 
 SIDE, MOST = 32, 4  # pixels of a tile, and tiles of a picture

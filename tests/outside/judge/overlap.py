@@ -1,8 +1,8 @@
 """A judge of one's own: MM-Vet's grade is the share of the reference answer's words that a response has."""
 
+from harness.contracts.judge import Ask
 from harness.contracts.judge_kind import Hired, JudgeKind, Post
 from harness.contracts.records import Unscored
-from harness.judge import Ask
 
 
 class Overlap(JudgeKind):

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from harness.config import Reading
 from harness.contracts.pictures import Pictures
 from harness.contracts.records import Example, Turn
+from harness.contracts.settings import Reading
 from harness.contracts.source import Source
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 200), "white": (250, 250, 250)}

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness import plugins
-from harness.config import MethodSpec, Testbed, Training, first_error
-from harness.method import Baseline, Lesson, Method, Role
-from harness.steps import Request
+from harness.contracts import plugins
+from harness.contracts.method import Baseline, Lesson, Method, Role
+from harness.contracts.settings import MethodSpec, Testbed, Training, first_error
+from harness.contracts.steps import Request
 from harness.store.digest import source_digest
 from harness.system.errors import UsageError
 

@@ -7,10 +7,10 @@ import errno
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from harness import plugins
-from harness.config import Runtime
+from harness.contracts import plugins
 from harness.contracts.executor import Bodies, Body, Executor, Failure, Tick, Watcher
-from harness.steps import Step
+from harness.contracts.settings import Runtime
+from harness.contracts.steps import Step
 from harness.store.store import Store
 from harness.system.blame import called_exit, explained, plugin_fault
 from harness.system.errors import Denied, Full, HarnessError

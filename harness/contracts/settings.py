@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.plugins import adopt, called, parted, refuse_truths, stem, unknown
+from harness.contracts.plugins import adopt, called, parted, refuse_truths, stem, unknown
 from harness.system import boards
 from harness.system.errors import UsageError
 from harness.system.yamls import yaml_file
@@ -250,7 +250,7 @@ class Testbed(Fixed):
 
 def read_testbed(name: str) -> Testbed:
     """A built-in testbed by name, or a user's YAML file; `~` and paths relative to the file are resolved."""
-    from harness.behind import behind, words  # which reads these settings
+    from harness.contracts.behind import behind, words  # which reads these settings
 
     folder = Path(__file__).parent / "testbeds"
     known = sorted(path.stem for path in folder.glob("*.yaml"))

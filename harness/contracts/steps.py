@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.config import MethodSpec, Testbed
 from harness.contracts.executor import Resources
+from harness.contracts.settings import MethodSpec, Testbed
 from harness.store.store import Stage
 
 if TYPE_CHECKING:
+    from harness.contracts.row import Row
     from harness.contracts.source import Source
-    from harness.rows import Row
 
 ALL_BENCHMARKS = ("sqa", "gqa", "textvqa", "mmvet", "mme", "mmb", "pope", "chair", "mmhal")  # the paper's order
 

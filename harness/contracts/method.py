@@ -9,8 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from harness.contracts.judge import Writer
 from harness.contracts.records import Dropped, Example, Image, Prompt, Record, Response
-from harness.judge import Writer
 from harness.system.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Lesson:
     whether the loss reads the same figures of the reference, as `LogProbs.reference` and as columns "reference/<name>".
     unit: what the loss has one value per. continues: trained roles go on as adapters and the reference stays the base;
     otherwise a round starts from the last round's policy, which is its reference. part: this round's share of the
-    examples, every part[1]-th from part[0] on. training: fields of `harness.config.Training` that the method sets for
+    examples, every part[1]-th from part[0] on. training: fields of `harness.contracts.settings.Training` that the method sets for
     this round.
     """
 

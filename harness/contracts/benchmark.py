@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from harness import plugins
+from harness.contracts import plugins
+from harness.contracts.judge import Judge
 from harness.contracts.records import Image, Item, Response, Score, Unscored
-from harness.judge import Judge
 from harness.system.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:

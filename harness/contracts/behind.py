@@ -1,6 +1,6 @@
 """Finds what stands behind a testbed's `data`: a word of one of ours, a file of the user's own, or a folder."""
 
-from harness import plugins
+from harness.contracts import plugins
 from harness.contracts.testbed_kind import TestbedKind
 
 TESTBEDS = "harness.testbeds"

@@ -151,7 +151,7 @@ def movable(thing: Thing, places: Places) -> Thing:
 
 @dataclass(frozen=True)
 class StoreImages:
-    """Pictures for a stage under way (`harness.benchmark.Images`), with paths as they are once it is done.
+    """Pictures for a stage under way (`harness.contracts.benchmark.Images`), with paths as they are once it is done.
 
     `staging` is the folder being filled and `final` the stage's folder, both in the store; `upright` is how its
     pictures are to be read.
