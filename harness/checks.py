@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from harness.clip import CLIP
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
@@ -13,10 +12,11 @@ from harness.contracts.row import Row, resolved
 from harness.contracts.row_names import BASELINE, CONTROLS
 from harness.contracts.settings import Testbed
 from harness.contracts.steps import Request
-from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for, problem
+from harness.models.clip import CLIP
+from harness.models.folder import inspect, looked_through
+from harness.models.targets import targets
 from harness.system.errors import UsageError
-from harness.targets import targets
 
 
 def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:

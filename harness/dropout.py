@@ -85,7 +85,7 @@ def _words(name: str, count: int) -> NDArray[np.int32]:
 def placed(model: nn.Module) -> Draws:
     """Replace every dropout of `model` by one that is drawn per record and place; returns what they are drawn by.
 
-    Attention weights belong to pairs of places; `harness.folder` refuses a model that drops them.
+    Attention weights belong to pairs of places; `harness.models.folder` refuses a model that drops them.
     """
     draws = Draws()
     dropouts = {name: module for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p}

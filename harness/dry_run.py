@@ -156,11 +156,11 @@ def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Recor
     import torch
 
     from harness.contracts.method import Loss
-    from harness.logps import LogProbs
-    from harness.model import load
-    from harness.reference import trees
-    from harness.roles import assemble
-    from harness.tree import pack
+    from harness.models.load import load
+    from harness.models.logps import LogProbs
+    from harness.models.reference import trees
+    from harness.models.roles import assemble
+    from harness.models.tree import pack
 
     warnings.simplefilter("ignore", FutureWarning)  # transformers' own, at every adapter
     loaded = load(BASE, "float32", "cpu", shelf)

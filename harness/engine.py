@@ -16,22 +16,23 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness import batches, checkpoint, dropout, reference, zero
+from harness import checkpoint, dropout, zero
 from harness.contracts import plugins
 from harness.contracts.images import Places, resolved
 from harness.contracts.method import Method, Role, realised
 from harness.contracts.records import Image, Record
 from harness.contracts.settings import Fixed, Runtime, Training
-from harness.logps import LogProbs, Policy
-from harness.model import load, revision, save
-from harness.roles import assemble
+from harness.models import batches, reference
+from harness.models.load import load, revision, save
+from harness.models.logps import LogProbs, Policy
+from harness.models.roles import assemble
+from harness.models.tree import Batch, Tree, pack
 from harness.store.digest import file_digest
 from harness.store.store import failpoint
 from harness.system.boards import Boards
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
 from harness.system.profile import Tick, measure, quiet
-from harness.tree import Batch, Tree, pack
 
 
 class Job(Fixed):

@@ -14,7 +14,7 @@ from harness.codebook import Codebook, errors_in, json_in
 from harness.contracts.judge import Ask, Judge, verdict
 from harness.contracts.records import Example, Pair, Unscored
 from harness.contracts.settings import Dtype
-from harness.model import load
+from harness.models.load import load
 from harness.system.profile import Tick
 
 FEW = 10
@@ -49,8 +49,8 @@ def sequences(
     """Summed log-probs of each pair's chosen and rejected response under a folder's model; of those that fit it."""
     import torch
 
-    from harness import reference
-    from harness.roles import Roles
+    from harness.models import reference
+    from harness.models.roles import Roles
 
     torch.set_num_threads(1)
     loaded = load(model, dtype, reference.device(), shelf)

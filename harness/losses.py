@@ -10,7 +10,7 @@ from harness.contracts.method import Loss
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.logps import LogProbs
+    from harness.models.logps import LogProbs
 
 
 def sft(policy: "Tensor", divergence: "Tensor | None" = None, weight: float = 0.0) -> "Tensor":

@@ -22,9 +22,9 @@ from harness.contracts.row_names import BASELINE, BLANK, NOISE
 from harness.contracts.settings import Dtype, Runtime, Testbed
 from harness.contracts.stage import Kind, Plugins
 from harness.contracts.steps import Cell, Plan, Request, Step
-from harness.folder import family_of
 from harness.hire import Office, kind_for
-from harness.model import revision
+from harness.models.folder import family_of
+from harness.models.load import revision
 from harness.stages._model import Modelled
 from harness.stages.build import Build
 from harness.stages.crosscheck import Crosscheck

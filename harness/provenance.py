@@ -15,7 +15,7 @@ from harness import __version__
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.steps import Plan, Step
-from harness.folder import inspect
+from harness.models.folder import inspect
 from harness.plan import base_model
 from harness.run_folder import identity
 from harness.stages.generate import Generate

@@ -17,8 +17,8 @@ from harness.contracts.judge_kind import Hired
 from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Dropped, Image, Pair, Prompt, Record, Response, Unscored
 from harness.contracts.settings import Dtype, Runtime, Testbed, Training
-from harness.folder import family_of
-from harness.model import Loaded, load, revision
+from harness.models.folder import family_of
+from harness.models.load import Loaded, load, revision
 from harness.split import MALFORMED_LIMIT
 from harness.store.closure import code
 from harness.store.shelves import shelf
@@ -28,7 +28,7 @@ from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 from harness.system.profile import Tick
 
 SPENT = ("writer_calls", "generated_tokens", "forward_tokens")
-TOO_LONG = "too long"  # how the reasons of `harness.tree.TooLong` begin
+TOO_LONG = "too long"  # how the reasons of `harness.models.tree.TooLong` begin
 PREFIX = 250  # what is generated is kept by so many prompts, so that a longer split finds that of its prefix
 
 
@@ -157,10 +157,10 @@ class OwnRound:
 
     def similarity(self, pairs: Sequence[tuple[Image, str]]) -> list[float]:
         """Cosine of each image and text under the testbed's CLIP."""
-        from harness.clip import similarity
+        from harness.models.clip import similarity
 
         folder = Path(self.testbed.clip)
-        kept = shelf(self.store, revision(folder), "harness.clip")
+        kept = shelf(self.store, revision(folder), "harness.models.clip")
         return similarity(folder, pairs, self.runtime.generate_batch_size, self.tick, kept)
 
     def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
@@ -169,8 +169,8 @@ class OwnRound:
         Made in the dtype that the roles were trained in, so that a training that goes on from them begins with ratios
         of 1.
         """
-        from harness import reference
-        from harness.roles import HEADED, assemble
+        from harness.models import reference
+        from harness.models.roles import HEADED, assemble
 
         headed = role in HEADED
         base = self.policy if role is Role.POLICY else self.base if headed or self.lesson.continues else self.policy
@@ -196,7 +196,7 @@ def _write(out: Path, make: Callable[[Sequence[Prompt]], list[Response]], prompt
 
 def trainable(record: Record | Dropped, loaded: Loaded, max_length: int | None = None) -> Record | Dropped:
     """The record, or why it cannot be learnt from: equal sides, text that spells control tokens, too many tokens."""
-    from harness.tree import tree
+    from harness.models.tree import tree
 
     if isinstance(record, Dropped):
         return record

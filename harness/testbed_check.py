@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.checks import check_models, undrawn
-from harness.clip import CLIP
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
@@ -22,8 +21,9 @@ from harness.contracts.row import Row
 from harness.contracts.settings import MethodSpec, Testbed
 from harness.contracts.steps import Request
 from harness.contracts.testbed_kind import TestbedKind
-from harness.folder import inspect, looked_through
 from harness.hire import OFFICES, Office, kind_for
+from harness.models.clip import CLIP
+from harness.models.folder import inspect, looked_through
 from harness.sources._chosen import named, source
 from harness.system.blame import explained
 from harness.system.errors import UsageError
@@ -75,7 +75,7 @@ def _tried(what: str, look: Callable[[], str]) -> Finding:
 
 def _model(folder: Path) -> str:
     """The files of a model: every tensor there and of the right shape by its header, tokenizer, prompt."""
-    from harness.model import words
+    from harness.models.load import words
 
     if not (folder / "config.json").is_file():
         raise UsageError(f"no Hugging Face model; fetch one: hf download llava-hf/{folder.name} --local-dir {folder}")

@@ -30,7 +30,7 @@ from harness.contracts.method import Loss, Method, Role, Round, Unit
 from harness.contracts.records import Dropped, Example, Pair, Prompt, Record, Response
 
 if TYPE_CHECKING:
-    from harness.logps import LogProbs
+    from harness.models.logps import LogProbs
 
 
 @dataclass(frozen=True)

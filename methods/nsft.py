@@ -34,7 +34,7 @@ from harness.contracts.source import declared
 from harness.contracts.wordings import SHORT_ANSWER
 
 if TYPE_CHECKING:
-    from harness.logps import LogProbs
+    from harness.models.logps import LogProbs
 
 PROMPT = """You help to teach a vision-language model what it got wrong about an image that you cannot see.
 

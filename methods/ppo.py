@@ -41,7 +41,7 @@ from harness.contracts.records import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.logps import LogProbs
+    from harness.models.logps import LogProbs
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from harness.contracts.method import Lesson, Loss, Method, Round
 from harness.contracts.records import Conversation, Dropped, Example, Record
 
 if TYPE_CHECKING:
-    from harness.logps import LogProbs
+    from harness.models.logps import LogProbs
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import harness.mini
 from harness.checks import check
 from harness.contracts.settings import Testbed, read_testbed
 from harness.contracts.steps import ALL_BENCHMARKS, Plan, Step
-from harness.model import revision
+from harness.models.load import revision
 from harness.plan import plan
 from harness.request import request
 from harness.stages.build import Build

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.contracts.records import Conversation, Dropped, Pair, Record, Turn
-from harness.model import kept
+from harness.models.load import kept
 from harness.rounds import refuse_malformed, trainable
 from harness.system.errors import HarnessError
 

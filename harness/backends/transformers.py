@@ -17,9 +17,9 @@ from harness.contracts.backend import Backend, Generated, Running, Sampling, Sea
 from harness.contracts.family import Layout
 from harness.contracts.records import Image, Prompt, Response
 from harness.contracts.settings import Dtype
-from harness.model import Loaded, kept
+from harness.models.load import Loaded, kept
+from harness.models.tree import Branch, Tree, refuse_reserved
 from harness.system.errors import HarnessError
-from harness.tree import Branch, Tree, refuse_reserved
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,8 +112,8 @@ class Transformers(Backend):
         self, model: Path, prompts: Sequence[Prompt], tokens: Sequence[tuple[int, ...]], dtype: Dtype, running: Running
     ) -> list[tuple[float, ...]]:
         """By the forward pass that trainings use: a tree of one branch each."""
-        from harness.reference import figures
-        from harness.roles import Roles
+        from harness.models.reference import figures
+        from harness.models.roles import Roles
 
         loaded = _loaded(model, dtype, running)
         forest = [
@@ -148,7 +148,7 @@ def _text(loaded: Loaded, new: Sequence[int]) -> str:
 
 def _eyes(loaded: Loaded, sampling: Sampling | None, blank: bool) -> Callable[[Image], "Tensor"]:
     """What the model sees of an image, (rows, width): itself, nothing, or itself under noise of its own."""
-    from harness.pixels import diffuse
+    from harness.models.noise import diffuse
 
     eyes, family, model = loaded.eyes, loaded.family, loaded.model
     if blank:
@@ -261,7 +261,7 @@ def _prefix(loaded: Loaded, rows: Sequence[Row], eyes: Callable[[Image], "Tensor
     """How many leading tokens rows on images of one layout share (to the image's end), and their keys and values."""
     import torch
 
-    from harness import kvcache
+    from harness.models import kvcache
 
     model, family = loaded.model, loaded.family
     cache = kvcache.empty(model.config.get_text_config().num_hidden_layers)

@@ -28,7 +28,7 @@ from harness.system.profile import Tick
 class Sampling(Fixed):
     """How responses are drawn; greedy at temperature 0, where `top_p` means nothing.
 
-    With `noise_step`, images are seen after so many steps of diffusion (`harness.pixels.diffuse`). `dtype` is the
+    With `noise_step`, images are seen after so many steps of diffusion (`harness.models.noise.diffuse`). `dtype` is the
     model's while it responds.
     """
 
@@ -57,7 +57,7 @@ class Running(NamedTuple):
     """How the work is laid on the machine, which changes no response.
 
     `batch_size` counts prompts; `tick` is told (responses done, responses in all); `shelf` is the folder where a
-    vision tower's features of the images may be kept (`harness.features.Shelf`), None for nowhere.
+    vision tower's features of the images may be kept (`harness.models.shelf.Shelf`), None for nowhere.
     """
 
     batch_size: int

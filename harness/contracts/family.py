@@ -25,8 +25,8 @@ from harness.contracts.records import Image, Turn
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from harness.models.tree import Batch
     from harness.system.profile import Flops
-    from harness.tree import Batch
 
 
 LAYER = re.compile(r"(?P<stack>.*\.layers)\.(?P<number>\d+)\.(?P<rest>.*)")  # of a tensor's name

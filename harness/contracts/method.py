@@ -16,7 +16,7 @@ from harness.system.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.logps import LogProbs
+    from harness.models.logps import LogProbs
 
 
 class Role(StrEnum):
@@ -35,7 +35,7 @@ Unit = Literal["token", "record"]
 class Lesson:
     """What one round trains and what its loss reads.
 
-    columns: figures of the policy's forward pass, as `harness.logps.Policy.measure` names them, and "value" (the
+    columns: figures of the policy's forward pass, as `harness.models.logps.Policy.measure` names them, and "value" (the
     critic's, (N,); with `shared_trunk` a head on the policy) or "reward" (the reward model's, (branches,)). reference:
     whether the loss reads the same figures of the reference, as `LogProbs.reference` and as columns "reference/<name>".
     unit: what the loss has one value per. continues: trained roles go on as adapters and the reference stays the base;
@@ -82,7 +82,7 @@ class Round(Protocol):
     ) -> list[Response]:
         """The current policy's own responses, greedy at temperature 0; computed once per comparison.
 
-        With `noise_step`, each image is seen after so many steps of diffusion (`harness.pixels.diffuse`).
+        With `noise_step`, each image is seen after so many steps of diffusion (`harness.models.noise.diffuse`).
         `max_new_tokens` may ask for fewer than the testbed's `response_tokens`, never for more.
         """
         ...

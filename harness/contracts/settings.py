@@ -34,7 +34,7 @@ class Fixed(BaseModel):
 
 
 class Lora(Fixed):
-    """Low-rank adapters on the language model's linear layers, head excluded (peft's names; `harness.targets`)."""
+    """Low-rank adapters on the language model's linear layers, head excluded (peft's names; `harness.models.targets`)."""
 
     r: int = Field(128, gt=0)
     lora_alpha: int = Field(256, gt=0)

@@ -8,8 +8,8 @@ from harness.contracts.executor import Resources
 from harness.contracts.method import Role
 from harness.contracts.settings import Runtime
 from harness.contracts.stage import Kind, Plugins, Work
-from harness.folder import family_of
-from harness.model import revision
+from harness.models.folder import family_of
+from harness.models.load import revision
 from harness.store.shelves import shelf
 from harness.store.store import Stage
 

@@ -10,7 +10,7 @@ from harness.contracts.images import movable
 from harness.contracts.judge import Writer, answered
 from harness.contracts.records import Conversation, Dropped, Example, Record
 from harness.contracts.stage import Plugins, Work
-from harness.model import kept
+from harness.models.load import kept
 from harness.panel import insist, keep_replies
 from harness.rounds import NoWriter, refuse_malformed, trainable
 from harness.stages._asked import asked

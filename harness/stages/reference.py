@@ -32,7 +32,7 @@ class Reference(Modelled):
 
     def fill(self, work: Work) -> None:
         """Write `logps.safetensors`."""
-        from harness.reference import reference_logps
+        from harness.models.reference import reference_logps
 
         reads = self.Reads.of(work.step)
         stored = read_jsonl(Record, work.folder(reads.build) / "records.jsonl")

@@ -8,7 +8,7 @@ from harness.store.store import Store
 from harness.system.jsonl import dumps
 
 SHELVES = ".features"  # in the store's folder
-MAKERS = ("harness.features", "harness.pixels")  # what makes features, beside a model's own
+MAKERS = ("harness.models.shelf", "harness.models.noise")  # what makes features, beside a model's own
 
 
 def shelf(store: Store, model: str, maker: str | Path) -> Path:

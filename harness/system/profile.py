@@ -13,7 +13,7 @@ from harness.system.energy import meter
 
 if TYPE_CHECKING:
     from harness.contracts.family import Layout
-    from harness.tree import Tree
+    from harness.models.tree import Tree
 
 GIB = 1 << 30
 Tick = Callable[[int, int], None]  # (done, total) of work under way

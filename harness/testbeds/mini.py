@@ -45,7 +45,7 @@ class Mini(TestbedKind):
     def abilities(self, model: Path) -> Mapping[str, float]:
         """Percent of a base's verdicts on pairs of its own responses that agree with the scene graph."""
         from harness.mini.measure import measure_critic
-        from harness.model import load
+        from harness.models.load import load
 
         loaded = load(str(model))
         return measure_critic(loaded.model.eval(), loaded.tokenizer, CRITIC_SCENES)

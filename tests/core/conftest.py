@@ -20,7 +20,7 @@ from harness.contracts.records import Image
 from harness.contracts.settings import Runtime, Training
 from harness.engine import Job
 from harness.families.llava import Squares
-from harness.model import Loaded, load, save
+from harness.models.load import Loaded, load, save
 from harness.system.jsonl import write_jsonl
 from tests.words import tokenizer
 

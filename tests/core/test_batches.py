@@ -5,8 +5,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.batches import micro_batches, order, steps
-from harness.tree import Branch, Tree
+from harness.models.batches import micro_batches, order, steps
+from harness.models.tree import Branch, Tree
 
 
 def trees(count: int) -> list[Tree]:

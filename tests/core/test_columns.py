@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import harness.logps
+import harness.models.logps
 from harness.contracts.records import Conversation, Image, Pair, Turn
-from harness.logps import OF_LOGITS, Policy
-from harness.model import Loaded, load
-from harness.tree import Batch, Tree, pack, tree
+from harness.models.load import Loaded, load
+from harness.models.logps import OF_LOGITS, Policy
+from harness.models.tree import Batch, Tree, pack, tree
 
 KL = ("kl_forward", "kl_reverse")
 
@@ -113,7 +113,7 @@ def test_chunks_change_no_column_and_no_gradient(
         return values, list(torch.autograd.grad((values * torch.linspace(0.3, 1.7, len(values))).sum(), weights))
 
     values, grown = run()
-    monkeypatch.setattr(harness.logps, "CHUNK", 5)
+    monkeypatch.setattr(harness.models.logps, "CHUNK", 5)
     pieces, again = run()
     assert len(values) % 5
     assert (values - pieces).abs().max() < 1e-13

@@ -14,12 +14,12 @@ import harness.engine
 from harness.contracts.records import Conversation, Image, Record, Turn
 from harness.contracts.settings import Lora, Runtime
 from harness.engine import Job, train
-from harness.logps import Policy
-from harness.model import load
-from harness.reference import reference_logps
+from harness.models.load import load
+from harness.models.logps import Policy
+from harness.models.reference import reference_logps
+from harness.models.tree import pack, tree
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
-from harness.tree import pack, tree
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -20,7 +20,7 @@ from training import Killed, conversations, kill_at, lines, pairs, rollouts
 
 import harness.dropout
 import harness.engine
-import harness.logps
+import harness.models.logps
 from harness.contracts import plugins
 from harness.contracts.backend import Sampling
 from harness.contracts.method import Lesson, Loss, Method, Role, realised
@@ -28,12 +28,12 @@ from harness.contracts.records import Conversation, Image, Prompt, Record, Turn
 from harness.contracts.settings import Lora
 from harness.engine import Job, Run, train
 from harness.families.llava import Llava
-from harness.logps import LogProbs
-from harness.model import Loaded, load
-from harness.reference import reference_logps
+from harness.models.load import Loaded, load
+from harness.models.logps import LogProbs
+from harness.models.reference import reference_logps
+from harness.models.tree import Batch, Tree, pack
 from harness.system.jsonl import write_jsonl
 from harness.system.profile import quiet
-from harness.tree import Batch, Tree, pack
 from harness.zero import distributed
 from tests.responding import respond
 

@@ -13,8 +13,8 @@ from harness.contracts.records import Image, Item
 from harness.contracts.settings import MethodSpec, Runtime, read_testbed
 from harness.contracts.steps import Request
 from harness.families.llava import Llava
-from harness.features import Shelf, tower_kind
-from harness.model import Loaded, load
+from harness.models.load import Loaded, load
+from harness.models.shelf import Shelf, tower_kind
 from harness.plan import plan
 from harness.sources._chosen import source
 from harness.stages._examples import locked_examples
@@ -66,7 +66,7 @@ def test_writers_with_one_process_id_do_not_meet(
     first, second = Shelf(named, "k"), Shelf(named, "k")
     first.folder = second.folder = tmp_path
     others = iter([lambda: second(pictures[0])])
-    monkeypatch.setattr("harness.features.failpoint", lambda name: next(others, lambda: None)())
+    monkeypatch.setattr("harness.models.shelf.failpoint", lambda name: next(others, lambda: None)())
     monkeypatch.setattr("os.getpid", lambda: 1)
     assert torch.equal(first(pictures[0]), named(pictures[0])) and (first.made, second.made) == (1, 1)
     assert len(list(tmp_path.iterdir())) == 1

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import harness.mini
-import harness.weights
-from harness.clip import Clip
-from harness.folder import INDEX, inspect
-from harness.model import load
+import harness.models.weights
+from harness.models.clip import Clip
+from harness.models.folder import INDEX, inspect
+from harness.models.load import load
 from harness.system.errors import UsageError
 
 CLIP = Path(harness.mini.__file__).parent / "clip"
@@ -187,9 +187,9 @@ def test_a_model_without_a_weight_would_be_drawn_anew(copy: Path, monkeypatch: p
     without("linear_1.bias")(copy)
     with pytest.raises(UsageError, match="lacks"):
         load(copy)
-    monkeypatch.setattr("harness.model.insist_on_whole", lambda info, folder: None)
+    monkeypatch.setattr("harness.models.load.insist_on_whole", lambda info, folder: None)
     tensors(copy, lambda stored: stored.pop(next(name for name in stored if "linear_1.weight" in name)))
-    monkeypatch.setattr("harness.model.inspect", lambda folder: {})
+    monkeypatch.setattr("harness.models.load.inspect", lambda folder: {})
     one, two = (load(copy).model.model.multi_modal_projector.linear_1.weight for _ in range(2))
     assert not torch.equal(one, two)
 
@@ -207,10 +207,10 @@ def test_files_are_looked_through_for_nan_once_a_process(copy: Path, monkeypatch
     load(copy)
     model = load(copy).model
     model.lm_head.weight.data[0, 0] = torch.nan
-    harness.weights.insist_on_finite(model, copy)
+    harness.models.weights.insist_on_finite(model, copy)
     tensors(copy, lambda stored: None)
     with pytest.raises(UsageError, match="lm_head"):
-        harness.weights.insist_on_finite(model, copy)
+        harness.models.weights.insist_on_finite(model, copy)
 
 
 @pytest.mark.parametrize(

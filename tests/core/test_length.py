@@ -14,13 +14,13 @@ from harness.contracts.records import Conversation, Dropped, Image, Pair, Prompt
 from harness.contracts.settings import Runtime
 from harness.engine import train
 from harness.families.llava import Llava
-from harness.model import Loaded
-from harness.reference import Reference, reference_logps, trees
+from harness.models.load import Loaded
+from harness.models.reference import Reference, reference_logps, trees
+from harness.models.tree import TooLong, tree
 from harness.rounds import refuse_malformed, trainable
 from harness.system.errors import HarnessError
 from harness.system.jsonl import write_jsonl
 from harness.system.profile import quiet
-from harness.tree import TooLong, tree
 from tests.responding import candidates, respond
 
 LLAVA = Llava()

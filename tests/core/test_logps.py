@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import harness.logps
+import harness.models.logps
 from harness.contracts.family import Layout
 from harness.contracts.records import Image
-from harness.logps import LogProbs, Policy
-from harness.model import Loaded, load
-from harness.tree import Batch, Branch, Tree, pack
+from harness.models.load import Loaded, load
+from harness.models.logps import LogProbs, Policy
+from harness.models.tree import Batch, Branch, Tree, pack
 
 IMAGE, PATCHES, WORDS = 4, 4, 250
 
@@ -166,7 +166,7 @@ def test_chunks_change_nothing(exact: Loaded, pictures: list[Image], monkeypatch
     policy = Policy(exact.model)
     whole = policy(batch)
     grown = gradients(exact.model, whole)
-    monkeypatch.setattr(harness.logps, "CHUNK", 5)
+    monkeypatch.setattr(harness.models.logps, "CHUNK", 5)
     pieces = policy(batch)
     assert (whole - pieces).abs().max() < 1e-13
     assert farthest(grown, gradients(exact.model, pieces)) < 1e-12

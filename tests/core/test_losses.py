@@ -8,9 +8,9 @@ import torch
 from harness import losses
 from harness.contracts.family import Layout
 from harness.contracts.records import Image
-from harness.logps import LogProbs, Policy
-from harness.model import load
-from harness.tree import Branch, Tree, pack
+from harness.models.load import load
+from harness.models.logps import LogProbs, Policy
+from harness.models.tree import Branch, Tree, pack
 
 BETA = 0.1
 

@@ -14,10 +14,10 @@ from harness.contracts.family import Layout
 from harness.contracts.records import Image
 from harness.contracts.settings import Lora
 from harness.families.llava import square
-from harness.logps import Policy
-from harness.model import Loaded, adapt, load, revision, save
+from harness.models.load import Loaded, adapt, load, revision, save
+from harness.models.logps import Policy
+from harness.models.tree import Branch, Tree, pack
 from harness.system.errors import HarnessError, UsageError
-from harness.tree import Branch, Tree, pack
 
 
 def test_what_is_saved_is_what_was_loaded(folder: Path, pictures: list[Image], tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_revision_follows_the_bytes_not_the_place(folder: Path, tmp_path: Path) 
 
 
 def test_revision_needs_no_torch() -> None:
-    code = "import sys, harness.model; sys.exit('torch' in sys.modules)"
+    code = "import sys, harness.models.load; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

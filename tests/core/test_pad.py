@@ -10,9 +10,9 @@ from training import pairs
 
 from harness.contracts.backend import Sampling
 from harness.contracts.records import Image, Prompt
-from harness.model import load
-from harness.reference import figures, trees
-from harness.roles import Roles
+from harness.models.load import load
+from harness.models.reference import figures, trees
+from harness.models.roles import Roles
 from harness.system.profile import quiet
 from tests.responding import respond
 

@@ -12,10 +12,10 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 from harness.contracts.family import Layout
 from harness.contracts.records import Image
 from harness.families.llava import Llava
-from harness.model import load
+from harness.models.load import load
+from harness.models.tree import Branch, Tree
 from harness.system.energy import meter
 from harness.system.profile import Usage, measure
-from harness.tree import Branch, Tree
 
 LLAVA, SEEN = Llava(), Layout(4)
 

@@ -12,7 +12,7 @@ import harness.checkpoint
 from harness.contracts.records import Image
 from harness.contracts.settings import Lora
 from harness.engine import train
-from harness.reference import reference_logps
+from harness.models.reference import reference_logps
 from harness.system.errors import HarnessError
 
 

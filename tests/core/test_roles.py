@@ -8,10 +8,10 @@ import torch
 from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Image, Pair
 from harness.contracts.settings import Lora
-from harness.logps import Policy
-from harness.model import load
-from harness.roles import Roles, assemble
-from harness.tree import Batch, pack, tree
+from harness.models.load import load
+from harness.models.logps import Policy
+from harness.models.roles import Roles, assemble
+from harness.models.tree import Batch, pack, tree
 
 LORA = Lora(r=4, lora_alpha=8)
 PPO = Lesson((Role.POLICY, Role.CRITIC), ("policy", "value"), continues=True)

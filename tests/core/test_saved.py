@@ -11,16 +11,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-import harness.hublayout
+import harness.models.hublayout
 from harness.contracts.records import Conversation, Image, Turn
 from harness.families.llava import Llava
-from harness.model import Loaded, load, save
-from harness.reference import figures
-from harness.roles import Roles
+from harness.models.load import Loaded, load, save
+from harness.models.reference import figures
+from harness.models.roles import Roles
+from harness.models.tree import tree
 from harness.store.digest import file_digest
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
-from harness.tree import tree
 
 LLAVA = Llava()
 
@@ -125,7 +125,7 @@ def test_names_and_files_are_the_hub_s(saved: Path, loaded: Loaded) -> None:
 def test_a_large_model_is_cut_into_files_with_an_index(
     loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness.hublayout, "SHARD", "50KB")
+    monkeypatch.setattr(harness.models.hublayout, "SHARD", "50KB")
     save(loaded.model, loaded.tokenizer, loaded.eyes, tmp_path / "cut")
     assert (tmp_path / "cut" / "model.safetensors.index.json").is_file()
     again = load(tmp_path / "cut").model.state_dict()

@@ -7,9 +7,9 @@ import torch
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 import harness.mini
-from harness.clip import Clip, similarity
 from harness.contracts.images import read_image
 from harness.contracts.records import Image
+from harness.models.clip import Clip, similarity
 from harness.system.profile import quiet
 
 FOLDER = Path(harness.mini.__file__).parent / "clip"

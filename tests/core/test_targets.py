@@ -7,11 +7,11 @@ import pytest
 import harness.mini
 from harness.checks import check
 from harness.contracts.settings import Lora, Testbed
-from harness.folder import inspect
-from harness.model import adapt, load
+from harness.models.folder import inspect
+from harness.models.load import adapt, load
+from harness.models.targets import targets
 from harness.request import request
 from harness.system.errors import UsageError
-from harness.targets import targets
 
 BASE = Path(harness.mini.__file__).parent / "bases" / "0"
 LINEAR = inspect(BASE).linear_layers

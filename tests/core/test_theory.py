@@ -13,8 +13,8 @@ from torch import Tensor
 
 from harness import losses
 from harness.contracts.records import Response
-from harness.logps import LogProbs
-from harness.pixels import diffuse, kept_signal
+from harness.models.logps import LogProbs
+from harness.models.noise import diffuse, kept_signal
 from methods.csr import Csr, Node, ranked
 from methods.sima import Sima
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import harness.backends.transformers
-import harness.kvcache
-import harness.model
+import harness.models.kvcache
+import harness.models.load
 from harness.contracts.backend import Sampling, Search
 from harness.contracts.family import Layout
 from harness.contracts.records import Image, Prompt, Turn
 from harness.families.llava import Llava
-from harness.model import Loaded, kept, load
+from harness.models.load import Loaded, kept, load
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
 from tests.responding import candidates, respond
@@ -51,7 +51,7 @@ def naive(loaded: Loaded, prompt: Prompt, count: int) -> list[int]:
 def test_a_model_responds_in_the_dtype_that_is_asked_for(folder: Path, pictures: list[Image]) -> None:
     for dtype in ("bfloat16", "float32"):
         respond(folder, prompts(pictures)[:1], GREEDY.model_copy(update={"dtype": dtype}), 1, quiet)
-        [loaded] = harness.model._kept.values()
+        [loaded] = harness.models.load._kept.values()
         assert loaded.model.dtype == getattr(torch, dtype)
 
 
@@ -86,7 +86,7 @@ def test_equal_prompts_are_answered_once(folder: Path, pictures: list[Image], mo
 def test_an_image_is_seen_once_and_by_itself_however_often_it_is_asked_about(
     folder: Path, pictures: list[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness.model, "_kept", {})
+    monkeypatch.setattr(harness.models.load, "_kept", {})
     tower, images = kept(folder).model.model.vision_tower, []
     hook = tower.register_forward_hook(lambda module, args, out: images.append(len(args[0])))
     asked = [Prompt(f"q{n}", pictures[n % 2], "what is there" + " near" * n) for n in range(10)]
@@ -101,7 +101,7 @@ def test_noised_and_blank_images_are_no_image_s_features(
     folder: Path, pictures: list[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are seen anew, and leave nothing where the clean images' features are kept."""
-    monkeypatch.setattr(harness.model, "_kept", {})
+    monkeypatch.setattr(harness.models.load, "_kept", {})
     asked = prompts(pictures)
     clean = respond(folder, asked, GREEDY, 64, quiet)
     made = kept(folder).features.made
@@ -114,7 +114,7 @@ def test_noised_and_blank_images_are_no_image_s_features(
 def test_responses_outgrow_the_cache_s_room(
     folder: Path, loaded: Loaded, pictures: list[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness.kvcache, "ROOM", 3)
+    monkeypatch.setattr(harness.models.kvcache, "ROOM", 3)
     asked, long = Prompt("q", pictures[0], "what is there"), Sampling(max_new_tokens=30)
     (made,) = respond(folder, [asked], long, 1, quiet)
     assert made.tokens == 30

@@ -5,8 +5,8 @@ import pytest
 from harness.contracts.family import Layout
 from harness.contracts.records import Conversation, Image, Pair, Turn
 from harness.families.llava import Llava
-from harness.model import Loaded
-from harness.tree import Branch, Tree, pack, tree
+from harness.models.load import Loaded
+from harness.models.tree import Branch, Tree, pack, tree
 
 LLAVA = Llava()
 

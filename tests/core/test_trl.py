@@ -24,16 +24,16 @@ import torch
 from training import lines
 
 import harness.engine
-from harness.batches import steps
 from harness.contracts.records import Conversation, Image, Pair, Record, Turn
 from harness.contracts.settings import Runtime
 from harness.engine import Job, train
 from harness.families.llava import Llava
-from harness.logps import LogProbs
-from harness.model import Loaded, load
-from harness.reference import reference_logps
+from harness.models.batches import steps
+from harness.models.load import Loaded, load
+from harness.models.logps import LogProbs
+from harness.models.reference import reference_logps
+from harness.models.tree import Tree, pack
 from harness.system.jsonl import read_jsonl, write_jsonl
-from harness.tree import Tree, pack
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 STEPS, SIZE, CUT = 10, 4, 2

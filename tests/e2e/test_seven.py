@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.contracts.images import Places, resolved
 from harness.contracts.records import Record
 from harness.contracts.settings import Runtime
-from harness.reference import reference_logps
+from harness.models.reference import reference_logps
 from harness.system.jsonl import read_jsonl
 from tests.e2e.conftest import ROOT, SMALL_BED, Done, Ran, harness
 

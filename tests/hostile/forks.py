@@ -25,7 +25,7 @@ for name in ("pandas", "openpyxl", "yaml", "rich.console", "pydantic"):
     import_module(name)
 from benchmarks import _parquet  # noqa: E402
 from harness import cli  # noqa: E402
-from harness.folder import inspect  # noqa: E402
+from harness.models.folder import inspect  # noqa: E402
 from harness.sources.local import Local  # noqa: E402
 
 SPARE = 512 << 20  # bytes of address space that a command may take beyond what is loaded

@@ -10,7 +10,7 @@ from harness.contracts import plugins
 from harness.contracts.method import Lesson, Method
 from harness.contracts.records import Conversation, Dropped, Pair, Rollout
 from harness.contracts.settings import Training
-from harness.logps import LogProbs
+from harness.models.logps import LogProbs
 
 METHODS = plugins.names("methods")
 PPO = ("old_policy", "old_value", "advantage", "return", "reference", "score")  # what its rollouts carry

@@ -16,11 +16,11 @@ from harness.contracts.steps import Plan, Request, Step
 from harness.mini.oracles import errors, read_scenes
 from harness.mini.sources import write_source
 from harness.mini.world import Scene
-from harness.model import load
+from harness.models.load import load
+from harness.models.reference import figures, trees
+from harness.models.roles import assemble
 from harness.plan import plan
 from harness.progress import Silent
-from harness.reference import figures, trees
-from harness.roles import assemble
 from harness.sources._chosen import source
 from harness.store.store import Store
 from harness.system.jsonl import read_jsonl

@@ -15,7 +15,7 @@ from harness.contracts import plugins
 from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
 from harness.contracts.records import Image, Prompt, Response, Turn
 from harness.contracts.settings import Generation
-from harness.model import Loaded, load
+from harness.models.load import Loaded, load
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
 from tests.seams.found import found

@@ -28,14 +28,14 @@ from harness.contracts.family import Family, Layout
 from harness.contracts.images import opened
 from harness.contracts.records import Conversation, Image, Pair, Prompt, Record, Turn
 from harness.contracts.settings import Lora
-from harness.folder import inspect
-from harness.logps import Policy
-from harness.model import Loaded, adapt, load, save
-from harness.pixels import diffuse
-from harness.reference import figures
-from harness.roles import Roles
+from harness.models.folder import inspect
+from harness.models.load import Loaded, adapt, load, save
+from harness.models.logps import Policy
+from harness.models.noise import diffuse
+from harness.models.reference import figures
+from harness.models.roles import Roles
+from harness.models.tree import Branch, Tree, pack, tree
 from harness.system.profile import quiet
-from harness.tree import Branch, Tree, pack, tree
 from tests.seams.found import found, package
 from tests.words import tokenizer
 
@@ -126,7 +126,7 @@ def forest(loaded: Loaded, pictures: list[Image]) -> list[Tree]:
 
 def test_importing_and_asking_about_a_folder_needs_no_torch(folder: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from harness import plugins; from harness.folder import inspect\n"
+        "import sys; from pathlib import Path; from harness import plugins; from harness.models.folder import inspect\n"
         f"plugins.adopt_all({plugins.adopted()!r})\n".replace("PosixPath", "Path")
         + f"one = inspect(Path({str(folder)!r})); one.places, one.architecture, one.linear_layers\n"
         "sys.exit('torch' in sys.modules)"

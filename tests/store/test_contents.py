@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from harness.model import revision
+from harness.models.load import revision
 from harness.store import contents
 from harness.store.contents import MEMO, Contents, listing
 from harness.system.errors import UsageError

@@ -10,11 +10,11 @@ import torch
 
 from harness.contracts.backend import Backend, Generated
 from harness.contracts.records import Response
-from harness.logps import Policy
-from harness.model import kept
-from harness.pixels import diffuse
+from harness.models.load import kept
+from harness.models.logps import Policy
+from harness.models.noise import diffuse
+from harness.models.tree import Branch, Tree, pack, refuse_reserved
 from harness.system.errors import HarnessError
-from harness.tree import Branch, Tree, pack, refuse_reserved
 
 
 @dataclass(frozen=True)

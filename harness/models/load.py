@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness import families
 from harness.contracts.family import Eyes, Family
 from harness.contracts.settings import HUB, Dtype, Lora
-from harness.folder import inspect, readable
-from harness.hublayout import write_weights
+from harness.models.folder import inspect, readable
+from harness.models.hublayout import write_weights
+from harness.models.targets import targets
+from harness.models.weights import insist_on_finite, insist_on_whole, reading
 from harness.store.contents import CONTENTS
 from harness.system.errors import UsageError
 from harness.system.profile import Flops
-from harness.targets import targets
-from harness.weights import insist_on_finite, insist_on_whole, reading
 
 if TYPE_CHECKING:
-    from harness.features import Shelf
+    from harness.models.shelf import Shelf
 
 UNREAD = {".md", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".png", ".jpg", ".gif", ".pdf"}
 
@@ -85,11 +85,11 @@ def _source(folder: str | Path) -> tuple[str, dict[str, Any]]:
 def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shelf: Path | None = None) -> Loaded:
     """A model, its tokenizer, how images become pixels and features; the vision tower frozen.
 
-    `shelf` is the folder where features are kept (`harness.features.Shelf`).
+    `shelf` is the folder where features are kept (`harness.models.shelf.Shelf`).
     """
     import torch
 
-    from harness.features import Shelf, tower_kind
+    from harness.models.shelf import Shelf, tower_kind
 
     _quiet()
     _kept.clear()  # before the new one comes: two do not fit

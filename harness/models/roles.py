@@ -15,9 +15,9 @@ from torch.nn.functional import linear
 
 from harness.contracts.method import Lesson, Role
 from harness.contracts.settings import Lora
-from harness.logps import OF_LOGITS, Policy
-from harness.model import adapt
-from harness.tree import Batch
+from harness.models.load import adapt
+from harness.models.logps import OF_LOGITS, Policy
+from harness.models.tree import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

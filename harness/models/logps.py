@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from harness import families
-from harness.tree import Batch
+from harness.models.tree import Batch
 
 CHUNK = 4096  # tokens whose logits exist at once: 0.5 GiB in float32 at LLaVA-1.5's 32,000 words
 OF_LOGITS = ("policy", "competitor", "kl_forward", "kl_reverse")

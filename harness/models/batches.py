@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from math import ceil
 
-from harness.tree import Tree
+from harness.models.tree import Tree
 
 
 def order(ids: Iterable[str], seed: int, epoch: int) -> list[str]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.contracts.images import read_image
 from harness.contracts.records import Image
-from harness.folder import looked_through
+from harness.models.folder import looked_through
+from harness.models.weights import insist_on_finite, insist_on_whole, reading
 from harness.system.errors import UsageError
 from harness.system.profile import Tick
-from harness.weights import insist_on_finite, insist_on_whole, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ def similarity(
 ) -> list[float]:
     """Cosine of each image and text, in [-1, 1], by the CLIP model in a Hugging Face folder.
 
-    Equal images and texts are embedded once; images are kept on the `shelf` (`harness.features`). Of a text too long
+    Equal images and texts are embedded once; images are kept on the `shelf` (`harness.models.shelf`). Of a text too long
     for the model (77 tokens for CLIP-L) its start counts.
     """
     import torch
@@ -40,7 +40,7 @@ def similarity(
 
 
 class Kind:
-    """What a folder with a CLIP model has (`harness.folder.Whole`)."""
+    """What a folder with a CLIP model has (`harness.models.folder.Whole`)."""
 
     title: ClassVar[str] = "CLIP"
     example: ClassVar[str] = "openai/clip-vit-large-patch14-336"
@@ -67,7 +67,7 @@ class Clip:
         import torch
         from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
-        from harness.features import Shelf, tower_kind
+        from harness.models.shelf import Shelf, tower_kind
 
         looked_through(folder, CLIP)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"

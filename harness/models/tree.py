@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from harness.model import Loaded
+    from harness.models.load import Loaded
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.family import Family
-from harness.folder import INDEX
+from harness.models.folder import INDEX
 
 if TYPE_CHECKING:
     from torch import Tensor

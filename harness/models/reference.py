@@ -15,14 +15,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from harness.batches import micro_batches
 from harness.contracts.records import Record
 from harness.contracts.settings import Dtype, Runtime
-from harness.model import Loaded, load
-from harness.roles import Roles
+from harness.models.batches import micro_batches
+from harness.models.load import Loaded, load
+from harness.models.roles import Roles
+from harness.models.tree import TooLong, Tree, pack, tree
 from harness.system.errors import HarnessError
 from harness.system.profile import Tick, measure, quiet
-from harness.tree import TooLong, Tree, pack, tree
 
 
 def device() -> str:
