@@ -19,7 +19,6 @@ from harness.contracts.records import Dropped, Example, Image, Item, Prompt, Rec
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Plan, Step
 from harness.hire import OFFICES, Office, kind_for
-from harness.lens import PROMPT as LENS
 from harness.limit import stratified
 from harness.panel import scored
 from harness.stages.build import Build
@@ -30,6 +29,7 @@ from harness.stages.split import Split
 from harness.store.store import Stage, Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps, read_jsonl
+from harness.training.lens import PROMPT as LENS
 
 ASSUMED = "word " * 100  # what responses and reference answers are taken to be
 

@@ -10,9 +10,9 @@ from PIL import Image as Pillow
 from harness.contracts.judge import Ask, Writer
 from harness.contracts.method import Role
 from harness.contracts.records import Dropped, Example, Image, Prompt, Record, Response, Rollout, Turn, Unscored
-from harness.rounds import NoWriter
 from harness.store.digest import file_digest
 from harness.system.errors import UsageError
+from harness.training.rounds import NoWriter
 
 SAID = "A blue cat sits on a mat."
 TURNS = [{"question": "Is there a cat?", "answer": "No, there is no cat."}]

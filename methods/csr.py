@@ -25,9 +25,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness import losses
 from harness.contracts.method import Loss, Method, Role, Round, Unit
 from harness.contracts.records import Dropped, Example, Pair, Prompt, Record, Response
+from harness.training import losses
 
 if TYPE_CHECKING:
     from harness.models.logps import LogProbs

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness import critic, losses
+from harness import critic
 from harness.contracts.judge import Ask
 from harness.contracts.method import Lesson, Loss, Method, Role, Round, Unit
 from harness.contracts.records import (
@@ -37,6 +37,7 @@ from harness.contracts.records import (
     Turn,
     Unscored,
 )
+from harness.training import losses
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from harness import losses
 from harness.contracts.method import Loss, Method, Role, Round, Unit
 from harness.contracts.records import Dropped, Example, Pair, Prompt, Record
+from harness.training import losses
 
 if TYPE_CHECKING:
     from harness.models.logps import LogProbs

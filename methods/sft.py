@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness import losses
 from harness.contracts.method import Lesson, Loss, Method, Round
 from harness.contracts.records import Conversation, Dropped, Example, Record
+from harness.training import losses
 
 if TYPE_CHECKING:
     from harness.models.logps import LogProbs

@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness import critic, losses
+from harness import critic
 from harness.contracts.method import Lesson, Loss, Method, Role, Round, Unit
 from harness.contracts.records import Dropped, Example, Pair, Prompt, Record
+from harness.training import losses
 
 if TYPE_CHECKING:
     from harness.models.logps import LogProbs

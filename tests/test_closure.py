@@ -70,7 +70,7 @@ def test_another_answer_wording_makes_the_items_anew(planned: Changed) -> None:
 
 
 def test_another_advantage_builds_ppo_anew(planned: Changed) -> None:
-    moved = planned.by("harness.losses")
+    moved = planned.by("harness.training.losses")
     assert "build ppo seed 0 round 1" in moved
     assert not any(title.startswith(("items", "generate", "score", "reference", "split")) for title in moved)
 
@@ -163,7 +163,7 @@ LOADERS = {
     "harness.families": "a model's family: Modelled.loads names its file",
     "harness.backends": "who generates: Generate.loads and Responding.loads name its file",
     "harness.contracts.row": "a row's method: Build.loads and Train.loads name its file",
-    "harness.engine": "the same method, in the training process",
+    "harness.training.engine": "the same method, in the training process",
     "harness.hire": "a judge or writer: Planner.asked has its file's code",
     "harness.contracts.benchmark": "a benchmark: Items.loads and Score.loads name its file",
     "harness.contracts.source": "a source: Split.loads and, for held-out examples, Items.loads name its file",

@@ -6,7 +6,7 @@ import pytest
 
 from harness.contracts.judge import Ask
 from harness.contracts.records import Example, Turn, Unscored
-from harness.lens import corrected, found_errors, probes, ratios
+from harness.training.lens import corrected, found_errors, probes, ratios
 
 EXAMPLES = [Example(f"e{n}", "llava150k", None, (Turn("What?", "A red cup."),)) for n in range(12)]
 

@@ -6,8 +6,8 @@ import pytest
 
 from harness.contracts.records import Conversation, Dropped, Pair, Record, Turn
 from harness.models.load import kept
-from harness.rounds import refuse_malformed, trainable
 from harness.system.errors import HarnessError
+from harness.training.rounds import refuse_malformed, trainable
 
 BASE = Path(__file__).parents[1] / "harness" / "mini" / "bases" / "0"
 GOOD = [Pair(str(n), None, "What is it?", "a dog", "a cat") for n in range(200)]

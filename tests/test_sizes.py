@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from harness import comparison as comparing
-from harness import rounds
 from harness.backends.transformers import Transformers
 from harness.contracts.backend import Generated
 from harness.contracts.method import Lesson
@@ -19,10 +18,11 @@ from harness.progress import Silent
 from harness.request import request
 from harness.sizes import compare_sizes, parsed
 from harness.sources.llava150k import Llava150k
-from harness.split import split
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.profile import quiet
+from harness.training import rounds
+from harness.training.split import split
 from tests.toy_bodies import ToyBodies, asked
 
 

@@ -177,7 +177,7 @@ def _last(chosen: Sequence[tuple[str, Any]], rejected: Sequence[tuple[str, Any]]
 
 
 def left_out(name: str) -> str:
-    """The cure for a field that is in the way, as `harness.split` shows it."""
+    """The cure for a field that is in the way, as `harness.training.split` shows it."""
     return f" (cure: --set reading.ignore=[{name}] leaves it out)"
 
 

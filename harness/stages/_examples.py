@@ -3,9 +3,9 @@
 from harness.contracts.images import resolved
 from harness.contracts.records import Example
 from harness.contracts.stage import Work
-from harness.split import EXAMPLES, LOCK, check_lock
 from harness.store.store import Stage
 from harness.system.jsonl import read_jsonl
+from harness.training.split import EXAMPLES, LOCK, check_lock
 
 
 def locked_examples(work: Work, split: Stage) -> list[Example]:

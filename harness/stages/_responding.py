@@ -7,8 +7,8 @@ from harness.contracts.judge import Writer
 from harness.contracts.method import Lesson
 from harness.contracts.settings import Dtype, Training
 from harness.contracts.stage import Asked, Plugins, Work
-from harness.rounds import OwnRound
 from harness.stages._model import Modelled, Trained
+from harness.training.rounds import OwnRound
 
 
 class Responding(Modelled):

@@ -12,7 +12,6 @@ from harness.contracts.records import Conversation, Dropped, Example, Record
 from harness.contracts.stage import Plugins, Work
 from harness.models.load import kept
 from harness.panel import insist, keep_replies
-from harness.rounds import NoWriter, refuse_malformed, trainable
 from harness.stages._asked import asked
 from harness.stages._examples import locked_examples
 from harness.stages._model import Trained
@@ -21,6 +20,7 @@ from harness.stages._row import row_of
 from harness.store.store import Stage
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps, write_jsonl
+from harness.training.rounds import NoWriter, refuse_malformed, trainable
 
 
 class Build(Responding):

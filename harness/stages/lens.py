@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from harness import lens as looking
 from harness.codebook import Codebook
 from harness.contracts.judge import answered
 from harness.contracts.method import Lesson
@@ -11,7 +10,6 @@ from harness.contracts.records import Prompt
 from harness.contracts.stage import Kind, Work
 from harness.hire import kind_for
 from harness.panel import JUDGE, keep_replies
-from harness.rounds import NoWriter
 from harness.stages._asked import asked
 from harness.stages._drawn import Drawn
 from harness.stages._examples import locked_examples
@@ -19,6 +17,8 @@ from harness.stages._model import Trained
 from harness.stages._responding import Responding
 from harness.store.store import Stage
 from harness.system.jsonl import dumps
+from harness.training import lens as looking
+from harness.training.rounds import NoWriter
 
 
 class Lens(Responding):

@@ -7,12 +7,12 @@ from typing import Annotated
 
 from pydantic import PlainSerializer
 
-from harness import split as drawing
 from harness.contracts import plugins
 from harness.contracts.images import StoreImages
 from harness.contracts.settings import Reading
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.stages._drawn import Drawn
+from harness.training import split as drawing
 
 
 def _without_limits(reading: Reading) -> dict[str, object]:

@@ -50,8 +50,8 @@ class Train(Modelled):
 
     def fill(self, work: Work) -> None:
         """Train, in as many processes as there are to be."""
-        from harness.engine import Job
-        from harness.launch import launch
+        from harness.training.engine import Job
+        from harness.training.launch import launch
 
         reads, row = self.Reads.of(work.step), row_of(work)
         reference = work.folder(reads.reference) / "logps.safetensors" if reads.reference else None

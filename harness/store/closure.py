@@ -32,7 +32,7 @@ NEUTRAL = {
     "harness.store.manifest": "seals what a body has written and finds what has changed since",
     "harness.store.store": "moves and seals what a body has written, and reads none of it",
     "harness.system.blame": "says whose code an exception came from; a result never has one",
-    "harness.launch": "starts a training's processes and waits for them; what they do is the engine's",
+    "harness.training.launch": "starts a training's processes and waits for them; what they do is the engine's",
     "harness.system.boards": "shows curves elsewhere while they are drawn",
     "harness.journal": "keeps replies as they came; what was asked is their key",
     "harness.prices": "counts what calls cost; no request and no reply sees it",

@@ -18,10 +18,10 @@ from transformers import (
 
 from harness.contracts.records import Image
 from harness.contracts.settings import Runtime, Training
-from harness.engine import Job
 from harness.families.llava import Squares
 from harness.models.load import Loaded, load, save
 from harness.system.jsonl import write_jsonl
+from harness.training.engine import Job
 from tests.words import tokenizer
 
 torch.set_num_threads(1)

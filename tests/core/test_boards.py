@@ -9,11 +9,11 @@ import pytest
 from training import same
 
 from harness.contracts.settings import Runtime
-from harness.engine import Job, train
-from harness.launch import launch
 from harness.request import request
 from harness.system import boards
 from harness.system.errors import UsageError
+from harness.training.engine import Job, train
+from harness.training.launch import launch
 
 
 class Fake:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.dropout import FIRST, SECOND, Draws, Dropout, keep, placed
 from harness.system.errors import UsageError
+from harness.training.dropout import FIRST, SECOND, Draws, Dropout, keep, placed
 
 MOMENT = (3, 0, 1)  # seed, round, step
 OTHERS = [{"moment": (4, 0, 1)}, {"moment": (3, 1, 1)}, {"moment": (3, 0, 2)}, {"name": "n"}]

@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 from training import lines, losses, pairs, weights
 
-import harness.engine
+import harness.training.engine
 from harness.contracts.records import Conversation, Image, Record, Turn
 from harness.contracts.settings import Lora, Runtime
-from harness.engine import Job, train
 from harness.models.load import load
 from harness.models.logps import Policy
 from harness.models.reference import reference_logps
 from harness.models.tree import pack, tree
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
+from harness.training.engine import Job, train
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -31,7 +31,7 @@ def plain(job: Job) -> tuple[list[float], dict[str, torch.Tensor]]:
     records = {record.id: record for record in read_jsonl(Record, Path(job.records))}
     learned = [p for p in loaded.model.parameters() if p.requires_grad]
     found: list[float] = []
-    plan = harness.engine.batches.steps(list(records), job.seed, 2, 4)
+    plan = harness.training.engine.batches.steps(list(records), job.seed, 2, 4)
     optimizer = torch.optim.AdamW(learned, weight_decay=0.0)
     for number, ids in enumerate(plan):
         warm = math.ceil(0.03 * len(plan))

@@ -18,15 +18,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from training import Killed, conversations, kill_at, lines, pairs, rollouts
 
-import harness.dropout
-import harness.engine
 import harness.models.logps
+import harness.training.dropout
+import harness.training.engine
 from harness.contracts import plugins
 from harness.contracts.backend import Sampling
 from harness.contracts.method import Lesson, Loss, Method, Role, realised
 from harness.contracts.records import Conversation, Image, Prompt, Record, Turn
 from harness.contracts.settings import Lora
-from harness.engine import Job, Run, train
 from harness.families.llava import Llava
 from harness.models.load import Loaded, load
 from harness.models.logps import LogProbs
@@ -34,7 +33,8 @@ from harness.models.reference import reference_logps
 from harness.models.tree import Batch, Tree, pack
 from harness.system.jsonl import write_jsonl
 from harness.system.profile import quiet
-from harness.zero import distributed
+from harness.training.deepspeed_engine import distributed
+from harness.training.engine import Job, Run, train
 from tests.responding import respond
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -193,9 +193,11 @@ def step(run: Run, size: int, **changed: Any) -> Step:
     runtime = run.job.runtime.model_copy(update={"per_device_train_batch_size": size})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "job", run.job.model_copy(update={"runtime": runtime}))
-        patch.setattr(harness.engine.zero, "step", taken)
+        patch.setattr(harness.training.engine.zero, "step", taken)
         for name, value in changed.items():
-            patch.setattr(harness.engine.batches if name == "micro_batches" else harness.engine, name, value)
+            patch.setattr(
+                harness.training.engine.batches if name == "micro_batches" else harness.training.engine, name, value
+            )
         line = run.step(1, list(run.trees.values()))
     return {name: line[name] for name in line if name not in ("step", "num_tokens")}, found
 
@@ -245,10 +247,12 @@ def test_no_cut_of_a_step_matters_to_dropout(  # type: ignore[no-untyped-def]
     whole = step(run, 10)
     assert distance(whole, step(run, 3)) < 1e-5
     assert distance(whole, step(run, 10, micro_batches=lambda trees, size, ranks: [[list(trees)[::-1]]])) < 1e-5
-    drawn = harness.dropout.Dropout.forward
-    monkeypatch.setattr(harness.dropout.Dropout, "forward", lambda self, values: torch.dropout(values, 0.2, True))
+    drawn = harness.training.dropout.Dropout.forward
+    monkeypatch.setattr(
+        harness.training.dropout.Dropout, "forward", lambda self, values: torch.dropout(values, 0.2, True)
+    )
     assert distance(whole, step(run, 3)) > 1e-2
-    monkeypatch.setattr(harness.dropout.Dropout, "forward", drawn)
+    monkeypatch.setattr(harness.training.dropout.Dropout, "forward", drawn)
 
 
 def written(job: Job) -> dict[str, str]:
@@ -326,7 +330,7 @@ def test_a_resume_without_the_optimiser_is_noticed(task, monkeypatch: pytest.Mon
         _, state = engine.load_checkpoint(str(folder), "state", load_module_strict=False, load_optimizer_states=False)
         return dict(state)
 
-    monkeypatch.setattr(harness.engine.checkpoint, "load", forgetful)
+    monkeypatch.setattr(harness.training.engine.checkpoint, "load", forgetful)
     assert train(broken).resumed_from_step == 4
     assert written(clean).keys() == written(broken).keys()
     assert written(clean) != written(broken)

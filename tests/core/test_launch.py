@@ -14,12 +14,12 @@ from typing import Any, cast
 import pytest
 from training import losses, same, weights
 
-import harness.launch
+import harness.training.launch
 from harness.contracts.settings import Lora
-from harness.engine import Job, TrainResult, train
-from harness.launch import Rank, launch
 from harness.system.errors import Full, HarnessError, Unexpected, UsageError
 from harness.system.profile import Tick, quiet
+from harness.training.engine import Job, TrainResult, train
+from harness.training.launch import Rank, launch
 
 DROPPING = Lora(r=4, lora_alpha=8, lora_dropout=0.2)
 heavy = pytest.mark.heavy
@@ -38,7 +38,7 @@ def process_of(number: int) -> int:
             words = path.with_name("cmdline").read_text().split("\0")
         except OSError:
             continue
-        if parent == os.getpid() and "harness.launch" in words and words[4] == str(number):
+        if parent == os.getpid() and "harness.training.launch" in words and words[4] == str(number):
             return int(path.parent.name)
     raise AssertionError(f"rank {number} is not running")
 
@@ -93,7 +93,9 @@ def test_two_processes_equal_one_and_go_on_after_a_rank_was_killed(  # type: ign
 
 PER_RANK = """
 import sys
-from harness import dropout, launch, zero
+from harness.training import dropout
+from harness.training import launch
+from harness.training import deepspeed_engine as zero
 
 plain, seats = dropout.Draws.at, []
 launch.train = lambda job, tick, seat, train=launch.train: (seats.append(seat.rank), train(job, tick, seat))[1]
@@ -107,10 +109,10 @@ def instead(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     start = subprocess.Popen
 
     def popen(command: list[str], **more: Any) -> Any:
-        assert command[1:3] == ["-m", "harness.launch"]
+        assert command[1:3] == ["-m", "harness.training.launch"]
         return start([sys.executable, "-c", program, *command[3:]], **more)
 
-    monkeypatch.setattr(harness.launch.subprocess, "Popen", popen)
+    monkeypatch.setattr(harness.training.launch.subprocess, "Popen", popen)
 
 
 @heavy
@@ -191,7 +193,7 @@ def test_a_rank_that_aborts_says_what_its_library_said(tmp_path: Path) -> None:
     with pytest.raises(
         HarnessError, match=r"SIGABRT \(terminate called .* what\(\):  peer is gone\); the same command"
     ):
-        harness.launch._explain(rank, 2)
+        harness.training.launch._explain(rank, 2)
 
 
 LOST = ended(0, 70, "Unexpected", "unexpected RuntimeError: connection closed by peer")
@@ -216,7 +218,7 @@ def test_the_cause_is_named_not_what_followed_from_it(
 ) -> None:
     failed = [rank for rank in ranks if rank.process.returncode]
     with pytest.raises(kind, match=sentence):
-        harness.launch._explain(min(failed, key=harness.launch._remoteness), 2)
+        harness.training.launch._explain(min(failed, key=harness.training.launch._remoteness), 2)
 
 
 def test_one_process_is_this_one_whatever_a_cluster_has_set(job, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

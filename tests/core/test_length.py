@@ -12,15 +12,15 @@ from harness.contracts.backend import Sampling, Search
 from harness.contracts.family import Layout
 from harness.contracts.records import Conversation, Dropped, Image, Pair, Prompt, Record, Rollout, Turn
 from harness.contracts.settings import Runtime
-from harness.engine import train
 from harness.families.llava import Llava
 from harness.models.load import Loaded
 from harness.models.reference import Reference, reference_logps, trees
 from harness.models.tree import TooLong, tree
-from harness.rounds import refuse_malformed, trainable
 from harness.system.errors import HarnessError
 from harness.system.jsonl import write_jsonl
 from harness.system.profile import quiet
+from harness.training.engine import train
+from harness.training.rounds import refuse_malformed, trainable
 from tests.responding import candidates, respond
 
 LLAVA = Llava()

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from harness import losses
 from harness.contracts.family import Layout
 from harness.contracts.records import Image
 from harness.models.load import load
 from harness.models.logps import LogProbs, Policy
 from harness.models.tree import Branch, Tree, pack
+from harness.training import losses
 
 BETA = 0.1
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from training import Killed, kill_at, lines, pairs, same
 
-import harness.checkpoint
+import harness.training.checkpoint
 from harness.contracts.records import Image
 from harness.contracts.settings import Lora
-from harness.engine import train
 from harness.models.reference import reference_logps
 from harness.system.errors import HarnessError
+from harness.training.engine import train
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,9 @@ def test_a_real_kill(job) -> None:  # type: ignore[no-untyped-def]
     train(clean)
     request = Path(broken.out).parent / "job.json"
     request.write_text(broken.model_dump_json())
-    program = "import sys; from harness.engine import *; train(Job.model_validate_json(open(sys.argv[1]).read()))"
+    program = (
+        "import sys; from harness.training.engine import *; train(Job.model_validate_json(open(sys.argv[1]).read()))"
+    )
     command = [sys.executable, "-c", program, str(request)]
     died = subprocess.run(command, env={**os.environ, "HARNESS_FAILPOINT": "engine.step:5"}, capture_output=True)
     assert died.returncode == 137
@@ -119,8 +121,8 @@ def test_a_step_is_the_manifest_s_and_a_log_that_tells_another_is_an_error(  # t
     """As ranks that saved no log did: each went on from the number of its own lines, and gradients were mixed."""
     made = job()
     train(made)
-    load = harness.checkpoint.load
-    monkeypatch.setattr(harness.checkpoint, "load", lambda engine, folder: load(engine, folder) | {"log": []})
+    load = harness.training.checkpoint.load
+    monkeypatch.setattr(harness.training.checkpoint, "load", lambda engine, folder: load(engine, folder) | {"log": []})
     with pytest.raises(HarnessError, match=r"not of one step .*\[\[6, 0, "):
         train(made)
 

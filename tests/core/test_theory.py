@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harness import losses
 from harness.contracts.records import Response
 from harness.models.logps import LogProbs
 from harness.models.noise import diffuse, kept_signal
+from harness.training import losses
 from methods.csr import Csr, Node, ranked
 from methods.sima import Sima
 

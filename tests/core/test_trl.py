@@ -23,10 +23,9 @@ import pytest
 import torch
 from training import lines
 
-import harness.engine
+import harness.training.engine
 from harness.contracts.records import Conversation, Image, Pair, Record, Turn
 from harness.contracts.settings import Runtime
-from harness.engine import Job, train
 from harness.families.llava import Llava
 from harness.models.batches import steps
 from harness.models.load import Loaded, load
@@ -34,6 +33,7 @@ from harness.models.logps import LogProbs
 from harness.models.reference import reference_logps
 from harness.models.tree import Tree, pack
 from harness.system.jsonl import read_jsonl, write_jsonl
+from harness.training.engine import Job, train
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 STEPS, SIZE, CUT = 10, 4, 2
@@ -73,7 +73,7 @@ def ours(job: Job) -> Course:
         return pack(trees, loaded)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(harness.engine, "pack", watched)
+        patch.setattr(harness.training.engine, "pack", watched)
         train(job)
     return Course(by_step(seen), lines(job))
 

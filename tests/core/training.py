@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import harness.checkpoint
-import harness.engine
+import harness.training.checkpoint
+import harness.training.engine
 from harness.contracts.records import Conversation, Image, Pair, Record, Rollout, Turn
-from harness.engine import Job
+from harness.training.engine import Job
 
 
 class Killed(BaseException):
@@ -28,7 +28,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: str, when: int) -> None:
             if calls["n"] == when:
                 raise Killed
 
-    for module in (harness.engine, harness.checkpoint):
+    for module in (harness.training.engine, harness.training.checkpoint):
         monkeypatch.setattr(module, "failpoint", failpoint)
 
 

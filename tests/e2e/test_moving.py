@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import harness.stages.build as building
-from harness import split
 from harness.comparison import compare, prepare
 from harness.contracts import images
 from harness.contracts.behind import behind
@@ -23,6 +22,7 @@ from harness.store.shelves import SHELVES
 from harness.store.store import Store
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
+from harness.training import split
 from harness.worker import Worker
 
 SMALL = read_testbed(str(Path(__file__).with_name("small.yaml")))

@@ -78,7 +78,7 @@ def members(session: int, word: str = "") -> list[int]:
 
 
 def ranks(running: Process) -> list[int]:
-    return members(running.pid, "harness.launch")
+    return members(running.pid, "harness.training.launch")
 
 
 def workers(running: Process) -> list[int]:

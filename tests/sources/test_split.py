@@ -10,9 +10,9 @@ import pytest
 
 from harness.contracts.images import Places
 from harness.contracts.records import Dropped, Example, Image, Turn
-from harness.split import DROPPED, EXAMPLES, LOCK, check_lock, content_hash, split, write_split
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import read_jsonl
+from harness.training.split import DROPPED, EXAMPLES, LOCK, check_lock, content_hash, split, write_split
 
 Order = Callable[[str], str]
 

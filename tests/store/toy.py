@@ -14,9 +14,9 @@ from PIL import Image as Pillow
 
 from harness.contracts.images import Places, StoreImages
 from harness.sources.llava150k import Llava150k
-from harness.split import split, write_split
 from harness.store.store import Stage, Store, failpoint
 from harness.system.jsonl import dumps
+from harness.training.split import split, write_split
 
 METHODS = ("sft", "dpo", "nsft")
 DATA = Stage("data", {"count": 12})

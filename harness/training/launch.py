@@ -19,14 +19,14 @@ from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
-from harness.engine import Job, TrainResult, train
 from harness.system import lifeline, machine
 from harness.system.blame import debugging, explained
 from harness.system.errors import Denied, Full, HarnessError, Unexpected, UsageError
 from harness.system.jsonl import dumps
 from harness.system.locks import held
 from harness.system.profile import Tick, quiet
-from harness.zero import Seat
+from harness.training.deepspeed_engine import Seat
+from harness.training.engine import Job, TrainResult, train
 
 SETTLED_S = 2.0  # for the other ranks to end by themselves once one has failed, so that the cause is among them
 SAID = {kind.__name__: kind for kind in (HarnessError, UsageError, Full, Denied, Unexpected)}
@@ -88,7 +88,7 @@ def _start(request: Path, seat: Seat) -> Rank:
     env = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}  # no key is needed
     with output.open("wb") as file, its:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.launch", *told],
+            [sys.executable, "-m", "harness.training.launch", *told],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -161,7 +161,7 @@ def _signal(number: int) -> str:
 
 
 def main() -> None:
-    """`python -m harness.launch JOB.json RANK WORLD RENDEZVOUS PARENT LINE`: one rank of a launched training."""
+    """`python -m harness.training.launch JOB.json RANK WORLD RENDEZVOUS PARENT LINE`: one rank of a launched training."""
     request, rank, world, rendezvous, parent, descriptor = sys.argv[1:]
     line = Connection(int(descriptor))
     lifeline.follow(int(parent), line)

@@ -1,7 +1,7 @@
 """THE training loop, for every method, on CPU or GPU: DeepSpeed, accumulation, NaN guard, checkpoints, resume.
 
 A step's loss is the sum of the method's values over the units of the whole step, so it does not depend on how the step
-was cut into micro-batches or over ranks, and dropout does not either (`harness.dropout`); over ranks sums are taken in
+was cut into micro-batches or over ranks, and dropout does not either (`harness.training.dropout`); over ranks sums are taken in
 another order, so that their last bits differ. Nothing is compiled at run time, and one process opens no port.
 """
 
@@ -16,7 +16,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness import checkpoint, dropout, zero
 from harness.contracts import plugins
 from harness.contracts.images import Places, resolved
 from harness.contracts.method import Method, Role, realised
@@ -33,6 +32,8 @@ from harness.system.boards import Boards
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
 from harness.system.profile import Tick, measure, quiet
+from harness.training import checkpoint, dropout
+from harness.training import deepspeed_engine as zero
 
 
 class Job(Fixed):
@@ -96,7 +97,7 @@ class TrainResult(Fixed):
 
 
 def train(job: Job, tick: Tick = quiet, seat: zero.Seat = zero.ALONE) -> TrainResult:
-    """Train in this process, which is alone or one of several (`harness.launch`); rank 0 writes the results."""
+    """Train in this process, which is alone or one of several (`harness.training.launch`); rank 0 writes the results."""
     torch.set_num_threads(1)  # sums then have one order, and a resumed training gives the same bits
     plugins.adopt("harness.families", job.family)
     method = plugins.make("methods", job.method, Method, job.options)

@@ -19,13 +19,13 @@ from harness.contracts.records import Dropped, Image, Pair, Prompt, Record, Resp
 from harness.contracts.settings import Dtype, Runtime, Testbed, Training
 from harness.models.folder import family_of
 from harness.models.load import Loaded, load, revision
-from harness.split import MALFORMED_LIMIT
 from harness.store.closure import code
 from harness.store.shelves import shelf
 from harness.store.store import Stage, Store
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 from harness.system.profile import Tick
+from harness.training.split import MALFORMED_LIMIT
 
 SPENT = ("writer_calls", "generated_tokens", "forward_tokens")
 TOO_LONG = "too long"  # how the reasons of `harness.models.tree.TooLong` begin
