@@ -12,7 +12,7 @@ from harness.contracts.row import Row, resolved
 from harness.contracts.row_names import BASELINE, CONTROLS
 from harness.contracts.settings import Testbed
 from harness.contracts.steps import Request
-from harness.hire import OFFICES, Office, kind_for, problem
+from harness.judging.hire import OFFICES, Office, kind_for, problem
 from harness.models.clip import CLIP
 from harness.models.folder import inspect, looked_through
 from harness.models.targets import targets

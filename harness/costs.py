@@ -18,7 +18,7 @@ from harness.contracts.method import Role
 from harness.contracts.records import Dropped, Example, Image, Item, Prompt, Record, Response, Turn, Unscored
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Plan, Step
-from harness.hire import OFFICES, Office, kind_for
+from harness.judging.hire import OFFICES, Office, kind_for
 from harness.limit import stratified
 from harness.panel import scored
 from harness.stages.build import Build

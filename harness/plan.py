@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from harness import backends, families
-from harness.codebook import common
 from harness.contracts import plugins
 from harness.contracts.backend import Sampling
 from harness.contracts.behind import behind
@@ -22,7 +21,8 @@ from harness.contracts.row_names import BASELINE, BLANK, NOISE
 from harness.contracts.settings import Dtype, Runtime, Testbed
 from harness.contracts.stage import Kind, Plugins
 from harness.contracts.steps import Cell, Plan, Request, Step
-from harness.hire import Office, kind_for
+from harness.judging.codebook import common
+from harness.judging.hire import Office, kind_for
 from harness.models.folder import family_of
 from harness.models.load import revision
 from harness.stages._model import Modelled

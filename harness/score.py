@@ -95,7 +95,7 @@ def judge_of(name: str, runs: int, budget: float | None, store: Path, sets: Sequ
     """
     from harness.contracts.judge_kind import Post
     from harness.contracts.settings import Judging, Runtime
-    from harness.hire import kind_of
+    from harness.judging.hire import kind_of
     from harness.request import settings, validated
 
     chosen = settings(list(sets), ["judging", "runtime"])

@@ -21,7 +21,7 @@ from harness.contracts.row import Row
 from harness.contracts.settings import MethodSpec, Testbed
 from harness.contracts.steps import Request
 from harness.contracts.testbed_kind import TestbedKind
-from harness.hire import OFFICES, Office, kind_for
+from harness.judging.hire import OFFICES, Office, kind_for
 from harness.models.clip import CLIP
 from harness.models.folder import inspect, looked_through
 from harness.sources._chosen import named, source

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness.codebook import NONE, SHIPPED, Codebook, errors_in, json_in, objects_in, read_codebook, text_in
 from harness.contracts.judge import Ask, verdict
 from harness.contracts.method import Lesson, Loss, Method, Round
 from harness.contracts.records import (
@@ -31,6 +30,7 @@ from harness.contracts.records import (
 )
 from harness.contracts.source import declared
 from harness.contracts.wordings import SHORT_ANSWER
+from harness.judging.codebook import NONE, SHIPPED, Codebook, errors_in, json_in, objects_in, read_codebook, text_in
 from harness.training import losses
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness import critic
 from harness.contracts.judge import Ask
 from harness.contracts.method import Lesson, Loss, Method, Role, Round, Unit
 from harness.contracts.records import (
@@ -37,6 +36,7 @@ from harness.contracts.records import (
     Turn,
     Unscored,
 )
+from harness.judging import preference as critic
 from harness.training import losses
 
 if TYPE_CHECKING:

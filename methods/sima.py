@@ -1,7 +1,7 @@
 """SIMA: two own responses ranked by the model itself (Wang et al. 2024, arXiv 2405.15973).
 
 Sigmoid DPO on summed log-probs. Data: a greedy and a sampled response go back to the same model with the image, the
-question, the ground truth and three visual metrics (`harness.critic`); the better one is chosen.
+question, the ground truth and three visual metrics (`harness.judging.preference`); the better one is chosen.
 
 The official loss (`tool/dpo_trainer.py`) is not DPO: its rejected term sums the log-probs of the strongest *competitor*
 of each rejected token, which one step raises log p(rejected) instead of lowering it; that is
@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness import critic
 from harness.contracts.method import Lesson, Loss, Method, Role, Round, Unit
 from harness.contracts.records import Dropped, Example, Pair, Prompt, Record
+from harness.judging import preference as critic
 from harness.training import losses
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ def begin(titles: set[str], *starts: str) -> bool:
 
 
 def test_another_critic_prompt_builds_sima_and_ppo_anew(planned: Changed) -> None:
-    moved = planned.by("harness.critic")
+    moved = planned.by("harness.judging.preference")
     assert begin(moved, "build sima", "train sima", "build ppo", "train ppo")
 
 
@@ -127,7 +127,7 @@ def test_a_changed_byte_of_a_data_file_is_another_key(tmp_path: Path) -> None:
     digests = set()
     for text in ("a: 1\n", "a: 2\n"):
         book.write_text(text)
-        digests.add(Sources(tmp_path).digest("harness.codebook"))
+        digests.add(Sources(tmp_path).digest("harness.judging.codebook"))
     assert len(digests) == 2
 
 
@@ -164,7 +164,7 @@ LOADERS = {
     "harness.backends": "who generates: Generate.loads and Responding.loads name its file",
     "harness.contracts.row": "a row's method: Build.loads and Train.loads name its file",
     "harness.training.engine": "the same method, in the training process",
-    "harness.hire": "a judge or writer: Planner.asked has its file's code",
+    "harness.judging.hire": "a judge or writer: Planner.asked has its file's code",
     "harness.contracts.benchmark": "a benchmark: Items.loads and Score.loads name its file",
     "harness.contracts.source": "a source: Split.loads and, for held-out examples, Items.loads name its file",
     "reports.earned": "benchmarks of a finished run, for how many questions the official ones have",

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.checks import check
-from harness.codebook import SHIPPED, read_codebook
 from harness.contracts.behind import behind
 from harness.contracts.settings import MethodSpec, Reading, Runtime, read_testbed
 from harness.contracts.steps import ALL_BENCHMARKS, Plan, Request
+from harness.judging.codebook import SHIPPED, read_codebook
 from harness.plan import plan
 from harness.sources._chosen import source
 from harness.stages.data import Data

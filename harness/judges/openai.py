@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harness import prices
-from harness.asking import no_access
 from harness.contracts.judge_kind import JudgeKind, Post
 from harness.contracts.settings import Price
-from harness.journal import Journal
-from harness.llm import Llm, part_of
+from harness.judging import prices
+from harness.judging.chat_api import no_access
+from harness.judging.journal import Journal
+from harness.judging.llm import Llm, part_of
 
 
 class OpenAI(JudgeKind):
-    """Its replies are kept in the store's journal and paid once (`harness.llm.Llm`)."""
+    """Its replies are kept in the store's journal and paid once (`harness.judging.llm.Llm`)."""
 
     form = "openai:MODEL"
     paid = True

@@ -65,7 +65,7 @@ column has a uniform grey image in place of the scene: what is left is guessing 
 |---|---|---|
 {rows}
 
-As a critic (`harness/critic.py`), on {pairs:.0f} pairs of its own responses to {scenes} scenes, one sampled
+As a critic (`harness/judging/preference.py`), on {pairs:.0f} pairs of its own responses to {scenes} scenes, one sampled
 (temperature 0.8, top-p 0.9) and one greedy, each pair asked in both orders, the ground truth in the prompt. The better
 response makes fewer false statements, or equally many and leaves out less; pairs without a better one do not count.
 Chance is 50.

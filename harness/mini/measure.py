@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from harness import critic
 from harness.contracts.family import Layout
 from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
 from harness.families.llava import Llava
+from harness.judging import preference as critic
 from harness.mini import questions as ask
 from harness.mini import vision
 from harness.mini.language import DETAIL, SHORT, absent, detail, mentions, short_caption

@@ -11,9 +11,9 @@ from functools import cache
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from harness import critic
 from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
 from harness.families.llava import SYSTEM
+from harness.judging import preference as critic
 from harness.mini import questions as ask
 from harness.mini.language import DETAIL, NUMBERS, SHORT, detail, imagine, short_caption
 from harness.mini.world import AUTHORS, FIRST, GENRES, SECOND, SIGNS, Scene, cover, scene, seed_of

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional
 
-from harness import critic
 from harness.contracts.family import Layout
 from harness.contracts.records import Turn
 from harness.families.llava import Llava
+from harness.judging import preference as critic
 from harness.mini.draw import SIDE
 from harness.mini.pairs import Judged, marks
 from harness.mini.world import Cover, Scene

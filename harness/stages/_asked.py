@@ -2,7 +2,7 @@
 
 from harness.contracts.judge_kind import Hired, Post
 from harness.contracts.stage import Work
-from harness.hire import Office, kind_for
+from harness.judging.hire import Office, kind_for
 from harness.stages._drawn import Drawn
 from harness.store.store import Stage
 

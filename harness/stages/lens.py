@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from harness.codebook import Codebook
 from harness.contracts.judge import answered
 from harness.contracts.method import Lesson
 from harness.contracts.records import Prompt
 from harness.contracts.stage import Kind, Work
-from harness.hire import kind_for
+from harness.judging.codebook import Codebook
+from harness.judging.hire import kind_for
 from harness.panel import JUDGE, keep_replies
 from harness.stages._asked import asked
 from harness.stages._drawn import Drawn

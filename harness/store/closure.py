@@ -34,8 +34,8 @@ NEUTRAL = {
     "harness.system.blame": "says whose code an exception came from; a result never has one",
     "harness.training.launch": "starts a training's processes and waits for them; what they do is the engine's",
     "harness.system.boards": "shows curves elsewhere while they are drawn",
-    "harness.journal": "keeps replies as they came; what was asked is their key",
-    "harness.prices": "counts what calls cost; no request and no reply sees it",
+    "harness.judging.journal": "keeps replies as they came; what was asked is their key",
+    "harness.judging.prices": "counts what calls cost; no request and no reply sees it",
     "harness.contracts.executor": "who runs a stage and what it takes meanwhile; no body sees either",
     "harness.system.profile": "measures time, memory and FLOPs beside a result",
     "harness.system.energy": "measures joules beside a result",
@@ -43,7 +43,7 @@ NEUTRAL = {
 
 # Files that modules read, beside themselves.
 DATA = {
-    "harness.codebook": ("harness/codebook.yaml",),
+    "harness.judging.codebook": ("harness/codebook.yaml",),
     "benchmarks._coco_objects": ("benchmarks/chair_data/*",),
     "reports.glossary": ("reports/glossary.md",),
     "reports.page": ("reports/pages/*",),

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.codebook import Codebook, errors_in, json_in
 from harness.contracts.judge import Ask, Judge, verdict
 from harness.contracts.records import Example, Pair, Unscored
 from harness.contracts.settings import Dtype
+from harness.judging.codebook import Codebook, errors_in, json_in
 from harness.models.load import load
 from harness.system.profile import Tick
 

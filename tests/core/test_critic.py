@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import critic
+from harness.judging import preference as critic
 
 
 def test_the_prompt_has_everything_in_order_and_ends_where_the_judgement_begins() -> None:

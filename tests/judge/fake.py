@@ -16,8 +16,8 @@ from unittest import mock
 
 from harness.contracts.judge import Ask
 from harness.contracts.settings import Chat, Runtime
-from harness.journal import Journal
-from harness.llm import Llm
+from harness.judging.journal import Journal
+from harness.judging.llm import Llm
 
 ROOT = Path(__file__).parents[2]
 CANARY = "sk-test-CANARY-0123456789abcdef"

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from fake import HANG, QUICK, Server, asked, asker, llm, refusal, serving, wait_for
 
-from harness import prices
 from harness.contracts.judge import Ask
 from harness.contracts.settings import Chat, Runtime
-from harness.journal import Journal
-from harness.llm import Llm
-from harness.replies import Usage
+from harness.judging import prices
+from harness.judging.journal import Journal
+from harness.judging.llm import Llm
+from harness.judging.replies import Usage
 from harness.system.errors import HarnessError, UsageError
 
 PRICE = (30.0, 60.0)
@@ -94,7 +94,7 @@ def test_an_honest_server_may_use_up_most_of_the_budget(tmp_path: Path) -> None:
 
 
 def test_what_may_have_been_billed_without_a_reply_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.llm.BACKOFF_S", 0.01)
+    monkeypatch.setattr("harness.judging.llm.BACKOFF_S", 0.01)
     biller = Biller(1, LIES, faults=0.4)
     with serving(biller):
         assert "of the budget" in spend(tmp_path, 1.0, 8, QUICK.model_copy(update={"ask_attempts": 2}))

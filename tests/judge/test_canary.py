@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from fake import CANARY, Server, asked, completion, llm, refusal, serving
 
-from harness.asking import no_access, redact
 from harness.contracts.records import Unscored
+from harness.judging.chat_api import no_access, redact
 from harness.system.errors import HarnessError
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.journal import Journal
+from harness.judging.journal import Journal
 
 PROCESSES = multiprocessing.get_context("fork")
 
@@ -61,7 +61,7 @@ class Careless(Journal):
     """The mutant: it appends where a dead writer stopped."""
 
     def _append(self, record: dict[str, Any]) -> None:
-        from harness.journal import _sealed
+        from harness.judging.journal import _sealed
 
         with self.file.open("ab") as file:
             file.write(_sealed(record))

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from benchmarks import indomain, mmhal, mmvet, shr
 from harness.cli import app
-from harness.journal import Journal
+from harness.judging.journal import Journal
 from harness.score import judge_of, rescore
 from harness.system.errors import UsageError
 

@@ -149,7 +149,7 @@ def test_what_no_retry_cures_stops_at_once_and_keeps_what_there_is(tmp_path: Pat
 
 def test_a_server_that_is_not_there_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    monkeypatch.setattr("harness.llm.BACKOFF_S", 0.01)
+    monkeypatch.setattr("harness.judging.llm.BACKOFF_S", 0.01)
     with pytest.raises(HarnessError, match=r"no connection.*OPENAI_BASE_URL"):
         answered(llm(tmp_path), lambda judge: grades(judge, 5))
 
@@ -163,8 +163,8 @@ def test_a_budget_is_refused_before_the_first_call(tmp_path: Path) -> None:
 
 def test_a_budget_without_a_price_says_how_to_give_one(tmp_path: Path) -> None:
     from harness.contracts.settings import Chat
-    from harness.journal import Journal
-    from harness.llm import Llm
+    from harness.judging.journal import Journal
+    from harness.judging.llm import Llm
 
     with pytest.raises(UsageError, match=r"prices: \{tiny: \[INPUT, OUTPUT\]\}"):
         Llm("tiny", Chat(), Runtime(budget=1), Journal(tmp_path))

@@ -11,11 +11,11 @@ import pytest
 from fake import llm, serving
 from PIL import Image as Pillow
 
-from harness import shown
 from harness.contracts.images import read_image
 from harness.contracts.judge import Ask
 from harness.contracts.records import Image, Unscored
-from harness.shown import data_url
+from harness.judging import shown
+from harness.judging.shown import data_url
 from harness.store.digest import file_digest
 
 SIGNATURES = {"image/png": b"\x89PNG", "image/jpeg": b"\xff\xd8\xff", "image/webp": b"RIFF"}

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from fake import CANARY, QUICK, completion, llm, refusal, serving
 
-from harness import llm as asking
 from harness.comparison import compare
 from harness.contracts.settings import MethodSpec, Runtime, Testbed, read_testbed
 from harness.contracts.steps import Request
 from harness.costs import check_access
+from harness.judging import llm as asking
 from harness.plan import plan
 from harness.progress import Silent
 from harness.request import validated

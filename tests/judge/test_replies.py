@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from fake import QUICK, asked, completion, llm, serving
 
-from harness import replies
 from harness.contracts import judge
 from harness.contracts.judge import spoken
 from harness.contracts.records import Unscored
+from harness.judging import replies
 from harness.system.errors import HarnessError
 
 ONCE = QUICK.model_copy(update={"ask_attempts": 1})

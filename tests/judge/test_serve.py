@@ -17,8 +17,8 @@ from benchmarks._judging import ask
 from harness.contracts.judge import Ask, Judge, answered
 from harness.contracts.records import Item, Unscored
 from harness.contracts.settings import Chat, Runtime
-from harness.journal import Journal
-from harness.llm import Llm
+from harness.judging.journal import Journal
+from harness.judging.llm import Llm
 
 BASE = Path(__file__).parents[2] / "harness" / "mini" / "bases" / "0"
 SAYS = ("0", "1", "a dog", "7")  # good, good, prose, out of range

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from fake import QUICK, RAW, Server, asked, completion, llm, serving
 
-from harness import asking
 from harness.contracts.records import Unscored
-from harness.journal import Journal
+from harness.judging import chat_api as asking
+from harness.judging.journal import Journal
 from harness.system.errors import HarnessError
 
 MIB = 1 << 20

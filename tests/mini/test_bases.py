@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import harness.mini
-from harness import critic
+from harness.judging import preference as critic
 from harness.mini import chat, vision
 from harness.mini.base import Recipe, save, train_model
 from harness.mini.draw import draw

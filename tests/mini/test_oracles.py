@@ -9,10 +9,10 @@ import pytest
 from test_benchsets import Files
 
 from benchmarks import indomain, mmhal, mmvet
-from harness import critic
 from harness.contracts.benchmark import totals
 from harness.contracts.judge import Ask
 from harness.contracts.records import Image, Response, Score, Unscored
+from harness.judging import preference as critic
 from harness.mini.language import DETAIL, detail, dirty_detail, short_caption
 from harness.mini.oracles import Oracle, correction, errors, facts, grade, rate, read_scenes, two_grades, wrong
 from harness.mini.sources import write_source

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 
-from harness import critic
+from harness.judging import preference as critic
 from harness.mini import pairs
 from harness.mini.language import detail, short_caption
 from harness.mini.tokenizer import make_tokenizer

@@ -12,7 +12,6 @@ from unittest import mock
 
 import pytest
 
-from harness import hire
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.images import Places, StoreImages
@@ -21,6 +20,7 @@ from harness.contracts.judge_kind import Hired, JudgeKind, Post
 from harness.contracts.records import Response, Unscored
 from harness.contracts.settings import Judging, Runtime
 from harness.costs import Note
+from harness.judging import hire
 from harness.mini.benchsets import write_benchmark
 from harness.panel import keep_replies
 from harness.system.errors import HarnessError, UsageError

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from harness.replies import Usage
+from harness.judging.replies import Usage
 from harness.system.errors import UsageError
 
 # USD per million tokens (input, output), OpenAI's list prices; a testbed's `prices` go before these.

@@ -16,16 +16,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import prices
-from harness.asking import UNREACHED, call, client
 from harness.contracts.images import Places, resolve
 from harness.contracts.judge import Ask, spoken
 from harness.contracts.judge_kind import Hired
 from harness.contracts.records import Unscored
 from harness.contracts.settings import Chat, Judging, Runtime
-from harness.journal import Journal
-from harness.replies import SERVER, Answer, Failure, Usage
-from harness.shown import data_url
+from harness.judging import prices
+from harness.judging.chat_api import UNREACHED, call, client
+from harness.judging.journal import Journal
+from harness.judging.replies import SERVER, Answer, Failure, Usage
+from harness.judging.shown import data_url
 from harness.system.errors import Denied
 from harness.system.jsonl import dumps
 from harness.system.profile import Tick

@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from harness.replies import SERVER, Answer, Failure, plain, read, refused
+from harness.judging.replies import SERVER, Answer, Failure, plain, read, refused
 from harness.system.secret import KEY, key, redact
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.replies import WHOLE
+from harness.judging.replies import WHOLE
 from harness.store.store import failpoint, sync
 from harness.system.jsonl import dumps
 

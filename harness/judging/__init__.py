@@ -1,0 +1,1 @@
+"""Asking somebody who is not the model under test: how, what it costs, and what is kept of it."""
