@@ -20,10 +20,10 @@ from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Plan, Request, Step
 from harness.costs import check_access, check_budget
 from harness.mending import outdated, take_out
-from harness.panel import unanswered
 from harness.plan import plan
 from harness.provenance import profile, provenance
 from harness.reporting import pages, tables
+from harness.scoring.verdicts import unanswered
 from harness.stages.build import Build
 from harness.stages.score import Score
 from harness.stages.train import Train

@@ -19,8 +19,8 @@ from harness.contracts.records import Dropped, Example, Image, Item, Prompt, Rec
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Plan, Step
 from harness.judging.hire import OFFICES, Office, kind_for
-from harness.limit import stratified
-from harness.panel import scored
+from harness.scoring.limit import stratified
+from harness.scoring.verdicts import scored
 from harness.stages.build import Build
 from harness.stages.items import Items
 from harness.stages.lens import Lens

@@ -63,7 +63,7 @@ def rescore(
     published = benchmark.published(files)
     pairs, notes = paired(published, allow_partial, benchmark.missing_is_wrong)
     if judge and not published.judge:
-        from harness.panel import combined, per_run, score_runs  # asks side by side; slow to import
+        from harness.scoring.verdicts import combined, per_run, score_runs  # asks side by side; slow to import
 
         said, items = {item.id: response for item, response in pairs}, [item for item, _ in pairs]
         runs = score_runs(benchmark, items, said, judge)

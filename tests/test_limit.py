@@ -10,7 +10,7 @@ from benchmarks.mme import Mme
 from benchmarks.pope import SPLITS, Pope
 from benchmarks.sqa import Sqa
 from harness.contracts.records import Item
-from harness.limit import stratified
+from harness.scoring.limit import stratified
 
 
 def item(id: str, unit: str = "", **facts: object) -> Item:

@@ -11,7 +11,7 @@ from harness.contracts.judge import Writer, answered
 from harness.contracts.records import Conversation, Dropped, Example, Record
 from harness.contracts.stage import Plugins, Work
 from harness.models.load import kept
-from harness.panel import insist, keep_replies
+from harness.scoring.verdicts import insist, keep_replies
 from harness.stages._asked import asked
 from harness.stages._examples import locked_examples
 from harness.stages._model import Trained

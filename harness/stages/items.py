@@ -8,7 +8,7 @@ from harness.contracts.behind import behind
 from harness.contracts.benchmark import benchmark_of, folder_of
 from harness.contracts.images import StoreImages
 from harness.contracts.stage import Plugins, Work
-from harness.limit import stratified
+from harness.scoring.limit import stratified
 from harness.stages._benchmarked import Benchmarked
 from harness.stages._drawn import Drawn
 from harness.system.jsonl import write_jsonl

@@ -9,7 +9,7 @@ from harness.contracts.records import Prompt
 from harness.contracts.stage import Kind, Work
 from harness.judging.codebook import Codebook
 from harness.judging.hire import kind_for
-from harness.panel import JUDGE, keep_replies
+from harness.scoring.verdicts import JUDGE, keep_replies
 from harness.stages._asked import asked
 from harness.stages._drawn import Drawn
 from harness.stages._examples import locked_examples

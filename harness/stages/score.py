@@ -10,7 +10,7 @@ from harness.contracts.benchmark import Benchmark, Unit, benchmark_of, computed,
 from harness.contracts.records import Item, Response, Unscored
 from harness.contracts.records import Score as Scored
 from harness.contracts.stage import Asked, Kind, Plugins, Work
-from harness.panel import combined, keep_verdicts, score_runs
+from harness.scoring.verdicts import combined, keep_verdicts, score_runs
 from harness.stages._asked import asked
 from harness.stages._benchmarked import Benchmarked
 from harness.store.store import Stage

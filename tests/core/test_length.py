@@ -131,7 +131,7 @@ def test_a_prompt_beyond_the_model_is_named_and_the_others_are_answered(folder: 
 def test_what_was_not_answered_is_unscored_not_wrong() -> None:
     from benchmarks.pope import Pope
     from harness.contracts.records import Item, Response, Unscored
-    from harness.panel import score_runs
+    from harness.scoring.verdicts import score_runs
 
     item = Item("q", None, "Is there a cat?", "q", {"label": "no", "split": "random"})
     response = Response("q", "", 0, ended=False, unanswered="the prompt has 9,999 tokens")

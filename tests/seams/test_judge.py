@@ -22,7 +22,7 @@ from harness.contracts.settings import Judging, Runtime
 from harness.costs import Note
 from harness.judging import hire
 from harness.mini.benchsets import write_benchmark
-from harness.panel import keep_replies
+from harness.scoring.verdicts import keep_replies
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
 from tests.judge.fake import CANARY, refusal, serving

@@ -1,0 +1,1 @@
+"""What scores are made of a benchmark's verdicts, and which of its items are asked at all."""
