@@ -121,13 +121,13 @@ def try_outside(planned: Plan, todo: Sequence[Step]) -> None:
     """Try the user's own methods and benchmarks before anything is built, as `harness check` does."""
     testbed, columns = planned.testbed, {score.benchmark for _, score in Score.among(todo)}
     for name in sorted(columns - set(plugins.installed("benchmarks"))):
-        from harness.dry_run_benchmark import check_benchmark
+        from harness.checking.benchmark import check_benchmark
 
         list(check_benchmark(name, testbed.benchmarks.get(name, {}), folder_of(name, behind(testbed.data).home)))
     made = {build.method for _, build in Build.among(todo)} | {train.method for _, train in Train.among(todo)}
     for row in planned.rows.values():
         if row.spec.name.endswith(".py") and row.spec.stem in made:
-            from harness.dry_run import check_method  # imports torch
+            from harness.checking.method import check_method  # imports torch
 
             list(check_method(row.spec.stem, row.method, row.spec.options))
 

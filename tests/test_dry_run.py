@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.checking.method import check_plugin, is_benchmark
 from harness.contracts import plugins
-from harness.dry_run import check_plugin, is_benchmark
 from harness.system.errors import UsageError
 
 HEAD = """

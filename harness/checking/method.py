@@ -10,12 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from harness.checking.fake_round import FakeRound, examples
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.method import Lesson, Method, Role
 from harness.contracts.records import Conversation, Dropped, Pair, Record, Rollout
 from harness.contracts.settings import Lora
-from harness.fake_round import FakeRound, examples
 from harness.system.blame import explained, plugin_fault
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, loads
@@ -28,7 +28,7 @@ T = TypeVar("T")
 def check_plugin(name: str, options: Mapping[str, Any], data: Path | None = None) -> Iterator[str]:
     """Try a method or benchmark, by name or file; yields what was tried. UsageError for the first broken contract."""
     if is_benchmark(name):
-        from harness.dry_run_benchmark import check_benchmark
+        from harness.checking.benchmark import check_benchmark
 
         yield from check_benchmark(name, options, data)
     else:

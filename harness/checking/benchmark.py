@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from harness.checking.method import asked, want
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, Group, Metric, Unit, computed, totals
@@ -16,7 +17,6 @@ from harness.contracts.images import Places, StoreImages
 from harness.contracts.judge import Ask, Judge
 from harness.contracts.records import Item, Response, Score, Unscored
 from harness.contracts.settings import read_testbed
-from harness.dry_run import asked, want
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
 
