@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.face import Comparison, compare, load
+    from harness.comparison.face import Comparison, compare, load
 
 __all__ = ["Comparison", "compare", "load"]
 
@@ -46,4 +46,4 @@ def __getattr__(name: str) -> Any:
     """The public face, imported when it is asked for."""
     if name not in __all__:
         raise AttributeError(f"module harness has no attribute {name}")
-    return getattr(import_module("harness.face"), name)
+    return getattr(import_module("harness.comparison.face"), name)

@@ -114,8 +114,8 @@ def compare(
     verbose: Verbose = False,
 ) -> None:
     """Build every method's data from one split, train, score on the benchmarks, print the table."""
-    from harness.face import Wanted
-    from harness.sizes import compare_sizes, parsed
+    from harness.comparison.face import Wanted
+    from harness.comparison.sizes import compare_sizes, parsed
 
     numbers = parsed(sizes) if sizes else []
     wanted = Wanted.of(
@@ -143,7 +143,7 @@ def compare(
 
         show_plan(wanted.plan(), wanted.store, wanted.runtime.workers, as_json, verbose)
         return
-    from harness.progress import told, watching
+    from harness.comparison.progress import told, watching
     from harness.terminal import show_cost, show_table
 
     folder = wanted.folder

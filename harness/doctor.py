@@ -9,7 +9,11 @@ from pathlib import Path
 import typer
 from rich.table import Table as Grid
 
-from harness.checks import check
+from harness.comparison.plan import plan
+from harness.comparison.preflight import check
+from harness.comparison.progress import watching
+from harness.comparison.provenance import PACKAGES
+from harness.comparison.worker import Bodies
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import benchmark_of, totals
@@ -17,9 +21,6 @@ from harness.contracts.records import Item, Response
 from harness.contracts.schedule import execute, insist, pending
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Plan, Request
-from harness.plan import plan
-from harness.progress import watching
-from harness.provenance import PACKAGES
 from harness.stages.items import Items
 from harness.stages.score import Score
 from harness.store.store import Store
@@ -27,7 +28,6 @@ from harness.system.console import console
 from harness.system.jsonl import read_jsonl
 from harness.terminal import examine_store
 from harness.testbed_check import examine
-from harness.worker import Bodies
 from reports.outcomes import read_units
 
 

@@ -9,10 +9,10 @@ from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
+from harness.comparison.bill import bills
+from harness.comparison.forecast import Forecast, parts, together
 from harness.contracts.schedule import pending
 from harness.contracts.steps import Plan, Step
-from harness.costs import bills
-from harness.forecast import Forecast, parts, together
 from harness.store.store import Store
 from harness.system.console import console, duration, say_json
 from harness.system.errors import HarnessError

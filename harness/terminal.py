@@ -24,7 +24,7 @@ def show_table(folder: Path, store: Store, verbose: bool = False) -> None:
 
     `verbose`: with every note below it.
     """
-    from harness.reporting import fitted_table  # slow to import, and lists need none of it
+    from harness.comparison.reporting import fitted_table  # slow to import, and lists need none of it
     from reports.files import WIDTH
 
     if columns() >= WIDTH and not verbose:

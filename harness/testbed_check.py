@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.checks import check_models, undrawn
+from harness.comparison.preflight import check_models, undrawn
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of

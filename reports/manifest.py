@@ -123,7 +123,7 @@ class Manifest(_Known):
     store: str
     """Where the stages lie, from the run's folder."""
     request: str = ""
-    """20 hex digits that stand for everything that was asked (`harness.run_folder.identity`)."""
+    """20 hex digits that stand for everything that was asked (`harness.comparison.run_folder.identity`)."""
     finished: bool = True
     """Whether all that was asked is there."""
     failed: list[Failed] = []

@@ -7,10 +7,10 @@ from pathlib import Path
 import grimp
 import pytest
 
+from harness.comparison.plan import plan
 from harness.contracts import plugins
 from harness.contracts.settings import MethodSpec, read_testbed
 from harness.contracts.steps import Plan, Request
-from harness.plan import plan
 from harness.sources._chosen import source
 from harness.store import closure
 from harness.store.closure import DATA, NEUTRAL, OURS, SOURCES, Sources
@@ -145,7 +145,7 @@ def test_whoever_reads_a_file_beside_itself_says_so() -> None:
     """`__file__` and `importlib.resources` in a module that a stage imports: its data files are in the list."""
     staged = {name for kind in KINDS for name in SOURCES.files(f"harness.stages.{kind}")}
     staged |= {name for package in ("methods", "benchmarks") for name in SOURCES.files(*modules(package))}
-    for name, path in SOURCES.files(*staged, "harness.reporting").items():
+    for name, path in SOURCES.files(*staged, "harness.comparison.reporting").items():
         if path.suffix == ".py" and ("(__file__)" in path.read_text() or "resources import" in path.read_text()):
             assert name in DATA or name in ("harness.contracts.settings", "benchmarks._lmms"), (
                 name
@@ -190,7 +190,7 @@ def loads_by_name(path: Path) -> bool:
 
 
 def test_no_stage_loads_what_its_key_cannot_see() -> None:
-    entries = [f"harness.stages.{kind}" for kind in KINDS] + ["harness.reporting"]
+    entries = [f"harness.stages.{kind}" for kind in KINDS] + ["harness.comparison.reporting"]
     loaded = [
         name for package in ("methods", "benchmarks", "harness.sources", "harness.judges") for name in modules(package)
     ]

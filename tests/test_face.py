@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import harness
-from harness.face import Wanted
+from harness.comparison.face import Wanted
 from harness.system.errors import UsageError
 from reports.files import write_report
 from reports.manifest import Failed

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from harness import comparison as comparing
-from harness.comparison import Finished
+from harness.comparison import compare as comparing
+from harness.comparison.compare import Finished
+from harness.comparison.progress import Silent
+from harness.comparison.reporting import report
 from harness.contracts.benchmark import Metric
 from harness.contracts.records import Item, Score
-from harness.progress import Silent
-from harness.reporting import report
 from harness.stages.score import Score as ScoreStage
 from harness.stages.score import write_units
 from harness.store.store import Store

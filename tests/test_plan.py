@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.checks import check
+from harness.comparison.plan import plan
+from harness.comparison.preflight import check
 from harness.contracts.behind import behind
 from harness.contracts.settings import MethodSpec, Reading, Runtime, read_testbed
 from harness.contracts.steps import ALL_BENCHMARKS, Plan, Request
 from harness.judging.codebook import SHIPPED, read_codebook
-from harness.plan import plan
 from harness.sources._chosen import source
 from harness.stages.data import Data
 from harness.stages.generate import Generate

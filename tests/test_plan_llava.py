@@ -9,12 +9,12 @@ import yaml
 
 import harness.contracts.settings
 import harness.mini
-from harness.checks import check
+from harness.comparison.plan import plan
+from harness.comparison.preflight import check
+from harness.comparison.request import request
 from harness.contracts.settings import Testbed, read_testbed
 from harness.contracts.steps import ALL_BENCHMARKS, Plan, Step
 from harness.models.load import revision
-from harness.plan import plan
-from harness.request import request
 from harness.stages.build import Build
 from harness.stages.split import Split
 from harness.stages.train import Train

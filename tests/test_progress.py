@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
+from harness.comparison.progress import Bars, Left, Lines, told
 from harness.contracts.steps import Step
-from harness.progress import Bars, Left, Lines, told
 from harness.store.store import Stage, Store
 
 

@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from harness.checks import check
-from harness.comparison import prepare, try_outside
+from harness.comparison.compare import prepare, try_outside
+from harness.comparison.preflight import check
+from harness.comparison.request import request
+from harness.comparison.worker import Worker
 from harness.contracts import plugins
 from harness.contracts.row import Row
 from harness.contracts.schedule import pending
 from harness.contracts.settings import MethodSpec, read_testbed
-from harness.request import request
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.profile import quiet
-from harness.worker import Worker
 
 BED = read_testbed("mini")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from harness import run_folder
-from harness.request import request
-from harness.run_folder import begin, choose, chosen, identity, install, owner
+from harness.comparison import run_folder
+from harness.comparison.request import request
+from harness.comparison.run_folder import begin, choose, chosen, identity, install, owner
 from harness.sources._chosen import source
 from harness.system.errors import UsageError
 from tests.e2e.conftest import ROOT
@@ -110,7 +110,7 @@ def test_the_same_files_again_change_nothing(tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from harness import run_folder
+from harness.comparison import run_folder
 from tests.test_run_folder import fill
 if "--mutant" in sys.argv:
     run_folder.begin = lambda folder, manifest: manifest.write(folder / "manifest.json")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.comparison.forecast import together
+from harness.comparison.progress import Silent
 from harness.contracts.executor import Bodies, Body, Tick
 from harness.contracts.plugins import module
 from harness.contracts.schedule import Course, execute, pending
 from harness.contracts.settings import Runtime
 from harness.contracts.steps import Step
-from harness.forecast import together
-from harness.progress import Silent
 from harness.store.store import Stage, Store
 from harness.system.errors import HarnessError, UsageError
 from tests.toy_steps import Toy, step, text

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from harness import comparison as comparing
 from harness.backends.transformers import Transformers
+from harness.comparison import compare as comparing
+from harness.comparison.plan import plan
+from harness.comparison.progress import Silent
+from harness.comparison.request import request
+from harness.comparison.sizes import compare_sizes, parsed
 from harness.contracts.backend import Generated
 from harness.contracts.method import Lesson
 from harness.contracts.records import Prompt, Response
 from harness.contracts.steps import Plan
 from harness.mini.sources import write_source
-from harness.plan import plan
-from harness.progress import Silent
-from harness.request import request
-from harness.sizes import compare_sizes, parsed
 from harness.sources.llava150k import Llava150k
 from harness.store.store import Store
 from harness.system.errors import UsageError

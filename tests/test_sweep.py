@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.comparison.progress import Silent
+from harness.comparison.sweep import FIRST_SEED, best, choose, gain
 from harness.contracts.settings import MethodSpec, Runtime, read_testbed
 from harness.contracts.steps import Request
-from harness.progress import Silent
 from harness.sources._chosen import source
 from harness.store.store import Store
-from harness.sweep import FIRST_SEED, best, choose, gain
 from reports.totals import RULE
 
 NAMES = [name for names in RULE.values() for name in names]

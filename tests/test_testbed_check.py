@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import harness.mini
+from harness.comparison.request import request
 from harness.contracts.settings import read_testbed
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source
-from harness.request import request
 from harness.sources._chosen import named
 from harness.testbed_check import Finding, examine
 

@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.comparison.request import request
+from harness.comparison.worker import kind
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.stage import Work
 from harness.contracts.steps import Request, Step
-from harness.request import request
 from harness.stages.split import Split
 from harness.store.store import Store
 from harness.system.jsonl import dumps
 from harness.system.profile import Tick
-from harness.worker import kind
 
 IMAGES = 12
 

@@ -13,7 +13,7 @@ def check(
 ) -> None:
     """Try a method or benchmark on made-up data: every contract, two records, one step on a tiny model."""
     from harness.checking.method import check_plugin
-    from harness.request import settings
+    from harness.comparison.request import settings
 
     chosen = settings([f"option.{option}" for option in options or []], ["option"]).get("option", {})
     for tried in check_plugin(plugin, chosen, data):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.folders import Listed, listed, size
-from harness.run_folder import lock_of
+from harness.comparison.run_folder import lock_of
 from harness.store.digest import file_digest
 from harness.store.manifest import STAGE
 from harness.store.store import MANIFEST, Store

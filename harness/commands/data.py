@@ -27,7 +27,7 @@ def data(
         typer.echo(text, err=True)
 
     if train_base:
-        from harness.request import numbers
+        from harness.comparison.request import numbers
 
         wanted = numbers("--seeds", seeds, int)
         for seed in wanted:

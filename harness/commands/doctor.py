@@ -17,8 +17,8 @@ def doctor(
 
     healthy = installation(store)
     if testbed:
+        from harness.comparison.request import request
         from harness.contracts.plugins import names
-        from harness.request import request
 
         bed, asked, runtime = request("", "llava150k", "", testbed, 3, "", None, limit, None, workers)
         if behind(bed.data).bars:

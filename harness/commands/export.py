@@ -25,7 +25,7 @@ def export(
     store: StoreOf = None,
 ) -> None:
     """Take a row's training records, model or responses elsewhere, with a card that says what it is."""
-    from harness.exporting import FORMS, Made, check_name, new_folder, pushed
+    from harness.comparison.exporting import FORMS, Made, check_name, new_folder, pushed
     from reports.runs import opened
 
     given = {"records": records, "checkpoint": checkpoint, "responses": responses}

@@ -11,7 +11,7 @@ from typing import Any
 from rich.filesize import decimal
 
 from harness.commands import RUNS
-from harness.run_folder import PART, SIZES
+from harness.comparison.run_folder import PART, SIZES
 from harness.store.store import MANIFEST
 from harness.system.console import columns, visible
 from harness.system.errors import UsageError

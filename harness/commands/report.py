@@ -24,7 +24,7 @@ def report(
     own: Own = "",
 ) -> None:
     """The paper's tables and figures from finished comparisons; without either option their cards."""
-    from harness import reporting
+    from harness.comparison import reporting
     from harness.contracts.plugins import adopt_files
 
     adopt_files("benchmarks", own)

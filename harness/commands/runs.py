@@ -119,7 +119,7 @@ def run_of(name: str, root: Path) -> "Listed":
 @contextmanager
 def theirs(one: "Listed") -> Iterator[None]:
     """No comparison begins or ends in the folder meanwhile."""
-    from harness.run_folder import held
+    from harness.comparison.run_folder import held
     from harness.store.store import Store
 
     with ExitStack() as locks:
@@ -132,7 +132,7 @@ def theirs(one: "Listed") -> Iterator[None]:
 
 def foreign(one: "Listed") -> list[str]:
     """The files in its folders that are not a comparison's."""
-    from harness.run_folder import OURS
+    from harness.comparison.run_folder import OURS
     from harness.store.store import MANIFEST
 
     files = (path for path in one.folder.rglob("*") if not path.is_dir())

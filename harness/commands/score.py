@@ -28,7 +28,7 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score published answers by the official rule: official answer files in, official figures out."""
-    from harness.score import judge_of, rescore, show
+    from harness.comparison.published import judge_of, rescore, show
 
     if sets and not judge:
         raise UsageError("--set says how a judge is asked; give --judge openai:MODEL too.")

@@ -31,10 +31,10 @@ def sweep(
     executor: Executor = "local",
 ) -> None:
     """Choose each method's learning rate on the tuning split: the same rates, the same rule for every method."""
-    from harness.progress import watching
-    from harness.request import numbers, request
+    from harness.comparison.progress import watching
+    from harness.comparison.request import numbers, request
+    from harness.comparison.sweep import choose
     from harness.store.store import Store
-    from harness.sweep import choose
 
     tried = numbers("--rates", rates, float)
     words = (methods, data, "", testbed, seeds, "", examples, limit, None, workers)

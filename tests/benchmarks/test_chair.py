@@ -12,8 +12,8 @@ from official_files import computed
 from benchmarks import _coco_objects
 from benchmarks._coco_objects import mentions, objects, tokens
 from benchmarks.chair import Chair, accepted, found
+from harness.comparison.published import rescore
 from harness.contracts.records import Item
-from harness.score import rescore
 from harness.system.errors import UsageError
 
 

@@ -11,7 +11,7 @@ from benchmarks import shr, textvqa
 from benchmarks._coco_objects import mentions
 from benchmarks.mmhal import TYPES
 from benchmarks.mmvet import CAPABILITIES
-from harness.score import rescore
+from harness.comparison.published import rescore
 
 
 def figures(name: str, *arguments: str) -> dict[str, float]:

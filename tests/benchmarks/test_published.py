@@ -15,9 +15,9 @@ from official_files import Script, computed
 from benchmarks import _mmbench
 from benchmarks.mmb import Mmb
 from benchmarks.mme import COGNITION, PERCEPTION, QUESTIONS
+from harness.comparison.published import rescore
 from harness.contracts.benchmark import totals
 from harness.contracts.records import Item, Response, Score, Unscored
-from harness.score import rescore
 from harness.system.errors import UsageError
 
 Row = dict[str, Any]

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from benchmarks.mmhal import Mmhal
 from harness.cli import app, main
+from harness.comparison.published import rescore
 from harness.contracts.benchmark import Files
-from harness.score import rescore
 from harness.system.errors import UsageError
 
 

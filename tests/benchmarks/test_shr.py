@@ -8,9 +8,9 @@ from layouts import LAYOUTS, Files, as_json
 from official_files import computed
 
 from benchmarks import shr
+from harness.comparison.published import rescore
 from harness.contracts.judge import Ask
 from harness.contracts.records import Item, Response, Unscored
-from harness.score import rescore
 from harness.system.errors import UsageError
 
 

@@ -17,10 +17,10 @@ from pyarrow import parquet
 from benchmarks import _files
 from benchmarks._files import spreadsheet
 from benchmarks.mmb import Mmb
+from harness.comparison.published import rescore
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, Images
 from harness.contracts.records import Item
-from harness.score import rescore
 from harness.system.errors import UsageError
 
 WORDS = (

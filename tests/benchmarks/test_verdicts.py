@@ -7,7 +7,7 @@ import pytest
 from layouts import as_json
 
 from benchmarks import mmhal
-from harness.score import rescore
+from harness.comparison.published import rescore
 from harness.system.errors import UsageError
 
 NEEDS = {"v1_0": ["rec"], "v1_1": ["ocr", "rec"], "v1_2": ["rec"], "v1_3": ["spat", "ocr", "math"]}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.reporting import Measured
+from harness.comparison.reporting import Measured
 from harness.system.errors import UsageError
 from reports import changes
 from reports.runs import opened

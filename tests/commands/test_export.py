@@ -8,8 +8,8 @@ import pytest
 from PIL import Image as Pillow
 from typer.testing import CliRunner
 
-from harness import exporting
 from harness.cli import app
+from harness.comparison import exporting
 from harness.contracts.records import Conversation, Dropped, Example, Image, Pair, Rollout, Turn
 from harness.contracts.settings import Reading
 from harness.sources._written import FORMS, written

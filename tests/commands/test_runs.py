@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import run_folder
+from harness.comparison import run_folder
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from tests.commands.conftest import Said

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import comparison
 from harness.commands import clearing
+from harness.comparison import compare as comparison
 from harness.store.digest import file_digest
 from harness.store.store import Stage, Store
 from harness.system.errors import HarnessError, UsageError
@@ -149,7 +149,7 @@ def test_without_a_run_of_this_store_nothing_goes(harness: Said, store: Store, t
 
 
 def test_runs_that_lie_elsewhere_are_missed(harness: Said, store: Store, tmp_path: Path) -> None:
-    from harness.run_folder import held
+    from harness.comparison.run_folder import held
 
     with held(tmp_path / "run", store), held(Path("/elsewhere/run"), store):
         pass

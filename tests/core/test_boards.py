@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from training import same
 
+from harness.comparison.request import request
 from harness.contracts.settings import Runtime
-from harness.request import request
 from harness.system import boards
 from harness.system.errors import UsageError
 from harness.training.engine import Job, train

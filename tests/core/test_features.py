@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.comparison.plan import plan
+from harness.comparison.worker import Worker
 from harness.contracts.family import Layout
 from harness.contracts.records import Image, Item
 from harness.contracts.settings import MethodSpec, Runtime, read_testbed
@@ -15,14 +17,12 @@ from harness.contracts.steps import Request
 from harness.families.llava import Llava
 from harness.models.load import Loaded, load
 from harness.models.shelf import Shelf, tower_kind
-from harness.plan import plan
 from harness.sources._chosen import source
 from harness.stages._examples import locked_examples
 from harness.store.store import Store
 from harness.system.errors import HarnessError
 from harness.system.jsonl import read_jsonl
 from harness.system.profile import quiet
-from harness.worker import Worker
 
 SMALL = Path(__file__).parents[1] / "e2e" / "small.yaml"
 

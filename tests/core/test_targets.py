@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 import harness.mini
-from harness.checks import check
+from harness.comparison.preflight import check
+from harness.comparison.request import request
 from harness.contracts.settings import Lora, Testbed
 from harness.models.folder import inspect
 from harness.models.load import adapt, load
 from harness.models.targets import targets
-from harness.request import request
 from harness.system.errors import UsageError
 
 BASE = Path(harness.mini.__file__).parent / "bases" / "0"

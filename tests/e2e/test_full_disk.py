@@ -19,9 +19,9 @@ import json, resource, sys
 from pathlib import Path
 from harness.contracts.settings import MethodSpec, Runtime, read_testbed
 from harness.sources._chosen import source
-from harness.plan import plan
+from harness.comparison.plan import plan
 from harness.system.profile import quiet
-from harness.worker import Worker
+from harness.comparison.worker import Worker
 from harness.contracts.steps import Request
 from harness.store.store import Store
 from harness.system.errors import HarnessError

@@ -8,22 +8,22 @@ from types import FrameType
 
 import pytest
 
-from harness import request as asking
+from harness.comparison import request as asking
+from harness.comparison.plan import Planner, plan
+from harness.comparison.worker import Worker, kind
 from harness.contracts.settings import MethodSpec, Runtime, read_testbed
 from harness.contracts.steps import Plan, Request, Step
-from harness.plan import Planner, plan
 from harness.sources._chosen import source
 from harness.store.closure import NEUTRAL, OURS, SOURCES
 from harness.store.store import Store
 from harness.system.profile import quiet
-from harness.worker import Worker, kind
 
 pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parents[2]
 BED = read_testbed(str(Path(__file__).with_name("small.yaml"))).model_copy(update={"lens": 3})
 # Who calls the body, loads its plugin, and hands on.
-RUNNERS = ("harness.worker", "harness.contracts.plugins", "harness.testbeds.mini")
+RUNNERS = ("harness.comparison.worker", "harness.contracts.plugins", "harness.testbeds.mini")
 
 
 @contextmanager

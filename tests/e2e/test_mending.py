@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import harness.stages.generate as body
-from harness.comparison import Finished, compare
+from harness.comparison.compare import Finished, compare
+from harness.comparison.progress import Silent
 from harness.contracts.records import Response
 from harness.contracts.settings import MethodSpec, Runtime, read_testbed
 from harness.contracts.steps import Request
-from harness.progress import Silent
 from harness.sources._chosen import source
 from harness.store import store as storing
 from harness.store.store import MANIFEST, Store

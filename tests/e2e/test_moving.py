@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 import harness.stages.build as building
-from harness.comparison import compare, prepare
+from harness.comparison.compare import compare, prepare
+from harness.comparison.progress import Silent
+from harness.comparison.worker import Worker
 from harness.contracts import images
 from harness.contracts.behind import behind
 from harness.contracts.settings import MethodSpec, Runtime, Testbed, read_testbed
 from harness.contracts.steps import Request
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source
-from harness.progress import Silent
 from harness.sources._chosen import source
 from harness.store.shelves import SHELVES
 from harness.store.store import Store
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
 from harness.training import split
-from harness.worker import Worker
 
 SMALL = read_testbed(str(Path(__file__).with_name("small.yaml")))
 RUNTIME = Runtime(workers=1)

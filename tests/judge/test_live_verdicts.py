@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from benchmarks import indomain, mmhal, mmvet, shr
 from harness.cli import app
+from harness.comparison.published import judge_of, rescore
 from harness.judging.journal import Journal
-from harness.score import judge_of, rescore
 from harness.system.errors import UsageError
 
 GRADES = [

@@ -14,10 +14,10 @@ import pytest
 from fake import HANG, QUICK, asked, asker, completion, llm, refusal, serving, wait_for
 
 from benchmarks._judging import ask
+from harness.comparison.published import judge_of, rescore
 from harness.contracts.judge import Ask, Judge, answered
 from harness.contracts.records import Image, Item, Unscored
 from harness.contracts.settings import Runtime
-from harness.score import judge_of, rescore
 from harness.system.errors import HarnessError, UsageError
 
 ROOT = Path(__file__).parents[2]

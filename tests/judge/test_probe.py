@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from fake import CANARY, QUICK, completion, llm, refusal, serving
 
-from harness.comparison import compare
+from harness.comparison.bill import check_access
+from harness.comparison.compare import compare
+from harness.comparison.plan import plan
+from harness.comparison.progress import Silent
+from harness.comparison.request import validated
+from harness.comparison.sweep import choose
 from harness.contracts.settings import MethodSpec, Runtime, Testbed, read_testbed
 from harness.contracts.steps import Request
-from harness.costs import check_access
 from harness.judging import llm as asking
-from harness.plan import plan
-from harness.progress import Silent
-from harness.request import validated
 from harness.sources._chosen import source
 from harness.store.store import Store
-from harness.sweep import choose
 from harness.system.errors import HarnessError
 from reports.totals import RULE
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.comparison.plan import plan
 from harness.contracts import plugins
 from harness.contracts.settings import MethodSpec, read_testbed
 from harness.contracts.steps import Plan, Request
-from harness.plan import plan
 from harness.sources._chosen import source
 from harness.store.closure import SOURCES
 from harness.store.contents import listing

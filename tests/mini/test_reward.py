@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.comparison.plan import plan
+from harness.comparison.progress import Silent
+from harness.comparison.worker import Bodies
 from harness.contracts.backend import Sampling
 from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Conversation, Example, Prompt, Record, Rollout, Turn
@@ -19,13 +22,10 @@ from harness.mini.world import Scene
 from harness.models.load import load
 from harness.models.reference import figures, trees
 from harness.models.roles import assemble
-from harness.plan import plan
-from harness.progress import Silent
 from harness.sources._chosen import source
 from harness.store.store import Store
 from harness.system.jsonl import read_jsonl
 from harness.system.profile import quiet
-from harness.worker import Bodies
 from methods.ppo import Ppo
 from tests.responding import respond
 

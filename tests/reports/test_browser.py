@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness import reporting
+from harness.comparison import reporting
 from reports.runs import opened
 from tests.fake_run import FakeRun
 

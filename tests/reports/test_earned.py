@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from worlds import NINE
 
+from harness.comparison.reporting import table
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, Unit
 from harness.contracts.settings import read_testbed
-from harness.reporting import table
 from reports import paper
 from reports.earned import Ran
 from reports.findings import Setting

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from test_grid import HOSTILE, OUR_ATTRIBUTES, OUR_ELEMENTS, Seen
 from worlds import NINE, Accuracy, answers
 
-from harness import reporting
+from harness.comparison import reporting
 from harness.contracts.benchmark import totals
 from harness.contracts.images import Places
 from harness.contracts.records import Image, Item, Response, Score

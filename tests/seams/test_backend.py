@@ -256,7 +256,7 @@ def naive() -> str:
 
 
 def test_a_backend_of_one_s_own_is_in_the_keys_of_what_it_generates() -> None:
-    from harness.request import request
+    from harness.comparison.request import request
 
     usual, own = (
         request("dpo", "llava150k", "", "mini", 1, "pope", 8, 4, sets, 1)[0]

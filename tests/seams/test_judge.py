@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 
+from harness.comparison.bill import Note
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.images import Places, StoreImages
@@ -19,7 +20,6 @@ from harness.contracts.judge import Ask, Panel
 from harness.contracts.judge_kind import Hired, JudgeKind, Post
 from harness.contracts.records import Response, Unscored
 from harness.contracts.settings import Judging, Runtime
-from harness.costs import Note
 from harness.judging import hire
 from harness.mini.benchsets import write_benchmark
 from harness.scoring.verdicts import keep_replies

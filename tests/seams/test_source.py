@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 from PIL import Image as Pillow
 
+from harness.comparison.plan import Planner
+from harness.comparison.worker import Worker
 from harness.contracts import images, pictures, plugins
 from harness.contracts.images import Places, read_image, resolved
 from harness.contracts.records import Dropped, Example
 from harness.contracts.settings import Reading, Runtime, read_testbed
 from harness.contracts.source import declared
 from harness.contracts.steps import Request
-from harness.plan import Planner
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
 from harness.system.profile import quiet
 from harness.training.split import DROPPED, EXAMPLES, LOCK
-from harness.worker import Worker
 from tests.seams.found import found
 from tests.seams.sources import READING, RECORDS, Tried, kept, liar, made, places
 

@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from harness.comparison.forecast import TRAITS
+from harness.comparison.plan import Planner, plan
+from harness.comparison.worker import STAGES, kind
 from harness.contracts import plugins
 from harness.contracts.executor import Resources
 from harness.contracts.settings import MethodSpec, Runtime, read_testbed
 from harness.contracts.stage import CODE, Kind
 from harness.contracts.steps import Request, Step
-from harness.forecast import TRAITS
-from harness.plan import Planner, plan
 from harness.sources._chosen import source
 from harness.stages._model import Modelled
 from harness.store.closure import SOURCES
 from harness.store.store import Stage
 from harness.system.jsonl import dumps
-from harness.worker import STAGES, kind
 
 ROOT = Path(__file__).parents[2]
 KINDS = plugins.installed(STAGES)
@@ -138,7 +138,11 @@ def loaded(step: Step) -> list[Path]:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_who_plans_is_in_no_key(name: str) -> None:
-    assert SOURCES.files(f"{STAGES}.{name}").keys().isdisjoint({"harness.plan", "harness.worker", "harness.checks"})
+    assert (
+        SOURCES.files(f"{STAGES}.{name}")
+        .keys()
+        .isdisjoint({"harness.comparison.plan", "harness.comparison.worker", "harness.comparison.preflight"})
+    )
 
 
 def by_string(tree: ast.AST) -> Iterator[int]:
@@ -181,7 +185,9 @@ def test_a_training_takes_its_processes_and_who_runs_a_model_a_gpu() -> None:
 
 
 def test_planning_imports_nothing_that_is_slow_to_import() -> None:
-    asked = "from harness.plan import plan\nfrom tests.seams import test_stage\nimport sys\nprint(*sys.modules)"
+    asked = (
+        "from harness.comparison.plan import plan\nfrom tests.seams import test_stage\nimport sys\nprint(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, cwd=ROOT)
     slow = {"torch", "transformers", "pandas", "scipy", "matplotlib", "datasets", "openai", "deepspeed"}
     assert "harness.stages.train" in done.stdout.split()

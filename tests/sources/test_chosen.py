@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from harness.checks import check
+from harness.comparison.plan import Planner
+from harness.comparison.preflight import check
+from harness.comparison.worker import Worker
 from harness.contracts import plugins
 from harness.contracts.records import Dropped, Example, Item
 from harness.contracts.settings import Reading, Runtime, read_testbed
 from harness.contracts.steps import Request
-from harness.plan import Planner
 from harness.sources._chosen import named, source
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
 from harness.system.profile import quiet
 from harness.testbeds.mini import Mini
-from harness.worker import Worker
 from tests.seams.sources import Tried, liar, made
 
 BED = read_testbed("mini")

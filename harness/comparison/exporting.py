@@ -17,11 +17,11 @@ from typing import Any, Literal
 import yaml
 from PIL import Image as Pillow
 
+from harness.comparison.reporting import without
 from harness.contracts import plugins
 from harness.contracts.images import FORMATS, Places, resolve
 from harness.contracts.records import Conversation, Image, Item, Pair, Record, Response, Rollout
 from harness.contracts.row_names import BASELINE
-from harness.reporting import without
 from harness.sources._written import FORMS, written
 from harness.store.digest import file_digest
 from harness.store.store import MANIFEST, Store

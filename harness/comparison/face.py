@@ -28,7 +28,7 @@ from harness.system.jsonl import dumps
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from harness.comparison import Finished
+    from harness.comparison.compare import Finished
     from harness.contracts.steps import Plan
     from reports.runs import Run, StoredCell
 
@@ -70,8 +70,8 @@ class Wanted:
         sizes: Sequence[int] = (),
     ) -> "Wanted":
         """From the words of `harness compare`; UsageError for what cannot be meant."""
-        from harness.request import request, validated
-        from harness.run_folder import chosen
+        from harness.comparison.request import request, validated
+        from harness.comparison.run_folder import chosen
 
         if type(noise_floor) is not bool:
             raise UsageError(f"noise_floor is {noise_floor!r}; give True or False.")
@@ -90,14 +90,14 @@ class Wanted:
         return cls(asked, bed, runtime, Store(Path(store)), folder)
 
     def plan(self) -> "Plan":
-        """What would run (`harness.comparison.prepare`)."""
-        from harness.comparison import prepare
+        """What would run (`harness.comparison.compare.prepare`)."""
+        from harness.comparison.compare import prepare
 
         return prepare(self.request, self.testbed, self.runtime, self.store)
 
     def run(self, watcher: Watcher, page: bool = True) -> "Finished":
-        """Run what is not in the store yet and write the folder (`harness.comparison.compare`)."""
-        from harness.comparison import compare as run
+        """Run what is not in the store yet and write the folder (`harness.comparison.compare.compare`)."""
+        from harness.comparison.compare import compare as run
 
         return run(self.request, self.testbed, self.runtime, self.store, self.folder, watcher, page)
 
@@ -118,7 +118,7 @@ def compare(
     store is not made again. A row that fails does not end the others (`Comparison.failed`). Raises UsageError for a
     request that is wrong and HarnessError where nothing could be scored.
     """
-    from harness.progress import watching
+    from harness.comparison.progress import watching
 
     if "sizes" in options:
         raise UsageError("a comparison at several sizes is several: call compare for each number of `examples`.")
@@ -204,7 +204,7 @@ class Comparison:
 
     def checkpoint(self, row: str, seed: int | None = None) -> Path:
         """The folder of a row's trained model, in Hugging Face's layout, adapters merged; HarnessError if damaged."""
-        from harness.exporting import Made
+        from harness.comparison.exporting import Made
 
         with self.opened() as run:
             return Made.of(run, row, seed).model()

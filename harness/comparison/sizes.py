@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.comparison import Finished, compare
+from harness.comparison.compare import Finished, compare
+from harness.comparison.progress import told
+from harness.comparison.reporting import figure, scaling_table, show
+from harness.comparison.run_folder import SIZES, aside, held, identity
 from harness.contracts.executor import Watcher
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Request
-from harness.progress import told
-from harness.reporting import figure, scaling_table, show
-from harness.run_folder import SIZES, aside, held, identity
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.files import put

@@ -11,9 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Column
 from rich.text import Text
 
+from harness.comparison.forecast import Forecast, together
 from harness.contracts.executor import Watcher
 from harness.contracts.steps import Step
-from harness.forecast import Forecast, together
 from harness.store.store import Store
 from harness.system.console import console, duration
 

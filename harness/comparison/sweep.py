@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from harness.comparison import prepare
+from harness.comparison.bill import check_access
+from harness.comparison.compare import prepare
+from harness.comparison.worker import Bodies
 from harness.contracts.benchmark import benchmark_of
 from harness.contracts.executor import Watcher
 from harness.contracts.schedule import execute, insist, pending
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Request
-from harness.costs import check_access
 from harness.stages.score import Score
 from harness.store.store import Store
-from harness.worker import Bodies
 from reports.outcomes import measure, read_units
 from reports.totals import RULE, total
 

@@ -8,8 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from harness import run_folder
-from harness.checks import check
+from harness.comparison import run_folder
+from harness.comparison.bill import check_access, check_budget
+from harness.comparison.mending import outdated, take_out
+from harness.comparison.plan import plan
+from harness.comparison.preflight import check
+from harness.comparison.provenance import profile, provenance
+from harness.comparison.reporting import pages, tables
+from harness.comparison.worker import Bodies
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import folder_of
@@ -18,11 +24,6 @@ from harness.contracts.records import Dropped
 from harness.contracts.schedule import execute, pending
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Plan, Request, Step
-from harness.costs import check_access, check_budget
-from harness.mending import outdated, take_out
-from harness.plan import plan
-from harness.provenance import profile, provenance
-from harness.reporting import pages, tables
 from harness.scoring.verdicts import unanswered
 from harness.stages.build import Build
 from harness.stages.score import Score
@@ -32,7 +33,6 @@ from harness.store.contents import CONTENTS
 from harness.store.digest import file_digest
 from harness.store.store import MANIFEST, Stage, Store
 from harness.system.jsonl import read_jsonl
-from harness.worker import Bodies
 from reports import cards
 from reports.facts import StageFacts
 from reports.manifest import Failed
@@ -153,7 +153,9 @@ def publish(out: Path, store: Store) -> None:
     """`pages` of the comparison in `out`, made once for what its manifest and profile say, and kept in the store."""
     known = {name: file_digest(out / name) for name in (MANIFEST, "profile.json")}
     with opened([out], store.root) as (run,):
-        made = store.run(Stage("pages", {**known, **code("harness.reporting")}), lambda folder: pages(run, folder))
+        made = store.run(
+            Stage("pages", {**known, **code("harness.comparison.reporting")}), lambda folder: pages(run, folder)
+        )
     for file in made.iterdir():
         if file.name != MANIFEST:
             shutil.copyfile(file, out / file.name)

@@ -93,10 +93,10 @@ def judge_of(name: str, runs: int, budget: float | None, store: Path, sets: Sequ
 
     `sets` are a comparison's "judging.FIELD=VALUE" and "runtime.FIELD=VALUE".
     """
+    from harness.comparison.request import settings, validated
     from harness.contracts.judge_kind import Post
     from harness.contracts.settings import Judging, Runtime
     from harness.judging.hire import kind_of
-    from harness.request import settings, validated
 
     chosen = settings(list(sets), ["judging", "runtime"])
     chat = validated(Judging(runs=runs), chosen.get("judging", {}))

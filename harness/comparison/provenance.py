@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.comparison.plan import base_model
+from harness.comparison.run_folder import identity
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.steps import Plan, Step
 from harness.models.folder import inspect
-from harness.plan import base_model
-from harness.run_folder import identity
 from harness.stages.generate import Generate
 from harness.stages.score import Score
 from harness.store.digest import file_digest
