@@ -139,12 +139,12 @@ def compare(
         sizes=numbers,
     )
     if dry_run:
-        from harness.plan_text import show_plan
+        from harness.commands.plan_text import show_plan
 
         show_plan(wanted.plan(), wanted.store, wanted.runtime.workers, as_json, verbose)
         return
+    from harness.commands.terminal import show_cost, show_table
     from harness.comparison.progress import told, watching
-    from harness.terminal import show_cost, show_table
 
     folder = wanted.folder
     with watching(wanted.store, wanted.runtime.workers, as_json, verbose) as watcher:
@@ -224,7 +224,7 @@ def methods(
     name: Annotated[str, typer.Argument(help="One method, to explain.")] = "", verbose: Verbose = False
 ) -> None:
     """List the methods, or explain one: roles, rounds, options with defaults and sources."""
-    from harness.terminal import show_methods
+    from harness.commands.terminal import show_methods
 
     show_methods(name, verbose)
 
@@ -234,7 +234,7 @@ def benchmarks(
     name: Annotated[str, typer.Argument(help="One benchmark, to explain.")] = "", verbose: Verbose = False
 ) -> None:
     """List the benchmarks, or explain one: metrics, protocol, files."""
-    from harness.terminal import show_benchmarks
+    from harness.commands.terminal import show_benchmarks
 
     show_benchmarks(name, verbose)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import harness.mini
+from harness.commands.testbed_check import Finding, examine
 from harness.comparison.request import request
 from harness.contracts.settings import read_testbed
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source
 from harness.sources._chosen import named
-from harness.testbed_check import Finding, examine
 
 
 @pytest.fixture

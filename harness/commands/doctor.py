@@ -12,8 +12,8 @@ def doctor(
     workers: Workers = None,
 ) -> None:
     """Check the installation and the store; with --testbed what that has, and of mini what its bases can do."""
+    from harness.commands.diagnosis import bars, examined, installation
     from harness.contracts.behind import behind
-    from harness.doctor import bars, examined, installation
 
     healthy = installation(store)
     if testbed:

@@ -22,7 +22,7 @@ def gate(
     own: Own = "",
 ) -> None:
     """Compare a run with an accepted one by a policy. Exit status: 0 passed, 1 regressed, 3 could not be judged."""
-    from harness import gating
+    from harness.commands import gating
     from harness.contracts.plugins import adopt_files
 
     adopt_files("benchmarks", own)

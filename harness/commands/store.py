@@ -74,7 +74,7 @@ def show(
 @app.command("verify", short_help="Whether every stage is as it was stored")
 def verify(root: Root = STORE) -> None:
     """Read every byte of every finished stage. Exit status: 0 all is as it was stored, 3 a stage is damaged."""
-    from harness.terminal import examine_store
+    from harness.commands.terminal import examine_store
 
     if not examine_store(opened(root)):
         raise typer.Exit(3)

@@ -10,8 +10,8 @@ import pytest
 from markdown_it import MarkdownIt
 from worlds import Accuracy, Chair
 
+from harness.commands.gating import accept, judge, read_policy
 from harness.contracts.benchmark import Unit
-from harness.gating import accept, judge, read_policy
 from harness.system.errors import HarnessError, UsageError
 from reports.estimates import Estimate, estimate
 from reports.gate import Budget, Check, Gate, Policy, Verdict, default_policy, gate

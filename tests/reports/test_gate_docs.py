@@ -7,7 +7,7 @@ import typer
 import yaml
 
 from harness.cli import app
-from harness.gating import read_policy
+from harness.commands.gating import read_policy
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / ".github/GATE.md").read_text(), re.DOTALL)

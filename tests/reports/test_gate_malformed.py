@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.gating import accept, judge
+from harness.commands.gating import accept, judge
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
 from tests.fake_run import drawn

@@ -9,6 +9,8 @@ from pathlib import Path
 import typer
 from rich.table import Table as Grid
 
+from harness.commands.terminal import examine_store
+from harness.commands.testbed_check import examine
 from harness.comparison.plan import plan
 from harness.comparison.preflight import check
 from harness.comparison.progress import watching
@@ -26,8 +28,6 @@ from harness.stages.score import Score
 from harness.store.store import Store
 from harness.system.console import console
 from harness.system.jsonl import read_jsonl
-from harness.terminal import examine_store
-from harness.testbed_check import examine
 from reports.outcomes import read_units
 
 
