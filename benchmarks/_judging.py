@@ -51,8 +51,8 @@ def ask(
     """The judge's verdict about a response to `item`, or why there is none.
 
     `parse` gives None for a reply that is no verdict or out of range: then the judge is asked once more and told the
-    `form` (`harness.contracts.judge.verdict`). `max_tokens` bounds the reply. `see` shows the item's image to a judge that can
-    see; without it the judge reads text alone.
+    `form` (`harness.contracts.judge.verdict`). `max_tokens` bounds the reply. `see` shows the item's image to a judge
+    that can see; without it the judge reads text alone.
     """
     if judge is None:
         return Unscored(item.id, f"{purpose} needs a judge and none was given")

@@ -20,7 +20,7 @@ from harness.system.blame import explained, plugin_fault
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, loads
 
-BASE = Path(__file__).parent / "mini/bases/0"
+BASE = Path(__file__).parents[1] / "mini/bases/0"
 COLUMNS = ("policy", "competitor", "kl_forward", "kl_reverse", "value", "reward")
 T = TypeVar("T")
 

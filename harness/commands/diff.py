@@ -66,9 +66,9 @@ def diff(
 def side(stack: ExitStack, word: str, root: Path, store: Path | None) -> tuple["Run", str]:
     """The run that a word names, open as long as the stack is, and the row, if the word names one."""
     from harness.commands.folders import found
-    from harness.comparison.reporting import without
     from harness.comparison.run_folder import SIZES
     from harness.contracts import plugins
+    from reports.report import without
     from reports.runs import opened
 
     places = [len(word), *(at for at, sign in enumerate(word) if sign == ":")]  # a row's name may have colons too

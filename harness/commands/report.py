@@ -24,8 +24,8 @@ def report(
     own: Own = "",
 ) -> None:
     """The paper's tables and figures from finished comparisons; without either option their cards."""
-    from harness.comparison import reporting
     from harness.contracts.plugins import adopt_files
+    from reports import report as reporting
 
     adopt_files("benchmarks", own)
     if bundle:

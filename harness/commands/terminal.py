@@ -24,8 +24,8 @@ def show_table(folder: Path, store: Store, verbose: bool = False) -> None:
 
     `verbose`: with every note below it.
     """
-    from harness.comparison.reporting import fitted_table  # slow to import, and lists need none of it
     from reports.files import WIDTH
+    from reports.report import fitted_table  # slow to import, and lists need none of it
 
     if columns() >= WIDTH and not verbose:
         say_styled((folder / "table.ansi").read_text(encoding="utf-8").rstrip())
@@ -113,7 +113,7 @@ def needs(method: Method) -> str:
 def default(method: Method, option: str) -> str:
     """An option's default; of a file of ours its name."""
     value = getattr(method, option)
-    ours = isinstance(value, str) and Path(value).is_relative_to(Path(__file__).parent)
+    ours = isinstance(value, str) and Path(value).is_relative_to(Path(__file__).parents[1])
     return Path(value).name if ours else str(value)
 
 

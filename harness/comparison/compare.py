@@ -14,7 +14,6 @@ from harness.comparison.mending import outdated, take_out
 from harness.comparison.plan import plan
 from harness.comparison.preflight import check
 from harness.comparison.provenance import profile, provenance
-from harness.comparison.reporting import pages, tables
 from harness.comparison.worker import Bodies
 from harness.contracts import plugins
 from harness.contracts.behind import behind
@@ -36,6 +35,7 @@ from harness.system.jsonl import read_jsonl
 from reports import cards
 from reports.facts import StageFacts
 from reports.manifest import Failed
+from reports.report import pages, tables
 from reports.runs import opened
 
 
@@ -153,9 +153,7 @@ def publish(out: Path, store: Store) -> None:
     """`pages` of the comparison in `out`, made once for what its manifest and profile say, and kept in the store."""
     known = {name: file_digest(out / name) for name in (MANIFEST, "profile.json")}
     with opened([out], store.root) as (run,):
-        made = store.run(
-            Stage("pages", {**known, **code("harness.comparison.reporting")}), lambda folder: pages(run, folder)
-        )
+        made = store.run(Stage("pages", {**known, **code("reports.report")}), lambda folder: pages(run, folder))
     for file in made.iterdir():
         if file.name != MANIFEST:
             shutil.copyfile(file, out / file.name)

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import yaml
 from PIL import Image as Pillow
 
-from harness.comparison.reporting import without
 from harness.contracts import plugins
 from harness.contracts.images import FORMATS, Places, resolve
 from harness.contracts.records import Conversation, Image, Item, Pair, Record, Response, Rollout
@@ -28,6 +27,7 @@ from harness.store.store import MANIFEST, Store
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import read_jsonl
 from reports.markdown import md
+from reports.report import without
 from reports.results import results_rows
 from reports.runs import Run
 

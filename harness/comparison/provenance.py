@@ -113,7 +113,7 @@ def architectures(planned: Plan) -> dict[str, dict[str, int]]:
 
 def checkout() -> dict[str, Any]:
     """The git commit of this source and whether files differ from it; empty where it is no checkout."""
-    home, git = Path(__file__).parents[1], shutil.which("git")
+    home, git = Path(__file__).parents[2], shutil.which("git")
     if git is None or not (home / ".git").exists():
         return {}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from harness.comparison.compare import Finished, compare
 from harness.comparison.progress import told
-from harness.comparison.reporting import figure, scaling_table, show
 from harness.comparison.run_folder import SIZES, aside, held, identity
 from harness.contracts.executor import Watcher
 from harness.contracts.settings import Runtime, Testbed
@@ -21,6 +20,7 @@ from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.files import put
 from reports.findings import GROUPS
+from reports.report import figure, scaling_table, show
 
 
 def compare_sizes(

@@ -1,7 +1,7 @@
 """Who runs steps: in this process, in worker processes, on a cluster. An executor is only the how.
 
-What may begin, what a failure takes with it and what the watcher hears is decided by `harness.contracts.schedule.Course`, for
-every executor alike. The simplest there is:
+What may begin, what a failure takes with it and what the watcher hears is decided by
+`harness.contracts.schedule.Course`, for every executor alike. The simplest there is:
 
     class InOrder(Executor):
         def run(self, course, bodies, workers):

@@ -47,7 +47,8 @@ class Post:
 class Hired:
     """Who answers (`harness.contracts.judge.Judge`), and what can be told of it.
 
-    One that is slow alone has `known` and `ask_all` as well and is asked side by side (`harness.contracts.judge.Panel`).
+    One that is slow alone has `known` and `ask_all` as well and is asked side by side
+    (`harness.contracts.judge.Panel`).
     """
 
     name: str

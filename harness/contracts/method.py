@@ -40,8 +40,8 @@ class Lesson:
     whether the loss reads the same figures of the reference, as `LogProbs.reference` and as columns "reference/<name>".
     unit: what the loss has one value per. continues: trained roles go on as adapters and the reference stays the base;
     otherwise a round starts from the last round's policy, which is its reference. part: this round's share of the
-    examples, every part[1]-th from part[0] on. training: fields of `harness.contracts.settings.Training` that the method sets for
-    this round.
+    examples, every part[1]-th from part[0] on. training: fields of `harness.contracts.settings.Training` that the
+    method sets for this round.
     """
 
     trains: tuple[Role, ...] = (Role.POLICY,)

@@ -1,7 +1,7 @@
 """The nouns of a comparison, frozen: what passes between data, methods, benchmarks and reports."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Fixed(BaseModel):
 
 
 class Lora(Fixed):
-    """Low-rank adapters on the language model's linear layers, head excluded (peft's names; `harness.models.targets`)."""
+    """Low-rank adapters on the language model's linear layers, head excluded (peft's names; `models.targets`)."""
 
     r: int = Field(128, gt=0)
     lora_alpha: int = Field(256, gt=0)
@@ -252,7 +252,7 @@ def read_testbed(name: str) -> Testbed:
     """A built-in testbed by name, or a user's YAML file; `~` and paths relative to the file are resolved."""
     from harness.contracts.behind import behind, words  # which reads these settings
 
-    folder = Path(__file__).parent / "testbeds"
+    folder = Path(__file__).parents[1] / "testbeds"
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not name.endswith((".yaml", ".yml")) and name not in known:

@@ -20,8 +20,8 @@ A kind is a file in `harness/stages/` with one class; the file's name is the kin
             (work.out / "text").write_text(text.upper() + "!" * self.marks)
 
 The planner gives it `Shout(marks=2)` and `Shout.Reads(text=...)`: both are in the stage's key, by the names of their
-fields, and so is all code of ours that the file imports (`harness.store.closure`). It is imported to plan, so it leaves what
-is slow to import (torch, tables) to its body; imports there count as well. Files of a kind know no other kind's.
+fields, and so is all code of ours that the file imports (`harness.store.closure`). It is imported to plan, so it leaves
+what is slow to import (torch, tables) to its body; imports there count as well. Files of a kind know no other kind's.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -21,7 +21,8 @@ def similarity(
 ) -> list[float]:
     """Cosine of each image and text, in [-1, 1], by the CLIP model in a Hugging Face folder.
 
-    Equal images and texts are embedded once; images are kept on the `shelf` (`harness.models.shelf`). Of a text too long
+    Equal images and texts are embedded once; images are kept on the `shelf` (`harness.models.shelf`). Of a text too
+    long
     for the model (77 tokens for CLIP-L) its start counts.
     """
     import torch

@@ -1,6 +1,7 @@
 """What lies in a model's folder, looked at before anything is loaded: names, JSON files and headers; no torch.
 
-What only shows when weights are read (a shape that the config does not have, NaN) is looked at by `harness.models.weights`.
+What only shows when weights are read (a shape that the config does not have, NaN) is looked at by
+`harness.models.weights`.
 """
 
 from collections.abc import Iterator, Mapping

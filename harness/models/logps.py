@@ -26,7 +26,8 @@ class LogProbs:
     policy: (N,) float32, natural log, graph attached; empty where the lesson does not ask for it. reference: the same,
     no graph, or None where the method has no reference role. branch: (N,) int64, the branch of each token.
     branch_tree: (branches,) int64, the tree (record) of each branch; the branches of a tree are neighbours, in the
-    record's order. columns: what else the lesson asks for (`harness.contracts.method.Lesson`), and the rollouts' own figures.
+    record's order. columns: what else the lesson asks for (`harness.contracts.method.Lesson`), and the rollouts' own
+    figures.
     """
 
     policy: Tensor

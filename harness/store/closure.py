@@ -43,7 +43,7 @@ NEUTRAL = {
 
 # Files that modules read, beside themselves.
 DATA = {
-    "harness.judging.codebook": ("harness/codebook.yaml",),
+    "harness.judging.codebook": ("harness/judging/codebook.yaml",),
     "benchmarks._coco_objects": ("benchmarks/chair_data/*",),
     "reports.glossary": ("reports/glossary.md",),
     "reports.page": ("reports/pages/*",),
@@ -222,7 +222,7 @@ def _version(name: str) -> str:
     return ".".join(full.split(".")[:2])
 
 
-SOURCES = Sources(Path(__file__).resolve().parents[1], HOME.resolve())
+SOURCES = Sources(Path(__file__).resolve().parents[2], HOME.resolve())
 
 
 def code(*entries: str | Path) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def shown(file: str) -> str:
     path, here = Path(file), Path.cwd()
     if path.is_relative_to(here):
         return f"./{path.relative_to(here)}"
-    ours = Path(__file__).resolve().parents[1]
+    ours = Path(__file__).resolve().parents[2]
     return str(path.relative_to(ours)) if path.is_relative_to(ours) else str(path)
 
 

@@ -1,8 +1,8 @@
 """The one way in for a file that a stranger may have made: settings, manifests, data, questions, answers.
 
 Whatever it holds, it is read in bounded time and memory, or refused in a sentence that names it and says what to do.
-YAML has a module of its own (`harness.system.yamls`), archives and workbooks too (`harness.system.archives`), pictures as well
-(`harness.contracts.images`).
+YAML has a module of its own (`harness.system.yamls`), archives and workbooks too (`harness.system.archives`), pictures
+as well (`harness.contracts.images`).
 """
 
 import json

@@ -1,8 +1,8 @@
 """THE training loop, for every method, on CPU or GPU: DeepSpeed, accumulation, NaN guard, checkpoints, resume.
 
 A step's loss is the sum of the method's values over the units of the whole step, so it does not depend on how the step
-was cut into micro-batches or over ranks, and dropout does not either (`harness.training.dropout`); over ranks sums are taken in
-another order, so that their last bits differ. Nothing is compiled at run time, and one process opens no port.
+was cut into micro-batches or over ranks, and dropout does not either (`harness.training.dropout`); over ranks sums are
+taken in another order, so that their last bits differ. Nothing is compiled at run time, and one process opens no port.
 """
 
 import hashlib
@@ -97,7 +97,7 @@ class TrainResult(Fixed):
 
 
 def train(job: Job, tick: Tick = quiet, seat: zero.Seat = zero.ALONE) -> TrainResult:
-    """Train in this process, which is alone or one of several (`harness.training.launch`); rank 0 writes the results."""
+    """Train in this process, which is alone or one of several (`training.launch`); rank 0 writes the results."""
     torch.set_num_threads(1)  # sums then have one order, and a resumed training gives the same bits
     plugins.adopt("harness.families", job.family)
     method = plugins.make("methods", job.method, Method, job.options)

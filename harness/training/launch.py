@@ -1,7 +1,8 @@
 """A training in as many processes as asked for: their start, their end, and what one that fails says.
 
-The ranks hold the locks of the process that starts them (`harness.system.locks`) and end with it (`harness.system.lifeline`), so that
-no other run ever writes where one of them still does. They find each other by a file and talk over the loopback device.
+The ranks hold the locks of the process that starts them (`harness.system.locks`) and end with it
+(`harness.system.lifeline`), so that no other run ever writes where one of them still does. They find each other by a
+file and talk over the loopback device.
 """
 
 import json
@@ -161,7 +162,7 @@ def _signal(number: int) -> str:
 
 
 def main() -> None:
-    """`python -m harness.training.launch JOB.json RANK WORLD RENDEZVOUS PARENT LINE`: one rank of a launched training."""
+    """`python -m harness.training.launch JOB RANK WORLD RENDEZVOUS PARENT LINE`: one rank of a launched training."""
     request, rank, world, rendezvous, parent, descriptor = sys.argv[1:]
     line = Connection(int(descriptor))
     lifeline.follow(int(parent), line)

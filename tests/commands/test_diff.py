@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.comparison.reporting import Measured
 from harness.system.errors import UsageError
 from reports import changes
+from reports.report import Measured
 from reports.runs import opened
 from tests.commands.conftest import Said
 from tests.fake_run import FakeRun, drawn

@@ -54,7 +54,7 @@ def test_a_package_that_lmms_eval_needs_is_missing(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_change_to_the_adapter_rescores_nothing() -> None:
-    """Which files are in whose key; `tests/test_closure.py` tries every one."""
+    """Which files are in whose key; `tests/store/test_closure.py` tries every one."""
     adapter = "benchmarks._lmms"
     assert adapter in SOURCES.files("harness.stages.crosscheck")
     plugin = SOURCES.files(*(f"benchmarks.{name}" for name in plugins.names("benchmarks")))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.comparison import reporting
+from reports import report as reporting
 from reports.runs import opened
 from tests.fake_run import FakeRun
 

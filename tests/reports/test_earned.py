@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from worlds import NINE
 
-from harness.comparison.reporting import table
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, Unit
 from harness.contracts.settings import read_testbed
@@ -20,6 +19,7 @@ from reports.findings import Setting
 from reports.grid import Grid
 from reports.outcomes import Outcome
 from reports.paper import Part, paper_table
+from reports.report import table
 from reports.tabulate import build
 from tests.fake_run import FakeRun
 

@@ -14,13 +14,13 @@ from matplotlib.colors import to_hex
 from test_grid import HOSTILE, OUR_ATTRIBUTES, OUR_ELEMENTS, Seen
 from worlds import NINE, Accuracy, answers
 
-from harness.comparison import reporting
 from harness.contracts.benchmark import totals
 from harness.contracts.images import Places
 from harness.contracts.records import Image, Item, Response, Score
 from harness.system.console import duration
 from harness.system.errors import UsageError
 from reports import cards, figures, items, plots
+from reports import report as reporting
 from reports.facts import row_facts
 from reports.grid import Grid
 from reports.runs import Run, join, opened

@@ -114,7 +114,8 @@ def signs(root: Path) -> Source:
     """The example of the contract's page, with its files beside it."""
     text = re.search(r"defines one `Source`:\n\n(.*?)\n\nWhat every", contract.__doc__ or "", re.DOTALL)
     assert text
-    head = "import json\nfrom harness.contracts.source import Source\nfrom harness.contracts.records import Example, Turn\n\n"
+    modules = {"harness.contracts.source": "Source", "harness.contracts.records": "Example, Turn"}
+    head = "import json\n" + "".join(f"from {module} import {names}\n" for module, names in modules.items()) + "\n"
     (root / "signs.py").write_text(head + dedent(text[1]))
     for folder, numbers in (("signs", range(RECORDS)), ("signs-heldout", range(50, 53))):
         rows = [{"file": f"{number}.png", "city": f"City {number}"} for number in numbers]

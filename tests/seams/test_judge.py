@@ -25,7 +25,7 @@ from harness.mini.benchsets import write_benchmark
 from harness.scoring.verdicts import keep_replies
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
-from tests.judge.fake import CANARY, refusal, serving
+from tests.judging.fake import CANARY, refusal, serving
 from tests.seams.found import found, worlds
 
 OFFERED = {word: world for world in worlds() for word in world.judges}  # by testbeds, for their own images

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from training import conversations, lines
 
 from harness.contracts.backend import Sampling, Search
 from harness.contracts.family import Layout
@@ -22,6 +21,7 @@ from harness.system.profile import quiet
 from harness.training.engine import train
 from harness.training.rounds import refuse_malformed, trainable
 from tests.responding import candidates, respond
+from tests.trainings import conversations, lines
 
 LLAVA = Llava()
 

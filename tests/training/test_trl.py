@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import PIL.Image
 import pytest
 import torch
-from training import lines
 
 import harness.training.engine
 from harness.contracts.records import Conversation, Image, Pair, Record, Turn
@@ -34,6 +33,7 @@ from harness.models.reference import reference_logps
 from harness.models.tree import Tree, pack
 from harness.system.jsonl import read_jsonl, write_jsonl
 from harness.training.engine import Job, train
+from tests.trainings import lines
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 STEPS, SIZE, CUT = 10, 4, 2

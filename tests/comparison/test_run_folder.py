@@ -111,7 +111,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from harness.comparison import run_folder
-from tests.test_run_folder import fill
+from tests.comparison.test_run_folder import fill
 if "--mutant" in sys.argv:
     run_folder.begin = lambda folder, manifest: manifest.write(folder / "manifest.json")
 run_folder.install(Path(sys.argv[1]), fill("second"))

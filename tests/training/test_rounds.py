@@ -9,7 +9,7 @@ from harness.models.load import kept
 from harness.system.errors import HarnessError
 from harness.training.rounds import refuse_malformed, trainable
 
-BASE = Path(__file__).parents[1] / "harness" / "mini" / "bases" / "0"
+BASE = Path(__file__).parents[2] / "harness" / "mini" / "bases" / "0"
 GOOD = [Pair(str(n), None, "What is it?", "a dog", "a cat") for n in range(200)]
 SPELT = Conversation("spelt", None, ((Turn("What is it?", "An <image> of a dog."),),))
 

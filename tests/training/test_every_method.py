@@ -16,10 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from training import Killed, conversations, kill_at, lines, pairs, rollouts
 
 import harness.models.logps
-import harness.training.dropout
 import harness.training.engine
 from harness.contracts import plugins
 from harness.contracts.backend import Sampling
@@ -34,8 +32,10 @@ from harness.models.tree import Batch, Tree, pack
 from harness.system.jsonl import write_jsonl
 from harness.system.profile import quiet
 from harness.training.deepspeed_engine import distributed
+from harness.training.dropout import Dropout
 from harness.training.engine import Job, Run, train
 from tests.responding import respond
+from tests.trainings import Killed, conversations, kill_at, lines, pairs, rollouts
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -247,12 +247,10 @@ def test_no_cut_of_a_step_matters_to_dropout(  # type: ignore[no-untyped-def]
     whole = step(run, 10)
     assert distance(whole, step(run, 3)) < 1e-5
     assert distance(whole, step(run, 10, micro_batches=lambda trees, size, ranks: [[list(trees)[::-1]]])) < 1e-5
-    drawn = harness.training.dropout.Dropout.forward
-    monkeypatch.setattr(
-        harness.training.dropout.Dropout, "forward", lambda self, values: torch.dropout(values, 0.2, True)
-    )
+    drawn = Dropout.forward
+    monkeypatch.setattr(Dropout, "forward", lambda self, values: torch.dropout(values, 0.2, True))
     assert distance(whole, step(run, 3)) > 1e-2
-    monkeypatch.setattr(harness.training.dropout.Dropout, "forward", drawn)
+    monkeypatch.setattr(Dropout, "forward", drawn)
 
 
 def written(job: Job) -> dict[str, str]:

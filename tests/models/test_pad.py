@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from training import pairs
 
 from harness.contracts.backend import Sampling
 from harness.contracts.records import Image, Prompt
@@ -15,6 +14,7 @@ from harness.models.reference import figures, trees
 from harness.models.roles import Roles
 from harness.system.profile import quiet
 from tests.responding import respond
+from tests.trainings import pairs
 
 
 def with_pad(folder: Path, to: Path, pad: str | None) -> Path:

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from training import losses, same, weights
 
 import harness.training.launch
 from harness.contracts.settings import Lora
@@ -20,6 +19,7 @@ from harness.system.errors import Full, HarnessError, Unexpected, UsageError
 from harness.system.profile import Tick, quiet
 from harness.training.engine import Job, TrainResult, train
 from harness.training.launch import Rank, launch
+from tests.trainings import losses, same, weights
 
 DROPPING = Lora(r=4, lora_alpha=8, lora_dropout=0.2)
 heavy = pytest.mark.heavy

@@ -15,7 +15,7 @@ from harness.store.store import Store
 from reports.totals import RULE
 
 NAMES = [name for names in RULE.values() for name in names]
-SMALL = Path(__file__).parent / "e2e" / "small.yaml"
+SMALL = Path(__file__).parents[1] / "e2e" / "small.yaml"
 
 
 def test_a_gain_is_over_the_baseline_of_its_own_seed() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import same
 
 from harness.comparison.request import request
 from harness.contracts.settings import Runtime
@@ -14,6 +13,7 @@ from harness.system import boards
 from harness.system.errors import UsageError
 from harness.training.engine import Job, train
 from harness.training.launch import launch
+from tests.trainings import same
 
 
 class Fake:

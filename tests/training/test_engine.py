@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training import lines, losses, pairs, weights
 
 import harness.training.engine
 from harness.contracts.records import Conversation, Image, Record, Turn
@@ -20,6 +19,7 @@ from harness.models.tree import pack, tree
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
 from harness.training.engine import Job, train
+from tests.trainings import lines, losses, pairs, weights
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -7,7 +7,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from training import conversations, pairs
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -22,6 +21,7 @@ from harness.families.llava import Squares
 from harness.models.load import Loaded, load, save
 from harness.system.jsonl import write_jsonl
 from harness.training.engine import Job
+from tests.trainings import conversations, pairs
 from tests.words import tokenizer
 
 torch.set_num_threads(1)

@@ -13,13 +13,13 @@ import pytest
 from harness.comparison import compare as comparing
 from harness.comparison.compare import Finished
 from harness.comparison.progress import Silent
-from harness.comparison.reporting import report
 from harness.contracts.benchmark import Metric
 from harness.contracts.records import Item, Score
 from harness.stages.score import Score as ScoreStage
 from harness.stages.score import write_units
 from harness.store.store import Store
 from harness.system.errors import Denied, HarnessError, UsageError
+from reports.report import report
 from tests.reports.worlds import Accuracy
 from tests.toy_bodies import ToyBodies, asked
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from training import Killed, kill_at, lines, pairs, same
 
 import harness.training.checkpoint
 from harness.contracts.records import Image
@@ -14,6 +13,7 @@ from harness.contracts.settings import Lora
 from harness.models.reference import reference_logps
 from harness.system.errors import HarnessError
 from harness.training.engine import train
+from tests.trainings import Killed, kill_at, lines, pairs, same
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,8 @@ def test_a_real_kill(job) -> None:  # type: ignore[no-untyped-def]
     train(clean)
     request = Path(broken.out).parent / "job.json"
     request.write_text(broken.model_dump_json())
-    program = (
-        "import sys; from harness.training.engine import *; train(Job.model_validate_json(open(sys.argv[1]).read()))"
-    )
+    trained = "train(Job.model_validate_json(open(sys.argv[1]).read()))"
+    program = f"import sys; from harness.training.engine import *; {trained}"
     command = [sys.executable, "-c", program, str(request)]
     died = subprocess.run(command, env={**os.environ, "HARNESS_FAILPOINT": "engine.step:5"}, capture_output=True)
     assert died.returncode == 137

@@ -16,7 +16,7 @@ from harness.store import closure
 from harness.store.closure import DATA, NEUTRAL, OURS, SOURCES, Sources
 from harness.system.errors import UsageError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KINDS = plugins.installed("harness.stages")
 BED = read_testbed("mini")
 ROWS = (MethodSpec(name="sft"), MethodSpec(name="sima"), MethodSpec(name="ppo", training={"lora": {"r": 4}}))
@@ -145,7 +145,7 @@ def test_whoever_reads_a_file_beside_itself_says_so() -> None:
     """`__file__` and `importlib.resources` in a module that a stage imports: its data files are in the list."""
     staged = {name for kind in KINDS for name in SOURCES.files(f"harness.stages.{kind}")}
     staged |= {name for package in ("methods", "benchmarks") for name in SOURCES.files(*modules(package))}
-    for name, path in SOURCES.files(*staged, "harness.comparison.reporting").items():
+    for name, path in SOURCES.files(*staged, "reports.report").items():
         if path.suffix == ".py" and ("(__file__)" in path.read_text() or "resources import" in path.read_text()):
             assert name in DATA or name in ("harness.contracts.settings", "benchmarks._lmms"), (
                 name
@@ -190,7 +190,7 @@ def loads_by_name(path: Path) -> bool:
 
 
 def test_no_stage_loads_what_its_key_cannot_see() -> None:
-    entries = [f"harness.stages.{kind}" for kind in KINDS] + ["harness.comparison.reporting"]
+    entries = [f"harness.stages.{kind}" for kind in KINDS] + ["reports.report"]
     loaded = [
         name for package in ("methods", "benchmarks", "harness.sources", "harness.judges") for name in modules(package)
     ]

@@ -113,7 +113,7 @@ def test_no_run_of_that_name_is_a_sentence(tmp_path: Path) -> None:
 
 def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
     """Workers import the script again; without the guard each of them would compare, too."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     small, script = root / "tests" / "e2e" / "small.yaml", tmp_path / "script.py"
     words = f"[], testbed={str(small)!r}, benchmarks='pope', limit=2, store='s', out='o', quiet=True, page=False"
     script.write_text(f"import harness\nharness.compare({words})\n")
