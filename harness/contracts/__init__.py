@@ -1,1 +1,1 @@
-"""What implementations of every seam promise, a page each; nothing here knows an implementation."""
+"""What implementations of every seam promise, a page each, and the nouns that pass between them; no implementation."""
