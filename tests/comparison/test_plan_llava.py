@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import harness.contracts.settings
+import harness
 import harness.mini
 from harness.comparison.plan import plan
 from harness.comparison.preflight import check
@@ -21,7 +21,7 @@ from harness.stages.train import Train
 from harness.system.errors import UsageError
 
 METHODS = ("sft", "nsft", "dpo", "seva", "sima", "csr", "ppo")
-SAID = yaml.safe_load((Path(harness.contracts.settings.__file__).parent / "testbeds" / "llava-1.5-7b.yaml").read_text())
+SAID = yaml.safe_load((Path(harness.__file__).parent / "testbeds" / "llava-1.5-7b.yaml").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-OURS = "comparison face plan_text progress request score gating reporting terminal doctor archives judge"
+OURS = "compare face progress request published"
 for name in OURS.split():
-    import_module(f"harness.{name}")
+    import_module(f"harness.comparison.{name}")
+for name in ("plan_text", "gating", "terminal", "diagnosis"):
+    import_module(f"harness.commands.{name}")
+for name in ("reports.report", "harness.system.archives", "harness.contracts.judge"):
+    import_module(name)
 for name in ("pandas", "openpyxl", "yaml", "rich.console", "pydantic"):
     import_module(name)
 from benchmarks import _parquet  # noqa: E402

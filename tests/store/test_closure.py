@@ -121,9 +121,9 @@ def test_every_file_of_ours_is_in_the_keys_of_those_who_import_it_and_in_no_othe
 
 
 def test_a_changed_byte_of_a_data_file_is_another_key(tmp_path: Path) -> None:
-    book = tmp_path / "harness" / "codebook.yaml"
-    book.parent.mkdir()
-    (tmp_path / "harness" / "codebook.py").write_text("import yaml\n")
+    book = tmp_path / "harness" / "judging" / "codebook.yaml"
+    book.parent.mkdir(parents=True)
+    book.with_suffix(".py").write_text("import yaml\n")
     digests = set()
     for text in ("a: 1\n", "a: 2\n"):
         book.write_text(text)
