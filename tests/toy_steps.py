@@ -24,6 +24,7 @@ from harness.store.store import Stage, Store
 from harness.system.errors import Denied, HarnessError
 
 TICKS = 5
+PATIENCE_S = 60  # for what must happen on a machine that may be busy
 FAULTS: dict[str, Callable[[], BaseException]] = {
     "error": lambda: HarnessError("no."),
     "denied": lambda: Denied("401."),
@@ -176,6 +177,14 @@ def made(name: str) -> Executor:
         module, _, cls = name.partition(":")
         return getattr(import_module(module), cls)()  # type: ignore[no-any-return]
     return plugins.make(EXECUTORS, name, Executor, {})
+
+
+def until(holds: Callable[[], object]) -> bool:
+    """Wait, within patience, until something holds."""
+    end = time.monotonic() + PATIENCE_S
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(holds())
 
 
 def living(processes: set[int]) -> set[int]:

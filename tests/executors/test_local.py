@@ -6,24 +6,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.executors.local import Local
 from harness.system.errors import HarnessError
-from tests.toy_steps import Toy, living, run, step
+from tests.toy_steps import PATIENCE_S, Toy, living, run, step, until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60
-
-
-def until(holds: Callable[[], object]) -> bool:
-    end = time.monotonic() + PATIENCE_S
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.02)
-    return bool(holds())
 
 
 def begin(folder: Path, seconds: float, **more: object) -> "subprocess.Popen[str]":

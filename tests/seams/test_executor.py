@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,10 @@ from harness.contracts.steps import Step
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
 from tests.seams.found import found, package
-from tests.toy_steps import TICKS, Ran, Toy, living, made, run, step, text
+from tests.toy_steps import TICKS, Ran, Toy, living, made, run, step, text, until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60  # for what must happen on a machine that may be busy
+IN_ORDER = ROOT / "tests" / "outside" / "executor" / "in_order.py"
 WORKERS = 3
 
 
@@ -195,24 +196,25 @@ def test_it_can_be_used_again(executor: Executor, tmp_path: Path) -> None:
 
 
 def signalled(name: str, folder: Path, number: signal.Signals) -> tuple[int, set[int]]:
-    """Signal a process whose steps take very long; its status, and which of its processes it leaves."""
+    """Signal a process whose steps take very long; its status (0 if it goes on), and which processes it leaves."""
     command = [sys.executable, "-m", "tests.toy_steps", name, str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL) as running:
-        end = time.monotonic() + PATIENCE_S
-        while len(Toy(folder).log) < (1 if name.endswith("in_order.py") else 2) and time.monotonic() < end:
-            time.sleep(0.05)
-        time.sleep(0.2)
+    running = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    processes = set[int]()
+    try:
+        assert until(lambda: Toy(folder).log)
+        time.sleep(0.5)  # for whatever begins beside it
         processes = {process for *_, process in Toy(folder).log}
-        assert processes
         if number == signal.SIGINT:  # Ctrl-C reaches all that the terminal shows
             os.killpg(running.pid, number)
         else:
             running.send_signal(number)
-        status = running.wait(PATIENCE_S)
-    left = living(processes)
-    for process in left:
-        os.kill(process, signal.SIGKILL)
-    return status, left
+        until(lambda: running.poll() is not None)
+        return running.poll() or 0, living(processes)
+    finally:
+        for process in {running.pid, *living(processes)}:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        running.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -228,7 +230,7 @@ def test_all_files_of_the_seam_are_tried() -> None:
 
 def test_the_page_on_adding_one_shows_one_that_is_tried() -> None:
     shown = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extend/executor.md").read_text(), re.DOTALL)
-    assert shown == [(ROOT / "tests/outside/executor/in_order.py").read_text()]
+    assert shown == [IN_ORDER.read_text()]
 
 
 # One per promise that breaks it.
@@ -342,7 +344,7 @@ class LeavesProcesses(Mutant):
 
     def run(self, course: Course, bodies: Bodies, workers: int) -> None:
         toy = cast("Toy", bodies)
-        command = [sys.executable, "-m", "tests.toy_steps", found("executor")[-1], str(toy.folder)]
+        command = [sys.executable, "-m", "tests.toy_steps", str(IN_ORDER), str(toy.folder)]
         subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         while not toy.log:
             time.sleep(0.01)
