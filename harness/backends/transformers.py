@@ -9,12 +9,12 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from harness.backends._rows import Line, Row, image_id, padded, prefix
 from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
-from harness.contracts.family import Layout
 from harness.contracts.records import Image, Prompt, Response
 from harness.contracts.settings import Dtype
 from harness.models.load import Loaded, kept
@@ -23,14 +23,6 @@ from harness.system.errors import HarnessError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-class Row(NamedTuple):
-    """A prompt, its tokens, and how its image lies among them."""
-
-    ids: tuple[int, ...]
-    prompt: Prompt
-    layout: Layout | None
 
 
 @dataclass(frozen=True)
@@ -152,7 +144,7 @@ def _eyes(loaded: Loaded, sampling: Sampling | None, blank: bool) -> Callable[[I
 
     eyes, family, model = loaded.eyes, loaded.family, loaded.model
     if blank:
-        nothing = cache(lambda layout: family.features(model, eyes.blank(layout), layout))
+        nothing = lru_cache(maxsize=64)(lambda layout: family.features(model, eyes.blank(layout), layout))
         return lambda image: nothing(eyes.layout(image))
     if sampling is None or not sampling.noise_step:
         return loaded.features
@@ -175,24 +167,23 @@ def _row(prompt: Prompt, loaded: Loaded) -> Row:
     said = [part for turn in prompt.history for part in (turn.question, turn.answer)]
     try:
         refuse_reserved([*said, prompt.question, prompt.begun], tokenizer, family)
+        layout = loaded.eyes.layout(prompt.image) if prompt.image else None
     except ValueError as error:
         raise HarnessError(f"prompt {prompt.id}: {error}.") from None
-    layout = loaded.eyes.layout(prompt.image) if prompt.image else None
     asked = prompt.question, prompt.history, layout is not None, tokenizer.eos_token, prompt.begun
-    return Row(family.encode(tokenizer, family.prompt(*asked), layout).ids, prompt, layout)
+    ids = family.encode(tokenizer, family.prompt(*asked), layout).ids
+    return Row(prompt, layout, Line(ids, family.positions(ids, layout, image_id(loaded))))
 
 
 def _batches(asked: Mapping[object, Row], size: int) -> Iterator[list[object]]:
-    """Keys in batches: prompts on one image together, images of one layout by their longest prompt, text by itself."""
+    """Keys in batches: prompts on one image together, images by their longest prompt, text by itself."""
     images = {key: row.prompt.image.sha256 if row.prompt.image else "" for key, row in asked.items()}
     longest: dict[str, int] = {}
     for key, row in asked.items():
         longest[images[key]] = max(longest.get(images[key], 0), len(row.ids))
     ordered = sorted(asked, key=lambda k: (longest[images[k]], images[k], len(asked[k].ids), asked[k].prompt.id))
-    alike: dict[Layout | None, list[object]] = {None: []}
-    for key in ordered:
-        alike.setdefault(asked[key].layout, []).append(key)
-    for group in alike.values():
+    for pictured in (False, True):
+        group = [key for key in ordered if (asked[key].layout is not None) is pictured]
         yield from (group[at : at + size] for at in range(0, len(group), size))
 
 
@@ -206,16 +197,18 @@ def _generate(
 ) -> list[list[int]]:
     """New tokens of each row up to and with the first of `ends`; greedy unless `draw` chooses one at each step.
 
-    Rows start with what they share with others on their image, which is computed once; then come padding and the rest,
-    so that all rows end together. `draw` takes the (B, n) tokens so far and (B, words) float32 scores to (B,) tokens.
+    Rows start with what they share with others on their image, which is computed once, padded in front to the longest
+    such; then come padding and the rest, so that all rows end together. `draw` takes the (B, n) tokens so far and (B,
+    words) float32 scores to (B,) tokens.
     """
     import torch
 
     model, device = loaded.model, loaded.model.device
     last = torch.tensor(ends, device=device)
     with torch.inference_mode():
-        cut, cache = _prefix(loaded, rows, eyes)
-        ids, mask, positions = (part.to(device) for part in _padded(loaded, rows, cut))
+        cuts, before, cache = prefix(loaded, rows, eyes)
+        ids, after, positions = padded(loaded, [row.line.behind(cut) for row, cut in zip(rows, cuts, strict=True)])
+        mask = torch.cat([before, after], -1)
         new = ids.new_empty(len(rows), 0)
         over = torch.zeros(len(rows), dtype=torch.bool, device=device)
         while True:
@@ -238,52 +231,6 @@ def _generate(
     stops = (next((at + 1 for at, token in enumerate(row) if token in ends), len(row)) for row in said)
     left = (loaded.positions - len(row.ids) for row in rows)  # beyond them a row is not the model's to say
     return [row[: min(stop, most)] for row, stop, most in zip(said, stops, left, strict=True)]
-
-
-def _padded(loaded: Loaded, rows: Sequence[Row], cut: int) -> "tuple[Tensor, Tensor, Tensor]":
-    """What of the rows follows the `cut` places of their prefix, padded in front: (B, L - cut) ids, the (B, L) mask of
-    all places, and positions, (B, L - cut) or (axes, B, L - cut).
-    """
-    import torch
-
-    length = max(len(row.ids) for row in rows)
-    gaps = [length - len(row.ids) for row in rows]
-    ids = torch.tensor([[*[loaded.pad_id] * gap, *row.ids[cut:]] for row, gap in zip(rows, gaps, strict=True)])
-    mask = torch.tensor([[1] * cut + [0] * gap + [1] * (length - cut - gap) for gap in gaps])
-    placed = [loaded.family.positions(row.ids, row.layout) for row in rows]
-    axes = [
-        [[0] * gap + axes[at][cut:] for axes, gap in zip(placed, gaps, strict=True)] for at in range(len(placed[0]))
-    ]
-    return ids, mask, torch.tensor(axes if len(axes) > 1 else axes[0])
-
-
-def _prefix(loaded: Loaded, rows: Sequence[Row], eyes: Callable[[Image], "Tensor"]) -> tuple[int, Any]:
-    """How many leading tokens rows on images of one layout share (to the image's end), and their keys and values."""
-    import torch
-
-    from harness.models import kvcache
-
-    model, family = loaded.model, loaded.family
-    cache = kvcache.empty(model.config.get_text_config().num_hidden_layers)
-    layout, images = rows[0].layout, [row.prompt.image for row in rows if row.prompt.image is not None]
-    if layout is None:
-        return 0, cache
-    ids = rows[0].ids
-    cut = len(ids) - ids[::-1].index(model.config.image_token_id)
-    seen = {image.sha256: image for image in images}
-    features = torch.cat([eyes(image) for image in seen.values()])
-    shared = torch.tensor([ids[:cut]] * len(seen), device=model.device)
-    axes = torch.tensor(family.positions(ids[:cut], layout), device=model.device)[:, None].expand(-1, len(seen), -1)
-    family.decoder(model)(
-        **family.inputs(model, shared, features, [layout] * len(seen)),
-        position_ids=axes if family.axes > 1 else axes[0],
-        past_key_values=cache,
-        use_cache=True,
-    )
-    places = {name: place for place, name in enumerate(seen)}
-    owner = torch.tensor([places[image.sha256] for image in images], device=model.device)
-    cache.batch_select_indices(owner)
-    return cut, cache
 
 
 def _draw(ids: Sequence[str], sampling: Sampling) -> Callable[["Tensor", "Tensor"], "Tensor"]:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.comparison.preflight import check_models, undrawn
+from harness.comparison.preflight import check_models, taken, undrawn
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
@@ -81,8 +81,11 @@ def _model(folder: Path) -> str:
         raise UsageError(f"no Hugging Face model; fetch one: hf download llava-hf/{folder.name} --local-dir {folder}")
     model, tokenizer = inspect(folder), words(folder)
     pieces = model.family.segments([Turn("What is there?", "A cup.")], True, tokenizer.eos_token)
-    asked = model.family.encode(tokenizer, pieces, Layout(model.places))
-    return f"whole by its headers; an image takes {model.places} places, a short prompt with it {len(asked.ids)}"
+    asked = model.family.encode(tokenizer, pieces, Layout(model.places[1]))
+    return (
+        f"{model.family.title}, whole by its headers; an image takes {taken(model)} places, a short prompt with it "
+        f"{'' if model.places[0] == model.places[1] else 'at most '}{len(asked.ids):,}"
+    )
 
 
 def _clip(folder: Path) -> str:

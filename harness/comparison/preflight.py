@@ -14,7 +14,7 @@ from harness.contracts.settings import Testbed
 from harness.contracts.steps import Request
 from harness.judging.hire import OFFICES, Office, kind_for, problem
 from harness.models.clip import CLIP
-from harness.models.folder import inspect, looked_through
+from harness.models.folder import Folder, inspect, looked_through
 from harness.models.targets import targets
 from harness.system.errors import UsageError
 
@@ -85,13 +85,19 @@ def check_models(rows: Sequence[Row], testbed: Testbed) -> None:
             for tuned in row.training:
                 if tuned.lora:
                     targets(tuned.lora, model.linear_layers)
-                if tuned.max_length and tuned.max_length <= model.places:
+                if tuned.max_length and tuned.max_length <= model.places[0]:
                     raise UsageError(
                         f"{row.id}.max_length {tuned.max_length} leaves no place for text: an image alone takes "
-                        f"{model.places} in {folder}. Set it higher (LLaVA: 2048)."
+                        f"{taken(model)} in {folder}. Set it higher (LLaVA: 2048)."
                     )
     if any(row.method.needs_clip for row in rows):
         looked_through(Path(testbed.clip), CLIP)
+
+
+def taken(model: Folder) -> str:
+    """The places that a picture takes, in words: "576", or "4 to 16,384"."""
+    fewest, most = model.places
+    return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
 def absent(request: Request, testbed: Testbed, rows: Sequence[Row]) -> Iterator[str]:

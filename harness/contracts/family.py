@@ -6,6 +6,7 @@ model, it is the plain transformers model, without peft's wrapping.
 
 A picture becomes, one after the other: a `Layout` (how many places, by its size alone), pixels, features of the frozen
 tower (computed once per picture and kept), and what the decoder reads (computed each time, since what makes it learns).
+Where pictures differ in their layouts, those of a batch do too: `inputs` gets all of them, in row order.
 
     class Mine(Family):        # harness/families/mine.py, or a file of your own: `family: ./mine.py` in a testbed
         title, example, image_token = "Mine-7B", "owner/mine-7b-hf", "<|image|>"
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
     from harness.system.profile import Flops
 
 
-LAYER = re.compile(r"(?P<stack>.*\.layers)\.(?P<number>\d+)\.(?P<rest>.*)")  # of a tensor's name
+LAYER = re.compile(r"(?P<stack>.*\.(?:layers?|blocks))\.(?P<number>\d+)\.(?P<rest>.*)")  # of a tensor's name
 
 
 class Layout(NamedTuple):
     """How one picture lies in a sequence, by its size alone.
 
-    `places`: how many tokens it takes. `grid`: what positions and features need beside, as the family counts it (rows
-    and columns of patches, the picture's own size), nothing where all pictures are alike.
+    `places`: at how many `image_token`s its features stand. `grid`: what positions and features need beside, as the
+    family counts it (rows and columns of patches, of tiles), nothing where all pictures are alike.
     """
 
     places: int
@@ -52,17 +53,26 @@ class Stored(NamedTuple):
 
 
 class Eyes(ABC):
-    """How one model's image processor reads pictures. `processor` is transformers' own, one without torchvision."""
+    """How one model's image processor reads pictures. `processor` is transformers' own, one without torchvision.
+
+    `settings` are those of processor and config by which features of a picture are others, with the same tower: what is
+    kept of it is known by them, as JSON has them. The policy that a training saves must have those of its base.
+    """
 
     processor: Any
+    settings: Mapping[str, Any] = {}
 
     @abstractmethod
     def layout(self, image: Image) -> Layout:
-        """A picture's layout; reads no more of the file than its size."""
+        """A picture's layout; reads no more of the file than its size. ValueError for a shape the model cannot see."""
 
     @abstractmethod
     def pixels(self, image: Image) -> "Tensor":
-        """What the tower reads: float32, normalised, of the family's own shape; HarnessError for an unreadable file."""
+        """What the tower reads: float32, normalised, of the family's own shape; HarnessError for an unreadable file.
+
+        A pixel that the tower sees as several equal frames is there once, so that noise on it is one noise; `features`
+        repeats it.
+        """
 
     @abstractmethod
     def blank(self, layout: Layout) -> "Tensor":
@@ -96,8 +106,13 @@ class Family(ABC):
         """UsageError for a model of the family that cannot be trained here; `again` says how to fetch one that can."""
 
     @abstractmethod
-    def most_places(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> int:
-        """The most places that a picture takes in a sequence, by config.json and the headers of the weights."""
+    def places(
+        self, config: Mapping[str, Any], tensors: Mapping[str, Stored], pictures: Mapping[str, Any]
+    ) -> tuple[int, int]:
+        """The fewest and the most places that a picture takes in a sequence.
+
+        By config.json, the headers of the weights, and `pictures`: the image processor's settings.
+        """
 
     @abstractmethod
     def hub_name(self, name: str) -> str:
@@ -170,10 +185,11 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def inputs(
-        self, model: Any, ids: "Tensor", features: "Tensor | None", layouts: Sequence[Layout]
-    ) -> "dict[str, Tensor]":
+    def inputs(self, model: Any, ids: "Tensor", features: "Tensor | None", layouts: Sequence[Layout]) -> dict[str, Any]:
         """What the decoder reads instead of (B, L) ids: `inputs_embeds` (B, L, width) and what else pictures give it.
+
+        The rest is named as the decoder's arguments are. It is given where the pictures' places are read and not when
+        words follow them from a cache: it may act on those places alone (deepstack does).
 
         `features` are those of all pictures in row order, one behind the other: (rows, width). Without one, what learns
         behind the tower must stay in the graph with a weight of zero: ranks exchange gradients in the order in which
@@ -181,9 +197,12 @@ class Family(ABC):
         not equal in number.
         """
 
-    def positions(self, ids: Sequence[int], layout: Layout | None) -> list[list[int]]:
-        """(axes, places) positions of a prefix's tokens; what follows goes on from the largest, on all axes."""
-        return [list(range(len(ids)))]
+    def positions(self, ids: Sequence[int], layout: Layout | None, image_id: int) -> list[list[int]]:
+        """(axes, places) positions of a prefix's tokens; what follows goes on from the largest, on all axes.
+
+        `image_id` is the token at the picture's places.
+        """
+        return [list(range(len(ids))) for _ in range(self.axes)]
 
     def masks(self, batch: "Batch") -> "Tensor | dict[str, Tensor]":
         """What the decoder reads as attention mask of trees: (B, 1, L, L) bool for scaled-dot-product attention, True
@@ -214,5 +233,5 @@ class Family(ABC):
     @abstractmethod
     def architecture(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str, int]:
         """What a report says of a base model, by the headers of its weights: `hidden_size`, `vocab_size`, `layers`,
-        `vision_hidden_size`, `vision_layers`, `patches` and `parameters`.
+        `vision_hidden_size`, `vision_layers`, `parameters`, and `patches` where the tower sees squares of one size.
         """

@@ -40,6 +40,22 @@ def architecture(tensors: Mapping[str, Stored]) -> dict[str, int]:
     return {**sizes, **counts, "parameters": sum(math.prod(one.shape) for one in tensors.values())}
 
 
+def settings(processor: Any, config: Any, *more: str) -> dict[str, Any]:
+    """What `Eyes.settings` has to have: how pixels are resized and normalised, which layers of a tower are read, and
+    fields of the processor by name.
+    """
+    told = {name: getattr(processor, name, None) for name in ("image_mean", "image_std", "resample", *more)}
+    told["layer"] = getattr(config, "vision_feature_layer", None)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+
+
+def by_either(folder: Path) -> None:
+    """Name the image processor in a folder's files by the class that stands for it with and without torchvision."""
+    for file in folder.glob("*processor_config.json"):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace('ImageProcessorPil"', 'ImageProcessor"'), encoding="utf-8")
+
+
 def merged(words: "Tensor", places: "Tensor", seen: "Tensor") -> "Tensor":
     """(B, L, width) embeddings with (rows, width) `seen` at the True of (B, L) `places`, in row order.
 

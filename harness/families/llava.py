@@ -18,11 +18,13 @@ from harness.contracts.images import opened
 from harness.contracts.records import Image, Turn
 from harness.families._shared import (
     architecture,
+    by_either,
     clip_flops,
     decoder_flops,
     merged,
     refuse_parts,
     renamed,
+    settings,
     small_decoder,
 )
 from harness.system.errors import HarnessError, UsageError
@@ -38,13 +40,6 @@ SYSTEM = (
 )
 IMAGE = "<image>"
 ANSWER = " ASSISTANT:"
-PREFIXES = {  # as the model's modules are called -> as the hub's files call them; the first that fits
-    "model.language_model.": "language_model.model.",
-    "lm_head.": "language_model.lm_head.",
-    "model.vision_tower.vision_model.": "vision_tower.vision_model.",
-    "model.vision_tower.": "vision_tower.vision_model.",
-    "model.multi_modal_projector.": "multi_modal_projector.",
-}
 TEMPLATE = """\
 {%- set first = 1 if messages[0]['role'] == 'system' else 0 -%}
 {%- if first == 0 -%}{{ SYSTEM }}{%- endif -%}
@@ -83,6 +78,14 @@ class Llava(Family):
         "embeddings.position_embedding.weight": "vision tower",
     }
 
+    prefixes: ClassVar[dict[str, str]] = {  # as modules are called -> as the hub's files do; the first that fits
+        "model.language_model.": "language_model.model.",
+        "lm_head.": "language_model.lm_head.",
+        "model.vision_tower.vision_model.": "vision_tower.vision_model.",
+        "model.vision_tower.": "vision_tower.vision_model.",
+        "model.multi_modal_projector.": "multi_modal_projector.",
+    }
+
     def refuse(self, config: Mapping[str, Any], folder: Path, again: str) -> None:
         """Another tower than CLIP's."""
         refuse_parts(config, folder, again)
@@ -90,21 +93,22 @@ class Llava(Family):
         if tower != "clip_vision_model":
             raise UsageError(f"{folder} has a {tower!r} vision tower; only {self.title}'s CLIP tower is supported.")
 
-    def most_places(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> int:
-        """How many patches a picture has: the places that it takes, or one fewer."""
-        ends = "embeddings.position_embedding.weight"
-        return next(one.shape[0] for name, one in tensors.items() if name.endswith(ends)) - 1
+    def places(
+        self, config: Mapping[str, Any], tensors: Mapping[str, Stored], pictures: Mapping[str, Any]
+    ) -> tuple[int, int]:
+        """As many as a picture has patches, or one more."""
+        return patches(tensors), patches(tensors)
 
     def hub_name(self, name: str) -> str:
         """As llava-hf's files call a weight."""
-        found = renamed(name, PREFIXES)
+        found = renamed(name, self.prefixes)
         if found is None:
-            raise HarnessError(f"the weight {name} is no part of a LLaVA model; it cannot be saved as one.")
+            raise HarnessError(f"the weight {name} is no part of a {self.title} model; it cannot be saved as one.")
         return found
 
     def module_name(self, name: str) -> str:
         """As transformers' model calls it."""
-        return renamed(name, {file: module for module, file in reversed(PREFIXES.items())}) or name
+        return renamed(name, {file: module for module, file in reversed(self.prefixes.items())}) or name
 
     def segments(self, turns: Sequence[Turn], has_image: bool, end: str) -> Pieces:
         """The first question follows `<image>` and a newline; answers follow `ASSISTANT:` and a blank."""
@@ -127,11 +131,12 @@ class Llava(Family):
 
         return LlavaForConditionalGeneration
 
-    def eyes(self, processor_of: Any, config: Any) -> "Squares":
+    def eyes(self, processor_of: Any, config: Any) -> Eyes:
         """Squares of the tower's size."""
         from transformers import LlavaImageProcessorPil
 
         eyes = Squares(processor_of(LlavaImageProcessorPil), image_places(config))
+        eyes.settings = settings(eyes.processor, config)
         made, wanted = tuple(eyes.blank().shape[1:]), config.vision_config.image_size
         if made != (wanted, wanted):
             raise ValueError(
@@ -159,9 +164,7 @@ class Llava(Family):
             chat_template=chat_template(tokenizer.eos_token),
         ).save_pretrained(folder)
         padding.save_pretrained(folder)
-        for file in (folder / "processor_config.json", folder / "preprocessor_config.json"):
-            text = file.read_text(encoding="utf-8")
-            file.write_text(text.replace("LlavaImageProcessorPil", "LlavaImageProcessor"), encoding="utf-8")
+        by_either(folder)
 
     def tower(self, model: Any) -> "nn.Module":
         """CLIP's."""
@@ -169,25 +172,25 @@ class Llava(Family):
         return tower
 
     def features(self, model: Any, pixels: "Tensor", layout: Layout) -> "Tensor":
-        """(3, H, W) pixels to (places, width) of what the projector reads.
+        """(3, H, W) pixels to (places, width) of what the projector reads."""
+        return self.squares(model, pixels[None])[0]
 
-        As transformers' `LlavaModel.get_image_features` has them: the configured hidden layers, with the class token
-        unless the strategy is "default".
+    def squares(self, model: Any, pixels: "Tensor") -> "Tensor":
+        """(n, 3, side, side) pixels to (n, places, width), as transformers' `LlavaModel.get_image_features` has them:
+        the configured hidden layers, with the class token unless the strategy is "default".
         """
         import torch
 
         tower, config = self.tower(model).eval(), model.config
         weight = next(tower.parameters())
         with torch.inference_mode(False), torch.no_grad():
-            states = tower(pixels[None].to(weight.device, weight.dtype), output_hidden_states=True).hidden_states
+            states = tower(pixels.to(weight.device, weight.dtype), output_hidden_states=True).hidden_states
         layers = config.vision_feature_layer
         first = 1 if config.vision_feature_select_strategy == "default" else 0
-        chosen = [states[at][0, first:] for at in ([layers] if isinstance(layers, int) else layers)]
+        chosen = [states[at][:, first:] for at in ([layers] if isinstance(layers, int) else layers)]
         return torch.cat(chosen, -1).cpu()
 
-    def inputs(
-        self, model: Any, ids: "Tensor", features: "Tensor | None", layouts: Sequence[Layout]
-    ) -> "dict[str, Tensor]":
+    def inputs(self, model: Any, ids: "Tensor", features: "Tensor | None", layouts: Sequence[Layout]) -> dict[str, Any]:
         """Words, and at the places of pictures what the projector makes of them."""
         words: Tensor = model.get_input_embeddings()(ids)
         projector = model.model.multi_modal_projector
@@ -205,7 +208,7 @@ class Llava(Family):
 
     def architecture(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str, int]:
         """Widths and depths by their names."""
-        return architecture(tensors) | {"patches": self.most_places(config, tensors)}
+        return architecture(tensors) | {"patches": patches(tensors)}
 
     def small(self, tokenizer: Any) -> tuple[Any, Any]:
         """Two layers each, pictures of 32 x 32 pixels as 16 places."""
@@ -264,6 +267,12 @@ def square(picture: PIL.Image.Image, colour: tuple[int, ...]) -> PIL.Image.Image
     padded = PIL.Image.new("RGB", (side, side), colour)
     padded.paste(picture, ((side - width) // 2, (side - height) // 2))
     return padded
+
+
+def patches(tensors: Mapping[str, Stored]) -> int:
+    """How many patches the tower sees at once."""
+    ends = "embeddings.position_embedding.weight"
+    return next(one.shape[0] for name, one in tensors.items() if name.endswith(ends)) - 1
 
 
 def image_places(config: Any) -> int:

@@ -40,16 +40,19 @@ class Whole(Protocol):
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that holds a whole model: its config.json and, by name, the tensors of its files."""
+    """A folder that holds a whole model: its config.json, by name the tensors of its files, and what its image
+    processor's settings are (`pictures`).
+    """
 
     config: Mapping[str, Any]
     tensors: Mapping[str, Stored]
     family: Family
+    pictures: Mapping[str, Any]
 
     @property
-    def places(self) -> int:
-        """The most places that a picture takes in a sequence."""
-        return self.family.most_places(self.config, self.tensors)
+    def places(self) -> tuple[int, int]:
+        """The fewest and the most places that a picture takes in a sequence."""
+        return self.family.places(self.config, self.tensors, self.pictures)
 
     @property
     def architecture(self) -> dict[str, int]:
@@ -71,7 +74,7 @@ def inspect(folder: Path) -> Folder:
     """
     family = family_of(folder)
     config, tensors = looked_through(folder, family)
-    return Folder(config, tensors, family)
+    return Folder(config, tensors, family, _pictures(folder))
 
 
 def family_of(folder: Path) -> Family:
@@ -225,8 +228,8 @@ def _lacking(tensors: Mapping[str, Stored], config: Mapping[str, Any], kind: Who
         if layer := LAYER.fullmatch(name):
             stacks.setdefault(layer["stack"], {}).setdefault(int(layer["number"]), set()).add(layer["rest"])
     for stack, layers in stacks.items():
-        part = config.get("vision_config" if "vision" in stack else "text_config", {})
-        count = part.get("num_hidden_layers", max(layers) + 1)
+        part = config.get("vision_config" if "vis" in stack else "text_config", {})
+        count = part.get("num_hidden_layers", part.get("depth", max(layers) + 1))
         every: set[str] = set().union(*layers.values())
         for number in range(count):
             yield from (f"{stack}.{number}.{rest}" for rest in sorted(every - layers.get(number, set())))
@@ -237,9 +240,15 @@ def _companions(folder: Path, again: str) -> None:
     here = {path.name for path in folder.iterdir() if path.is_file()}
     if not here & {"tokenizer.json", "tokenizer.model"} and not {"vocab.json", "merges.txt"} <= here:
         raise UsageError(f"{folder} has no tokenizer (tokenizer.json or tokenizer.model); {again}.")
-    nested = json_object(folder / "processor_config.json") if "processor_config.json" in here else {}
-    if "preprocessor_config.json" not in here and "image_processor" not in nested:
+    if not _pictures(folder):
         raise UsageError(f"{folder} does not say how it reads pictures (preprocessor_config.json); {again}.")
+
+
+def _pictures(folder: Path) -> dict[str, Any]:
+    """The image processor's settings, from the file that transformers takes first; empty where there is none."""
+    whole, own = folder / "processor_config.json", folder / "preprocessor_config.json"
+    nested = json_object(whole).get("image_processor") if whole.is_file() else None
+    return dict(nested) if isinstance(nested, dict) else json_object(own) if own.is_file() else {}
 
 
 def _some(names: list[str]) -> str:

@@ -6,10 +6,12 @@ on which others were asked for, nor on who asked first.
 """
 
 import hashlib
+import json
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -82,12 +84,13 @@ class Shelf:
         part.replace(self.folder / f"{name}.{self.kind}")
 
 
-def tower_kind(model: nn.Module) -> str:
-    """Names what a picture becomes by a tower: its dtype and a digest of its weights as they lie in memory.
+def tower_kind(model: nn.Module, settings: Mapping[str, Any] | None = None) -> str:
+    """Names what a picture becomes by a tower: its dtype, a digest of its weights as they lie in memory, and what else
+    it depends on (`settings`).
 
     A policy saved in bfloat16 has its base's tower rounded; loaded in float32 again it sees pictures otherwise.
     """
-    total = hashlib.sha256()
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode() if settings else b"")
     for name, weight in sorted(model.state_dict().items()):
         total.update(f"{name}\0{tuple(weight.shape)}\0{weight.dtype}\n".encode())
         total.update(weight.reshape(-1).contiguous().cpu().view(torch.uint8).numpy().data)

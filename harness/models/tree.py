@@ -187,10 +187,10 @@ class Batch:
         return replace(self, **moved, columns={name: column.to(device) for name, column in self.columns.items()})
 
 
-def _row(tree: Tree, family: Family) -> tuple[list[int], list[list[int]], list[int]]:
+def _row(tree: Tree, loaded: "Loaded") -> tuple[list[int], list[list[int]], list[int]]:
     """Token ids, positions on each axis, and segment (0 = prefix, b + 1 = branch b) of each place in a row."""
     ids, segment = list(tree.prefix), [0] * len(tree.prefix)
-    axes = family.positions(tree.prefix, tree.layout)
+    axes = loaded.family.positions(tree.prefix, tree.layout, loaded.model.config.image_token_id)
     follows = 1 + max(map(max, axes))
     for number, branch in enumerate(tree.branches, 1):
         ids += branch.ids
@@ -217,7 +217,7 @@ def pack(trees: Sequence[Tree], loaded: "Loaded") -> Batch:
     import torch
 
     family = loaded.family
-    rows = [_row(tree, family) for tree in trees]
+    rows = [_row(tree, loaded) for tree in trees]
     length = max(len(ids) for ids, _, _ in rows)
     source: list[int] = []
     labels: list[int] = []

@@ -22,8 +22,9 @@ class Toy(Llava):
     title, example, lead = "Toy", "nobody/toy", ""
     forbidden: ClassVar[dict[str, str]] = {}
 
-    def most_places(self, config: Any, tensors: Any) -> int:
-        return MOST * super().most_places(config, tensors)
+    def places(self, config: Any, tensors: Any, pictures: Any) -> tuple[int, int]:
+        fewest, most = super().places(config, tensors, pictures)
+        return fewest, MOST * most
 
     def hub_name(self, name: str) -> str:
         return name
