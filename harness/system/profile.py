@@ -40,11 +40,7 @@ class Flops:
 
     def forward(self, tree: "Tree") -> int:
         """One forward pass over a tree, counting only the pairs its mask keeps."""
-        prefix = len(tree.prefix)
-        sizes = [len(branch.ids) for branch in tree.branches]
-        pairs = prefix * (prefix + 1) // 2 + sum(size * prefix + size * (size + 1) // 2 for size in sizes)
-        text = tree.tokens * self.token + pairs * self.pair + tree.supervised * self.scored
-        return text + self._seen(tree.layout)
+        return self._linear(tree) + self.pair * kept_pairs(tree) + self._seen(tree.layout)
 
     def respond(self, prompt_tokens: int, tokens: int, layout: "Layout | None") -> int:
         """One response by itself: reading the prompt, then token by token; what prompts share counts for each."""
@@ -52,16 +48,28 @@ class Flops:
         text = places * self.token + places * (places + 1) // 2 * self.pair + (tokens + 1) * self.scored
         return text + self._seen(layout)
 
-    def train(self, tree: "Tree", full: bool) -> int:
-        """Forward and backward. In units of a forward: 3 where all weights learn, 2 where only adapters do.
+    def train(self, tree: "Tree", adapters: int | None = None) -> int:
+        """Forward and backward, without what gradient checkpointing computes again.
 
-        Adapters' own weights (under 5 % at r = 128) are not counted.
+        In units of a forward: 3 for what learns and for attention, whose inputs both have a gradient; 2 for a frozen
+        layer, which only passes one on. `adapters`: the weights of those that learn, None where all weights do.
         """
-        image = self._seen(tree.layout)  # nothing before it learns
-        return (3 if full else 2) * (self.forward(tree) - image) + (2 if full else 1) * image
+        image, attention = self._seen(tree.layout), self.pair * kept_pairs(tree)
+        if adapters is None:
+            return 3 * (self._linear(tree) + attention) + 2 * image  # nothing before the image learns
+        return 2 * self._linear(tree) + 3 * (attention + 2 * adapters * tree.tokens) + image
+
+    def _linear(self, tree: "Tree") -> int:
+        return tree.tokens * self.token + tree.supervised * self.scored
 
     def _seen(self, layout: "Layout | None") -> int:
         return self.image(layout) if layout else 0
+
+
+def kept_pairs(tree: "Tree") -> int:
+    """(query, key) pairs that a tree's mask keeps."""
+    prefix, sizes = len(tree.prefix), [len(branch.ids) for branch in tree.branches]
+    return prefix * (prefix + 1) // 2 + sum(size * prefix + size * (size + 1) // 2 for size in sizes)
 
 
 @dataclass

@@ -137,6 +137,9 @@ class Run:
         self.roles = assemble(self.loaded.model, training.lora, job.seed, self.lesson, folders)
         self.draws = dropout.placed(self.roles.train())
         self.trainable = sum(p.numel() for p in self.roles.parameters() if p.requires_grad)
+        self.adapters = sum(
+            p.numel() for name, p in self.roles.named_parameters() if p.requires_grad and "lora_" in name
+        )
         self.realised = realised(self.lesson, job.runtime.reference, training.lora is not None)
         self.cached = _reference(job) if self.realised == "cached" else None
         self.copy = (
@@ -302,12 +305,12 @@ class Run:
 
     def result(self, usage: dict[str, float], resumed: int) -> TrainResult:
         """The summary."""
-        full = self.job.training.lora is None
         online = self.realised in ("adapter_off", "copy")
         had = dict.fromkeys(self.lesson.trains, "trained") | ({Role.REFERENCE: self.realised} if self.realised else {})
         trees, epochs = self.trees.values(), self.job.training.num_train_epochs
         passes = 2 if "value" in self.lesson.columns and not self.lesson.shared_trunk else 1
-        costs = (passes * self.flops.train(t, full) + (self.flops.forward(t) if online else 0) for t in trees)
+        learns = None if self.job.training.lora is None else self.adapters // passes  # each pass has its own
+        costs = (passes * self.flops.train(t, learns) + (self.flops.forward(t) if online else 0) for t in trees)
         return TrainResult(
             records=len(trees),
             cut_records=sum(tree.cut > 0 for tree in trees),

@@ -1,0 +1,75 @@
+"""Models at their true sizes that hold no memory: for counting what a training computes and keeps for its backward pass."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+
+from harness import families
+from harness.contracts.settings import Lora
+from harness.models.load import adapt
+
+
+def llava_7b(layers: int = 32) -> LlavaConfig:
+    """LLaVA-1.5-7B as its config.json has it; with fewer `layers`, each as in it."""
+    tower = CLIPVisionConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=336,
+        patch_size=14, projection_dim=768,
+    )  # fmt: skip
+    return LlavaConfig(text_config=LlamaConfig(vocab_size=32064, num_hidden_layers=layers), vision_config=tower)
+
+
+def model(config: Any, lora: Lora | None, dtype: torch.dtype = torch.bfloat16) -> Any:
+    """A model of this config on the meta device, with adapters or learning in full, as a training has it."""
+    family = families.of(config)
+    with torch.device("meta"):
+        made = family.model_class()._from_config(config, dtype=dtype, attn_implementation="sdpa")
+        made.requires_grad_(True)
+        family.tower(made).requires_grad_(False)
+        return (adapt(made, lora, seed=0) if lora else made).to(dtype).train()
+
+
+def faked(made: Any, mode: FakeTensorMode) -> Any:
+    """The model with weights on a CPU that is only thought of, where operators choose what they choose on one."""
+    for part in made.modules():
+        for name, weight in part._parameters.items():
+            if weight is not None:
+                with mode:
+                    new = torch.empty(weight.shape, dtype=weight.dtype)
+                part._parameters[name] = torch.nn.Parameter(new, requires_grad=weight.requires_grad)
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                with mode:
+                    part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+    return made
+
+
+class Counted(NamedTuple):
+    """FLOPs of forward and backward, and bytes that are kept between the two."""
+
+    flops: int
+    saved: int
+
+
+def counted(made: Any, run: Callable[[], Tensor]) -> Counted:
+    """What `run`, whose value is a loss, takes; the model's own weights are not counted as kept."""
+    own = {weight.untyped_storage()._cdata for weight in made.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def pack(value: Tensor) -> Tensor:
+        where = value.untyped_storage()._cdata
+        if where not in own:
+            kept.setdefault(where, value)
+        return value
+
+    with FlopCounterMode(display=False) as counter:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+            loss = run()
+        saved = sum(value.untyped_storage().nbytes() for value in kept.values())
+        kept.clear()
+        loss.backward()
+    return Counted(counter.get_total_flops(), saved)
