@@ -1,4 +1,4 @@
-"""Models at their true sizes that hold no memory: for counting what a training computes and keeps for its backward pass."""
+"""Models at their true sizes that hold no memory: for counting what trainings compute and keep for a backward pass."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
