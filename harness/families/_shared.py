@@ -12,16 +12,29 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def refuse_parts(config: Mapping[str, Any], folder: Path, again: str) -> None:
-    """UsageError where a family's config lacks its language model's or its tower's, or drops attention weights."""
+WORDS = "embed_tokens.weight"
+PATCHES = (  # what makes patches of a picture, as towers call it
+    "embeddings.patch_embedding.weight",
+    "patch_embed.proj.weight",
+    "patch_embeddings.projection.weight",
+)
+
+
+def refuse_parts(config: Mapping[str, Any], folder: Path, again: str, flat: bool = False) -> Mapping[str, Any]:
+    """The language model's part of a config; UsageError where it or the tower's is missing, or drops attention weights.
+
+    In `flat` ones, the language model's may lie beside the tower's.
+    """
     for part in ("text_config", "vision_config"):
-        if not isinstance(config.get(part), dict):
+        if not isinstance(config.get(part), dict) and not (flat and part == "text_config" and "hidden_size" in config):
             raise UsageError(f"{folder / 'config.json'} has no {part}: it is not whole; {again}.")
-    if dropped := config["text_config"].get("attention_dropout"):
+    text: Mapping[str, Any] = config.get("text_config", config)
+    if dropped := text.get("attention_dropout"):
         raise UsageError(
             f"{folder} has attention_dropout {dropped}, which would be drawn anew for every batch size and number "
             "of processes; set it to 0 in its config.json."
         )
+    return text
 
 
 def architecture(tensors: Mapping[str, Stored]) -> dict[str, int]:
@@ -29,13 +42,10 @@ def architecture(tensors: Mapping[str, Stored]) -> dict[str, int]:
     depth: dict[str, set[str]] = {"layers": set(), "vision_layers": set()}
     for name in tensors:
         if match := LAYER.match(name):
-            depth["vision_layers" if "vision" in match["stack"] else "layers"].add(match["number"])
-    ends = {"hidden_size": ("embed_tokens.weight", 1), "vocab_size": ("embed_tokens.weight", 0)}
-    ends |= {"vision_hidden_size": ("embeddings.patch_embedding.weight", 0)}
-    sizes = {
-        what: next(one.shape[axis] for name, one in tensors.items() if name.endswith(end))
-        for what, (end, axis) in ends.items()
-    }
+            depth["vision_layers" if "vis" in match["stack"] else "layers"].add(match["number"])
+    words = next(one.shape for name, one in tensors.items() if name.endswith(WORDS))
+    patches = next(one.shape for name, one in tensors.items() if name.endswith(PATCHES))
+    sizes = {"hidden_size": words[1], "vocab_size": words[0], "vision_hidden_size": patches[0]}
     counts = {what: len(numbers) for what, numbers in depth.items()}
     return {**sizes, **counts, "parameters": sum(math.prod(one.shape) for one in tensors.values())}
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ from tests.words import tokenizer
 
 SIZES = ((32, 32), (37, 90), (64, 20), (33, 31), (9, 100))  # height, width
 TALK = (Turn("what is there", "a red cat on the table"), Turn("is there a dog", "no"))
+MAKERS = {"qwen2_vl": "qwen2_5_vl", "qwen2_5_vl": "qwen2_5_vl", "qwen3_vl": "qwen3_vl"}  # templates in TRL
+MAKERS_END = "<|im_end|>"
 FAMILIES = [plugins.adopt(package("family"), name) for name in found("family")]
 
 
@@ -138,8 +141,8 @@ def test_importing_and_asking_about_a_folder_needs_no_torch(folder: Path) -> Non
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-class NoVideos:
-    """Stands for transformers' video processors."""
+class NoVideos(dict[str, Any]):
+    """Stands for transformers' video processors; a dict, since a processor writes its parts as JSON."""
 
     model_input_names: tuple[str, ...] = ()
 
@@ -179,13 +182,30 @@ def same_but_frames(official: Tensor, ours: Tensor) -> bool:
     return any(torch.equal(official.reshape(shape), one) for one, shape in repeated)
 
 
-def test_the_chat_template_is_ours(folder: Path, loaded: Loaded) -> None:
-    """As others ask the saved policy: with its picture, in two turns, and up to an answer."""
+def messages() -> list[dict[str, Any]]:
+    """The talk as others give it."""
     told: list[dict[str, Any]] = []
     for number, turn in enumerate(TALK):
         shown = [{"type": "image"}] if number == 0 else []
         told.append({"role": "user", "content": [*shown, {"type": "text", "text": turn.question}]})
         told.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
+    return told
+
+
+def test_words_are_those_of_the_makers_template(loaded: Loaded) -> None:
+    """TRL carries chat templates as the makers ship them with their checkpoints."""
+    name = loaded.model.config.model_type
+    shipped = resources.files("trl") / "chat_templates" / f"{MAKERS.get(name, '')}.jinja"
+    if not shipped.is_file():
+        pytest.skip("TRL has no template of this family")
+    said = loaded.tokenizer.apply_chat_template(messages(), chat_template=shipped.read_text(), tokenize=False)
+    pieces = loaded.family.segments(TALK, True, MAKERS_END)
+    assert said.strip() == "".join(text for text, _ in pieces).strip()
+
+
+def test_the_chat_template_is_ours(folder: Path, loaded: Loaded) -> None:
+    """As others ask the saved policy: with its picture, in two turns, and up to an answer."""
+    told = messages()
     template, family, end = (folder / "chat_template.jinja").read_text(), loaded.family, loaded.tokenizer.eos_token
     said = loaded.tokenizer.apply_chat_template(told, chat_template=template, tokenize=False)
     assert said.rstrip("\n") == "".join(text for text, _ in family.segments(TALK, True, end)).rstrip("\n")
@@ -333,8 +353,12 @@ def asked(pictures: Sequence[Image]) -> list[Prompt]:
     return [*shown, Prompt("h", pictures[0], "and", TALK[:1]), Prompt("n", None, "what is there")]
 
 
-def test_responses_are_those_of_generate_batched_and_alone(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
-    prompts, sampling = asked(pictures), Sampling(max_new_tokens=12)
+@pytest.mark.parametrize("most", [12, pytest.param(64, marks=pytest.mark.heavy)])
+def test_responses_are_those_of_generate_batched_and_alone(
+    folder: Path, loaded: Loaded, pictures: list[Image], most: int
+) -> None:
+    """Pictures of several sizes share a batch."""
+    prompts, sampling = asked(pictures), Sampling(max_new_tokens=most)
     by_us = Transformers().respond(folder, prompts, sampling, Running(8, quiet)).responses
     plain = loaded.family.model_class().from_pretrained(folder).eval()
     for prompt, response in zip(prompts, by_us, strict=True):
@@ -345,7 +369,7 @@ def test_responses_are_those_of_generate_batched_and_alone(folder: Path, loaded:
         ids = loaded.family.encode(loaded.tokenizer, pieces, layout).ids
         with torch.no_grad():
             told = plain.generate(
-                **given(loaded, ids, prompt.image), max_new_tokens=12, do_sample=False, pad_token_id=loaded.pad_id
+                **given(loaded, ids, prompt.image), max_new_tokens=most, do_sample=False, pad_token_id=loaded.pad_id
             )
         assert tuple(told[0, len(ids) :].tolist()) == response.ids, prompt.id
 
