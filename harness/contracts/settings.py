@@ -66,6 +66,15 @@ class Training(Fixed):
     lora: Lora | None = None
 
 
+def _switch(given: Any) -> Any:
+    """ "on" and "off", which YAML reads as true and false."""
+    if given is True or given is False:
+        return "on" if given else "off"
+    if isinstance(given, int) and given < 0:
+        raise ValueError("give auto, on, off, or a number of layers")
+    return given
+
+
 class Runtime(Fixed):
     """How the work is laid on the machine. Changes speed and memory, never a key.
 
@@ -80,6 +89,8 @@ class Runtime(Fixed):
     num_processes: int = Field(1, gt=0)
     per_device_train_batch_size: int = Field(16, gt=0)
     generate_batch_size: int = Field(128, gt=0)
+    gradient_checkpointing: Annotated[Literal["auto", "on", "off"] | int | bool, BeforeValidator(_switch)] = "auto"
+    """Whether decoder layers keep their input alone and are computed again in the backward pass, or how many do."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     checkpoint_every_steps: int = Field(50, gt=0)
     reference: Literal["cached", "adapter_off", "copy"] = "cached"

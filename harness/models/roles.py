@@ -65,11 +65,21 @@ class Roles(nn.Module):
 
     def seen_by(self, role: Role, batch: Batch) -> Tensor:
         """(B*L, width) states under the role's adapter; the backbone's own where there are no adapters."""
-        model: Any = self.policy.model
-        if len(getattr(model, "peft_config", ())) > 1:
-            with self.learning():
-                model.set_adapter(str(role))
+        if len(getattr(self.policy.model, "peft_config", ())) > 1:
+            self.activate(str(role))
         return self.policy.hidden(batch)
+
+    @property
+    def active(self) -> str:
+        """The name of the adapter that is active; "" where there are none."""
+        return str(getattr(self.policy.model, "active_adapter", ""))
+
+    def activate(self, name: str) -> None:
+        """Make this adapter the active one."""
+        model: Any = self.policy.model
+        if name != self.active:
+            with self.learning():
+                model.set_adapter(name)
 
     def without_adapters(self, batch: Batch) -> tuple[nn.Module, Tensor]:
         """Head and (B*L, width) states of the backbone itself: the reference while adapters learn."""

@@ -32,7 +32,7 @@ from harness.system.boards import Boards
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
 from harness.system.profile import Tick, measure, quiet
-from harness.training import checkpoint, dropout
+from harness.training import checkpoint, dropout, recompute
 from harness.training import deepspeed_engine as zero
 
 
@@ -136,6 +136,7 @@ class Run:
         folders = {role: Path(folder) for role, folder in job.adapters.items()}
         self.roles = assemble(self.loaded.model, training.lora, job.seed, self.lesson, folders)
         self.draws = dropout.placed(self.roles.train())
+        self.recomputed = recompute.again(self.roles, recompute.wanted(job.runtime))
         self.trainable = sum(p.numel() for p in self.roles.parameters() if p.requires_grad)
         self.adapters = sum(
             p.numel() for name, p in self.roles.named_parameters() if p.requires_grad and "lora_" in name
