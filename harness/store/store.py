@@ -26,7 +26,7 @@ from harness.store.contents import CONTENTS
 from harness.store.digest import file_digest
 from harness.store.manifest import MANIFEST as MANIFEST
 from harness.store.manifest import damage_in, is_stored, read_manifest, render
-from harness.system.errors import HarnessError
+from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps
 from harness.system.locks import at_once, exclusive, shared
 from harness.system.machine import explained
@@ -118,7 +118,7 @@ class Store:
         Where another process is at the same stage, this waits for it and uses what it made; so it does for the ranks
         of a training whose own parent was killed, because they hold the lock too (`harness.system.locks`).
         """
-        if not self.done(stage) or self.damage(stage.name):
+        if not self._whole(stage):
             with explained(self.root), self.used(), exclusive(self._lock(stage)):
                 if self.done(stage) and (damage := self.damage(stage.name)):
                     sys.stderr.write(f"{stage.name}: {damage[0]}; the stage is made again\n")
@@ -130,6 +130,12 @@ class Store:
                 if self.done(stage):
                     shutil.rmtree(work, ignore_errors=True)
         return self.path(stage)
+
+    def _whole(self, stage: Stage) -> bool:
+        """Whether the stage is done and undamaged; False, to look again under its lock, where it is just moved away."""
+        with suppress(OSError, UsageError):
+            return self.done(stage) and not self.damage(stage.name)
+        return False
 
     @contextmanager
     def used(self) -> Iterator[None]:
