@@ -7,8 +7,8 @@ SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
 WORDS = "a red blue green dog cat ball cup table is there what yes no the and two near on".split()
 
 
-def tokenizer(*control: str) -> PreTrainedTokenizerFast:
-    """Whole words where it knows them, bytes where it does not; `control` are tokens 4 and on."""
+def tokenizer(*control: str, **named: str) -> PreTrainedTokenizerFast:
+    """Whole words where it knows them, bytes where it does not; `control` are tokens 4 and on, some `named`."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = ["Ġ" + word for word in WORDS] + ["USER", "ASSISTANT", "ĠUSER", "ĠASSISTANT"]
     vocab = {piece: number for number, piece in enumerate([*SPECIAL, *control, *letters, *words])}
@@ -22,4 +22,5 @@ def tokenizer(*control: str) -> PreTrainedTokenizerFast:
         eos_token="</s>",
         unk_token="<unk>",
         additional_special_tokens=list(control),
+        **({"model_specific_special_tokens": named} if named else {}),
     )

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from harness.contracts.encoding import Pieces, Tokens, encode
 from harness.contracts.records import Image, Turn
+from harness.system.errors import HarnessError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 
 LAYER = re.compile(r"(?P<stack>.*\.(?:layers?|blocks))\.(?P<number>\d+)\.(?P<rest>.*)")  # of a tensor's name
+
+
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str | None:
+    """A name with the first prefix that fits replaced; None where none does."""
+    return next((new + name.removeprefix(old) for old, new in prefixes.items() if name.startswith(old)), None)
 
 
 class Layout(NamedTuple):
@@ -55,12 +61,17 @@ class Stored(NamedTuple):
 class Eyes(ABC):
     """How one model's image processor reads pictures. `processor` is transformers' own, one without torchvision.
 
-    `settings` are those of processor and config by which features of a picture are others, with the same tower: what is
-    kept of it is known by them, as JSON has them. The policy that a training saves must have those of its base.
+    What is kept of a picture is known by its tower and by `settings`, as JSON has them: the policy that training saves
+    must have those of its base. `more` are settings beside resizing and normalising, of processor or config.
     """
 
     processor: Any
-    settings: Mapping[str, Any] = {}
+    more: Mapping[str, Any] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """By what features of a picture are others, with the same tower."""
+        told = {name: getattr(self.processor, name, None) for name in ("image_mean", "image_std", "resample")}
+        return {name: list(each) if isinstance(each, tuple) else each for name, each in {**told, **self.more}.items()}
 
     @abstractmethod
     def layout(self, image: Image) -> Layout:
@@ -96,6 +107,10 @@ class Family(ABC):
     """Texts that no question or answer may hold, beside control tokens, and why."""
     parts: ClassVar[Mapping[str, str]]
     """Ends of tensors' names that every model of the family has in its files -> the part of the model that it is."""
+    prefixes: ClassVar[dict[str, str]] = {"": ""}
+    """How the model's modules are called -> how the hub's files do: of a name's beginnings the first that fits."""
+    named: ClassVar[Mapping[str, str]] = {}
+    """Control tokens by the names under which the official processor asks its tokenizer for them."""
     axes: ClassVar[int] = 1
     """Axes of positions: 1, or 3 for M-RoPE (time, height, width)."""
 
@@ -114,13 +129,18 @@ class Family(ABC):
         By config.json, the headers of the weights, and `pictures`: the image processor's settings.
         """
 
-    @abstractmethod
     def hub_name(self, name: str) -> str:
         """What the hub's files call a weight of the model; HarnessError for one that the family does not have."""
+        found = _renamed(name, self.prefixes)
+        if found is None:
+            raise HarnessError(f"the weight {name} is no part of a {self.title} model; it cannot be saved as one.")
+        return found
 
-    @abstractmethod
     def module_name(self, name: str) -> str:
-        """The inverse: what the model calls a tensor of the hub's files."""
+        """The inverse: what the model calls a tensor of the hub's files, which may be called so there already."""
+        if _renamed(name, self.prefixes) is not None:
+            return name
+        return _renamed(name, {file: module for module, file in reversed(self.prefixes.items())}) or name
 
     def adapts(self, name: str) -> bool:
         """Whether a linear layer of this name is the language model's, where adapters go; never the head."""

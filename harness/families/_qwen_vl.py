@@ -20,8 +20,8 @@ from harness.contracts.family import Eyes, Layout, Stored
 from harness.contracts.images import opened, size_of
 from harness.contracts.records import Image
 from harness.families._chatml import START, STOP, ChatML
-from harness.families._shared import architecture, decoder_flops, merged, refuse_parts, renamed, settings
-from harness.system.errors import HarnessError, UsageError
+from harness.families._shared import architecture, decoder_flops, merged, refuse_parts
+from harness.system.errors import UsageError
 from harness.system.profile import Flops
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class QwenVL(ChatML):
         "visual.patch_embed.proj.weight": "vision tower",
         "visual.merger.ln_q.weight": "merger",
     }
-    prefixes: ClassVar[Mapping[str, str]] = {  # as modules are called -> as the hub's files do
+    prefixes: ClassVar[dict[str, str]] = {  # as modules are called -> as the hub's files do
         "model.language_model.": "model.",
         "lm_head.": "lm_head.",
         "model.visual.": "visual.",
@@ -82,19 +82,6 @@ class QwenVL(ChatML):
 
     patch: ClassVar[int] = 14
     """Pixels of a patch's side, where a config does not say."""
-
-    def hub_name(self, name: str) -> str:
-        """As the hub's files call a weight."""
-        found = renamed(name, self.prefixes)
-        if found is None:
-            raise HarnessError(f"the weight {name} is no part of a {self.title} model; it cannot be saved as one.")
-        return found
-
-    def module_name(self, name: str) -> str:
-        """As transformers' model calls it; files of later versions do too."""
-        if renamed(name, self.prefixes):
-            return name
-        return renamed(name, {file: module for module, file in self.prefixes.items()}) or name
 
     def eyes(self, processor_of: Any, config: Any) -> Eyes:
         """Native resolution."""
@@ -182,15 +169,14 @@ class Native(Eyes):
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
-        bounds = {"pixels": [processor.size["shortest_edge"], processor.size["longest_edge"]]}
-        self.settings = settings(processor, None) | bounds
+        self.more = {"pixels": [processor.size["shortest_edge"], processor.size["longest_edge"]]}
 
     def layout(self, image: Image) -> Layout:
         """By the size that the processor resizes a picture to; ValueError for one 200 times as long as wide."""
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
         side = self.processor.patch_size * self.processor.merge_size
-        rows, columns = (pixels // side for pixels in smart_resize(*size_of(image), side, *self.settings["pixels"]))
+        rows, columns = (pixels // side for pixels in smart_resize(*size_of(image), side, *self.more["pixels"]))
         return Layout(rows * columns, (rows, columns))
 
     def pixels(self, image: Image) -> "Tensor":

@@ -50,20 +50,21 @@ def architecture(tensors: Mapping[str, Stored]) -> dict[str, int]:
     return {**sizes, **counts, "parameters": sum(math.prod(one.shape) for one in tensors.values())}
 
 
-def settings(processor: Any, config: Any, *more: str) -> dict[str, Any]:
-    """What `Eyes.settings` has to have: how pixels are resized and normalised, which layers of a tower are read, and
-    fields of the processor by name.
-    """
-    told = {name: getattr(processor, name, None) for name in ("image_mean", "image_std", "resample", *more)}
-    told["layer"] = getattr(config, "vision_feature_layer", None)
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
-
-
 def by_either(folder: Path) -> None:
     """Name the image processor in a folder's files by the class that stands for it with and without torchvision."""
     for file in folder.glob("*processor_config.json"):
         text = file.read_text(encoding="utf-8")
         file.write_text(text.replace('ImageProcessorPil"', 'ImageProcessor"'), encoding="utf-8")
+
+
+def projected(model: Any, ids: "Tensor", features: "Tensor | None") -> dict[str, Any]:
+    """`Family.inputs` of words, and at the places of pictures what a projector makes of features (..., width)."""
+    words: Tensor = model.get_input_embeddings()(ids)
+    projector = model.model.multi_modal_projector
+    if features is None:
+        return {"inputs_embeds": words + projector(words.new_zeros(1, projector.linear_1.in_features)).sum() * 0}
+    seen = projector(features.to(words.device, words.dtype))
+    return {"inputs_embeds": merged(words, ids == model.config.image_token_id, seen)}
 
 
 def merged(words: "Tensor", places: "Tensor", seen: "Tensor") -> "Tensor":
@@ -80,11 +81,6 @@ def merged(words: "Tensor", places: "Tensor", seen: "Tensor") -> "Tensor":
     return words.masked_scatter(places[..., None], seen.to(words.dtype))
 
 
-def renamed(name: str, prefixes: Mapping[str, str]) -> str | None:
-    """A weight's name with the first prefix that fits replaced; None where none does."""
-    return next((new + name.removeprefix(old) for old, new in prefixes.items() if name.startswith(old)), None)
-
-
 def decoder_flops(text: Any) -> dict[str, int]:
     """`token`, `pair` and `scored` of `harness.system.profile.Flops`, by the config of a Llama-like decoder."""
     width, depth = text.hidden_size, text.num_hidden_layers
@@ -97,11 +93,17 @@ def decoder_flops(text: Any) -> dict[str, int]:
     }
 
 
-def clip_flops(vision: Any) -> int:
-    """FLOPs of a CLIP tower for one square of its size."""
-    patches, width = (vision.image_size // vision.patch_size) ** 2, vision.hidden_size
+def side(pixels: Any) -> int:
+    """A square's side, where a config gives one number or both sides."""
+    return int(pixels if isinstance(pixels, int) else pixels[0])
+
+
+def square_flops(vision: Any) -> int:
+    """FLOPs of a tower with a class token for one square of its size."""
+    patch, width = side(vision.patch_size), vision.hidden_size
+    patches = (side(vision.image_size) // patch) ** 2
     across = patches + 1  # the class token
-    embed = 2 * patches * vision.num_channels * vision.patch_size**2 * width
+    embed = 2 * patches * vision.num_channels * patch**2 * width
     linear = 2 * across * (4 * width**2 + 2 * width * vision.intermediate_size)
     return int(embed + vision.num_hidden_layers * (linear + 4 * across**2 * width))
 

@@ -19,15 +19,13 @@ from harness.contracts.records import Image, Turn
 from harness.families._shared import (
     architecture,
     by_either,
-    clip_flops,
     decoder_flops,
-    merged,
+    projected,
     refuse_parts,
-    renamed,
-    settings,
     small_decoder,
+    square_flops,
 )
-from harness.system.errors import HarnessError, UsageError
+from harness.system.errors import UsageError
 from harness.system.profile import Flops
 
 if TYPE_CHECKING:
@@ -99,17 +97,6 @@ class Llava(Family):
         """As many as a picture has patches, or one more."""
         return patches(tensors), patches(tensors)
 
-    def hub_name(self, name: str) -> str:
-        """As llava-hf's files call a weight."""
-        found = renamed(name, self.prefixes)
-        if found is None:
-            raise HarnessError(f"the weight {name} is no part of a {self.title} model; it cannot be saved as one.")
-        return found
-
-    def module_name(self, name: str) -> str:
-        """As transformers' model calls it."""
-        return renamed(name, {file: module for module, file in reversed(self.prefixes.items())}) or name
-
     def segments(self, turns: Sequence[Turn], has_image: bool, end: str) -> Pieces:
         """The first question follows `<image>` and a newline; answers follow `ASSISTANT:` and a blank."""
         pieces: Pieces = [(SYSTEM, False)]
@@ -136,7 +123,7 @@ class Llava(Family):
         from transformers import LlavaImageProcessorPil
 
         eyes = Squares(processor_of(LlavaImageProcessorPil), image_places(config))
-        eyes.settings = settings(eyes.processor, config)
+        eyes.more = {"layer": config.vision_feature_layer, "strategy": config.vision_feature_select_strategy}
         made, wanted = tuple(eyes.blank().shape[1:]), config.vision_config.image_size
         if made != (wanted, wanted):
             raise ValueError(
@@ -192,18 +179,13 @@ class Llava(Family):
 
     def inputs(self, model: Any, ids: "Tensor", features: "Tensor | None", layouts: Sequence[Layout]) -> dict[str, Any]:
         """Words, and at the places of pictures what the projector makes of them."""
-        words: Tensor = model.get_input_embeddings()(ids)
-        projector = model.model.multi_modal_projector
-        if features is None:
-            return {"inputs_embeds": words + projector(words.new_zeros(1, projector.linear_1.in_features)).sum() * 0}
-        pictures = features.view(len(layouts), -1, features.shape[-1])
-        projected = projector(pictures.to(words.device, words.dtype))
-        return {"inputs_embeds": merged(words, ids == model.config.image_token_id, projected)}
+        pictures = None if features is None else features.view(len(layouts), -1, features.shape[-1])
+        return projected(model, ids, pictures)
 
     def flops(self, config: Any) -> Flops:
         """The costs of a `LlavaConfig`: every picture costs the same."""
         vision, width, kept = config.vision_config, config.text_config.hidden_size, image_places(config)
-        image, tower = 2 * kept * (vision.hidden_size * width + width**2), clip_flops(vision)
+        image, tower = 2 * kept * (vision.hidden_size * width + width**2), square_flops(vision)
         return Flops(**decoder_flops(config.text_config), image=lambda _: image, tower=lambda _: tower)
 
     def architecture(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str, int]:

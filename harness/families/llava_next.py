@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.contracts.family import Eyes, Layout, Stored
 from harness.contracts.images import opened, size_of
 from harness.contracts.records import Image
-from harness.families._shared import by_either, clip_flops, decoder_flops, merged, settings, small_decoder
+from harness.families._shared import by_either, decoder_flops, merged, projected, small_decoder, square_flops
 from harness.families.llava import IMAGE, Llava, chat_template, patches
 from harness.system.errors import UsageError
 from harness.system.profile import Flops
@@ -106,14 +106,13 @@ class LlavaNext(Llava):
         """Words, and at the places of pictures what the projector makes of them, with a newline behind each row."""
         import torch
 
-        newline, made = model.model.image_newline, super().inputs
+        newline = model.model.image_newline
         if features is None:
-            told = made(model, ids, None, layouts)
-            return {"inputs_embeds": told["inputs_embeds"] + newline.sum() * 0}
+            return {"inputs_embeds": projected(model, ids, None)["inputs_embeds"] + newline.sum() * 0}
         words: Tensor = model.get_input_embeddings()(ids)
-        projected = model.model.multi_modal_projector(features.to(words.device, words.dtype))
+        made = model.model.multi_modal_projector(features.to(words.device, words.dtype))
         parts: list[Tensor] = []
-        for seen, layout in zip(projected.split([seen_places(one) for one in layouts]), layouts, strict=True):
+        for seen, layout in zip(made.split([seen_places(one) for one in layouts]), layouts, strict=True):
             rows, columns = layout.grid[2:]
             grid = seen[len(seen) - rows * columns :].view(rows, columns, -1)
             ended = torch.cat([grid, newline.expand(rows, 1, -1).to(grid.dtype)], 1)
@@ -123,7 +122,7 @@ class LlavaNext(Llava):
     def flops(self, config: Any) -> Flops:
         """Every tile costs the tower the same; the projector reads what is left of them."""
         vision, width = config.vision_config, config.text_config.hidden_size
-        row, tile = 2 * (vision.hidden_size * width + width**2), clip_flops(vision)
+        row, tile = 2 * (vision.hidden_size * width + width**2), square_flops(vision)
         return Flops(
             **decoder_flops(config.text_config),
             image=lambda layout: seen_places(layout) * row,
@@ -152,7 +151,7 @@ class Tiles(Eyes):
 
     def __init__(self, processor: Any, config: Any) -> None:
         self.processor, self._config = processor, config
-        self.settings = settings(processor, config, "image_grid_pinpoints")
+        self.more = {"layer": config.vision_feature_layer, "pinpoints": pinpoints(config)}
 
     def layout(self, image: Image) -> Layout:
         """By the grid that fits best, without what pads the picture in it."""

@@ -28,9 +28,7 @@ class Qwen3VL(QwenVL):
         "visual.merger.norm.weight": "merger",
         "visual.deepstack_merger_list.0.norm.weight": "deepstack",
     }
-    prefixes: ClassVar[Mapping[str, str]] = {
-        name: name for name in ("model.language_model.", "model.visual.", "lm_head.")
-    }
+    prefixes: ClassVar[dict[str, str]] = {name: name for name in ("model.", "lm_head.")}
 
     def vit(self, vision: Any) -> Vit:
         """By its config."""

@@ -24,6 +24,8 @@ SMALL = (
     *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
 )
+ATTENTION = ("full_attention", "sliding_attention", "chunked_attention", "attention")
+RECURRENT = ("linear_", "mamba_", "ssm_")  # beginnings of fields that only layers with a state have
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -80,13 +82,30 @@ def inspect(folder: Path) -> Folder:
 def family_of(folder: Path) -> Family:
     """The family that a folder's config.json names."""
     again = _fetched(folder, families.named(USUAL))
-    said = _config(folder, again).get("model_type")
+    config = _config(folder, again)
+    said = config.get("model_type")
+    if carried := _carried(config):
+        raise UsageError(
+            f"{folder} is a {said!r} model, some of whose layers carry a state from token to token ({carried}). The "
+            "branches of a tree, which share a picture and a question, would see each other there, and their log-probs "
+            f"would be wrong; only models with attention in every layer can be trained; {again}."
+        )
     if said not in (known := plugins.names(families.PACKAGE)):
         raise UsageError(
             f"{folder} is a {said!r} model; supported are {', '.join(known)} (or a family of your own, a testbed's "
             f"`family`); {again}."
         )
     return families.named(said)
+
+
+def _carried(config: Mapping[str, Any]) -> str:
+    """What a config calls those of its language model's layers that are no attention; "" where all are."""
+    text = config.get("text_config")
+    text = text if isinstance(text, dict) else config
+    kinds = text.get("layer_types") or text.get("layers_block_type") or []
+    other = {kind for kind in kinds if isinstance(kind, str) and kind not in ATTENTION}
+    told = {key for key in text if key.startswith(RECURRENT)}
+    return ", ".join(sorted(other or told))
 
 
 def looked_through(folder: Path, kind: Whole) -> tuple[dict[str, Any], dict[str, Stored]]:
@@ -150,10 +169,18 @@ def _config(folder: Path, again: str) -> dict[str, Any]:
     config = json_object(path)
     if "mm_vision_tower" in config or config.get("model_type") in ORIGINAL:
         raise UsageError(
-            f"{folder} is in LLaVA's original layout, which has no vision tower in it; {again}, the same model in "
-            "Hugging Face's layout, or convert yours with transformers' convert_llava_weights_to_hf.py."
+            f"{folder} is in LLaVA's original layout, which has no vision tower in it; fetch its twin in Hugging "
+            f"Face's layout with `hf download {_twin(config)} --local-dir` another folder, or convert yours with "
+            "transformers' convert_llava_weights_to_hf.py (LLaVA-1.6: convert_llava_next_weights_to_hf.py)."
         )
     return config
+
+
+def _twin(config: Mapping[str, Any]) -> str:
+    """The repository of llava-hf that holds the same model as one of liuhaotian's."""
+    size = "13b" if config.get("hidden_size") == 5120 else "7b"
+    tiled = "anyres" in str(config.get("image_aspect_ratio"))
+    return f"llava-hf/llava-v1.6-vicuna-{size}-hf" if tiled else f"llava-hf/llava-1.5-{size}-hf"
 
 
 def _headers(folder: Path, again: str) -> dict[str, Stored]:

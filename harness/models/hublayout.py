@@ -22,7 +22,8 @@ def write_weights(model: Any, family: Family, folder: Path) -> None:
     from safetensors.torch import save_file
 
     stored: dict[str, Tensor] = model.state_dict()
-    if model.get_output_embeddings().weight is model.get_input_embeddings().weight:
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    if tied:
         stored = {name: weight for name, weight in stored.items() if name != "lm_head.weight"}
     named = {family.hub_name(name): weight for name, weight in stored.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,6 +36,7 @@ def write_weights(model: Any, family: Family, folder: Path) -> None:
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
         (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+    model.config.tie_word_embeddings = tied  # some read this, some the files
     model.config.architectures = [type(model).__name__]
     model.config.dtype = model.dtype
     model.config.save_pretrained(folder)

@@ -119,7 +119,7 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
     flops = family.flops(config)
     features = Shelf(
         lambda image: family.features(model, eyes.pixels(image), eyes.layout(image)),
-        tower_kind(tower, {"family": config.model_type, **eyes.settings}),
+        tower_kind(tower, {"family": config.model_type, **eyes.settings()}),
         cost=lambda image: flops.tower(eyes.layout(image)),
     )
     features.folder = shelf

@@ -107,9 +107,45 @@ HEADERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "original layout": (lambda f: config(f, mm_vision_tower="openai/clip"), "LLaVA's original layout.*llava-hf"),
     "original type": (lambda f: config(f, model_type="llava_llama"), "LLaVA's original layout"),
-    "LLaVA-NeXT": (lambda f: config(f, model_type="kosmos-2"), "'kosmos-2' model; supported are llava"),
-    "a language model": (lambda f: config(f, model_type="llama"), "'llama' model; supported are llava"),
-    "no type": (lambda f: config(f, model_type=None), "None model; supported are llava"),
+    "the original of 13B": (
+        lambda f: config(f, model_type="llava_llama", hidden_size=5120),
+        "hf download llava-hf/llava-1.5-13b-hf",
+    ),
+    "the original of LLaVA-1.6": (
+        lambda f: config(f, mm_vision_tower="openai/clip", image_aspect_ratio="anyres"),
+        "hf download llava-hf/llava-v1.6-vicuna-7b-hf",
+    ),
+    "an unknown model": (lambda f: config(f, model_type="kosmos-2"), "'kosmos-2' model; supported are .*llava_next"),
+    "a language model": (lambda f: config(f, model_type="llama"), "'llama' model; supported are internvl, llava"),
+    "no type": (lambda f: config(f, model_type=None), "None model; supported are internvl, llava"),
+    "a hybrid": (
+        lambda f: config(f, model_type="qwen3_5", text_config={"layer_types": ["linear_attention", "full_attention"]}),
+        r"'qwen3_5' model.*carry a state from token to token \(linear_attention\)",
+    ),
+    "a hybrid by its fields": (
+        lambda f: config(f, model_type="nemotron_h_omni", text_config={"mamba_num_heads": 8}),
+        r"carry a state from token to token \(mamba_num_heads\)",
+    ),
+    "short convolutions": (
+        lambda f: config(f, model_type="lfm2_vl", text_config={"layer_types": ["conv", "full_attention"]}),
+        r"carry a state from token to token \(conv\)",
+    ),
+    "LLaVA-NeXT with Mistral": (
+        lambda f: config(f, model_type="llava_next", text_config={"model_type": "mistral", "vocab_size": 32064}),
+        r"another language model than Vicuna \(mistral, 32,064 words\)",
+    ),
+    "LLaVA-NeXT with Yi": (
+        lambda f: config(f, model_type="llava_next", text_config={"model_type": "llama", "vocab_size": 64064}),
+        r"another language model than Vicuna \(llama, 64,064 words\)",
+    ),
+    "InternVL with InternLM": (
+        lambda f: config(f, model_type="internvl", text_config={"model_type": "llama"}),
+        "language model is 'llama'; known are those with Qwen",
+    ),
+    "Qwen's window of words": (
+        lambda f: config(f, model_type="qwen2_5_vl", text_config={"use_sliding_window": True}),
+        "see a window of words only",
+    ),
     "half a config": (lambda f: config(f, vision_config=None), "has no vision_config"),
     "another tower": (
         lambda f: config(f, vision_config={"model_type": "siglip_vision_model"}),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ FAMILIES = [plugins.adopt(package("family"), name) for name in found("family")]
 
 def made(family: Family, folder: Path) -> Path:
     """A small random model of a family, saved as a training saves a policy."""
-    words = tokenizer(family.image_token, *family.control)
+    words = tokenizer(family.image_token, *family.control, **family.named)
     config, processor = family.small(words)
     torch.manual_seed(0)
     model = family.model_class()(config).eval()
@@ -336,6 +337,17 @@ def test_what_is_kept_of_a_picture_is_what_the_tower_makes(
     assert not any(weight.requires_grad for weight in loaded.family.tower(loaded.model).parameters())
 
 
+def test_what_is_kept_is_known_by_the_processor_s_settings(folder: Path, loaded: Loaded, tmp_path: Path) -> None:
+    """Two models may have one tower, and see a picture otherwise."""
+    copytree(folder, tmp_path / "other")
+    for file in (tmp_path / "other").glob("*processor_config.json"):
+        told = json.loads(file.read_text())
+        for part in (told, told.get("image_processor", {})):
+            part |= {"image_mean": [0.1, 0.2, 0.3]} if "image_mean" in part else {}
+        file.write_text(json.dumps(told))
+    assert load(tmp_path / "other").features.kind != loaded.features.kind
+
+
 def test_noise_and_blankness_leave_a_picture_its_places(loaded: Loaded, pictures: list[Image]) -> None:
     for picture in pictures:
         layout, pixels = loaded.eyes.layout(picture), loaded.eyes.pixels(picture)
@@ -408,7 +420,9 @@ def test_adapters_learn_and_go_back_into_the_weights(folder: Path, forest: list[
         batch = pack(forest[:2], other)
         moved = Policy(adapted)(batch)
         save(adapted, other.tokenizer, other.eyes, tmp_path / "merged")
-        assert torch.allclose(Policy(load(tmp_path / "merged").model)(batch), moved, atol=2e-5)
+        merged = load(tmp_path / "merged")
+        assert torch.allclose(Policy(merged.model)(batch), moved, atol=2e-5)
+    assert merged.features.kind == other.features.kind
 
 
 def test_flops_are_those_that_torch_counts(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:

@@ -21,15 +21,11 @@ class Toy(Llava):
 
     title, example, lead = "Toy", "nobody/toy", ""
     forbidden: ClassVar[dict[str, str]] = {}
+    prefixes: ClassVar[dict[str, str]] = {"": ""}
 
     def places(self, config: Any, tensors: Any, pictures: Any) -> tuple[int, int]:
         fewest, most = super().places(config, tensors, pictures)
         return fewest, MOST * most
-
-    def hub_name(self, name: str) -> str:
-        return name
-
-    module_name = hub_name
 
     def segments(self, turns: Any, has_image: bool, end: str) -> Pieces:
         pieces: Pieces = []
