@@ -1,6 +1,5 @@
 """The command line. Heavy modules are imported inside the commands, so that `harness --help` is instant."""
 
-import json
 import os
 import signal
 import sys
@@ -11,39 +10,20 @@ import typer
 
 from harness import __version__
 from harness.commands.check import check
+from harness.commands.compare import compare
 from harness.commands.data import data
 from harness.commands.diff import diff
 from harness.commands.doctor import doctor
 from harness.commands.export import export
 from harness.commands.gate import gate
-from harness.commands.options import (
-    STORE,
-    Benchmarks,
-    Budget,
-    Data,
-    Examples,
-    Executor,
-    Images,
-    Json,
-    Judge,
-    Limit,
-    Methods,
-    Out,
-    Seeds,
-    Sets,
-    StoreRoot,
-    TestbedName,
-    Verbose,
-    Workers,
-    Writer,
-)
+from harness.commands.options import Verbose
 from harness.commands.report import report
 from harness.commands.runs import app as runs_app
 from harness.commands.score import score
 from harness.commands.store import app as store_app
 from harness.commands.sweep import sweep
 from harness.system.blame import DEBUG, explained
-from harness.system.console import NOBODY_READS, behind_doors, say_json, say_styled
+from harness.system.console import NOBODY_READS, behind_doors, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -82,95 +62,13 @@ def everywhere(
     """What every command takes; `main` reads it, so that it may stand anywhere."""
 
 
-@command(
+command(
     "Train the methods on one split, score them all, print who won",
     "compare",
     "compare --methods sft,dpo,seva --seeds 3",
     "compare --methods nsft,dpo:beta=0.5 --set training.learning_rate=1e-4",
     "compare --methods dpo,./mine.py --data my.jsonl --images photos/",
-)
-def compare(
-    methods: Methods = "nsft,dpo",
-    data: Data = "llava150k",
-    images: Images = "",
-    testbed: TestbedName = "mini",
-    seeds: Seeds = 1,
-    benchmarks: Benchmarks = "",
-    examples: Examples = None,
-    limit: Limit = None,
-    judge: Judge = "",
-    writer: Writer = "",
-    sets: Sets = None,
-    out: Out = None,
-    store: StoreRoot = STORE,
-    workers: Workers = None,
-    executor: Executor = "local",
-    as_json: Json = False,
-    budget: Budget = None,
-    noise_floor: Annotated[bool, typer.Option(help="Also the baseline again, in batches of half the size.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
-    sizes: Annotated[str, typer.Option(help="Numbers of examples, e.g. 250,500,1000: one comparison each.")] = "",
-    page: Annotated[bool, typer.Option(help="Write report.html and the figures too.")] = True,
-    verbose: Verbose = False,
-) -> None:
-    """Build every method's data from one split, train, score on the benchmarks, print the table."""
-    from harness.comparison.face import Wanted
-    from harness.comparison.sizes import compare_sizes, parsed
-
-    numbers = parsed(sizes) if sizes else []
-    wanted = Wanted.of(
-        methods,
-        data,
-        testbed,
-        images=images,
-        seeds=seeds,
-        benchmarks=benchmarks,
-        examples=examples,
-        limit=limit,
-        judge=judge,
-        writer=writer,
-        set=sets or [],
-        out=out,
-        store=store,
-        workers=workers,
-        executor=executor,
-        budget=budget,
-        noise_floor=noise_floor,
-        sizes=numbers,
-    )
-    if dry_run:
-        from harness.commands.plan_text import show_plan
-
-        show_plan(wanted.plan(), wanted.store, wanted.runtime.workers, as_json, verbose)
-        return
-    from harness.commands.terminal import show_cost, show_table
-    from harness.comparison.progress import told, watching
-
-    folder = wanted.folder
-    with watching(wanted.store, wanted.runtime.workers, as_json, verbose) as watcher:
-        if numbers:
-            said, status = compare_sizes(
-                wanted.request, wanted.testbed, wanted.runtime, wanted.store, folder, watcher, numbers, page
-            )
-            say_styled(said)
-            raise typer.Exit(status)
-        done = wanted.run(watcher, page)
-    if as_json:
-        rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
-        failed = [one.model_dump() for one in done.failed]
-        say_json({"out": str(folder), "stages_run": done.ran, "failed": failed, "results": rows})
-    else:
-        for sentence in done.told:
-            typer.echo(sentence, err=True)
-        took = told(done.ran, done.seconds) if done.ran or not done.failed else "no stage could be made"
-        typer.echo(f"\n{took}\n", err=True)
-        show_table(folder, wanted.store, verbose)
-        show_cost(folder, wanted.store)
-    if done.failed:
-        named = ", ".join(dict.fromkeys(one.stage for one in done.failed))
-        say(f"not complete: {named} failed (see above); the same command tries only what failed again.", done.status)
-    if done.status:
-        raise typer.Exit(done.status)
+)(compare)
 
 
 command(
@@ -294,14 +192,6 @@ def _options(error: Exception) -> str:
     if not hasattr(error, "possibilities") or context is None:
         return ""
     return f" Known: {', '.join(sorted(name for option in context.command.params for name in option.opts))}."
-
-
-def say(sentence: str, status: int) -> int:
-    """Print an error; returns the status it ends with."""
-    from harness.system.secret import redact
-
-    typer.echo(f"harness: {redact(sentence)}", err=True)
-    return status
 
 
 if __name__ == "__main__":

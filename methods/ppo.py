@@ -36,7 +36,7 @@ from harness.contracts.records import (
     Turn,
     Unscored,
 )
-from harness.judging import preference as critic
+from harness.judging import preference
 from harness.training import losses
 
 if TYPE_CHECKING:
@@ -156,18 +156,18 @@ class Ppo(Method):
     def told(self, example: Example) -> str:
         """What the reward model reads before a response: the question, and with `facts` the ground truth."""
         turn = example.turns[0]
-        known = f"{critic.REFERENCE} {turn.answer.strip()}"
+        known = f"{preference.REFERENCE} {turn.answer.strip()}"
         return turn.question + known if self.facts == "ground_truth" else turn.question
 
     def preferred(self, example: Example, one: str, other: str, round: Round) -> int | Dropped:
         """Which of two responses the writer prefers, 1 or 2."""
         turn = example.turns[0]
         facts = {"question": turn.question, "ground_truth": turn.answer, "first": one, "second": other}
-        prompt = critic.prompt(turn.question, turn.answer, one, other)
+        prompt = preference.prompt(turn.question, turn.answer, one, other)
         reply = round.writer.reply(Ask(example.id, "preference", example.image, prompt, facts))
         if isinstance(reply, Unscored):
             return Dropped(example.id, f"writer: {reply.reason}")
-        return critic.verdict(reply) or Dropped(example.id, "the writer names neither response as better")
+        return preference.verdict(reply) or Dropped(example.id, "the writer names neither response as better")
 
     def rollouts(
         self, examples: Sequence[Example], own: Sequence[Sequence[Response]], round: Round

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.contracts.method import Lesson, Loss, Method, Role, Round, Unit
 from harness.contracts.records import Dropped, Example, Pair, Prompt, Record
-from harness.judging import preference as critic
+from harness.judging import preference
 from harness.training import losses
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ class Sima(Method):
             if one and other and one != other:
                 for first in self.first(f"{round.seed}/{example.id}"):
                     pair = (one, other) if first == "greedy" else (other, one)
-                    text = critic.prompt(example.turns[0].question, example.turns[0].answer, *pair)
+                    text = preference.prompt(example.turns[0].question, example.turns[0].answer, *pair)
                     asked.append(Prompt(f"{example.id}/{first}", example.image, text))
         found: dict[str, list[str | None]] = {}
         for prompt, reply in zip(asked, round.respond(asked), strict=True):
             id, first = prompt.id.rsplit("/", 1)
             second = "sampled" if first == "greedy" else "greedy"
-            found.setdefault(id, []).append({1: first, 2: second, None: None}[critic.verdict(reply.text)])
+            found.setdefault(id, []).append({1: first, 2: second, None: None}[preference.verdict(reply.text)])
         return {id: None if None in said else said[0] if len({*said}) == 1 else "" for id, said in found.items()}
 
     def first(self, name: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import torch
 from harness.contracts.family import Layout
 from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
 from harness.families.llava import Llava
-from harness.judging import preference as critic
+from harness.judging import preference
 from harness.mini import questions as ask
 from harness.mini import vision
 from harness.mini.language import DETAIL, SHORT, absent, detail, mentions, short_caption
@@ -168,8 +168,8 @@ def measure_critic(model: Any, tokenizer: Any, n: int, space: str = "benchmark/0
     asked: list[tuple[int, str]] = []
     for number, j in pairs:
         orders = ((j.first, j.second), (j.second, j.first))
-        asked += [(number, critic.prompt(j.question, j.reference, *order)) for order in orders]
-    said = [critic.verdict(reply) for reply in generate(model, tokenizer, images, asked, 8)]
+        asked += [(number, preference.prompt(j.question, j.reference, *order)) for order in orders]
+    said = [preference.verdict(reply) for reply in generate(model, tokenizer, images, asked, 8)]
     right: dict[str, list[bool]] = defaultdict(list)
     for (_, pair), one, other in zip(pairs, said[::2], said[1::2], strict=True):
         marks = [one == pair.better, other == 3 - pair.better]

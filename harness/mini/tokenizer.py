@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
 from harness.families.llava import SYSTEM
-from harness.judging import preference as critic
+from harness.judging import preference
 from harness.mini import questions as ask
 from harness.mini.language import DETAIL, NUMBERS, SHORT, detail, imagine, short_caption
 from harness.mini.world import AUTHORS, FIRST, GENRES, SECOND, SIGNS, Scene, cover, scene, seed_of
@@ -35,13 +35,13 @@ CONSTANT = (
     DETAIL,
     SHORT,
     *(f"\n{letter}." for letter in ask.LETTERS),
-    critic.INSTRUCTION,
-    critic.QUESTION,
-    critic.REFERENCE,
-    critic.FIRST,
-    critic.SECOND,
-    critic.JUDGEMENT,
-    *(f" {verdict}" for verdict in critic.VERDICTS.values()),
+    preference.INSTRUCTION,
+    preference.QUESTION,
+    preference.REFERENCE,
+    preference.FIRST,
+    preference.SECOND,
+    preference.JUDGEMENT,
+    *(f" {verdict}" for verdict in preference.VERDICTS.values()),
 )
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from harness.contracts.family import Layout
 from harness.contracts.records import Turn
 from harness.families.llava import Llava
-from harness.judging import preference as critic
+from harness.judging import preference
 from harness.mini.draw import SIDE
 from harness.mini.pairs import Judged, marks
 from harness.mini.world import Cover, Scene
@@ -60,10 +60,10 @@ def judged_row(tokenizer: Any, image: int, drawn: Drawn, judged: Judged) -> Row:
     it speaks for. verdicts: at each token of the second response, the verdict by the errors so far.
     """
     vocabulary = tokenizer.get_vocab()
-    verdict = {number: vocabulary[f" {text}"] for number, text in critic.VERDICTS.items()}
-    asked = critic.prompt(judged.question, judged.reference, judged.first, judged.second)
-    plain = row(tokenizer, image, [Turn(asked, critic.VERDICTS[judged.better])])
-    starts = [plain.ids.index(vocabulary[part]) for part in (critic.FIRST, critic.SECOND, critic.JUDGEMENT)]
+    verdict = {number: vocabulary[f" {text}"] for number, text in preference.VERDICTS.items()}
+    asked = preference.prompt(judged.question, judged.reference, judged.first, judged.second)
+    plain = row(tokenizer, image, [Turn(asked, preference.VERDICTS[judged.better])])
+    starts = [plain.ids.index(vocabulary[part]) for part in (preference.FIRST, preference.SECOND, preference.JUDGEMENT)]
     evidence, verdicts = [NONE] * len(plain.ids), [NONE] * len(plain.ids)
     for number, text in ((1, judged.first), (2, judged.second)):
         said = iter(marks(drawn, judged.reference, text))

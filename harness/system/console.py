@@ -160,6 +160,16 @@ def behind_doors(main: Callable[[], None]) -> Callable[[], None]:
     return run
 
 
+def say(sentence: str, status: int) -> int:
+    """Print an error; returns the status it ends with."""
+    import typer
+
+    from harness.system.secret import redact
+
+    typer.echo(f"harness: {redact(sentence)}", err=True)
+    return status
+
+
 def say_styled(text: str) -> None:
     """Print a text that rich has styled, on stdout: of its escape sequences only colours and weights get through."""
     pieces = _STYLE.split(text + "\n")  # every second one is a style

@@ -32,8 +32,7 @@ from harness.system.boards import Boards
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
 from harness.system.profile import Tick, measure, quiet
-from harness.training import checkpoint, dropout, recompute
-from harness.training import deepspeed_engine as zero
+from harness.training import checkpoint, deepspeed_engine, dropout, recompute
 
 
 class Job(Fixed):
@@ -96,13 +95,13 @@ class TrainResult(Fixed):
     rejected_checkpoints: tuple[str, ...]
 
 
-def train(job: Job, tick: Tick = quiet, seat: zero.Seat = zero.ALONE) -> TrainResult:
+def train(job: Job, tick: Tick = quiet, seat: deepspeed_engine.Seat = deepspeed_engine.ALONE) -> TrainResult:
     """Train in this process, which is alone or one of several (`training.launch`); rank 0 writes the results."""
     torch.set_num_threads(1)  # sums then have one order, and a resumed training gives the same bits
     plugins.adopt("harness.families", job.family)
     method = plugins.make("methods", job.method, Method, job.options)
-    rank, world = zero.distributed(seat)
-    with zero.local_rank(seat), measure() as usage:
+    rank, world = deepspeed_engine.distributed(seat)
+    with deepspeed_engine.local_rank(seat), measure() as usage:
         run = Run(job, method, rank, world, tick)
         resumed = run.resume()
         run.steps(resumed, tick)
@@ -146,7 +145,7 @@ class Run:
         self.copy = (
             Policy(load(job.model, training.dtype, reference.device()).model) if self.realised == "copy" else None
         )
-        self.engine = zero.engine(self.roles, training, job.runtime, len(self.plan), world)
+        self.engine = deepspeed_engine.engine(self.roles, training, job.runtime, len(self.plan), world)
         self.states = checkpoint.Checkpoints(Path(job.work), job.identity(), rank, torch.distributed.barrier)
         self.log = Path(job.out) / "log.jsonl"
         self.lines: list[str] = []  # of the log; every rank has them, and saves them with its part of the state
@@ -227,7 +226,7 @@ class Run:
                 sums[name] = sums.get(name, 0.0) + share * float(value.sum())
         means = {name: value / units for name, value in self.total(sums).items()}
         self.guard(number, trees, "loss", means["loss"])
-        norm = zero.step(self.engine)
+        norm = deepspeed_engine.step(self.engine)
         self.guard(number, trees, "gradient", norm)
         self.seen_tokens += sum(tree.tokens for tree in trees)
         numbers = {"step": number, "learning_rate": learning_rate, "grad_norm": norm, "num_tokens": self.seen_tokens}

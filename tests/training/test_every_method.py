@@ -193,7 +193,7 @@ def step(run: Run, size: int, **changed: Any) -> Step:
     runtime = run.job.runtime.model_copy(update={"per_device_train_batch_size": size})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "job", run.job.model_copy(update={"runtime": runtime}))
-        patch.setattr(harness.training.engine.zero, "step", taken)
+        patch.setattr(harness.training.engine.deepspeed_engine, "step", taken)
         for name, value in changed.items():
             patch.setattr(
                 harness.training.engine.batches if name == "micro_batches" else harness.training.engine, name, value
