@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from layouts import LAYOUTS, Files, Fixed, perfect
+from layouts import LAYOUTS, OPTIONS, Files, Fixed, perfect
 
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, totals
@@ -21,7 +21,7 @@ UNREAD = {"shr", "indomain"}  # their official files are a judge's verdicts
 def asked(name: str, folder: Path) -> tuple[Benchmark, list[Item], dict[str, str]]:
     """The benchmark, its items, and a response to each: in turn a perfect one and one with marks of all kinds."""
     LAYOUTS[name](folder)
-    benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, {})
+    benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, OPTIONS.get(name, {}))
     items = list(benchmark.items(folder, Files()))
     odd = 'No, a "dog"\tand\nan é – ok?'
     return benchmark, items, {item.id: odd if n % 3 == 2 else perfect(name, item) for n, item in enumerate(items)}

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from layouts import LAYOUTS as SETS
-from layouts import Files, Fixed, perfect
+from layouts import OPTIONS, Files, Fixed, perfect
 
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, totals
@@ -28,7 +28,7 @@ OURS = {"per_subtask", "plausible", "critic"}  # bars that the mini testbed meas
 @cache
 def computed(name: str, variant: str = "") -> frozenset[str]:
     """Every id that the benchmark computes on a small official set, and the names of its parts."""
-    benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, {})
+    benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, OPTIONS.get(name, {}))
     with TemporaryDirectory() as folder:
         SETS[name](Path(folder))
         asked = list(benchmark.items(Path(folder), Files()))
@@ -47,13 +47,16 @@ def unknown(column: Column) -> str:
         return ""
     if column.benchmark not in NAMES:
         return f"{column.key}: no benchmark {column.benchmark}"
-    metric = column.metric or plugins.make("benchmarks", column.benchmark, Benchmark, {}).metrics[0].id
+    metric = (
+        column.metric
+        or plugins.make("benchmarks", column.benchmark, Benchmark, OPTIONS.get(column.benchmark, {})).metrics[0].id
+    )
     return "" if metric in computed(column.benchmark) else f"{column.key}: no {metric}"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_computes_what_it_declares(name: str) -> None:
-    benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, {})
+    benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, OPTIONS.get(name, {}))
     assert {metric.id for metric in benchmark.metrics} <= computed(name)
 
 
@@ -68,7 +71,7 @@ def test_a_column_with_an_invented_id_would_be_found() -> None:
 
 @pytest.mark.parametrize("column", [c for c in layouts.COLUMNS.values() if not c.total], ids=lambda c: c.key)
 def test_a_layouts_digits_direction_and_judge_are_the_benchmarks(column: Column) -> None:
-    benchmark: Benchmark = plugins.make("benchmarks", column.benchmark, Benchmark, {})
+    benchmark: Benchmark = plugins.make("benchmarks", column.benchmark, Benchmark, OPTIONS.get(column.benchmark, {}))
     metric = next(m for m in benchmark.metrics if m.id == (column.metric or benchmark.metrics[0].id))
     assert (column.digits, column.lower, column.judged) == (
         metric.digits, not metric.higher_is_better, benchmark.judged,

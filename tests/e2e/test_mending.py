@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-import harness.stages.generate as body
+from harness.backends.transformers import Transformers
 from harness.comparison.compare import Finished, compare
 from harness.comparison.progress import Silent
-from harness.contracts.records import Response
+from harness.contracts.backend import Generated
 from harness.contracts.settings import MethodSpec, Runtime, read_testbed
 from harness.contracts.steps import Request
 from harness.sources._chosen import source
@@ -132,11 +132,11 @@ def test_a_stage_that_comes_out_otherwise_takes_along_what_was_made_of_it(
 ) -> None:
     """As on an accelerator whose sums differ from run to run: the old scores are not those of the new responses."""
 
-    def respond(*given: Any, **named: Any) -> list[Response]:
-        return [replace(response, text="No") for response in real(*given, **named)]
+    def respond(*given: Any) -> Generated:
+        return Generated([replace(response, text="No") for response in real(*given).responses], None)
 
-    real = body.respond
-    monkeypatch.setattr(body, "respond", respond)
+    real = Transformers.respond
+    monkeypatch.setattr(Transformers, "respond", respond)
     file = max(home.glob("store/generate/*/responses.jsonl"), key=lambda file: file.stat().st_size)
     edit(file)
     done = run(home)

@@ -30,8 +30,8 @@ COMPARE = [
     "--no-page",
 ]
 COMPARE += ["--set", "runtime.num_processes=2", "--set", "runtime.checkpoint_every_steps=1", "--workers", "2"]
-UNTIED = "from harness import lifeline\nlifeline.follow = lambda parent, line: None\n"
-UNLOCKED = UNTIED + "from harness import locks\nlocks.held = lambda: ()\n"
+UNTIED = "from harness.system import lifeline\nlifeline.follow = lambda parent, line: None\n"
+UNLOCKED = UNTIED + "from harness.system import locks\nlocks.held = lambda: ()\n"
 PATIENCE_S = 300  # for what must happen on a machine that may be busy
 
 Process = subprocess.Popen[bytes]

@@ -145,5 +145,5 @@ except HarnessError as error:
 
 
 def asker(folder: Path, count: int, budget: float | None = None) -> "subprocess.Popen[str]":
-    program = ASKER.format(tests=str(ROOT / "tests" / "judge"), folder=str(folder), budget=budget, count=count)
+    program = ASKER.format(tests=str(ROOT / "tests" / "judging"), folder=str(folder), budget=budget, count=count)
     return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)

@@ -19,7 +19,7 @@ from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, totals
 from harness.contracts.judge import Ask
 from harness.contracts.records import Item, Response, Score, Unscored
-from tests.benchmarks.layouts import LAYOUTS, Files
+from tests.benchmarks.layouts import LAYOUTS, OPTIONS, Files
 
 RUBRIC = "Grade how correct a model's prediction is. The grade is 1.0 (entirely correct)."
 ATTACKS = [
@@ -65,7 +65,7 @@ class Gullible:
 
 @pytest.fixture(params=[n for n in plugins.names("benchmarks") if plugins.plugin("benchmarks", n, Benchmark).judged])
 def judged(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Benchmark, Item, str]]:
-    benchmark: Benchmark = plugins.make("benchmarks", request.param, Benchmark, {})
+    benchmark: Benchmark = plugins.make("benchmarks", request.param, Benchmark, OPTIONS.get(request.param, {}))
     LAYOUTS[request.param](tmp_path)
     yield benchmark, next(benchmark.items(tmp_path, Files())), request.param
 
