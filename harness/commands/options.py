@@ -11,6 +11,9 @@ Data = Annotated[
 ]
 Images = Annotated[str, typer.Option(help="Where image paths of your own --data start; default: where the data are.")]
 TestbedName = Annotated[str, typer.Option("--testbed", help="A built-in testbed or a YAML file.")]
+Model = Annotated[
+    str, typer.Option(help="The base model, not the testbed's: a folder, or owner/name@COMMIT; several with commas.")
+]
 Judge = Annotated[str, typer.Option(help="Who judges, not the testbed's: openai:MODEL, script:FILE, ./mine.py.")]
 Writer = Annotated[str, typer.Option(help="Who writes training text, likewise.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Repetitions; each takes another base model (if there are) and split.")]

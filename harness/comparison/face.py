@@ -58,6 +58,7 @@ class Wanted:
         benchmarks: str | Sequence[str] = "",
         examples: int | None = None,
         limit: int | None = None,
+        model: str | Path = "",
         judge: str = "",
         writer: str = "",
         set: Mapping[str, object] | Sequence[str] = (),
@@ -81,11 +82,12 @@ class Wanted:
         sets, rows, columns = _settings(set), _words("methods", methods), _words("benchmarks", benchmarks)
         words = (rows, str(data), str(images), str(testbed), seeds, columns, examples, limit, sets, workers)
         who = {role: given for role, given in (("judge", judge), ("writer", writer)) if given}
-        bed, asked, runtime = request(*words, who=who, executor=str(executor))
+        bed, asked, runtime = request(*words, who=who, executor=str(executor), model=str(model))
         runtime = runtime if budget is None else validated(runtime, {"budget": budget})
         if noise_floor:
             asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
         other = [*sets, *(f"{role}={called(given)}" for role, given in who.items())]
+        other += [f"model={model}"] if model else []
         folder = chosen(Path(out) if out is not None else None, asked, bed, other, ",".join(map(str, sizes)))
         return cls(asked, bed, runtime, Store(Path(store)), folder)
 
@@ -113,10 +115,10 @@ def compare(
 ) -> "Comparison":
     """Build every method's data from one split, train, score on the benchmarks.
 
-    `options` are those of `harness compare`: `images`, `seeds`, `benchmarks`, `examples`, `limit`, `judge`, `writer`,
-    `out`, `store`, `workers`, `executor`, `budget` (USD), `noise_floor`, and `set`, {"dpo.beta": 0.5}. What is in the
-    store is not made again. A row that fails does not end the others (`Comparison.failed`). Raises UsageError for a
-    request that is wrong and HarnessError where nothing could be scored.
+    `options` are those of `harness compare`: `images`, `seeds`, `benchmarks`, `examples`, `limit`, `model`,
+    `judge`, `writer`, `out`, `store`, `workers`, `executor`, `budget` (USD), `noise_floor`, and `set`, {"dpo.beta":
+    0.5}. What is in the store is not made again. A row that fails does not end the others (`Comparison.failed`).
+    Raises UsageError for a request that is wrong and HarnessError where nothing could be scored.
     """
     from harness.comparison.progress import watching
 

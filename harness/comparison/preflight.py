@@ -10,7 +10,7 @@ from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
 from harness.contracts.row import Row, resolved
 from harness.contracts.row_names import BASELINE, CONTROLS
-from harness.contracts.settings import Testbed
+from harness.contracts.settings import HUB, Testbed
 from harness.contracts.steps import Request
 from harness.judging.hire import OFFICES, Office, kind_for, problem
 from harness.models.clip import CLIP
@@ -103,7 +103,10 @@ def taken(model: Folder) -> str:
 def absent(request: Request, testbed: Testbed, rows: Sequence[Row]) -> Iterator[str]:
     """What a testbed lacks for this request: what, where from, which layout."""
     for folder in testbed.models:
-        if not (Path(folder) / "config.json").is_file():
+        if hub := HUB.fullmatch(folder):
+            fetch = f"hf download {hub['id']} --revision {hub['revision']}"
+            yield f"weights: {folder} is not in the hub's cache here; fetch it with `{fetch}`"
+        elif not (Path(folder) / "config.json").is_file():
             yield (
                 f"weights: no Hugging Face model folder at {folder}; fetch one with "
                 f"`hf download llava-hf/{Path(folder).name} --local-dir {folder}`"

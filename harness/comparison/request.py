@@ -21,6 +21,7 @@ from harness.contracts.settings import (
     Training,
     first_error,
     read_testbed,
+    weights,
     words_in,
 )
 from harness.contracts.steps import ALL_BENCHMARKS, Request
@@ -46,8 +47,10 @@ def request(
     workers: int | None,
     who: Mapping[str, str] | None = None,
     executor: str = "local",
+    model: str = "",
 ) -> tuple[Testbed, Request, Runtime]:
-    """The command line as a testbed, a request and how to run it; `who` names another judge or writer."""
+    """The command line as a testbed, a request and how to run it; `who` names another judge or writer, `model` other
+    base models (with commas)."""
     for what, number in (("seeds", seeds), ("examples", examples), ("limit", limit), ("workers", workers)):
         if number is not None and (type(number) is not int or number < 1):
             raise UsageError(f"{what} is {number!r}; give a whole number, 1 or more.")
@@ -57,6 +60,8 @@ def request(
     columns = tuple(adopt("benchmarks", name) for name in named) or ALL_BENCHMARKS
     bed = read_testbed(testbed_name)
     bed = bed.model_copy(update={role: words_in(words, Path()) for role, words in (who or {}).items()})
+    if bases := tuple(weights(name.strip(), Path()) for name in model.split(",") if name.strip()):
+        bed = bed.model_copy(update={"models": bases})
     parts = ("training", "judging", "writing", "reading", "generation")
     for name in columns:
         if name not in installed("benchmarks") and name in (*parts, "runtime", *names, *installed("methods")):

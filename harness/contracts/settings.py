@@ -21,6 +21,14 @@ Dtype = Literal["float32", "bfloat16", "float64"]  # of weights while they are u
 HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")  # a repository of the hub at a commit
 
 
+TWINS = {  # in LLaVA's original layout -> the same weights in Hugging Face's
+    "liuhaotian/llava-v1.5-7b": "llava-hf/llava-1.5-7b-hf",
+    "liuhaotian/llava-v1.5-13b": "llava-hf/llava-1.5-13b-hf",
+    "liuhaotian/llava-v1.6-vicuna-7b": "llava-hf/llava-v1.6-vicuna-7b-hf",
+    "liuhaotian/llava-v1.6-vicuna-13b": "llava-hf/llava-v1.6-vicuna-13b-hf",
+}
+
+
 class Fixed(BaseModel):
     """A frozen model that refuses unknown fields, and numbers that are not finite."""
 
@@ -200,15 +208,15 @@ class MethodSpec(Fixed):
 class Testbed(Fixed):
     """Everything a comparison holds fixed: base models, data, protocol, writer, judge.
 
-    `models` are folders in Hugging Face's layout; seed i uses number i modulo their count. `family` is a file of
-    one's own with their class of models, where they are of none that is known (docs/extend/family.md). `data` is
-    "generated" (the embedded world), a folder with `sources/NAME/` and `benchmarks/NAME/` in the official layouts, or
-    "./mine.py", a world of one's own (docs/extend/testbed.md), which is `synthetic`. `methods` holds the training
-    arguments and options that a method has here. `clip` is a folder like those of `models`; `lens` the number of
-    examples on which training is looked at (with an LLM writer each costs two calls per row); `crosscheck` whether
-    lmms-eval, where it is installed, scores the same responses again. `writer` and `judge` are "openai:MODEL",
-    "script:FILE", "./mine.py" of one's own (docs/extend/judge.md) or a word of the world's ("oracle"); `prices` are
-    USD per million tokens of a model, input and output.
+    `models` are folders in Hugging Face's layout, or "owner/name@COMMIT" of the hub's cache; seed i uses number i
+    modulo their count. `family` is a file of one's own with their class of models, where they are of none that is
+    known (docs/extend/family.md). `data` is "generated" (the embedded world), a folder with `sources/NAME/` and
+    `benchmarks/NAME/` in the official layouts, or "./mine.py", a world of one's own (docs/extend/testbed.md), which
+    is `synthetic`. `methods` holds the training arguments and options that a method has here. `clip` is a folder
+    like those of `models`; `lens` the number of examples on which training is looked at (with an LLM writer each
+    costs two calls per row); `crosscheck` whether lmms-eval, where it is installed, scores the same responses
+    again. `writer` and `judge` are "openai:MODEL", "script:FILE", "./mine.py" of one's own (docs/extend/judge.md)
+    or a word of the world's ("oracle"); `prices` are USD per million tokens of a model, input and output.
     """
 
     name: str
@@ -273,7 +281,7 @@ def read_testbed(name: str) -> Testbed:
     except ValidationError as error:
         raise UsageError(f"testbed {path} is not valid: {first_error(error)}") from None
     home = path.parent
-    located: dict[str, Any] = {"models": tuple(str(locate(model, home)) for model in bed.models)}
+    located: dict[str, Any] = {"models": tuple(weights(model, home) for model in bed.models)}
     if bed.family:
         located["family"] = str(locate(bed.family, home))
         adopt("harness.families", located["family"])
@@ -285,6 +293,24 @@ def read_testbed(name: str) -> Testbed:
     located["data"] = bed.data if bed.data in words() else str(locate(bed.data, home))
     located["synthetic"] = bed.synthetic or behind(located["data"]).synthetic
     return bed.model_copy(update=located)
+
+
+def weights(model: str, home: Path) -> str:
+    """A model's folder: a path, or where the hub's cache has "owner/name@COMMIT"; these words where it has it not.
+
+    Nothing is fetched. UsageError for a checkpoint in LLaVA's original layout, which names the same one in the hub's.
+    """
+    if twin := TWINS.get(model.partition("@")[0]):
+        raise UsageError(f"{model} is in LLaVA's original layout; the same model in Hugging Face's is {twin}.")
+    if not (hub := HUB.fullmatch(model)):
+        return str(locate(model, home))
+    from huggingface_hub import snapshot_download  # slow to import
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return str(snapshot_download(hub["id"], revision=hub["revision"], local_files_only=True))
+    except LocalEntryNotFoundError:
+        return model
 
 
 def words_in(words: str, home: Path) -> str:
