@@ -42,8 +42,13 @@ class FakeJudge:
 
 
 def check_benchmark(name: str, options: Mapping[str, Any], data: Path | None) -> Iterator[str]:
-    """A benchmark: its declarations, its items (of `data`, or of the embedded world), scores, units and metrics."""
+    """A benchmark: its declarations, its items, scores, units and metrics.
+
+    Items are those of `data`, of the folder beside an outside file, or of the embedded world.
+    """
     here = plugins.stem(name)
+    beside = Path(name).with_suffix("")
+    data = data or (beside if name.endswith(".py") and beside.is_dir() else None)
     own = read_testbed("mini").benchmarks.get(here, {}) if data is None and not name.endswith(".py") else {}
     if plugins.plugin("benchmarks", name, Benchmark).heldout:
         own = {"source": DRAWN, **own}

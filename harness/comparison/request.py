@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -118,11 +118,17 @@ def validated(model: Model, changes: dict[str, Any]) -> Model:
         first = error.errors()[0]
         if first["type"] == "extra_forbidden":
             *parts, field = map(str, first["loc"])
-            inside: Any = model
+            inside: type[Fixed] = type(model)
             for part in parts:
-                inside = getattr(inside, part)
-            raise unknown(" ".join([*parts, "field"]), field, list(type(inside).model_fields)) from None
+                inside = _model_in(inside.model_fields[part].annotation)
+            raise unknown(" ".join([*parts, "field"]), field, list(inside.model_fields)) from None
         raise UsageError(f"--set: {first_error(error)}") from None
+
+
+def _model_in(kind: Any) -> type[Fixed]:
+    """The model that a field's type is or may be: Lora of `Lora | None`."""
+    kinds = (kind, *get_args(kind))
+    return next(one for one in kinds if isinstance(one, type) and issubclass(one, Fixed))
 
 
 def numbers(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:

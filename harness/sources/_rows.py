@@ -35,6 +35,8 @@ def rows(path: Path) -> list[Any]:
     if path.suffix in TABLES:
         return _parquet(path)
     found = json_or_lines(path, hint="Download it again or mend it.", finite=False)  # NaN says "no image" for some
+    if path.suffix == ".jsonl" and isinstance(found, dict):  # one line, which is JSON as well
+        return [found]
     if not isinstance(found, list):
         raise UsageError(f"{path} is not a list of records; docs/records.md has the formats.")
     return found

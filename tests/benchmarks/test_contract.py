@@ -1,4 +1,7 @@
-"""What every benchmark keeps, whatever it measures; a new file in benchmarks/ needs a small set in layouts.py."""
+"""What every benchmark keeps, whatever it measures.
+
+A new file in benchmarks/ needs a small set in layouts.py; one in tests/outside/benchmark/ has its own beside it.
+"""
 
 import math
 import random
@@ -9,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layouts import LAYOUTS, OPTIONS, Files, Fixed, perfect
+from layouts import OPTIONS, Files, Fixed, laid_out, perfect
 
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, totals
 from harness.contracts.records import Item, Response, Score, Unscored
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps, loads
+from tests.seams.found import found, outside
 
-NAMES = plugins.names("benchmarks")
 PHRASES = ("gqa", "textvqa")  # whatever is short is a phrase
 BAD = ("", " ", "\n", ".", "\x00", "?" * 1000, "rating: 9", "<|endoftext|>", "ß" * 500, "\\n\t|")
 
@@ -26,11 +29,11 @@ def garbage(seed: int) -> str:
     return "".join(random.Random(seed).choices(string.printable, k=1000))
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=found("benchmark"), ids=plugins.stem)
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Benchmark, list[Item]]:
     benchmark: Benchmark = plugins.make("benchmarks", request.param, Benchmark, OPTIONS.get(request.param, {}))
-    LAYOUTS[request.param](tmp_path)
-    return request.param, benchmark, list(benchmark.items(tmp_path, Files()))
+    laid_out(request.param, tmp_path)
+    return plugins.stem(request.param), benchmark, list(benchmark.items(tmp_path, Files()))
 
 
 def sums(benchmark: Benchmark, items: list[Item], said: list[str]) -> dict[str, float]:
@@ -51,7 +54,7 @@ def test_says_what_it_is(made: tuple[str, Benchmark, list[Item]]) -> None:
     assert benchmark.label
     assert benchmark.group in ("vqa", "comprehension", "hallucination")
     assert benchmark.max_new_tokens >= 128
-    assert benchmark.official_n > 0 or benchmark.heldout
+    assert benchmark.official_n > 0 or benchmark.heldout or name in map(plugins.stem, outside("benchmark"))
     assert benchmark.protocol
     assert len({metric.id for metric in benchmark.metrics}) == len(benchmark.metrics)
     assert all(re.fullmatch(rf"{name}/[\w@+-]+", metric.id) for metric in benchmark.metrics)

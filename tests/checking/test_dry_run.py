@@ -7,6 +7,7 @@ import pytest
 from harness.checking.method import check_plugin, is_benchmark
 from harness.contracts import plugins
 from harness.system.errors import UsageError
+from tests.seams.found import found
 
 HEAD = """
 from dataclasses import dataclass
@@ -111,14 +112,14 @@ def test_a_broken_method_is_one_sentence_with_its_file(name: str, tmp_path: Path
     assert "mine" in sentence or name == "wrong prompts"
 
 
-@pytest.mark.parametrize("name", plugins.names("methods"))
-def test_every_method_of_ours_passes(name: str) -> None:
+@pytest.mark.parametrize("name", found("method"), ids=plugins.stem)
+def test_every_method_passes(name: str) -> None:
     told = list(check_plugin(name, {}))
     assert any("loss and gradient finite" in line for line in told) and not any("not tried" in line for line in told)
 
 
-@pytest.mark.parametrize("name", plugins.names("benchmarks"))
-def test_every_benchmark_of_ours_passes(name: str) -> None:
+@pytest.mark.parametrize("name", found("benchmark"), ids=plugins.stem)
+def test_every_benchmark_passes(name: str) -> None:
     assert is_benchmark(name)
     told = list(check_plugin(name, {}))
     assert "metrics" in told[0]

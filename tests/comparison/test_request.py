@@ -52,6 +52,16 @@ def test_an_option_without_a_value_is_a_sentence(methods: str) -> None:
         rows(methods)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("training.lora={r: 16, alfa: 1}", 'no training lora field "alfa"'), ("judging.run=2", 'did you mean "runs"')],
+)
+def test_a_field_nobody_has_is_named_also_inside_what_is_not_set(given: str, said: str) -> None:
+    """The testbed has no adapters, so there is no `lora` whose fields could be listed."""
+    with pytest.raises(UsageError, match=said):
+        rows("sft", given)
+
+
 def test_an_option_nobody_has_is_named_with_the_nearest() -> None:
     (spec,) = rows("nsft:turn=random")
     with pytest.raises(UsageError, match='did you mean "turns"'):

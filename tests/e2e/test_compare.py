@@ -12,8 +12,9 @@ from transformers import LlavaForConditionalGeneration
 import harness as comparisons
 from reports.manifest import Manifest
 from tests.e2e.conftest import ROOT, SMALL, Done, fingerprint, harness
+from tests.seams.found import OUTSIDE
 
-IN_ORDER = ROOT / "tests" / "outside" / "executor" / "in_order.py"
+IN_ORDER = OUTSIDE / "executor" / "in_order.py"
 
 
 def test_the_table_has_the_baseline_and_both_methods(done: Done) -> None:
@@ -189,11 +190,8 @@ def test_the_profile_has_time_memory_tokens_and_flops(done: Done) -> None:
     assert next(stage for stage in stages if stage["stage"] == "reference")["flops"] > 0
 
 
-def test_the_readmes_own_method_trains_and_shows_in_the_table(done: Done, tmp_path: Path) -> None:
-    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert example and len(example[1].splitlines()) < 40
-    (tmp_path / "mine.py").write_text(example[1])
-    ran = done.again("--out", str(tmp_path / "out"), methods=str(tmp_path / "mine.py"))
+def test_the_documented_method_trains_and_shows_in_the_table(done: Done, tmp_path: Path) -> None:
+    ran = done.again("--out", str(tmp_path / "out"), methods=str(OUTSIDE / "method" / "margin.py"))
     assert ran.status == 0, ran.stderr
     assert "margin" in ran.stdout
     assert len(list(done.store.glob("responses/*"))) == 1  # it found the own responses the others had asked for

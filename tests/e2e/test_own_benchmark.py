@@ -8,49 +8,9 @@ import pytest
 from PIL import Image as Pillow
 
 from tests.e2e.conftest import SMALL_BED, Ran, harness
+from tests.seams.found import OUTSIDE
 
-MINE = '''
-"""Which colour a plain picture has; a column of its own."""
-
-import json
-from dataclasses import dataclass
-
-from harness.contracts.benchmark import Benchmark, Files, Metric, Published, ratio
-from harness.contracts.records import Item, Response, Score
-
-
-@dataclass(frozen=True)
-class Colours(Benchmark):
-    """Exact match."""
-
-    strict: bool = False
-
-    label = "COL"
-    group = "vqa"
-    metrics = (Metric("colours/all", "COL", (0.0, 100.0)),)
-    max_new_tokens = 8
-    layout = "questions.json: a list of {id, image, answer}; and the pictures"
-    official_n = 0
-    protocol = "short answer"
-
-    def items(self, folder, images):
-        for row in json.loads((folder / "questions.json").read_text()):
-            image = images.at(folder / row["image"])
-            yield Item(row["id"], image, "What color is this?", row["id"], {"answer": row["answer"]})
-
-    def score(self, item, response, judge):
-        right = item.facts["answer"] in response.text.lower()
-        return Score(item.id, {"correct": float(right), "n": 1.0})
-
-    def compute(self, totals):
-        return {"colours/all": ratio(totals["correct"], totals["n"])}
-
-    def published(self, files: Files):
-        items = {row["id"]: Item(row["id"], None, "?", row["id"], {"answer": row["answer"]})
-                 for row in json.loads(files.one("questions").read_text())}
-        said = json.loads(files.one("answers").read_text())
-        return Published(list(items.values()), [Response(id, text, 0) for id, text in said.items()])
-'''
+MINE = (OUTSIDE / "benchmark" / "colours.py").read_text(encoding="utf-8")
 COLOURS = {"red": (200, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 200), "white": (250, 250, 250)}
 
 
@@ -150,7 +110,7 @@ def test_published_answers_are_scored_by_its_rule(home: Path) -> None:
     [
         (lambda home: shutil.rmtree(home / "colours"), "colours is not there, the folder of colours.py's own files"),
         (lambda home: (home / "colours.py").write_text("x = 1"), "defines 0 subclasses of Benchmark"),
-        (lambda home: (home / "colours.py").write_text(MINE.replace('right = item', 'right = thing')), "colours.py:31"),
+        (lambda home: (home / "colours.py").write_text(MINE.replace('= response.text', '= thing.text')), "colours.py:42"),
         (lambda home: (home / "colours.py").rename(home / "pope.py"), 'another benchmark "pope"; rename the file'),
     ],
     ids=["no data", "no class", "a fault in its code", "a name that is taken"],

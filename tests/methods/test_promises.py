@@ -1,4 +1,4 @@
-"""Every file in methods/ keeps the method's promises; a new file is tested by being there."""
+"""Every file in methods/ and tests/outside/method/ keeps the method's promises: it is tested by being there."""
 
 import dataclasses
 
@@ -11,8 +11,9 @@ from harness.contracts.method import Lesson, Method
 from harness.contracts.records import Conversation, Dropped, Pair, Rollout
 from harness.contracts.settings import Training
 from harness.models.logps import LogProbs
+from tests.seams.found import found
 
-METHODS = plugins.names("methods")
+METHODS = found("method")
 PPO = ("old_policy", "old_value", "advantage", "return", "reference", "score")  # what its rollouts carry
 
 
@@ -68,13 +69,13 @@ def test_what_a_lesson_sets_are_training_arguments(name: str, number: int) -> No
     assert Training.model_validate(dict(made(name).lesson(number).training))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS, ids=plugins.stem)
 def test_every_option_says_what_it_is_and_where_its_default_comes_from(name: str) -> None:
     for option in dataclasses.fields(made(name)):
         assert option.metadata.get("help") and option.metadata.get("source"), f"{name}.{option.name}"
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS, ids=plugins.stem)
 def test_a_method_says_its_label_and_explains_itself(name: str) -> None:
     assert made(name).label
     assert (plugins.module("methods", name).__doc__ or "").strip()

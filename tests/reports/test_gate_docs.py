@@ -10,7 +10,7 @@ from harness.cli import app
 from harness.commands.gating import read_policy
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / ".github/GATE.md").read_text(), re.DOTALL)
+BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/ci.md").read_text(), re.DOTALL)
 
 
 def test_the_policy_is_one(tmp_path: Path) -> None:

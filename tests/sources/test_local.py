@@ -55,6 +55,15 @@ def test_json_lines_under_either_name(name: str, photos: Path, tmp_path: Path) -
     assert [type(found) for found in whole] == [Example] * 3
 
 
+def test_json_lines_may_be_one_line(photos: Path, tmp_path: Path) -> None:
+    """Which is JSON as well, but no list."""
+    (tmp_path / "one.jsonl").write_text(json.dumps(record("a")))
+    assert [type(found) for found in read(tmp_path / "one.jsonl", photos)] == [Example]
+    (tmp_path / "one.json").write_text(json.dumps(record("a")))
+    with pytest.raises(UsageError, match="is not a list of records"):
+        read(tmp_path / "one.json", photos)
+
+
 def test_which_words_mean_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()

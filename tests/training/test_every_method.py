@@ -1,6 +1,6 @@
 """Every method by the real engine: it sees the image, no cut of a step matters, and its bits come back after a kill.
 
-A new file in methods/ is tested by being there. OPTIONS lists what else trains differently.
+A new file in methods/ or tests/outside/method/ is tested by being there. OPTIONS lists what else trains differently.
 """
 
 import hashlib
@@ -35,6 +35,7 @@ from harness.training.deepspeed_engine import distributed
 from harness.training.dropout import Dropout
 from harness.training.engine import Job, Run, train
 from tests.responding import respond
+from tests.seams.found import found
 from tests.trainings import Killed, conversations, kill_at, lines, pairs, rollouts
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -48,7 +49,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
 
 def cases() -> Iterator[Any]:
     """Method, options and round of every different lesson."""
-    for name in plugins.names("methods"):
+    for name in found("method"):
         seen: list[Lesson] = []
         for options in OPTIONS.get(name, ({},)):
             method = plugins.make("methods", name, Method, options)
@@ -56,7 +57,7 @@ def cases() -> Iterator[Any]:
                 lesson = replace(method.lesson(number), part=(0, 1))
                 if lesson not in seen:
                     seen.append(lesson)
-                    words = [name, *options.values(), f"round {number}"]
+                    words = [plugins.stem(name), *options.values(), f"round {number}"]
                     yield pytest.param(name, options, number, id=" ".join(words))
 
 
