@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark
-from harness.contracts.settings import read_testbed
+from harness.contracts.testbed_file import read_testbed
 from reports.layouts import BASES, Column, Layout
 from reports.outcomes import Outcome
 from reports.totals import RULE

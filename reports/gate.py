@@ -39,22 +39,26 @@ class Budget(Fixed):
     """The most that any one stage of a kind may take."""
 
     seconds: float | None = Field(None, gt=0)
+    """Wall time."""
     peak_host_gib: float | None = Field(None, gt=0)
+    """Memory of the machine."""
     peak_device_gib: float | None = Field(None, gt=0)
+    """Memory of a GPU."""
 
 
 class Policy(Fixed):
-    """What a gate asks. `margins`: by benchmark (its column) or metric id, in the metric's own units.
-
-    `rows` are those gated, by default all of the accepted run. `coverage` is the share of the units that must have been
-    scored in both runs. `budgets`: by kind of stage (train, generate, ...).
-    """
+    """What a gate asks."""
 
     margins: dict[str, Margin]
+    """Benchmark (its column) or metric id -> how much worse may be, in the metric's own units."""
     rows: tuple[str, ...] = ()
+    """Rows that are gated, by default all of the accepted run."""
     inconclusive: Literal["pass", "fail"] = "pass"
+    """What a check does that cannot tell at this number of items."""
     coverage: float = Field(0.99, gt=0, le=1)
+    """The share of the units that must have been scored in both runs."""
     budgets: dict[str, Budget] = Field({})
+    """Kind of stage (train, generate, ...) -> the most that one may take."""
 
 
 def default_policy(benchmarks: Mapping[str, Benchmark]) -> Policy:

@@ -16,7 +16,7 @@ from harness.contracts.benchmark import Benchmark, Group, Metric, Unit, computed
 from harness.contracts.images import Places, StoreImages
 from harness.contracts.judge import Ask, Judge
 from harness.contracts.records import Item, Response, Score, Unscored
-from harness.contracts.settings import read_testbed
+from harness.contracts.testbed_file import read_testbed
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
 

@@ -19,7 +19,7 @@ def data(
     if not (train_base or train_clip):
         raise UsageError("harness data makes two things: `harness data mini --train-base --train-clip --out DIR`.")
     from harness.contracts.behind import behind
-    from harness.contracts.settings import read_testbed
+    from harness.contracts.testbed_file import read_testbed
 
     kind = behind(read_testbed(name).data)
 

@@ -13,18 +13,9 @@ from harness.contracts.behind import behind
 from harness.contracts.executor import Executor
 from harness.contracts.plugins import adopt, installed, make, stem, unknown
 from harness.contracts.schedule import EXECUTORS
-from harness.contracts.settings import (
-    Fixed,
-    MethodSpec,
-    Runtime,
-    Testbed,
-    Training,
-    first_error,
-    read_testbed,
-    weights,
-    words_in,
-)
+from harness.contracts.settings import Fixed, MethodSpec, Runtime, Testbed, Training, first_error
 from harness.contracts.steps import ALL_BENCHMARKS, Request
+from harness.contracts.testbed_file import read_testbed, weights, words_in
 from harness.sources import _chosen
 from harness.system import boards
 from harness.system.errors import UsageError

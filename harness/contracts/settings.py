@@ -5,28 +5,16 @@ its fields is in the key of the stages that use it.
 """
 
 import json
-import os
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.contracts.plugins import adopt, called, parted, refuse_truths, stem, unknown
+from harness.contracts.plugins import called, refuse_truths, stem
 from harness.system import boards
-from harness.system.errors import UsageError
-from harness.system.yamls import yaml_file
 
 Dtype = Literal["float32", "bfloat16", "float64"]  # of weights while they are used; float64 is for tests
 HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")  # a repository of the hub at a commit
-
-
-TWINS = {  # in LLaVA's original layout -> the same weights in Hugging Face's
-    "liuhaotian/llava-v1.5-7b": "llava-hf/llava-1.5-7b-hf",
-    "liuhaotian/llava-v1.5-13b": "llava-hf/llava-1.5-13b-hf",
-    "liuhaotian/llava-v1.6-vicuna-7b": "llava-hf/llava-v1.6-vicuna-7b-hf",
-    "liuhaotian/llava-v1.6-vicuna-13b": "llava-hf/llava-v1.6-vicuna-13b-hf",
-}
 
 
 class Fixed(BaseModel):
@@ -45,33 +33,45 @@ class Lora(Fixed):
     """Low-rank adapters on the language model's linear layers, head excluded (peft's names; `models.targets`)."""
 
     r: int = Field(128, gt=0)
+    """Rank."""
     lora_alpha: int = Field(256, gt=0)
+    """Scale: adapters are multiplied by lora_alpha / r."""
     lora_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of an adapter's inputs that is dropped while it learns."""
     target_modules: Annotated[tuple[str, ...] | str, Field(min_length=1)] = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     )  # fmt: skip
+    """Names of layers, "all-linear", or a regular expression."""
 
 
 class Training(Fixed):
-    """One optimisation, with Hugging Face's argument names. The vision tower is always frozen (LLaVA-1.5).
-
-    `max_length` cuts each sequence on the right, image places counted (LLaVA: `model_max_length` 2048); None: a record
-    beyond the model's positions is dropped. `train_batch_size` counts records per optimiser step over all devices;
-    `lora=None` tunes the language model and the projector in full.
-    """
+    """One optimisation, with Hugging Face's argument names. The vision tower is always frozen (LLaVA-1.5)."""
 
     learning_rate: float = Field(2e-6, gt=0)
+    """The highest rate of the schedule."""
     num_train_epochs: int = Field(1, gt=0)
+    """Passes over the records."""
     train_batch_size: int = Field(128, gt=0)
+    """Records per optimiser step, over all devices."""
     warmup_ratio: float = Field(0.03, ge=0, le=1)
+    """The share of all steps in which the rate rises."""
     lr_scheduler_type: Literal["cosine", "constant_with_warmup"] = "cosine"
+    """What the rate does behind the warm-up."""
     weight_decay: float = Field(0.0, ge=0)
+    """AdamW's."""
     adam_beta1: float = 0.9
+    """AdamW's decay of the mean gradient."""
     adam_beta2: float = 0.999
+    """AdamW's decay of the mean squared gradient."""
     max_grad_norm: float = Field(1.0, gt=0)
+    """Norm to which the gradient of a step is clipped."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of weights while they learn, respond and are measured."""
     max_length: int | None = Field(None, gt=0)
+    """Cuts each sequence on the right, image places counted (LLaVA: `model_max_length` 2048); null: a record beyond the
+    model's positions is dropped."""
     lora: Lora | None = None
+    """Adapters; null tunes the language model and the projector in full."""
 
 
 def _switch(given: Any) -> Any:
@@ -91,26 +91,39 @@ class Runtime(Fixed):
     """
 
     workers: int = Field(2, gt=0)
+    """Stages that run side by side."""
     executor: str = "local"
     """Who runs the stages: a file of `harness/executors/` by its name, or the path of one of the user's own."""
     executor_options: dict[str, Any] = {}
+    """The options of the executor."""
     num_processes: int = Field(1, gt=0)
+    """Processes, one a device, that a training has."""
     per_device_train_batch_size: int = Field(16, gt=0)
+    """Records in one forward pass of a device; a step has as many passes as it takes."""
     generate_batch_size: int = Field(128, gt=0)
+    """Prompts that are answered side by side."""
     gradient_checkpointing: Annotated[Literal["auto", "on", "off"] | int | bool, BeforeValidator(_switch)] = "auto"
     """Whether decoder layers keep their input alone and are computed again in the backward pass, or how many do."""
     zero_stage: Literal[0, 1, 2, 3] = 2
+    """What DeepSpeed shards over the processes: 1 optimiser, 2 gradients too, 3 weights too."""
     checkpoint_every_steps: int = Field(50, gt=0)
+    """How often a training can be gone on with."""
     reference: Literal["cached", "adapter_off", "copy"] = "cached"
+    """Where a reference's log-probs come from: a file made once, the policy without its adapters, a second model."""
     report_to: Annotated[tuple[boards.Board, ...], BeforeValidator(boards.names)] = ()
     """Boards that show training curves live; names of the HF Trainer. Files of TensorBoard go to `logging_dir`."""
     logging_dir: str = "runs/tensorboard"
+    """Where files of TensorBoard go."""
     budget: float | None = Field(None, ge=0, allow_inf_nan=False)
     """USD that judge and writer may have cost this store, all runs together; None: no limit."""
     ask_concurrency: int = Field(8, gt=0)
+    """Questions to judge or writer under way at once."""
     ask_attempts: int = Field(6, gt=0)
+    """Tries of one question."""
     ask_timeout_s: float = Field(60.0, gt=0, allow_inf_nan=False)
+    """Seconds that one try may take."""
     ask_deadline_s: float = Field(600.0, gt=0, allow_inf_nan=False)
+    """Seconds that one question may take with all its tries."""
 
 
 Price = tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(ge=0, allow_inf_nan=False)]]
@@ -122,19 +135,21 @@ OURS = (
 
 
 class Chat(Fixed):
-    """How an LLM is asked. `images`: it can see; `max_tokens` bounds a reply, by default as the benchmark says.
-
-    `parameters` go into the request as they are, null takes one out: reasoning models want `temperature: null` and
-    `parameters: {max_tokens: null, max_completion_tokens: 4000}`. `price` is in USD per million tokens, input and
-    output; it alone changes no reply and is in no key.
-    """
+    """How an LLM is asked."""
 
     temperature: float | None = Field(0.0, ge=0, allow_inf_nan=False)
+    """Of its replies; null sends none."""
     images: bool = False
+    """Whether it can see: pictures go with the questions."""
     max_tokens: int | None = Field(None, gt=0)
+    """Bounds a reply; null: as the benchmark says."""
     seed: int | None = None
+    """Sent along where it is given."""
     parameters: dict[str, Any] = {}
+    """Go into the request as they are, null takes one out: reasoning models want `temperature: null` and
+    `parameters: {max_tokens: null, max_completion_tokens: 4000}`."""
     price: Price | None = None
+    """USD per million tokens, input and output; it alone changes no reply and is in no key."""
 
     @field_validator("parameters")
     @classmethod
@@ -153,34 +168,34 @@ class Chat(Fixed):
 
 
 class Reading(Fixed):
-    """How records and pictures are read (docs/protocol.md).
-
-    `images`: "llava" as LLaVA opens them, "upright" turned as their EXIF orientation says and with the tones of 16-bit
-    grey. `texts`: "llava" as they are written, but for the turn that shows the image, "stripped" without blanks around.
-    `ignore`: fields of records that are left out; one that is neither read nor left out stops the run
-    (docs/records.md). `links`: pictures that are links, "inside" their folder or hub cache, or "any".
-    `max_dropped`: the share of records that may be unusable before the run stops (of fewer than 100: half); the only
-    one that is in no key.
-    """
+    """How records and pictures are read (docs/protocol.md)."""
 
     images: Literal["llava", "upright"] = "llava"
+    """As LLaVA opens them, or turned as their EXIF orientation says and with the tones of 16-bit grey."""
     texts: Literal["llava", "stripped"] = "llava"
+    """As they are written, but for the turn that shows the image, or without blanks around."""
     ignore: tuple[str, ...] = ()
+    """Fields of records that are left out; one that is neither read nor left out stops the run (docs/records.md)."""
     links: Literal["inside", "any"] = "inside"
+    """Pictures that are links: inside their folder or hub cache, or anywhere."""
     max_dropped: float = Field(0.01, ge=0, lt=1)
+    """The share of records that may be unusable before the run stops (of fewer than 100: half). It is in no key."""
 
 
 class Generation(Fixed):
     """Who makes models respond, for all rows alike: a file of `harness/backends/` or of one's own, and its options."""
 
     backend: str = "transformers"
+    """A file of `harness/backends/` by its name, or the path of one of your own (docs/extend/backend.md)."""
     options: dict[str, Any] = {}
+    """The options of the backend."""
 
 
 class Judging(Chat):
-    """How the judge is asked: each question in `runs` repeats, of which the report gives mean and spread."""
+    """How the judge is asked."""
 
     runs: int = Field(1, gt=0)
+    """How often each question is asked; the report gives mean and spread."""
 
 
 class MethodSpec(Fixed):
@@ -206,41 +221,55 @@ class MethodSpec(Fixed):
 
 
 class Testbed(Fixed):
-    """Everything a comparison holds fixed: base models, data, protocol, writer, judge.
-
-    `models` are folders in Hugging Face's layout, or "owner/name@COMMIT" of the hub's cache; seed i uses number i
-    modulo their count. `family` is a file of one's own with their class of models, where they are of none that is
-    known (docs/extend/family.md). `data` is "generated" (the embedded world), a folder with `sources/NAME/` and
-    `benchmarks/NAME/` in the official layouts, or "./mine.py", a world of one's own (docs/extend/testbed.md), which
-    is `synthetic`. `methods` holds the training arguments and options that a method has here. `clip` is a folder
-    like those of `models`; `lens` the number of examples on which training is looked at (with an LLM writer each
-    costs two calls per row); `crosscheck` whether lmms-eval, where it is installed, scores the same responses
-    again. `writer` and `judge` are "openai:MODEL", "script:FILE", "./mine.py" of one's own (docs/extend/judge.md)
-    or a word of the world's ("oracle"); `prices` are USD per million tokens of a model, input and output.
-    """
+    """Everything a comparison holds fixed: base models, data, protocol, writer, judge."""
 
     name: str
+    """What tables and folders call it."""
     synthetic: bool = False
+    """Whether its data are made up, which every file then says."""
     models: tuple[str, ...]
+    """Folders in Hugging Face's layout, or "owner/name@COMMIT" of the hub's cache; seed i uses number i modulo their
+    count."""
     family: str = ""
+    """A file of one's own with their class of models, where no known one is theirs (docs/extend/family.md)."""
     data: str
+    """"generated" (the embedded world), a folder with `sources/NAME/` and `benchmarks/NAME/` in the official layouts,
+    or "./mine.py", a world of one's own (docs/extend/testbed.md), which is synthetic."""
     writer: str = ""
+    """Who writes training text: as `judge`."""
     judge: str = ""
+    """"openai:MODEL", "script:FILE", "./mine.py" of one's own (docs/extend/judge.md) or a word of the world's
+    ("oracle")."""
     clip: str = ""
+    """A folder like those of `models`, for methods that ask for CLIP."""
     lens: int = Field(0, ge=0)
+    """Examples on which training is looked at (with an LLM writer each costs two calls per row)."""
     crosscheck: bool = True
+    """Whether lmms-eval, where it is installed, scores the same responses again."""
     writing: Chat = Chat()
+    """How the writer is asked."""
     judging: Judging = Judging()
+    """How the judge is asked."""
     reading: Reading = Reading()
+    """How records and pictures are read."""
     generation: Generation = Generation()
+    """Who makes models respond."""
     prices: dict[str, Price] = {}
+    """Model -> USD per million tokens, input and output."""
     protocol: Literal["llava"] = "llava"
+    """How questions are asked and answers read."""
     examples: int = Field(10_000, gt=0)
+    """Training examples that a split draws, without --examples."""
     scenes: int = Field(0, ge=0)
+    """Scenes that a drawn world makes for its benchmarks."""
     response_tokens: int = Field(1024, gt=0)
+    """Tokens at most of a response that a method asks for."""
     training: Training = Training()
+    """The training arguments of every method."""
     methods: dict[str, dict[str, Any]] = {}
+    """Method -> the training arguments and options that it has here."""
     benchmarks: dict[str, dict[str, Any]] = {}
+    """Benchmark -> the options that it has here."""
 
     def setting(self) -> dict[str, Any]:
         """What of it changes a number, whichever files it reads: by this, not by its name, is a testbed another's."""
@@ -265,63 +294,6 @@ class Testbed(Fixed):
         told = self.model_dump(mode="json", exclude=left_out)
         told["generation"]["backend"] = called(self.generation.backend)
         return told | {"judge": called(self.judge), "writer": called(self.writer)}
-
-
-def read_testbed(name: str) -> Testbed:
-    """A built-in testbed by name, or a user's YAML file; `~` and paths relative to the file are resolved."""
-    from harness.contracts.behind import behind, words  # which reads these settings
-
-    folder = Path(__file__).parents[1] / "testbeds"
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
-    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not name.endswith((".yaml", ".yml")) and name not in known:
-        raise unknown("testbed", name, known)
-    try:
-        bed = Testbed.model_validate(yaml_file(path, "testbed"))
-    except ValidationError as error:
-        raise UsageError(f"testbed {path} is not valid: {first_error(error)}") from None
-    home = path.parent
-    located: dict[str, Any] = {"models": tuple(weights(model, home) for model in bed.models)}
-    if bed.family:
-        located["family"] = str(locate(bed.family, home))
-        adopt("harness.families", located["family"])
-    if bed.clip:
-        located["clip"] = str(locate(bed.clip, home))
-    located |= {"judge": words_in(bed.judge, home), "writer": words_in(bed.writer, home)}
-    backend = words_in(bed.generation.backend, home)
-    located["generation"] = bed.generation.model_copy(update={"backend": backend})
-    located["data"] = bed.data if bed.data in words() else str(locate(bed.data, home))
-    located["synthetic"] = bed.synthetic or behind(located["data"]).synthetic
-    return bed.model_copy(update=located)
-
-
-def weights(model: str, home: Path) -> str:
-    """A model's folder: a path, or where the hub's cache has "owner/name@COMMIT"; these words where it has it not.
-
-    Nothing is fetched. UsageError for a checkpoint in LLaVA's original layout, which names the same one in the hub's.
-    """
-    if twin := TWINS.get(model.partition("@")[0]):
-        raise UsageError(f"{model} is in LLaVA's original layout; the same model in Hugging Face's is {twin}.")
-    if not (hub := HUB.fullmatch(model)):
-        return str(locate(model, home))
-    from huggingface_hub import snapshot_download  # slow to import
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return str(snapshot_download(hub["id"], revision=hub["revision"], local_files_only=True))
-    except LocalEntryNotFoundError:
-        return model
-
-
-def words_in(words: str, home: Path) -> str:
-    """A judge's or writer's words; a file of one's own is found from `home`."""
-    which, rest = parted(words)
-    return f"{locate(which, home)}{':' * bool(rest)}{rest}" if which.endswith(".py") else words
-
-
-def locate(path: str, home: Path) -> Path:
-    """An absolute path: `$VARIABLES` and `~` expanded, relative paths taken from `home`."""
-    return (home / Path(os.path.expandvars(path)).expanduser()).resolve()
 
 
 def first_error(error: Exception) -> str:

@@ -13,8 +13,9 @@ from harness.comparison import forecast
 from harness.comparison.forecast import Forecast, together
 from harness.comparison.plan import plan
 from harness.contracts.executor import Resources
-from harness.contracts.settings import MethodSpec, read_testbed
+from harness.contracts.settings import MethodSpec
 from harness.contracts.steps import Plan, Request, Step
+from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
 from harness.store.manifest import MANIFEST, render
 from harness.store.store import Stage, Store

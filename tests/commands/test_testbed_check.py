@@ -10,7 +10,7 @@ import pytest
 import harness.mini
 from harness.commands.testbed_check import Finding, examine
 from harness.comparison.request import request
-from harness.contracts.settings import read_testbed
+from harness.contracts.testbed_file import read_testbed
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source
 from harness.sources._chosen import named

@@ -9,8 +9,9 @@ import pytest
 from harness.comparison.plan import plan
 from harness.comparison.preflight import check
 from harness.contracts.behind import behind
-from harness.contracts.settings import MethodSpec, Reading, Runtime, read_testbed
+from harness.contracts.settings import MethodSpec, Reading, Runtime
 from harness.contracts.steps import ALL_BENCHMARKS, Plan, Request
+from harness.contracts.testbed_file import read_testbed
 from harness.judging.codebook import SHIPPED, read_codebook
 from harness.sources._chosen import source
 from harness.stages.data import Data

@@ -12,8 +12,9 @@ import harness.mini
 from harness.comparison.plan import plan
 from harness.comparison.preflight import check
 from harness.comparison.request import request
-from harness.contracts.settings import Testbed, read_testbed
+from harness.contracts.settings import Testbed
 from harness.contracts.steps import ALL_BENCHMARKS, Plan, Step
+from harness.contracts.testbed_file import read_testbed
 from harness.models.load import revision
 from harness.stages.build import Build
 from harness.stages.split import Split

@@ -12,7 +12,8 @@ from harness.comparison.worker import Worker
 from harness.contracts import plugins
 from harness.contracts.row import Row
 from harness.contracts.schedule import pending
-from harness.contracts.settings import MethodSpec, read_testbed
+from harness.contracts.settings import MethodSpec
+from harness.contracts.testbed_file import read_testbed
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.profile import quiet

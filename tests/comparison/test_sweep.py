@@ -8,8 +8,9 @@ import yaml
 
 from harness.comparison.progress import Silent
 from harness.comparison.sweep import FIRST_SEED, best, choose, gain
-from harness.contracts.settings import MethodSpec, Runtime, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime
 from harness.contracts.steps import Request
+from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
 from harness.store.store import Store
 from reports.totals import RULE

@@ -8,7 +8,7 @@ from huggingface_hub import constants
 
 import harness.mini
 from harness.comparison.face import Wanted
-from harness.contracts.settings import read_testbed, weights
+from harness.contracts.testbed_file import read_testbed, weights
 from harness.models.load import revision
 from harness.store.digest import file_digest
 from harness.system.errors import UsageError

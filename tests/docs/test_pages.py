@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_commands_have_the_options_that_they_are_given(page: Path) -> None:
 def test_settings_of_commands_are_fields_that_there_are(page: Path) -> None:
     """Of methods and benchmarks only the name is looked at; the options of ours are tried."""
     for line in commands(page):
-        given = [value for word, value in zip(line, line[1:], strict=False) if word == "--set"]
+        given = [value for word, value in pairwise(line) if word == "--set"]
         for name, fields in settings(given, [*PARTS, *map(plugins.stem, names())]).items():
             model = Testbed.model_fields[name].annotation if name in PARTS[:-1] else None
             assert not model or fields.keys() <= model.model_fields.keys(), (name, fields)

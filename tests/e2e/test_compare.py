@@ -11,7 +11,7 @@ from transformers import LlavaForConditionalGeneration
 
 import harness as comparisons
 from reports.manifest import Manifest
-from tests.e2e.conftest import ROOT, SMALL, Done, fingerprint, harness
+from tests.e2e.conftest import SMALL, Done, fingerprint, harness
 from tests.seams.found import OUTSIDE
 
 IN_ORDER = OUTSIDE / "executor" / "in_order.py"

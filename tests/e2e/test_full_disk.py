@@ -17,7 +17,8 @@ from tests.e2e.conftest import ROOT, SMALL_BED
 PROGRAM = """
 import json, resource, sys
 from pathlib import Path
-from harness.contracts.settings import MethodSpec, Runtime, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime
+from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
 from harness.comparison.plan import plan
 from harness.system.profile import quiet

@@ -11,8 +11,9 @@ import pytest
 from harness.comparison import request as asking
 from harness.comparison.plan import Planner, plan
 from harness.comparison.worker import Worker, kind
-from harness.contracts.settings import MethodSpec, Runtime, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime
 from harness.contracts.steps import Plan, Request, Step
+from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
 from harness.store.closure import NEUTRAL, OURS, SOURCES
 from harness.store.store import Store

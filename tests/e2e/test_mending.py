@@ -13,8 +13,9 @@ from harness.backends.transformers import Transformers
 from harness.comparison.compare import Finished, compare
 from harness.comparison.progress import Silent
 from harness.contracts.backend import Generated
-from harness.contracts.settings import MethodSpec, Runtime, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime
 from harness.contracts.steps import Request
+from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
 from harness.store import store as storing
 from harness.store.store import MANIFEST, Store

@@ -14,8 +14,9 @@ from harness.comparison.progress import Silent
 from harness.comparison.worker import Worker
 from harness.contracts import images
 from harness.contracts.behind import behind
-from harness.contracts.settings import MethodSpec, Runtime, Testbed, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime, Testbed
 from harness.contracts.steps import Request
+from harness.contracts.testbed_file import read_testbed
 from harness.mini.benchsets import write_benchmark
 from harness.mini.sources import write_source
 from harness.sources._chosen import source

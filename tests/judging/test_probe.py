@@ -13,8 +13,9 @@ from harness.comparison.plan import plan
 from harness.comparison.progress import Silent
 from harness.comparison.request import validated
 from harness.comparison.sweep import choose
-from harness.contracts.settings import MethodSpec, Runtime, Testbed, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime, Testbed
 from harness.contracts.steps import Request
+from harness.contracts.testbed_file import read_testbed
 from harness.judging import llm as asking
 from harness.sources._chosen import source
 from harness.store.store import Store

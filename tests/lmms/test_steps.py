@@ -6,8 +6,9 @@ import pytest
 
 from harness.comparison.plan import plan
 from harness.contracts import plugins
-from harness.contracts.settings import MethodSpec, read_testbed
+from harness.contracts.settings import MethodSpec
 from harness.contracts.steps import Plan, Request
+from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
 from harness.store.closure import SOURCES
 from harness.store.contents import listing

@@ -13,8 +13,8 @@ import pytest
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, totals
 from harness.contracts.records import Image, Item, Response, Score
-from harness.contracts.settings import read_testbed
 from harness.contracts.steps import ALL_BENCHMARKS
+from harness.contracts.testbed_file import read_testbed
 from harness.mini.benchsets import MME, PER_THOUSAND, write_benchmark
 from harness.mini.oracles import Oracle, read_scenes
 from harness.mini.world import Scene, scene

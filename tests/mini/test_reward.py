@@ -13,9 +13,10 @@ from harness.contracts.backend import Sampling
 from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Conversation, Example, Prompt, Record, Rollout, Turn
 from harness.contracts.schedule import execute, insist, pending
-from harness.contracts.settings import Lora, MethodSpec, Runtime, read_testbed
+from harness.contracts.settings import Lora, MethodSpec, Runtime
 from harness.contracts.source import declared
 from harness.contracts.steps import Plan, Request, Step
+from harness.contracts.testbed_file import read_testbed
 from harness.mini.oracles import errors, read_scenes
 from harness.mini.sources import write_source
 from harness.mini.world import Scene

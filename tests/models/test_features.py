@@ -12,8 +12,9 @@ from harness.comparison.plan import plan
 from harness.comparison.worker import Worker
 from harness.contracts.family import Layout
 from harness.contracts.records import Image, Item
-from harness.contracts.settings import MethodSpec, Runtime, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime
 from harness.contracts.steps import Request
+from harness.contracts.testbed_file import read_testbed
 from harness.families.llava import Llava
 from harness.models.load import Loaded, load
 from harness.models.shelf import Shelf, tower_kind

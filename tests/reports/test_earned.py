@@ -12,7 +12,7 @@ from worlds import NINE
 
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, Unit
-from harness.contracts.settings import read_testbed
+from harness.contracts.testbed_file import read_testbed
 from reports import paper
 from reports.earned import Ran
 from reports.findings import Setting

@@ -19,9 +19,10 @@ from harness.comparison.worker import Worker
 from harness.contracts import images, pictures, plugins
 from harness.contracts.images import Places, read_image, resolved
 from harness.contracts.records import Dropped, Example
-from harness.contracts.settings import Reading, Runtime, read_testbed
+from harness.contracts.settings import Reading, Runtime
 from harness.contracts.source import declared
 from harness.contracts.steps import Request
+from harness.contracts.testbed_file import read_testbed
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl

@@ -17,9 +17,10 @@ from harness.comparison.plan import Planner, plan
 from harness.comparison.worker import STAGES, kind
 from harness.contracts import plugins
 from harness.contracts.executor import Resources
-from harness.contracts.settings import MethodSpec, Runtime, read_testbed
+from harness.contracts.settings import MethodSpec, Runtime
 from harness.contracts.stage import CODE, Kind
 from harness.contracts.steps import Request, Step
+from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
 from harness.stages._model import Modelled
 from harness.store.closure import SOURCES

@@ -19,8 +19,8 @@ from harness.contracts.benchmark import Benchmark
 from harness.contracts.images import Places, StoreImages
 from harness.contracts.judge_kind import JudgeKind
 from harness.contracts.records import Example, Item
-from harness.contracts.settings import read_testbed
 from harness.contracts.source import PACKAGE, declared
+from harness.contracts.testbed_file import read_testbed
 from harness.contracts.testbed_kind import Bar, TestbedKind
 from harness.store.closure import NEUTRAL, OURS, SOURCES
 from harness.system.jsonl import dumps

@@ -14,8 +14,9 @@ from harness.comparison.preflight import check
 from harness.comparison.worker import Worker
 from harness.contracts import plugins
 from harness.contracts.records import Dropped, Example, Item
-from harness.contracts.settings import Reading, Runtime, read_testbed
+from harness.contracts.settings import Reading, Runtime
 from harness.contracts.steps import Request
+from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import named, source
 from harness.store.store import Store
 from harness.system.errors import UsageError

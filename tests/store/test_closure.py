@@ -9,8 +9,9 @@ import pytest
 
 from harness.comparison.plan import plan
 from harness.contracts import plugins
-from harness.contracts.settings import MethodSpec, read_testbed
+from harness.contracts.settings import MethodSpec
 from harness.contracts.steps import Plan, Request
+from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
 from harness.store import closure
 from harness.store.closure import DATA, NEUTRAL, OURS, SOURCES, Sources
@@ -147,7 +148,7 @@ def test_whoever_reads_a_file_beside_itself_says_so() -> None:
     staged |= {name for package in ("methods", "benchmarks") for name in SOURCES.files(*modules(package))}
     for name, path in SOURCES.files(*staged, "reports.report").items():
         if path.suffix == ".py" and ("(__file__)" in path.read_text() or "resources import" in path.read_text()):
-            assert name in DATA or name in ("harness.contracts.settings", "benchmarks._lmms"), (
+            assert name in DATA or name in ("harness.contracts.testbed_file", "benchmarks._lmms"), (
                 name
             )  # testbeds; lmms-eval's folder
 

@@ -1,0 +1,75 @@
+"""A testbed's YAML file, and what its words mean: paths from where it lies, weights of the hub's cache, plugins."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.contracts.behind import behind, words
+from harness.contracts.plugins import adopt, parted, unknown
+from harness.contracts.settings import HUB, Testbed, first_error
+from harness.system.errors import UsageError
+from harness.system.yamls import yaml_file
+
+TWINS = {  # in LLaVA's original layout -> the same weights in Hugging Face's
+    "liuhaotian/llava-v1.5-7b": "llava-hf/llava-1.5-7b-hf",
+    "liuhaotian/llava-v1.5-13b": "llava-hf/llava-1.5-13b-hf",
+    "liuhaotian/llava-v1.6-vicuna-7b": "llava-hf/llava-v1.6-vicuna-7b-hf",
+    "liuhaotian/llava-v1.6-vicuna-13b": "llava-hf/llava-v1.6-vicuna-13b-hf",
+}
+
+
+def read_testbed(name: str) -> Testbed:
+    """A built-in testbed by name, or a user's YAML file; `~` and paths relative to the file are resolved."""
+    folder = Path(__file__).parents[1] / "testbeds"
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not name.endswith((".yaml", ".yml")) and name not in known:
+        raise unknown("testbed", name, known)
+    try:
+        bed = Testbed.model_validate(yaml_file(path, "testbed"))
+    except ValidationError as error:
+        raise UsageError(f"testbed {path} is not valid: {first_error(error)}") from None
+    home = path.parent
+    located: dict[str, Any] = {"models": tuple(weights(model, home) for model in bed.models)}
+    if bed.family:
+        located["family"] = str(locate(bed.family, home))
+        adopt("harness.families", located["family"])
+    if bed.clip:
+        located["clip"] = str(locate(bed.clip, home))
+    located |= {"judge": words_in(bed.judge, home), "writer": words_in(bed.writer, home)}
+    backend = words_in(bed.generation.backend, home)
+    located["generation"] = bed.generation.model_copy(update={"backend": backend})
+    located["data"] = bed.data if bed.data in words() else str(locate(bed.data, home))
+    located["synthetic"] = bed.synthetic or behind(located["data"]).synthetic
+    return bed.model_copy(update=located)
+
+
+def weights(model: str, home: Path) -> str:
+    """A model's folder: a path, or where the hub's cache has "owner/name@COMMIT"; these words where it has it not.
+
+    Nothing is fetched. UsageError for a checkpoint in LLaVA's original layout, which names the same one in the hub's.
+    """
+    if twin := TWINS.get(model.partition("@")[0]):
+        raise UsageError(f"{model} is in LLaVA's original layout; the same model in Hugging Face's is {twin}.")
+    if not (hub := HUB.fullmatch(model)):
+        return str(locate(model, home))
+    from huggingface_hub import snapshot_download  # slow to import
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return str(snapshot_download(hub["id"], revision=hub["revision"], local_files_only=True))
+    except LocalEntryNotFoundError:
+        return model
+
+
+def words_in(words: str, home: Path) -> str:
+    """A judge's or writer's words; a file of one's own is found from `home`."""
+    which, rest = parted(words)
+    return f"{locate(which, home)}{':' * bool(rest)}{rest}" if which.endswith(".py") else words
+
+
+def locate(path: str, home: Path) -> Path:
+    """An absolute path: `$VARIABLES` and `~` expanded, relative paths taken from `home`."""
+    return (home / Path(os.path.expandvars(path)).expanduser()).resolve()
