@@ -22,6 +22,7 @@ from harness.commands.runs import app as runs_app
 from harness.commands.score import score
 from harness.commands.store import app as store_app
 from harness.commands.sweep import sweep
+from harness.commands.view import view
 from harness.system.blame import DEBUG, explained
 from harness.system.console import NOBODY_READS, behind_doors, say
 
@@ -105,6 +106,12 @@ command(
 command(
     "Has a run become worse than an accepted one? For CI", "gate runs/X --baseline accepted.zip --policy gate.yaml"
 )(gate)
+
+command(
+    "See every item in a browser: picture, question, every answer",
+    "view runs/X",
+    "view X --static shared/",
+)(view)
 
 command(
     "Take a row's records, model or responses to other tools",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from harness.contracts.benchmark import Benchmark, Unit
 from harness.contracts.images import Places, read_image, resolve
@@ -142,20 +143,33 @@ def pieces(text: str, places: Sequence[tuple[int, int]]) -> Spoken:
     return tuple(piece for piece in [*made, (text[at:], False)] if piece[0])
 
 
-def picture(image: Image | None, places: Places) -> str:
-    """The image small, decoded and encoded anew, as a data URI; empty where it is gone, changed or no image."""
+def decoded(image: Image | None, places: Places) -> Pillow.Image | None:
+    """The picture's pixels; None where it is gone, changed or no image."""
     if image is None:
-        return ""
+        return None
     at = resolve(image, places)
     try:
-        small = read_image(Path(at.path), at.sha256, at.upright)
+        return read_image(Path(at.path), at.sha256, at.upright)
     except (OSError, ValueError):
+        return None
+
+
+def encoded(picture: Pillow.Image, side: int = SIDE) -> tuple[str, bytes]:
+    """A picture encoded anew with no side longer than `side` pixels: "png" or "jpeg", and the bytes."""
+    small, file = picture.copy(), io.BytesIO()
+    small.thumbnail((side, side))
+    form = "png" if max(small.size) <= 128 else "jpeg"
+    small.save(file, form, **({"quality": 80} if form == "jpeg" else {}))
+    return form, file.getvalue()
+
+
+def picture(image: Image | None, places: Places) -> str:
+    """The image small, decoded and encoded anew, as a data URI; empty where it is gone, changed or no image."""
+    found = decoded(image, places)
+    if found is None:
         return ""
-    small.thumbnail((SIDE, SIDE))
-    form = "PNG" if max(small.size) <= 128 else "JPEG"
-    file = io.BytesIO()
-    small.save(file, form, **({"quality": 80} if form == "JPEG" else {}))
-    return f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+    form, data = encoded(found)
+    return f"data:image/{form};base64,{base64.b64encode(data).decode()}"
 
 
 def asked(run: Run, seed: int) -> dict[str, Asked]:

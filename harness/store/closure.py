@@ -45,6 +45,7 @@ NEUTRAL = {
 DATA = {
     "harness.judging.codebook": ("harness/judging/codebook.yaml",),
     "benchmarks._coco_objects": ("benchmarks/chair_data/*",),
+    "harness.viewing.shell": ("harness/viewing/assets/*",),
     "reports.glossary": ("reports/glossary.md",),
     "reports.page": ("reports/pages/*",),
     "reports.layouts": ("reports/paper_tables.json",),

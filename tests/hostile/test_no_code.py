@@ -17,7 +17,7 @@ INJECTED = "{{ 7*191 }}{% for x in ().__class__.__base__.__subclasses__() %}{{ x
 COMMANDS = [
     "report run", "report run --format html", "report run --format md", "report run --table 1", "report run --out out",
     "report run --figure 5", "report run --bundle b.zip", "gate run --baseline run --policy gate.yaml",
-    "gate run --accept a.zip", "doctor --store store", "report run --crosscheck",
+    "gate run --accept a.zip", "doctor --store store", "report run --crosscheck", "view run --static shared",
 ]  # fmt: skip
 
 

@@ -1,8 +1,6 @@
 """The page in a real browser, where one is installed: nothing in it runs, and it follows the reader's light or dark."""
 
 import io
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,22 +8,12 @@ from PIL import Image
 
 from reports import report as reporting
 from reports.runs import opened
+from tests.chromium import CHROMIUM, MISSING, browser
 from tests.fake_run import FakeRun
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), "")
-QUIET = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --hide-scrollbars --virtual-time-budget=2000"
-).split()
 PAYLOAD = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><svg onload=alert(1)>"
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed: apt-get install chromium")
-
-
-def browser(tmp_path: Path, page: Path, *more: str) -> str:
-    """What Chromium prints about a page."""
-    command = [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", *more, page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path).stdout
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason=MISSING)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +26,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_models_markup_is_text_and_nothing_runs(page: Path, tmp_path: Path) -> None:
-    seen = browser(tmp_path, page, "--dump-dom")
+    seen = browser(tmp_path, page.as_uri(), "--dump-dom")
     assert "<title>nSFT, GT-DPO on llava150k</title>" in seen
     assert "&lt;script&gt;document.title" in seen
     assert "<script" not in seen and "<svg" not in seen and '<img src="x"' not in seen
@@ -50,7 +38,7 @@ def test_it_is_light_or_dark_as_the_reader_is_on_wide_and_narrow_screens(
 ) -> None:
     """preferredColorScheme is Blink's number for the media query: 0 dark, 1 light."""
     shot = tmp_path / "shot.png"
-    browser(tmp_path, page, f"--screenshot={shot}", f"--window-size={width},1600",
+    browser(tmp_path, page.as_uri(), f"--screenshot={shot}", f"--window-size={width},1600",
             f"--blink-settings=preferredColorScheme={int(scheme == 'light')}")  # fmt: skip
     picture = Image.open(io.BytesIO(shot.read_bytes())).convert("L")
     corner, levels = picture.getpixel((2, 2)), picture.histogram()

@@ -33,7 +33,7 @@ HOSTILE = [
 ]  # fmt: skip
 OUR_ELEMENTS = set(
     "html head meta title style body main h1 div table thead tbody tr th td small sup ul li p strong span article "
-    "dl dt dd mark img a".split()
+    "dl dt dd mark img a code".split()
 )
 OUR_ATTRIBUTES = set("lang charset http-equiv content name class colspan tabindex role aria-label src alt".split())
 
