@@ -50,6 +50,7 @@ class Csr(Method):
     label: ClassVar[str] = "CSR"
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
     unit: ClassVar[Unit] = "record"
+    training_only: ClassVar[tuple[str, ...]] = ("beta",)
     needs_clip: ClassVar[bool] = True
 
     beta: float = field(default=0.1, metadata={"help": "strength of the implicit KL", "source": "official trainer"})

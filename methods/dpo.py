@@ -30,6 +30,7 @@ class Dpo(Method):
     label: ClassVar[str] = "GT-DPO"
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
     unit: ClassVar[Unit] = "record"
+    training_only: ClassVar[tuple[str, ...]] = ("beta",)
 
     beta: float = field(
         default=0.1, metadata={"help": "strength of the implicit KL", "source": "SIMA's and POVID's default"}

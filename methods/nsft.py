@@ -76,6 +76,7 @@ class Nsft(Method):
 
     label: ClassVar[str] = "nSFT"
     needs_writer: ClassVar[bool] = True
+    training_only: ClassVar[tuple[str, ...]] = ("kl", "kl_weight")
 
     codebook: str = field(
         default=str(SHIPPED),

@@ -52,6 +52,9 @@ class Ppo(Method):
     label: ClassVar[str] = "PPO"
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE, Role.REWARD, Role.CRITIC)
     needs_writer: ClassVar[bool] = True
+    training_only: ClassVar[tuple[str, ...]] = (
+        "cliprange", "cliprange_value", "vf_coef", "centering", "inner_epochs", "reward_learning_rate", "reward_epochs",
+    )  # fmt: skip
 
     steps: int = field(
         default=8,

@@ -31,6 +31,7 @@ class Seva(Method):
     label: ClassVar[str] = "SeVa"
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
     unit: ClassVar[Unit] = "record"
+    training_only: ClassVar[tuple[str, ...]] = ("beta",)
 
     beta: float = field(default=0.1, metadata={"help": "strength of the implicit KL", "source": "official script"})
     noise_step: int = field(

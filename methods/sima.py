@@ -33,6 +33,7 @@ class Sima(Method):
     label: ClassVar[str] = "SIMA"
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
     unit: ClassVar[Unit] = "record"
+    training_only: ClassVar[tuple[str, ...]] = ("beta", "rejected_term")
 
     beta: float = field(default=0.1, metadata={"help": "strength of the implicit KL", "source": "official trainer"})
     rejected_term: Literal["label", "competitor"] = field(

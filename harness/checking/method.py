@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from harness.checking.fake_round import FakeRound, examples
 from harness.contracts import plugins
@@ -74,6 +74,7 @@ def check_method(here: str, method: Method, options: Mapping[str, Any]) -> Itera
             if not records:
                 yield f"{tag}: no record from two made-up examples ({dropped[0].reason}); its loss was not tried"
                 continue
+            _check_training_only(here, method, number, Path(scratch), [*records, *dropped])
             yield f"{tag}: {len(records)} records from two examples"
             units = _one_step(here, method, lesson, records, Path(scratch) / "features")
             yield f"{tag}: one step on a tiny model, {units} {lesson.unit}s, loss and gradient finite"
@@ -137,6 +138,29 @@ def _built(here: str, method: Method, lesson: Lesson, number: int, folder: Path)
             "wanted: one record or Dropped per example, with its id, in their order."
         )
     return [one for one in made if not isinstance(one, Dropped)], [one for one in made if isinstance(one, Dropped)]
+
+
+def _check_training_only(
+    here: str, method: Method, number: int, folder: Path, usual: Sequence[Record | Dropped]
+) -> None:
+    """UsageError for an option that only training should read, and that a record changes with."""
+    for name in method.training_only:
+        for other in _others(type(method), name, getattr(method, name)):
+            round = FakeRound(number=number, needs_writer=method.needs_writer)
+            built = _listed(here, replace(method, **{name: other}).build(iter(examples(folder)), round))
+            if sorted(map(dumps, built)) != sorted(map(dumps, usual)):
+                raise UsageError(
+                    f"{here}.build gives other records with {name}={other!r}; training_only says that it does not read "
+                    "it. Take it out there: it must be in the records' key."
+                )
+
+
+def _others(kind: type[Method], name: str, value: Any) -> list[Any]:
+    """Other values that an option may have, as far as its type tells."""
+    hint = get_type_hints(kind)[name]
+    if get_origin(hint) is Literal:
+        return [other for other in get_args(hint) if other != value]
+    return [value * 2 + 7] if type(value) in (int, float) else []
 
 
 def _listed(here: str, built: object) -> list[Any]:

@@ -173,7 +173,7 @@ class Planner:
     ) -> Step:
         """The records of a row's round."""
         build = Build(
-            **self.who(row, seed, number),
+            **self.who(row, seed, number) | {"options": row.build_options},
             **self.responding,
             writer=self.asked("writer") if row.method.needs_writer else "",
             clip=revision(self.testbed.clip) if row.method.needs_clip else "",

@@ -1,6 +1,6 @@
 """What a row of a comparison is once its options are set: a method, and how it trains in each round."""
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,22 @@ class Row:
         """Its options without those that name a file its method reads: the file's content counts, not its place."""
         paths = {str(path) for path in self.method.sources}
         return {name: value for name, value in self.spec.options.items() if value not in paths}
+
+    @cached_property
+    def builder(self) -> Method:
+        """The method as it builds records: options that only training reads have their defaults.
+
+        UsageError where one of them is no option, or has no default.
+        """
+        usual = {field.name: field.default for field in fields(self.method) if field.default is not MISSING}
+        if wrong := [name for name in self.method.training_only if name not in usual]:
+            raise UsageError(f"{self.spec.name}.training_only names {wrong[0]}, which is no option with a default.")
+        return replace(self.method, **{name: usual[name] for name in self.method.training_only})
+
+    @cached_property
+    def build_options(self) -> dict[str, Any]:
+        """The options that its records depend on."""
+        return {name: value for name, value in self.options.items() if name not in self.method.training_only}
 
     def trained(self, number: int) -> Training | None:
         """How that was trained which round `number` goes on from, the policy if it was; None for the base model."""

@@ -27,7 +27,7 @@ class Build(Responding):
     """The records of one round of a method, and the reasons for every example that gave none.
 
     method: the method's name
-    options: its options, without paths of files that it reads
+    options: those of its options that its records depend on, without paths of files that it reads
     files: digest of these files
     clip: revision of the testbed's CLIP; "" for a method that needs none
     max_length: a record that is cut to so many tokens; None: one beyond the model's positions is left out
@@ -53,12 +53,12 @@ class Build(Responding):
         """Write `records.jsonl`, `dropped.jsonl` and what it took."""
         reads, row = self.Reads.of(work.step), row_of(work)
         writer = asked(work, "writer", reads.split) if row.method.needs_writer else NoWriter()
-        lesson = row.lessons[self.round]
+        lesson = row.builder.lesson(self.round)
         examples = locked_examples(work, reads.split)[lesson.part[0] :: lesson.part[1]]
 
         def build_with(writer: Writer) -> tuple[list[Record | Dropped], dict[str, int]]:
             round = self.own_round(work, lesson, writer, reads, row.trained(self.round), self.max_length)
-            return list(row.method.build(examples, round)), round.spent
+            return list(row.builder.build(examples, round)), round.spent
 
         built, spent = answered(writer, build_with)
         insist(writer)
