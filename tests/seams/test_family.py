@@ -3,7 +3,6 @@
 A family is tested by being there, in `harness/families/` or as one file in `tests/outside/family/`.
 """
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -14,8 +13,6 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -41,28 +38,11 @@ from harness.models.reference import figures
 from harness.models.roles import Roles
 from harness.models.tree import Branch, Tree, pack, tree
 from harness.system.profile import quiet
-from tests.seams.found import found, package
-from tests.words import tokenizer
+from tests.small_models import FAMILIES, made, noise
 
-SIZES = ((32, 32), (37, 90), (64, 20), (33, 31), (9, 100))  # height, width
 TALK = (Turn("what is there", "a red cat on the table"), Turn("is there a dog", "no"))
 MAKERS = {"qwen2_vl": "qwen2_5_vl", "qwen2_5_vl": "qwen2_5_vl", "qwen3_vl": "qwen3_vl"}  # templates in TRL
 MAKERS_END = "<|im_end|>"
-FAMILIES = [plugins.adopt(package("family"), name) for name in found("family")]
-
-
-def made(family: Family, folder: Path) -> Path:
-    """A small random model of a family, saved as a training saves a policy."""
-    words = tokenizer(family.image_token, *family.control, **family.named)
-    config, processor = family.small(words)
-    torch.manual_seed(0)
-    model = family.model_class()(config).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.normal_(std=0.15)
-    save(model, words, family.eyes(lambda kind: processor, config), folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -78,14 +58,7 @@ def loaded(folder: Path) -> Loaded:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Image]:
-    """Noise in every pixel, of several shapes."""
-    root, shown = tmp_path_factory.mktemp("pictures"), []
-    for number, size in enumerate(SIZES):
-        noise = np.random.default_rng(number).integers(0, 255, (*size, 3), dtype=np.uint8)
-        PIL.Image.fromarray(noise).save(root / f"{number}.png")
-        digest = hashlib.sha256((root / f"{number}.png").read_bytes()).hexdigest()
-        shown.append(Image(str(root / f"{number}.png"), digest))
-    return shown
+    return noise(tmp_path_factory.mktemp("pictures"))
 
 
 def records(pictures: Sequence[Image]) -> list[Record]:
@@ -328,11 +301,11 @@ def test_what_is_kept_of_a_picture_is_what_the_tower_makes(
         loaded.family.features(loaded.model, loaded.eyes.pixels(picture), loaded.eyes.layout(picture))
         for picture in pictures
     ]
-    for made in (len(pictures), 0):
+    for count in (len(pictures), 0):
         again = load(folder)
         again.features.folder = tmp_path
         assert all(torch.equal(again.features(p), one) for p, one in zip(pictures, fresh, strict=True))
-        assert again.features.made == made and (again.features.flops > 0) == (made > 0)
+        assert again.features.made == count and (again.features.flops > 0) == (count > 0)
     assert all(one.ndim == 2 and not one.requires_grad for one in fresh)
     assert not any(weight.requires_grad for weight in loaded.family.tower(loaded.model).parameters())
 

@@ -1,0 +1,134 @@
+"""Every model family is trained by the real engine: what learns, what does not, and a checkpoint that others load.
+
+A family is tested by being there, in `harness/families/` or as one file in `tests/outside/family/`.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harness import families
+from harness.contracts.records import Conversation, Image, Pair, Record, Turn
+from harness.contracts.settings import Lora, Runtime, Training
+from harness.models.load import load
+from harness.models.reference import reference_logps
+from harness.system.jsonl import write_jsonl
+from harness.training.engine import Job, TrainResult, train
+from tests.small_models import FAMILIES, SIZES, made, noise
+from tests.trainings import lines, rollouts
+
+ADAPTERS = Lora(r=4, lora_alpha=8, target_modules="all-linear")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return made(families.named(request.param), tmp_path_factory.mktemp(request.param) / "small")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Image]:
+    return noise(tmp_path_factory.mktemp("pictures"), (*SIZES, (40, 50)))
+
+
+@pytest.fixture(autouse=True)
+def local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+
+
+def conversations(pictures: Sequence[Image]) -> list[Record]:
+    """About pictures of every shape, and one about none; answers of unequal length."""
+    turns = [(Turn("what is there", "a red cat " * (n % 3 + 1)), Turn("is it red", "yes")) for n in range(8)]
+    return [Conversation(f"c{n}", pictures[n % 6] if n != 5 else None, (turns[n][: 1 + n % 2],)) for n in range(8)]
+
+
+def pairs(pictures: Sequence[Image]) -> list[Record]:
+    return [Pair(f"p{n}", pictures[n % 6], "what is there", "a dog" + " red" * (n % 3), "no cat") for n in range(8)]
+
+
+def task(folder: Path, home: Path, method: str, records: list[Record], number: int = 0, **fields: Any) -> Job:
+    """A job of two steps in a folder of its own; fields of Training and Runtime by name."""
+    (home / "out").mkdir(parents=True)
+    write_jsonl(home / "records.jsonl", records)
+    training: dict[str, Any] = {"learning_rate": 1e-3, "train_batch_size": 4}
+    runtime: dict[str, Any] = {"per_device_train_batch_size": 4, "zero_stage": 0}
+    training |= {name: value for name, value in fields.items() if name in Training.model_fields}
+    runtime |= {name: value for name, value in fields.items() if name in Runtime.model_fields}
+    job = Job(
+        method=method, options={}, records=str(home / "records.jsonl"), model=str(folder), round=number,
+        training=Training.model_validate(training), runtime=Runtime.model_validate(runtime), seed=3,
+        out=str(home / "out"), work=str(home / "work"),
+    )  # fmt: skip
+    if method != "dpo":
+        return job
+    reference_logps(job.model, records, job.runtime, home / "logps.safetensors", dtype=job.training.dtype)
+    return job.model_copy(update={"reference": str(home / "logps.safetensors")})
+
+
+def trained(job: Job) -> dict[str, Tensor]:
+    """The weights of the checkpoint, as its files name them; plain transformers loads it."""
+    train(job)
+    checkpoint = Path(job.out) / "checkpoint"
+    plain = families.named(families.of(load(checkpoint).model.config).config_class().model_type)
+    _, info = plain.model_class().from_pretrained(checkpoint, output_loading_info=True)
+    assert not any(info[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    return load_file(checkpoint / "model.safetensors")
+
+
+def changed(folder: Path, now: dict[str, Tensor]) -> set[str]:
+    """Names of the weights, as the model calls them, that are others than the base's."""
+    family, before = families.of(load(folder).model.config), load_file(folder / "model.safetensors")
+    assert before.keys() == now.keys()
+    return {family.module_name(name) for name in before if not torch.equal(before[name], now[name].to(before[name]))}
+
+
+def test_all_but_the_tower_learns_however_a_step_is_cut(folder: Path, pictures: list[Image], tmp_path: Path) -> None:
+    """Pictures of several layouts in a micro-batch, and one record each with layers that are computed again."""
+    chosen = conversations(pictures)
+    whole = trained(task(folder, tmp_path / "whole", "sft", chosen))
+    cut = {"per_device_train_batch_size": 1, "gradient_checkpointing": "on"}
+    single = trained(task(folder, tmp_path / "single", "sft", chosen, **cut))
+    assert max(float((whole[name] - single[name]).abs().max()) for name in whole) < 2e-5
+    model, family = load(folder).model, families.of(load(folder).model.config)
+    frozen = {id(weight) for weight in family.tower(model).parameters()}
+    assert changed(folder, whole) == {name for name, weight in model.named_parameters() if id(weight) not in frozen}
+
+
+def test_preferences_move_the_language_model_s_linear_layers_alone(
+    folder: Path, pictures: list[Image], tmp_path: Path
+) -> None:
+    job = task(folder, tmp_path / "dpo", "dpo", pairs(pictures), lora=ADAPTERS, num_train_epochs=2)
+    moved = changed(folder, trained(job))
+    family = families.of(load(folder).model.config)
+    assert moved and all(family.adapts(name.removesuffix(".weight")) for name in moved)
+    course = lines(job)
+    assert course[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert course[-1]["loss"] < course[0]["loss"] - 1e-3
+
+
+def test_a_round_of_ppo_moves_policy_and_critic(folder: Path, pictures: list[Image], tmp_path: Path) -> None:
+    job = task(folder, tmp_path / "ppo", "ppo", rollouts(pictures), number=1, lora=ADAPTERS)
+    moved = changed(folder, trained(job))
+    assert moved and all("language_model." in name for name in moved)
+    assert sorted(path.name for path in (Path(job.out) / "adapters").iterdir()) == ["critic", "policy"]
+    result = TrainResult.model_validate_json((Path(job.out) / "summary.json").read_text())
+    assert result.flops > 0 and result.records == 10
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("lora", [None, ADAPTERS], ids=["full", "adapters"])
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_halves_of_precision_train_too(
+    folder: Path, pictures: list[Image], tmp_path: Path, method: str, lora: Lora | None
+) -> None:
+    chosen = pairs(pictures) if method == "dpo" else conversations(pictures)
+    job = task(folder, tmp_path / "half", method, chosen, dtype="bfloat16", lora=lora, learning_rate=1e-2)
+    now = trained(job)
+    assert {weight.dtype for weight in now.values()} == {torch.bfloat16}
+    assert all(math.isfinite(line["loss"]) for line in lines(job)) and changed(folder, now)
