@@ -5,6 +5,7 @@ A family is tested by being there, in `harness/families/` or as one file in `tes
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from harness.models.load import load
 from harness.models.reference import reference_logps
 from harness.system.jsonl import write_jsonl
 from harness.training.engine import Job, TrainResult, train
+from tests.seams.test_family import processor_of
 from tests.small_models import FAMILIES, SIZES, made, noise
 from tests.trainings import lines, rollouts
+from tests.trl_side import SIZE, farthest, ours, trls
 
 ADAPTERS = Lora(r=4, lora_alpha=8, target_modules="all-linear")
 
@@ -132,3 +135,32 @@ def test_halves_of_precision_train_too(
     now = trained(job)
     assert {weight.dtype for weight in now.values()} == {torch.bfloat16}
     assert all(math.isfinite(line["loss"]) for line in lines(job)) and changed(folder, now)
+
+
+TRAINING = {"learning_rate": 2e-3, "num_train_epochs": 3, "warmup_ratio": 0.3}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_six_steps_equal_trl_s(
+    folder: Path, pictures: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """On odd pictures, by the family's own template; LLaVA-1.5, which TRL crops, has a test of its own."""
+    model = load(folder).model
+    if model.config.model_type in ("llava", "toy"):
+        pytest.skip("TRL crops what LLaVA-1.5 pads")
+    chosen = pairs(pictures) if method == "dpo" else [single(record) for record in conversations(pictures)]
+    by_tokens = getattr(model.model, "accepts_loss_kwargs", True)  # else micro-batches are averaged, whatever they hold
+    cut = 2 if method == "dpo" or by_tokens else SIZE
+    job = task(folder, tmp_path / "both", method, chosen, **TRAINING, per_device_train_batch_size=cut)
+    own, theirs = ours(job, pixels=False), trls(job, processor_of(folder, monkeypatch), pixels=False)
+    assert own.rows == theirs.rows and len(own.log) == 6
+    assert farthest(own, theirs, "loss") < 1e-4
+    assert farthest(own, theirs, "grad_norm") < 1e-4
+    assert farthest(own, theirs, "learning_rate") < 1e-9
+
+
+def single(record: Record) -> Record:
+    """A conversation's first turn: TRL takes a prompt and one completion."""
+    assert isinstance(record, Conversation)
+    return replace(record, branches=(record.branches[0][:1],))

@@ -1,0 +1,150 @@
+"""One training by our engine and by TRL 1.16, over the same plan: what the tests that compare them share."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import PIL.Image
+import pytest
+import torch
+
+import harness.training.engine
+from harness.contracts.family import Family
+from harness.contracts.records import Conversation, Pair, Record, Turn
+from harness.models.batches import steps
+from harness.models.load import Loaded, load
+from harness.models.tree import Tree, pack
+from harness.system.jsonl import read_jsonl
+from harness.training.engine import Job, train
+from tests.trainings import lines
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+SIZE = 4  # records of a step; those of a micro-batch are the job's
+Row = tuple[tuple[int, ...], tuple[bool, ...], str]  # ids, which are supervised, digest of the pixels
+
+
+class Course(NamedTuple):
+    """What one side did: the rows of each step, and its log."""
+
+    rows: list[list[Row]]
+    log: list[dict[str, float]]
+
+
+def ours(job: Job, pixels: bool = True) -> Course:
+    """Our engine's course; the rows are taken where it packs its trees, with a digest of pixels if those are told."""
+    seen: list[list[Row]] = []
+    eyes = load(job.model).eyes
+
+    def watched(trees: Sequence[Tree], loaded: Loaded) -> Any:
+        seen.append([
+            (tree.prefix + branch.ids, (False,) * len(tree.prefix) + branch.supervised,
+             digest(eyes.pixels(tree.image)) if tree.image and pixels else "")
+            for tree in trees for branch in tree.branches
+        ])  # fmt: skip
+        return pack(trees, loaded)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness.training.engine, "pack", watched)
+        train(job)
+    return Course(by_step(seen, job), lines(job))
+
+
+def trls(job: Job, processor: Any, pixels: bool = True) -> Course:
+    """TRL's course over the same plan; the rows are those of its own collator."""
+    seen: list[list[Row]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("LOCAL_RANK", raising=False)  # set for DeepSpeed; TRL would think itself one of many
+        trainer = trl_trainer(job, processor)
+        collate = trainer.data_collator
+
+        def watched(examples: list[dict[str, Any]]) -> Any:
+            batch = collate(examples)
+            seen.append(list(collated(batch, pixels)))
+            return batch
+
+        trainer.data_collator = watched
+        trainer.train()
+    return Course(by_step(seen, job), [line for line in trainer.state.log_history if "loss" in line])
+
+
+def trl_trainer(job: Job, processor: Any) -> Any:
+    """TRL's trainer for the job; `processor` is the official one."""
+    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+    training, loaded, cut = job.training, load(job.model), job.runtime.per_device_train_batch_size
+    common = {
+        "output_dir": str(Path(job.work) / "trl"), "max_length": None, "num_train_epochs": 1, "use_cpu": True,
+        "bf16": False, "gradient_checkpointing": False, "per_device_train_batch_size": cut,
+        "gradient_accumulation_steps": SIZE // cut, "train_sampling_strategy": "sequential",
+        "learning_rate": training.learning_rate, "lr_scheduler_type": "cosine", "warmup_steps": 2,
+        "weight_decay": 0.0, "max_grad_norm": training.max_grad_norm, "optim": "adamw_torch",
+        "logging_steps": 1, "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
+    }  # fmt: skip
+    given = {
+        "train_dataset": rows_in_order(job, loaded.family, loaded.tokenizer.eos_token),
+        "processing_class": processor,
+    }
+    if job.method == "dpo":
+        other = load(job.model).model
+        return DPOTrainer(loaded.model, ref_model=other, args=DPOConfig(beta=0.1, **common), **given)
+    return SFTTrainer(loaded.model, args=SFTConfig(completion_only_loss=True, **common), **given)
+
+
+def rows_in_order(job: Job, family: Family, end: str) -> Any:
+    """The records as TRL's rows, in the order of our plan, every epoch written out."""
+    from datasets import Dataset, Features, List, Value
+    from datasets import Image as Picture
+
+    named = {record.id: record for record in read_jsonl(Record, Path(job.records))}
+    plan = steps(list(named), job.seed, job.training.num_train_epochs, SIZE)
+    made = [row(named[name], family, end) for names in plan for name in names]
+    texts = {name: Value("string") for name in made[0] if name != "images"}
+    return Dataset.from_list(made, Features({**texts, "images": List(Picture())}))
+
+
+def row(record: Record, family: Family, end: str) -> dict[str, Any]:
+    """One record: the strings of the family's template, and its picture."""
+    images = [PIL.Image.open(record.image.path)] if record.image else []
+    has_image = record.image is not None
+    if isinstance(record, Pair):
+        (*asked, (chosen, _)), (*_, (rejected, _)) = (
+            family.segments([Turn(record.question, answer)], has_image, end)
+            for answer in (record.chosen, record.rejected)
+        )
+        sides = {"chosen": chosen, "rejected": rejected}
+    else:
+        assert isinstance(record, Conversation)
+        *asked, (answer, _) = family.segments(record.branches[0], has_image, end)
+        sides = {"completion": answer}
+    return {"prompt": "".join(text for text, _ in asked), **sides, "images": images}
+
+
+def collated(batch: Any, pixels: bool) -> Any:
+    """The rows of a batch of TRL's."""
+    wanted = batch["completion_mask"] == 1 if "completion_mask" in batch else batch["labels"] != -100
+    pictures = iter(batch.get("pixel_values", ()) if pixels else ())
+    for ids, mask, marks in zip(batch["input_ids"], batch["attention_mask"] == 1, wanted, strict=True):
+        yield (
+            tuple(ids[mask].tolist()),
+            tuple(marks[mask].tolist()),
+            digest(next(pictures)) if 4 in ids and pixels else "",
+        )
+    assert next(pictures, None) is None
+
+
+def digest(pixels: torch.Tensor) -> str:
+    return hashlib.sha256(pixels.float().numpy().tobytes()).hexdigest()
+
+
+def by_step(micro_batches: list[list[Row]], job: Job) -> list[list[Row]]:
+    """The rows of each optimiser step, sorted: how a side lays them out is its own matter."""
+    many = SIZE // job.runtime.per_device_train_batch_size
+    return [sorted(chain(*micro_batches[at : at + many])) for at in range(0, len(micro_batches), many)]
+
+
+def farthest(one: Course, other: Course, name: str) -> float:
+    """The largest difference of a logged number over all steps."""
+    return max(abs(a[name] - b[name]) for a, b in zip(one.log, other.log, strict=True))
