@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.contracts.method import Baseline
 from reports.plain import short
@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Draw = Callable[[], "Figure"]
-# Okabe & Ito's colours, which most colour-blind people tell apart; black is left to the axes.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
+# Six of Okabe & Ito's colours, and six more that stay as far from them and each other to who sees no red or no green,
+# on white and on dark ground alike; the second six are dashed as well.
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
+    "#803333", "#3B00EB", "#6C3380", "#5E81EB", "#52CC8F", "#805374",
+)  # fmt: skip
+DASHES, HATCHES = ("-", "--", ":"), ("", "///", "...")  # of the first six methods, the second, and so on
+BETTER = "#009E73"
 GREY = "#8a8f98"
 STAGES = {"build": "#56B4E9", "reference": "#CC79A7", "train": "#0072B2", "generate": "#E69F00", "score": "#7F7F7F"}
 INK, DARK_INK = "#1b1f24", "#dfe3e8"
@@ -40,22 +46,23 @@ CURVES = {  # TRL's names and what to call them; the first ones first
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A drawing as SVG with a transparent ground, for light and for dark pages, and as a PNG on white."""
+    """A drawing as SVG with a transparent ground, for light and for dark pages, as a PNG on white, and as a PDF."""
 
     svg: bytes
     dark: bytes
     png: bytes
+    pdf: bytes
 
 
 def picture(draw: Draw, testbed: str) -> Picture:
-    """The drawing in its three forms, with the testbed's name on it: a synthetic figure must not pass for another."""
+    """The drawing in its forms, with the testbed's name on it: a synthetic figure must not pass for another."""
     from matplotlib import rc_context
 
     style: dict[Any, Any] = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK)
     style |= {"xtick.color": INK, "ytick.color": INK, "text.parse_math": False, "font.size": 9, "axes.titlesize": 9}
     style |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
-    style |= {"svg.hashsalt": "harness", "svg.fonttype": "none"}
-    svg, png = io.BytesIO(), io.BytesIO()
+    style |= {"svg.hashsalt": "harness", "svg.fonttype": "none", "pdf.fonttype": 42}  # what journals ask for
+    svg, png, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that the font lacks is drawn as a box
         figure = draw()
@@ -63,7 +70,9 @@ def picture(draw: Draw, testbed: str) -> Picture:
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
         figure.set_layout_engine("none")  # it is laid out
         figure.savefig(png, format="png", metadata={"Software": None}, dpi=150)
-    return Picture(svg.getvalue(), svg.getvalue().replace(INK.encode(), DARK_INK.encode()), png.getvalue())
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    dark = svg.getvalue().replace(INK.encode(), DARK_INK.encode())
+    return Picture(svg.getvalue(), dark, png.getvalue(), pdf.getvalue())
 
 
 def _panels(rows: int, columns: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
@@ -77,8 +86,14 @@ def _panels(rows: int, columns: int, width: float, height: float) -> "tuple[Figu
 
 def _colours(labels: Iterable[str]) -> dict[str, str]:
     """Label -> colour; a method has the same one in every figure, the baseline is grey."""
-    methods = [name for name in labels if name != Baseline.label]
+    methods = [name for name in dict.fromkeys(labels) if name != Baseline.label]
     return {Baseline.label: GREY} | {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(methods)}
+
+
+def _dashes(labels: Sequence[str], name: str, styles: tuple[str, ...] = DASHES) -> str:
+    """The kind of line (or of `styles`) that tells a method from those whose colours are near."""
+    methods = [label for label in labels if label != Baseline.label]
+    return styles[methods.index(name) // 6 % 3] if name in methods else styles[0]
 
 
 def _name(text: str, longest: int = 28) -> str:
@@ -121,28 +136,72 @@ def cost(seconds: Mapping[str, Mapping[str, float]], memory: Mapping[str, tuple[
     return figure
 
 
-Interval = tuple[float, float, float, bool]  # difference, low, high, resolved
+class Interval(NamedTuple):
+    """A difference with its 95 % interval; `detectable`: smaller ones are seldom seen, NaN where that is not known."""
+
+    delta: float
+    low: float
+    high: float
+    resolved: bool
+    detectable: float = math.nan
 
 
-def intervals(panels: Mapping[str, Mapping[str, Interval]], columns: int = 4) -> "Figure":
-    """A panel per column of the table, a dot and its 95 % interval per method, filled where resolved."""
-    labels = list(dict.fromkeys(name for rows in panels.values() for name in rows))
-    rows = math.ceil(len(panels) / columns)
+class Panel(NamedTuple):
+    """A column's differences by label; `better`: 1 where more is better, -1 where less is, 0 where it is no score."""
+
+    rows: Mapping[str, Interval]
+    better: int = 1
+
+
+NO_INTERVAL = Interval(math.nan, math.nan, math.nan, False)
+
+
+def intervals(panels: Mapping[str, Panel], columns: int = 4) -> "Figure":
+    """A panel per column of the table, a dot and its 95 % interval per method, filled where resolved.
+
+    Right is better, and shaded, in every panel of a score: the axis is turned where less is better, and its title says
+    so. A grey bar holds the differences too small to be seen here.
+    """
+    labels = list(dict.fromkeys(name for panel in panels.values() for name in panel.rows))
+    rows, colours = math.ceil(len(panels) / columns), _colours(labels)
     figure, axes = _panels(rows, columns, 10, rows * (0.75 + 0.27 * max(len(labels), 2)))
-    for at, (title, known) in enumerate(panels.items()):
+    for at, (title, panel) in enumerate(panels.items()):
         axes[at].axvline(0, color=GREY, linewidth=0.8)
         for place, name in enumerate(labels):
-            delta, low, high, resolved = known.get(name, (math.nan, math.nan, math.nan, False))
-            colour = _colours(labels)[name]
-            axes[at].plot([low, high], [place, place], color=colour, linewidth=1.6)
-            axes[at].plot([delta], [place], "o", color=colour, markersize=5, fillstyle="full" if resolved else "none")
-        axes[at].set_title(_name(title), loc="left")
+            one = panel.rows.get(name, NO_INTERVAL)
+            colour, full = colours[name], "full" if one.resolved else "none"
+            axes[at].plot([one.low, one.high], [place, place], color=colour, linewidth=1.6)
+            axes[at].plot([one.delta], [place], "o", color=colour, markersize=5, fillstyle=full)
+        _unseen(axes[at], [panel.rows.get(name, NO_INTERVAL).detectable for name in labels])
+        _facing(axes[at], panel.better)
+        axes[at].locator_params(axis="x", nbins=5)
+        turned = " (less is better: axis turned)" if panel.better < 0 else " (no score)" if not panel.better else ""
+        axes[at].set_title(_name(title) + turned, loc="left", fontsize=7 if turned else None)
         axes[at].set_ylim(len(labels) - 0.5, -0.5)
         shown = [_name(name) for name in labels] if at % columns == 0 else [""] * len(labels)
         axes[at].set_yticks(range(len(labels)), shown)
     for spare in axes[len(panels) :]:
         spare.set_axis_off()
     return figure
+
+
+def _unseen(axes: "Axes", detectable: Sequence[float]) -> None:
+    """A grey bar around 0 for each place; one that is far wider than what there is does not widen the axis."""
+    low, high = axes.get_xlim()
+    for place, size in enumerate(detectable):
+        if math.isfinite(size):
+            axes.barh(place, 2 * size, 0.6, -size, color=GREY, alpha=0.22, linewidth=0)
+    widest = 1.05 * max((size for size in detectable if size <= 2 * max(-low, high)), default=0.0)
+    axes.set_xlim(min(low, -widest), max(high, widest))
+
+
+def _facing(axes: "Axes", better: int) -> None:
+    """Turn the axis so that better is right, and shade that side; 0 on it always."""
+    low, high = axes.get_xlim()
+    low, high = min(low, -0.05 * abs(high) - 1e-9), max(high, 0.05 * abs(low) + 1e-9)
+    if better:
+        axes.axvspan(0, high if better > 0 else low, color=BETTER, alpha=0.09, linewidth=0)
+    axes.set_xlim((high, low) if better < 0 else (low, high))
 
 
 def curves(logs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> "Figure":
@@ -157,7 +216,8 @@ def curves(logs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> "Figu
             for number, log in enumerate(many):
                 points = [(step, line[name]) for step, line in enumerate(log, 1) if _finite(line.get(name))]
                 axes[at].plot(*zip(*points, strict=True) if points else ((), ()), color=_colours(logs)[method],
-                              linewidth=1.2, alpha=0.85, label=_name(method) if number == 0 else None)  # fmt: skip
+                              linewidth=1.2, alpha=0.85, label=_name(method) if number == 0 else None,
+                              linestyle=_dashes(list(logs), method))  # fmt: skip
         axes[at].set_title(CURVES[name], loc="left")
         axes[at].set_xlabel("optimiser step")
     for spare in axes[len(names) :]:
@@ -191,7 +251,8 @@ def scaling(
             colour = colours[name]
             axes[at].fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
             axes[at].vlines(x, low, high, color=colour, linewidth=0.8)
-            axes[at].plot(x, y, "o-", color=colour, linewidth=1.5, markersize=4, label=_name(name))
+            axes[at].plot(x, y, "o", linestyle=_dashes(list(colours), name), color=colour, linewidth=1.5, markersize=4,
+                          label=_name(name))  # fmt: skip
         axes[at].set_title(f"{_name(title)}: total over baseline", loc="left")
         axes[at].set_xlabel("training examples")
         axes[at].set_xticks(sorted({n for points in lines.values() for n, *_ in points}))
@@ -244,7 +305,10 @@ def _bars(axes: "Axes", groups: Mapping[str, Mapping[str, float]], colours: Mapp
     for place, name in enumerate(labels):
         at = [number + (place + 0.5) * width - 0.4 for number in range(len(groups))]
         heights = [bars.get(name, math.nan) for bars in groups.values()]
-        axes.bar(at, heights, width, color=colours[name], label=_name(name))
+        hatch = _dashes(labels, name, HATCHES)
+        axes.bar(
+            at, heights, width, color=colours[name], label=_name(name), hatch=hatch, edgecolor="white", linewidth=0
+        )
     axes.set_xticks(range(len(groups)), [_name(name) for name in groups])
 
 
@@ -254,21 +318,26 @@ def lens(rows: Mapping[str, Mapping[str, float]], corrected: Mapping[str, Mappin
     `corrected`: error type -> label -> percent of the errors that the trained policy no longer makes, where measured.
     """
     figure, axes = _panels(1, 2 + bool(corrected), 10, 1.2 + 0.42 * max(2, len(rows)))
+    colours = _colours([*rows, *(name for bars in corrected.values() for name in bars)])
+    sides = ((-0.16, "chosen", INK, "-", "o"), (0.16, "rejected", GREY, ":", "s"))  # in no method's colour
     for place, known in enumerate(rows.values()):
-        for shift, side, colour in ((-0.14, "chosen", COLOURS[0]), (0.14, "rejected", COLOURS[1])):
-            ends = [known.get(f"{when}/{side}", math.nan) for when in ("before", "after")]
-            axes[0].plot(ends, [place + shift] * 2, color=colour, linewidth=1.6, label=side if place == 0 else None)
-            axes[0].plot(ends[0], place + shift, "o", color=colour, fillstyle="none", markersize=5)
-            axes[0].plot(ends[1], place + shift, "o", color=colour, markersize=5)
-    axes[0].set_xlabel("mean log-prob of a response: before (ring) and after (dot)")
+        for shift, side, colour, line, mark in sides:
+            before, after = (known.get(f"{when}/{side}", math.nan) for when in ("before", "after"))
+            label = side if place == 0 else None
+            axes[0].plot([before, after], [place + shift] * 2, line, color=colour, linewidth=1.6, label=label)
+            axes[0].plot(before, place + shift, mark, color=colour, fillstyle="none", markersize=5)
+            axes[0].plot(after, place + shift, mark, color=colour, markersize=5)
+    axes[0].set_xlabel("mean log-prob of a response\nhollow: before training, full: after")
     axes[1].axvline(0, color=GREY, linewidth=0.8)
-    axes[1].barh(range(len(rows)), [known.get("log_t2_t1", math.nan) for known in rows.values()], 0.5, color=COLOURS[2])
-    axes[1].set_xlabel("mean log (t2 / t1) after training (Eq. 10, 13)")
+    ratios = [known.get("log_t2_t1", math.nan) for known in rows.values()]
+    axes[1].barh(range(len(rows)), ratios, 0.5, color=[colours[name] for name in rows])
+    axes[1].set_xlabel("mean log (t2 / t1)\nafter training (Eq. 10, 13)")
     for one in axes[:2]:
         one.set_yticks(range(len(rows)), [_name(name) for name in rows])
         one.set_ylim(len(rows) - 0.5, -0.5)
+        one.locator_params(axis="x", nbins=5)
     if corrected:
-        _bars(axes[2], corrected)
+        _bars(axes[2], corrected, colours)
         axes[2].set_title("% of errors corrected (below 0: more)", loc="left")
         axes[2].tick_params(axis="x", labelrotation=40)
     _legend(figure)

@@ -1,4 +1,7 @@
-r"""Grids as LaTeX: booktabs tabulars to be read by `\input`, in plain ASCII, for any engine."""
+r"""Grids as LaTeX: booktabs tables to be read by `\input`, in plain ASCII, for any engine.
+
+Each is a float as wide as the page (`table*`), in the largest type in which it fits one of two columns.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,6 +11,8 @@ from reports.grid import Entry, Grid, Line, groups
 from reports.plain import NOTE, REASON, figures, heading, raised, short, shown
 from reports.sheet import Sheet
 
+SIZES = {"small": 105, "footnotesize": 118, "scriptsize": 138}  # characters across a page of two columns
+SPACE = 1.4  # characters that two columns stand apart
 RAISED = r"\textsuperscript{{{}}}"
 _ESCAPED = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
@@ -19,25 +24,38 @@ _ESCAPED = {
 
 
 def comparison(sheet: Sheet) -> str:
-    """A comparison's table: a tabular per group."""
-    return _document(f"testbed: {tex(sheet.testbed)}", sheet.grids)
+    """A comparison's table: a float per group."""
+    return _document(f"testbed: {tex(sheet.testbed)}", sheet.grids, f". Testbed: {tex(sheet.testbed)}.")
 
 
 def table(grid: Grid) -> str:
-    """One tabular."""
+    """One float."""
     return _document(tex(grid.title), [grid])
 
 
-def _document(about: str, grids: Sequence[Grid]) -> str:
-    lines = [line for grid in grids for line in _lines(grid)]
+def _document(about: str, grids: Sequence[Grid], below: str = "") -> str:
+    lines = [line for grid in grids for line in _lines(grid, below)]
     return "\n".join([f"% {about}; needs \\usepackage{{booktabs}}", *lines, ""])
 
 
-def _lines(grid: Grid) -> Iterator[str]:
+def _lines(grid: Grid, below: str) -> Iterator[str]:
     if grid.heads:
-        yield from _tabular(grid)
-        yield from ("", r"\medskip", "")
+        tabular = list(_tabular(grid))
+        yield from (r"\begin{table*}[tp]", rf"\centering\{_size(grid)}\setlength{{\tabcolsep}}{{3pt}}")
+        yield from (rf"\caption{{{tex(grid.title)}{below}}}", *tabular, r"\end{table*}", "")
     yield from (rf"\noindent{{\footnotesize {tex(note, NOTE)}}}\par" for note in grid.notes)
+
+
+def _size(grid: Grid) -> str:
+    """The type in which a grid's longest cells, side by side, are no wider than a page."""
+    rows = [[*map(heading, grid.heads)]]
+    for line in (line for line in grid.lines if not line.instead):
+        rows.append([shown(entry, grid.spans == "beside") for entry in line.entries])
+        rows.append([figures(entry)[2][: len(figures(entry)[2]) * 3 // 4] for entry in line.entries])  # set smaller
+    blocks = max((len(line.block) for line in grid.lines), default=0) if grid.blocks else 0
+    stubs = [blocks, *(max((len(line.names[at]) for line in grid.lines), default=0) for at in range(len(grid.stubs)))]
+    wide = sum(max(len(row[at]) for row in rows) + SPACE for at in range(len(grid.heads))) + sum(stubs)
+    return next((size for size, fits in SIZES.items() if wide <= fits), "tiny")
 
 
 def _tabular(grid: Grid) -> Iterator[str]:

@@ -36,16 +36,17 @@ def cost(facts: Sequence[RowFacts]) -> Draw:
 
 def intervals(findings: Findings) -> Draw:
     """Differences to the baseline with their intervals, a panel per column."""
-    panels: dict[str, dict[str, figures.Interval]] = {}
+    panels: dict[str, figures.Panel] = {}
     for at, column in enumerate(findings.columns):
         title = f"{GROUPS[column.group][0]} total" if column.metric == "total" else column.label
         known = {
-            row.label: (cell.delta, cell.low, cell.high, cell.resolved)
+            row.label: figures.Interval(cell.delta, cell.low, cell.high, cell.resolved, cell.detectable)
             for row in findings.rows
             if row.method != BASELINE and math.isfinite((cell := row.cells[at]).delta)
         }
         if known:
-            panels[title + (" ↓" if column.lower else "")] = known
+            better = 0 if column.beside else -1 if column.lower else 1
+            panels[title] = figures.Panel(known, better)
     return partial(figures.intervals, panels) if panels else None
 
 

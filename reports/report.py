@@ -270,7 +270,7 @@ def scaling_table(given: Sequence[Path], store: Path | None = None) -> Grid:
 
 
 def draw(folder: Path, name: str, drawn: plots.Draw, needs: str, testbed: str) -> list[Path]:
-    """A drawing as SVG and PNG."""
+    """A drawing as SVG, PNG and PDF."""
     if drawn is None:
         raise UsageError(f"{name} needs {needs}, and these runs have none.")
     return save(folder, name, figures.picture(drawn, testbed))
@@ -279,7 +279,8 @@ def draw(folder: Path, name: str, drawn: plots.Draw, needs: str, testbed: str) -
 def save(folder: Path, name: str, picture: figures.Picture) -> list[Path]:
     """Write a picture's files."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {folder / f"{name}.svg": picture.svg, folder / f"{name}.png": picture.png}
+    forms = {"svg": picture.svg, "png": picture.png, "pdf": picture.pdf}
+    files = {folder / f"{name}.{ending}": data for ending, data in forms.items()}
     for file, data in files.items():
         put(file, data)
     return list(files)

@@ -29,7 +29,7 @@ PART = ".part"
 # What a run's folder may hold of a comparison, written by `compare` or by `report` beside it.
 OURS = re.compile(
     r"(table[1-7]?\.(md|csv|tex|txt|ansi|svg|html)|results\.jsonl|profile\.json|report\.html|cards\.md|sizes\.json"
-    r"|(figure[2-6]|intervals|curves|lens|cost|distribution)\.(svg|png|html|md|csv|tex))"
+    r"|(figure[2-6]|intervals|curves|lens|cost|distribution)\.(svg|png|pdf|html|md|csv|tex))"
 )
 
 

@@ -16,6 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 from test_render import HOSTILE as BASIC
+from worlds import NINE, SETTING, run
 
 from reports import latex, markdown, spreadsheet, terminal
 from reports.findings import Findings, Setting
@@ -23,6 +24,7 @@ from reports.grid import Entry, Grid, Head, Line, with_best
 from reports.items import Said, Shown, pieces
 from reports.page import page, table_page
 from reports.sheet import sheet
+from reports.tabulate import build
 
 HOSTILE = [
     *BASIC, "</style><script>alert(1)</script>", "</title><svg onload=alert(1)>", '"><img src=x onerror=alert(1)>',
@@ -145,6 +147,7 @@ def test_latex_is_ascii_and_balanced(text: str) -> None:
         *"begin end toprule midrule bottomrule cmidrule multicolumn textbf textsuperscript footnotesize".split(),
         *"noindent medskip par usepackage Delta downarrow surd times char textbackslash textasciitilde".split(),
         *"bigtriangledown textasciicircum textless textgreater textbar".split(),
+        *"centering caption setlength tabcolsep small footnotesize scriptsize tiny".split(),
     }
 
 
@@ -198,12 +201,28 @@ def test_latex_compiles_with_every_hostile_string_in_it(tmp_path: Path) -> None:
     found = subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False)
     if found.returncode:
         pytest.skip("TeX has no booktabs")
-    body = "\n".join(latex.table(grid(text[:200])) for text in HOSTILE)
-    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
-    (tmp_path / "all.tex").write_text(document)
+    typeset(tmp_path, "\\clearpage\n".join(latex.table(grid(text[:200])) for text in HOSTILE))
+
+
+def typeset(folder: Path, body: str, options: str = "") -> str:
+    """What TeX says of a body that it could set."""
+    document = rf"\documentclass[{options}]{{article}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
+    (folder / "all.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    said = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     assert said.returncode == 0, said.stdout[-1500:]
+    return said.stdout
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX is installed")
+def test_a_comparisons_tables_fit_a_page_of_two_columns(tmp_path: Path) -> None:
+    """The nine benchmarks with differences and intervals; a paper's text block is 7 inches wide."""
+    rows = [("a", "nSFT turns=random, layout=separate", 0.15), ("b", "Cont. SFT", 0.0)]
+    made = sheet(build(run(rows), NINE, ["a", "b"], SETTING, 200))
+    wide = r"\setlength{\textwidth}{7in}\setlength{\oddsidemargin}{-0.25in}"
+    floats = latex.comparison(made).split("\n\\noindent", 1)[0]
+    assert "Overfull" not in typeset(tmp_path, f"{wide}Text. {floats} Text.", "twocolumn")
+    assert floats.count(r"\begin{table*}") == 3 and r"\small" in floats
 
 
 def test_a_comparison_of_no_benchmark_at_hand_still_says_why() -> None:

@@ -128,7 +128,7 @@ def test_the_lens_reads_the_training_log(opened_run: Callable[[FakeRun], Run]) -
 
 def drawings(label: str) -> dict[str, figures.Draw]:
     """Every figure with a label of somebody else's."""
-    interval = {label: (0.5, -1.0, 2.0, True), "other": (math.nan, math.nan, math.nan, False)}
+    interval = figures.Panel({label: figures.Interval(0.5, -1.0, 2.0, True, 0.4), "other": figures.NO_INTERVAL}, -1)
     return {
         "cost": lambda: figures.cost({label: {"build": 1.0, "train": 2.0}, "b": {}}, {label: (0.5, label)}),
         "intervals": lambda: figures.intervals({label: interval, "two": interval}),
@@ -321,8 +321,8 @@ def test_the_command_prints_every_format_and_writes_them_all(form: str, tmp_path
 def test_the_command_draws_figures_and_refuses_what_there_is_nothing_for(tmp_path: Path) -> None:
     folder = FakeRun().write(tmp_path)
     for name, files in {
-        "2": ["figure2.svg", "figure2.png"],
-        "lens": ["lens.svg", "lens.png"],
+        "2": ["figure2.svg", "figure2.png", "figure2.pdf"],
+        "lens": ["lens.svg", "lens.png", "lens.pdf"],
         "5": ["figure5.html"],
     }.items():
         assert [file.name for file in reporting.figure([folder], name, tmp_path)] == files
