@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from harness.contracts.row_names import PUBLISHED
 from reports.findings import Cell, Column, Findings
 from reports.numerals import MARKS
 from reports.outcomes import MAX_UNSCORED
@@ -38,6 +39,9 @@ def _legend(findings: Findings) -> Iterator[str]:
         yield f"{', '.join(beside)}: no scores (CHAIR falls when captions say less)"
     if any(column.metric == "total" and not math.isnan(cell.delta) for column, cell in pairs):
         yield "total: the paper's sum of differences, not tested"
+    if any(row.label.endswith(PUBLISHED) for row in findings.rows):
+        other = "its data, base and training are not those of the other rows"
+        yield f"{PUBLISHED.strip()} published, not trained here: {other}"
     if any(cell.coverage < 100 for _, cell in pairs):
         yield "(%): the share of units with a verdict"
     if any(cell.withheld for row in findings.rows for cell in row.cells):

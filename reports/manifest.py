@@ -162,6 +162,8 @@ class Manifest(_Known):
     """Seed -> the sizes of its base model."""
     models: dict[str, Any]
     """Seed -> the identity of its base model."""
+    published: dict[str, str] = {}
+    """Row that nobody trained here -> the identity of its model."""
     split_lock: dict[str, Any]
     """Title of a split -> the digest of its examples, as far as it is made."""
     report: str = ""

@@ -29,8 +29,8 @@ def manifest(**fields: Any) -> Manifest:
         "command": ["harness", "compare"], "request": "0" * 20, "finished": True, "failed": [],
         "testbed": "mini", "synthetic": True, "protocol": "llava", "judge": "oracle", "writer": "oracle",
         "judging": {}, "writing": {}, "data": "llava150k", "folder": "", "seeds": [0], "rows": {}, "benchmarks": {},
-        "own": {}, "judges": {}, "setting": {}, "architectures": {}, "models": {"0": "m"}, "split_lock": {},
-        "report": "0" * 20, "cells": [], "trained": [], "stages": [],
+        "own": {}, "judges": {}, "setting": {}, "architectures": {}, "models": {"0": "m"}, "published": {},
+        "split_lock": {}, "report": "0" * 20, "cells": [], "trained": [], "stages": [],
     }  # fmt: skip
     return Manifest(**{**whole, **fields})
 

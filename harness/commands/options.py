@@ -14,6 +14,10 @@ TestbedName = Annotated[str, typer.Option("--testbed", help="A built-in testbed 
 Model = Annotated[
     str, typer.Option(help="The base model, not the testbed's: a folder, or owner/name@COMMIT; several with commas.")
 ]
+Rows = Annotated[
+    str,
+    typer.Option(help="Models scored as they are, without training: a folder, owner/name@COMMIT, or NAME=either."),
+]
 Judge = Annotated[str, typer.Option(help="Who judges, not the testbed's: openai:MODEL, script:FILE, ./mine.py.")]
 Writer = Annotated[str, typer.Option(help="Who writes training text, likewise.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Repetitions; each takes another base model (if there are) and split.")]

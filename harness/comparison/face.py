@@ -59,6 +59,7 @@ class Wanted:
         examples: int | None = None,
         limit: int | None = None,
         model: str | Path = "",
+        rows: str | Sequence[str] = "",
         judge: str = "",
         writer: str = "",
         set: Mapping[str, object] | Sequence[str] = (),
@@ -79,15 +80,18 @@ class Wanted:
         for what, file in (("store", store), ("out", out)):
             if file is not None and Path(file).exists() and not Path(file).is_dir():
                 raise UsageError(f"{what}: {file} is a file; give a folder.")
-        sets, rows, columns = _settings(set), _words("methods", methods), _words("benchmarks", benchmarks)
-        words = (rows, str(data), str(images), str(testbed), seeds, columns, examples, limit, sets, workers)
+        sets, lines, columns = _settings(set), _words("methods", methods), _words("benchmarks", benchmarks)
+        words = (lines, str(data), str(images), str(testbed), seeds, columns, examples, limit, sets, workers)
         who = {role: given for role, given in (("judge", judge), ("writer", writer)) if given}
-        bed, asked, runtime = request(*words, who=who, executor=str(executor), model=str(model))
+        bed, asked, runtime = request(
+            *words, who=who, executor=str(executor), model=str(model), published=_words("rows", rows)
+        )
         runtime = runtime if budget is None else validated(runtime, {"budget": budget})
         if noise_floor:
             asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
         other = [*sets, *(f"{role}={called(given)}" for role, given in who.items())]
         other += [f"model={model}"] if model else []
+        other += [f"rows={'+'.join(name for name, _ in asked.published)}"] if rows else []
         folder = chosen(Path(out) if out is not None else None, asked, bed, other, ",".join(map(str, sizes)))
         return cls(asked, bed, runtime, Store(Path(store)), folder)
 
@@ -115,7 +119,7 @@ def compare(
 ) -> "Comparison":
     """Build every method's data from one split, train, score on the benchmarks.
 
-    `options` are those of `harness compare`: `images`, `seeds`, `benchmarks`, `examples`, `limit`, `model`,
+    `options` are those of `harness compare`: `images`, `seeds`, `benchmarks`, `examples`, `limit`, `model`, `rows`,
     `judge`, `writer`, `out`, `store`, `workers`, `executor`, `budget` (USD), `noise_floor`, and `set`, {"dpo.beta":
     0.5}. What is in the store is not made again. A row that fails does not end the others (`Comparison.failed`).
     Raises UsageError for a request that is wrong and HarnessError where nothing could be scored.

@@ -17,7 +17,7 @@ from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
 from harness.contracts.method import Baseline, Role, realised
 from harness.contracts.row import Row, resolved
-from harness.contracts.row_names import BASELINE, BLANK, NOISE
+from harness.contracts.row_names import BASELINE, BLANK, NOISE, PUBLISHED
 from harness.contracts.settings import Dtype, Runtime, Testbed
 from harness.contracts.stage import Kind, Plugins
 from harness.contracts.steps import Cell, Plan, Request, Step
@@ -64,8 +64,9 @@ class Planner:
         self.runtime = runtime
         self.rows = rows
         self.steps: dict[str, Step] = {}
-        self.models = {folder: revision(Path(folder)) for folder in testbed.models}
-        self.families = {self.models[folder]: families.file_of(family_of(Path(folder))) for folder in testbed.models}
+        folders = (*testbed.models, *(folder for _, folder in request.published))
+        self.models = {folder: revision(Path(folder)) for folder in folders}
+        self.families = {self.models[folder]: families.file_of(family_of(Path(folder))) for folder in folders}
         self.codebook = common(getattr(row.method, "codebook", "") for row in rows)
 
     def step(
@@ -266,6 +267,8 @@ class Planner:
             yield Shown(None, BLANK, "baseline, blank image", {"blank": True})
         if self.request.noise_batch:
             yield Shown(None, NOISE, "noise floor", {"batch_size": self.request.noise_batch})
+        for name, folder in self.request.published:
+            yield Shown(None, name, f"{name}{PUBLISHED}", {"model": self.models[folder]})
         for row in self.rows:
             yield Shown(row, row.id, row.label)
 

@@ -49,9 +49,9 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
             if given.setdefault(what, name) != name:
                 raise UsageError(f'{given[what]} and {name} both have "{what}", and a table could not tell them apart.')
     rows = resolved(request, testbed)
-    for name, count in Counter(row.id for row in rows).items():
+    for name, count in Counter([row.id for row in rows] + [name for name, _ in request.published]).items():
         if count > 1:
-            raise UsageError(f"the method {name} is named twice; name it once, or give the rows different options.")
+            raise UsageError(f"the row {name} is named twice; give the rows different options or names.")
         if name in (BASELINE, *CONTROLS):
             raise UsageError(f"{name} is the name of a row of ours; give the method's file another name.")
     for row in rows:
@@ -66,6 +66,8 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
     if missing:
         raise UsageError(f"the testbed {testbed.name} is not complete:\n{missing}")
     check_models(rows, testbed)
+    for _, folder in request.published:
+        inspect(Path(folder))
     return rows
 
 
@@ -103,14 +105,14 @@ def taken(model: Folder) -> str:
 def absent(request: Request, testbed: Testbed, rows: Sequence[Row]) -> Iterator[str]:
     """What a testbed lacks for this request: what, where from, which layout."""
     for folder in testbed.models:
-        if hub := HUB.fullmatch(folder):
-            fetch = f"hf download {hub['id']} --revision {hub['revision']}"
-            yield f"weights: {folder} is not in the hub's cache here; fetch it with `{fetch}`"
+        if why := unfetched(folder):
+            yield f"weights: {why}"
         elif not (Path(folder) / "config.json").is_file():
             yield (
                 f"weights: no Hugging Face model folder at {folder}; fetch one with "
                 f"`hf download llava-hf/{Path(folder).name} --local-dir {folder}`"
             )
+    yield from (f"weights: {unfetched(folder)}" for _, folder in request.published if unfetched(folder))
     yield from lacking(request, testbed)
     if any(row.method.needs_clip for row in rows) and not (Path(testbed.clip) / "config.json").is_file():
         yield (
@@ -122,6 +124,14 @@ def absent(request: Request, testbed: Testbed, rows: Sequence[Row]) -> Iterator[
     for role, needed in zip(OFFICES, (judged, written), strict=True):
         if needed and (why := problem(role, testbed)):
             yield f"{role}: {why}"
+
+
+def unfetched(model: str) -> str:
+    """How to fetch a commit of the hub that is not in its cache here; empty for a folder."""
+    if not (hub := HUB.fullmatch(model)):
+        return ""
+    fetch = f"hf download {hub['id']} --revision {hub['revision']}"
+    return f"{model} is not in the hub's cache here; fetch it with `{fetch}`"
 
 
 def lacking(request: Request, testbed: Testbed) -> Iterator[str]:

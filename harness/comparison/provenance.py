@@ -16,6 +16,7 @@ from harness.comparison.plan import base_model
 from harness.comparison.run_folder import identity
 from harness.contracts import plugins
 from harness.contracts.behind import behind
+from harness.contracts.row_names import BASELINE
 from harness.contracts.steps import Plan, Step
 from harness.models.folder import inspect
 from harness.stages.generate import Generate
@@ -64,7 +65,11 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         judges={name: judge for name, judge in judged.items() if judge},
         setting=testbed.setting(),
         architectures=architectures(planned),
-        models={str(cell.seed): Generate.of(cell.responses).model for cell in planned.cells},
+        models={str(cell.seed): Generate.of(cell.responses).model for cell in planned.cells if cell.row == BASELINE},
+        published={
+            name: next(Generate.of(cell.responses).model for cell in planned.cells if cell.row == name)
+            for name, _ in request.published
+        },
         split_lock=dict(locks(planned, store)),
         report=planned.report.key,
         cells=list(cells(planned)),

@@ -2,7 +2,9 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -39,9 +41,10 @@ def request(
     who: Mapping[str, str] | None = None,
     executor: str = "local",
     model: str = "",
+    published: str = "",
 ) -> tuple[Testbed, Request, Runtime]:
     """The command line as a testbed, a request and how to run it; `who` names another judge or writer, `model` other
-    base models (with commas)."""
+    base models (with commas), `published` the models of rows that nobody trains here."""
     for what, number in (("seeds", seeds), ("examples", examples), ("limit", limit), ("workers", workers)):
         if number is not None and (type(number) is not int or number < 1):
             raise UsageError(f"{what} is {number!r}; give a whole number, 1 or more.")
@@ -70,7 +73,23 @@ def request(
     boards.check(runtime.report_to)
     source = _chosen.source(data, images, behind(bed.data).home)
     asked = Request(specs, source, seeds, benchmarks=columns, examples=examples, limit=limit)
+    asked = replace(asked, published=published_rows(published))
     return bed, asked, runtime
+
+
+def published_rows(words: str) -> tuple[tuple[str, str], ...]:
+    """Rows of models that nobody trains here, "NAME=MODEL" with commas between; by default a row is named as its model.
+
+    Of "owner/name@COMMIT" that is the repository's own name. UsageError for a name that would be no word.
+    """
+    found = []
+    for word in filter(None, (word.strip() for word in words.split(","))):
+        name, _, model = word.rpartition("=")
+        name = name or re.sub(r"[^\w.-]+", "-", Path(model.partition("@")[0]).expanduser().name)
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise UsageError(f"--rows {word}: name the row in front, e.g. seva={model or './seva-7b'}.")
+        found.append((name, weights(model, Path())))
+    return tuple(found)
 
 
 def settings(sets: list[str], known: list[str]) -> dict[str, dict[str, Any]]:

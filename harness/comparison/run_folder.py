@@ -37,6 +37,7 @@ def identity(request: Request, testbed: Testbed, sizes: str = "") -> str:
     """20 hex digits that stand for everything a comparison was asked: what its words mean, not how it is run."""
     named = [spec.model_dump() | {"name": _place(spec.name, ".py")} for spec in request.methods]
     asked = {name: getattr(request, name) for name in Request.__dataclass_fields__ if name != "methods"}
+    asked = {name: given for name, given in asked.items() if name != "published" or given}
     source = request.data
     lies = [str(place.resolve()) if place and source.own else "" for place in (source.home, source.images)]
     asked |= {"data": lies[0] or source.name, "images": lies[1]}

@@ -3,4 +3,5 @@
 BASELINE = "baseline"
 BLANK = "blank"  # the row of the baseline asked about blank images
 NOISE = "noise"  # the row of the baseline's responses generated again in batches of another size
+PUBLISHED = " †"  # behind the label of a model that nobody trained here
 CONTROLS = (BLANK, NOISE)  # shown, never tested

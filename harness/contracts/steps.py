@@ -30,6 +30,8 @@ class Request:
     """Also generate the baseline's responses to blank images: what a model can guess without seeing."""
     pool: int | None = None
     """Examples the embedded world draws for all sizes of one comparison, so that the smaller splits are prefixes."""
+    published: tuple[tuple[str, str], ...] = ()
+    """Rows that nobody trains here: their names, and the folders of their models."""
     noise_batch: int = 0
     """Also generate the baseline's responses in batches of this size: what is no method's doing. 0: do not."""
 

@@ -47,7 +47,8 @@ class Modelled(Kind):
 
     def base(self, work: Work) -> Path:
         """The base model's folder."""
-        return next(Path(folder) for folder in work.testbed.models if revision(Path(folder)) == self.model)
+        known = (*work.testbed.models, *(folder for _, folder in work.request.published))
+        return next(Path(folder) for folder in known if revision(Path(folder)) == self.model)
 
     def policy(self, work: Work, trained: Stage | None) -> Path:
         """The policy that the step starts from: the checkpoint of a training, else the base model."""
