@@ -8,6 +8,7 @@ the two nothing is known at this n: inconclusive, which is no pass and no failur
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,10 @@ from harness.contracts.benchmark import Benchmark, Metric
 from harness.contracts.row_names import BASELINE, NOISE
 from harness.contracts.settings import Fixed
 from harness.system.errors import UsageError
+from reports.accepted import Card
 from reports.estimates import Estimate, estimate
+from reports.gate_items import Lost, lost
+from reports.numerals import numeral
 from reports.outcomes import Outcome
 from reports.runs import BY_NAME, Run, differences, other_policies
 from reports.statistics import LEVEL
@@ -57,6 +61,8 @@ class Policy(Fixed):
     """What a check does that cannot tell at this number of items."""
     coverage: float = Field(0.99, gt=0, le=1)
     """The share of the units that must have been scored in both runs."""
+    stale_days: int = Field(90, gt=0)
+    """The days after which an accepted run is called stale, a warning."""
     budgets: dict[str, Budget] = Field({})
     """Kind of stage (train, generate, ...) -> the most that one may take."""
 
@@ -91,13 +97,25 @@ class Check:
     low: float = math.nan
     high: float = math.nan
     margin: float = math.nan
+    lower: bool = False
+    """Whether less is better."""
+    weak: str = ""
+    """Why a row that did not change may well not pass, and how many items would do; "" where it would."""
+
+    @property
+    def moved(self) -> str:
+        """ "better" or "worse" where the whole interval lies on one side of no difference, else ""."""
+        if self.low > 0 or self.high < 0:
+            return "better" if (self.low > 0) != self.lower else "worse"
+        return ""
 
 
 @dataclass(frozen=True)
 class Gate:
     """All checks, how the runs differ in what made them, and what was scored but not asked about.
 
-    `assumed` says by which policy, where none was written.
+    `assumed` says by which policy, where none was written; `accepted` when the other run was accepted, where that is
+    known; `warnings` why a verdict is worth less than it looks; `lost` are items that got worse.
     """
 
     checks: tuple[Check, ...]
@@ -105,6 +123,9 @@ class Gate:
     ungated: tuple[str, ...]
     inconclusive_fails: bool = False
     assumed: str = ""
+    accepted: str = ""
+    warnings: tuple[str, ...] = ()
+    lost: tuple[Lost, ...] = ()
 
     def fails(self, check: Check) -> bool:
         """Whether a check alone fails the gate."""
@@ -119,8 +140,17 @@ class Gate:
         return 3 if any(check.verdict == Verdict.INCOMPLETE for check in self.checks) else 0
 
 
-def gate(accepted: Run, now: Run, policy: Policy | None, profile: Mapping[str, Any]) -> Gate:
+def gate(
+    accepted: Run,
+    now: Run,
+    policy: Policy | None,
+    profile: Mapping[str, Any],
+    card: Card | None = None,
+    today: date | None = None,
+) -> Gate:
     """Every check of the policy, of `default_policy` without one; `profile` is the new run's.
+
+    `card` says when the accepted run was accepted, where it has one, and `today` what day it is.
 
     UsageError where the policy names what is not there, or where the runs did not measure the same thing.
     """
@@ -148,13 +178,25 @@ def gate(accepted: Run, now: Run, policy: Policy | None, profile: Mapping[str, A
     if not checks:
         raise UsageError("the policy asks nothing; give it margins or budgets.")
     gated = {name for name, _ in metrics.values()}
+    today = today or datetime.now(UTC).date()
     return Gate(
         tuple(checks),
         (*differences(before, after, (), SAID), *other_policies(accepted, now)),
         tuple(benchmark.label for name, benchmark in benchmarks.items() if name not in gated),
         policy.inconclusive == "fail",
         assumed,
+        card.told(today) if card else "",
+        (*_stale(card, today, policy.stale_days), *dict.fromkeys(check.weak for check in checks if check.weak)),
+        lost(accepted, now, rows, [name for name in benchmarks if name in gated]),
     )
+
+
+def _stale(card: Card | None, today: date, days: int) -> Iterator[str]:
+    if card and card.age(today) > days:
+        yield (
+            f"the accepted run is stale: it was accepted {card.age(today)} days ago, more than {days}; see whether "
+            "what has changed since was wanted, and accept a new one"
+        )
 
 
 def _metric(name: str, benchmarks: Mapping[str, Benchmark]) -> tuple[str, Metric]:
@@ -191,11 +233,11 @@ def _compare(
     sides = ((BASELINE, old), ("now", new))
     paired = [replace(outcome, method=side) for side, outcomes in sides for outcome in outcomes.values()]
     both = {side: metrics[metric.id] for side, metrics in estimate(benchmark, paired, (metric.id,)).items()}
-    return judge(label, metric, both[BASELINE].value, both["now"], margin)
+    return judge(label, metric, both[BASELINE].value, both["now"], margin, benchmark.official_units)
 
 
-def judge(label: str, metric: Metric, accepted: float, now: Estimate, margin: float) -> Check:
-    """The verdict on one difference; `margin` is how much worse may be."""
+def judge(label: str, metric: Metric, accepted: float, now: Estimate, margin: float, most: int = 0) -> Check:
+    """The verdict on one difference; `margin` is how much worse may be, `most` how many units there are at all."""
     sign = 1 if metric.higher_is_better else -1
     worst, best = sorted((sign * now.low, sign * now.high))
     if math.isnan(now.delta) or math.isnan(worst):
@@ -210,7 +252,33 @@ def judge(label: str, metric: Metric, accepted: float, now: Estimate, margin: fl
     else:
         verdict, said = Verdict.INCONCLUSIVE, f"not resolved at n = {now.n:,}"
     figures = (accepted, now.value, now.low, now.high, margin)
-    return Check(label, metric.id, verdict, said, metric.digits, *figures)
+    weak = "" if verdict == Verdict.REGRESSED else _weak(metric, now, margin, most)
+    return Check(label, metric.id, verdict, said, metric.digits, *figures, not metric.higher_is_better, weak)
+
+
+def _weak(metric: Metric, now: Estimate, margin: float, most: int) -> str:
+    """Why a row that did not change may well not pass, by the spread seen, which shrinks as 1 / sqrt(n).
+
+    Of such rows 80 % pass a margin as large as the difference that is detected with a power of 80 %.
+    """
+    least = now.detectable()
+    if not least > margin:  # NaN where nothing varied
+        return ""
+    shown = numeral(least, metric.digits), numeral(margin, metric.digits)
+    said = (
+        f"too few items for {metric.id}: at n = {now.n:,} it takes a margin of {shown[0]} for four in five rows that "
+    )
+    said += f"did not change to pass, and it is {shown[1]}; "
+    if not margin:
+        return said + "no number of items shows that nothing at all changed, so give a margin"
+    if len(now.deltas) > 1:
+        return said + "more items or seeds would do"
+    wanted = math.ceil(now.n * (least / margin) ** 2)
+    round_to = 10 ** max(0, len(str(wanted)) - 2)
+    wanted = math.ceil(wanted / round_to) * round_to
+    if most and wanted > most:
+        return said + f"about {wanted:,} would do, and the set has {most:,}: widen the margin"
+    return said + f"about {wanted:,} would do"
 
 
 def _gap(old: Outcome | None, new: Outcome | None, coverage: float) -> str:

@@ -15,9 +15,13 @@ def gate(
     policy: Annotated[
         Path | None, typer.Option(help="YAML: margins, budgets, coverage; default: gate.yaml, else 2 % of each scale.")
     ] = None,
-    accept: Annotated[Path | None, typer.Option(help="Write this run to FILE as the accepted one, and stop.")] = None,
+    accept: Annotated[
+        Path | None, typer.Option(help="Write this run to FILE as the accepted one, and its card; stop.")
+    ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to FILE.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the summary to FILE too.")] = None,
+    comment: Annotated[Path | None, typer.Option(help="Write a pull request's comment to FILE.")] = None,
+    page: Annotated[str, typer.Option(help="URL of the report, for the comment.")] = "",
     store: StoreOf = None,
     own: Own = "",
 ) -> None:
@@ -31,6 +35,6 @@ def gate(
     if accept:
         typer.echo(gating.accept(run, accept, store))
     elif baseline:
-        status, text = gating.judge(run, baseline, policy, store, junit, markdown)
+        status, text = gating.judge(run, baseline, policy, store, junit, markdown, comment, page)
         typer.echo(text)
         raise typer.Exit(status)
