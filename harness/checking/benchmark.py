@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from harness.checking.method import asked, want
+from harness.checking.promises import asked, want
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, Group, Metric, Unit, computed, totals

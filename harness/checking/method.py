@@ -1,48 +1,26 @@
-"""`harness check`: whether a method or a benchmark keeps its contract, tried on made-up data before anything is paid.
+"""Whether a method keeps its contract, tried on made-up data before anything is paid for.
 
 A broken contract is a UsageError: one sentence with the file, what is wrong and what is wanted.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from harness.checking.fake_round import FakeRound, examples
+from harness.checking.promises import asked, want
 from harness.contracts import plugins
-from harness.contracts.benchmark import Benchmark
 from harness.contracts.method import Lesson, Method, Role
 from harness.contracts.records import Conversation, Dropped, Pair, Record, Rollout
 from harness.contracts.settings import Lora
-from harness.system.blame import explained, plugin_fault
-from harness.system.errors import HarnessError, UsageError
+from harness.system.errors import UsageError
 from harness.system.jsonl import dumps, loads
 
 BASE = Path(__file__).parents[1] / "mini/bases/0"
 COLUMNS = ("policy", "competitor", "kl_forward", "kl_reverse", "value", "reward")
-T = TypeVar("T")
-
-
-def check_plugin(name: str, options: Mapping[str, Any], data: Path | None = None) -> Iterator[str]:
-    """Try a method or benchmark, by name or file; yields what was tried. UsageError for the first broken contract."""
-    if is_benchmark(name):
-        from harness.checking.benchmark import check_benchmark
-
-        yield from check_benchmark(name, options, data)
-    else:
-        method: Method = plugins.make("methods", name, Method, dict(options))
-        yield from check_method(plugins.stem(name), method, options)
-
-
-def is_benchmark(name: str) -> bool:
-    """Whether a name or file is a benchmark's."""
-    if not name.endswith(".py"):
-        return name in plugins.names("benchmarks") and name not in plugins.names("methods")
-    loaded = vars(plugins.module("benchmarks", name))
-    own = [thing for thing in loaded.values() if isinstance(thing, type) and thing.__module__ == loaded["__name__"]]
-    return any(issubclass(thing, Benchmark) for thing in own)
 
 
 def check_method(here: str, method: Method, options: Mapping[str, Any]) -> Iterator[str]:
@@ -78,32 +56,6 @@ def check_method(here: str, method: Method, options: Mapping[str, Any]) -> Itera
             yield f"{tag}: {len(records)} records from two examples"
             units = _one_step(here, method, lesson, records, Path(scratch) / "features")
             yield f"{tag}: one step on a tiny model, {units} {lesson.unit}s, loss and gradient finite"
-
-
-def want(holds: bool, here: str, what: str, wanted: str, thing: object) -> None:
-    """UsageError that says what an attribute is and what is wanted, unless it holds."""
-    if not holds:
-        raise UsageError(f"{here}.{what} is {getattr(thing, what, 'not there')!r}; wanted: {wanted}.")
-
-
-def asked(here: str, what: str, work: Callable[[], T]) -> T:
-    """What a plugin's own code gives; its exception as a sentence with its file and line."""
-    try:
-        return work()
-    except UsageError:
-        raise
-    except SystemExit as stop:
-        raise UsageError(plugin_fault(stop) or f"{here} calls sys.exit in {what}; raise an error instead.") from stop
-    except Exception as error:
-        raise UsageError(_fault(here, what, error)) from error
-
-
-def _fault(here: str, what: str, error: Exception) -> str:
-    fault = plugin_fault(error)
-    if fault or isinstance(error, HarnessError):
-        explained(error)  # prints the traceback where one is wanted
-        return fault or str(error)
-    return f"{here}: {what} gives {type(error).__name__}: {error}."
 
 
 def _check_lesson(here: str, lesson: object) -> None:

@@ -12,7 +12,7 @@ def check(
     data: Annotated[Path | None, typer.Option(help="A folder with a benchmark's files.")] = None,
 ) -> None:
     """Try a method or benchmark on made-up data: every contract, two records, one step on a tiny model."""
-    from harness.checking.method import check_plugin
+    from harness.checking.plugin import check_plugin
     from harness.comparison.request import settings
 
     chosen = settings([f"option.{option}" for option in options or []], ["option"]).get("option", {})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.checking.method import check_plugin, is_benchmark
+from harness.checking.plugin import check_plugin, is_benchmark
 from harness.contracts import plugins
 from harness.system.errors import UsageError
 from tests.seams.found import found
