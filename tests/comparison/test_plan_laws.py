@@ -19,8 +19,9 @@ from harness.comparison.run_folder import LONGEST, identity, name
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.method import Method
-from harness.contracts.settings import Chat, Judging, MethodSpec, Runtime, Testbed, Training, read_testbed
+from harness.contracts.settings import Chat, Judging, MethodSpec, Runtime, Testbed, Training
 from harness.contracts.steps import ALL_BENCHMARKS, Plan, Request, Step
+from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
 from harness.stages.score import Score
 from harness.system.errors import UsageError

@@ -14,7 +14,8 @@ from harness.contracts import plugins
 from harness.contracts.method import Lesson, Method
 from harness.contracts.records import Conversation, Turn
 from harness.contracts.row import Row
-from harness.contracts.settings import MethodSpec, read_testbed
+from harness.contracts.settings import MethodSpec
+from harness.contracts.testbed_file import read_testbed
 from harness.stages.build import Build
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
