@@ -23,8 +23,9 @@ from harness.commands.score import score
 from harness.commands.store import app as store_app
 from harness.commands.sweep import sweep
 from harness.commands.view import view
-from harness.system.blame import DEBUG, explained
+from harness.system.blame import DEBUG, called_exit, explained, plugin_fault
 from harness.system.console import NOBODY_READS, behind_doors, say
+from harness.system.errors import HarnessError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -184,7 +185,10 @@ def main() -> None:
     except typer.TyperException as error:
         status = say(getattr(error, "format_message", error.__str__)() + _options(error), 2)
     except SystemExit as stop:
-        status = NOBODY_READS if stop.code == 1 else stop.code  # what typer makes of a closed pipe
+        if called_exit(stop):
+            status = say(plugin_fault(stop), HarnessError.exit_status)
+        else:
+            status = NOBODY_READS if stop.code == 1 else stop.code  # what typer makes of a closed pipe
     except Exception as error:
         said = explained(error)
         status = say(str(said), said.exit_status)

@@ -1,11 +1,14 @@
 """Who makes models respond: a file per engine (`harness.contracts.backend`)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.contracts import plugins
 from harness.contracts.backend import Backend
+from harness.contracts.records import Prompt, Response
 from harness.contracts.settings import Generation
+from harness.system.errors import HarnessError
 
 PACKAGE = "harness.backends"
 
@@ -23,4 +26,19 @@ def file_of(generation: Generation) -> Path:
 
 def identity(generation: Generation) -> dict[str, Any]:
     """What of it may change a token, for keys: its name, its options, and what it says of itself."""
-    return {"name": plugins.called(generation.backend), **generation.options, **chosen(generation).identity()}
+    name = plugins.called(generation.backend)
+    return {"name": name, **generation.options, **plugins.plain(chosen(generation).identity(), name)}
+
+
+def insist(responses: Any, prompts: Sequence[Prompt], count: int = 1) -> None:
+    """HarnessError unless a backend gave so many responses to each prompt, in their order (which tells them apart)."""
+    wanted = [prompt.id for prompt in prompts for _ in range(count)]
+    given = responses if isinstance(responses, list) else [responses]
+    if strange := next((type(one).__name__ for one in given if not isinstance(one, Response)), ""):
+        raise HarnessError(f"the backend gives a {strange} for a Response; a list of Response is wanted.")
+    if (ids := [response.id for response in given]) != wanted:
+        at = next((at for at, pair in enumerate(zip(ids, wanted, strict=False)) if pair[0] != pair[1]), len(ids))
+        raise HarnessError(
+            f"the backend gives {len(ids)} responses to {len(prompts)} prompts, and they part at number {at + 1}; "
+            f"{count} for each prompt are wanted, with its id, in the order of the prompts."
+        )

@@ -40,6 +40,7 @@ from harness.stages.train import Train
 from harness.store.closure import code
 from harness.store.contents import listing
 from harness.store.store import Stage
+from harness.system.errors import UsageError
 
 USUAL = Runtime()
 HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
@@ -126,7 +127,11 @@ class Planner:
     @cached_property
     def examples(self) -> dict[str, str]:
         """What identifies all examples of the source, wherever they lie."""
-        return self.request.data.identity(self.testbed.reading)
+        source = self.request.data
+        told = plugins.plain(source.identity(self.testbed.reading), source.name)
+        if "source" not in told or not told.keys() <= Split.model_fields.keys():
+            raise UsageError(f'{source.name}.identity must have "source", and may have "content": no {[*told]}.')
+        return told
 
     def items(self, name: str) -> Step:
         """A benchmark's items: the same for every model and seed."""
@@ -249,7 +254,7 @@ class Planner:
     def asked(self, role: Office) -> dict[str, Any]:
         """What identifies the judge or writer: what it is, how it is asked, and its code."""
         kind = kind_for(role, self.testbed)
-        return {**kind.identity(), **code(kind.file)}
+        return {**plugins.plain(kind.identity(), kind.name), **code(kind.file)}
 
     def options(self, name: str) -> dict[str, Any]:
         """A benchmark's options on the testbed."""

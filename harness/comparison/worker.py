@@ -25,7 +25,8 @@ def kind(name: str) -> type[Kind]:
 class Bodies:
     """Makes stages. Picklable, so that a worker process can have one; call it to get the body of a step.
 
-    `adopted` are the outside files that the process which makes this one has taken in.
+    `adopted` are the outside files that the process which makes this one has taken in, `editions` what it has loaded of
+    outside files.
     """
 
     root: str
@@ -33,11 +34,13 @@ class Bodies:
     request: Request
     runtime: Runtime
     adopted: plugins.Adopted = field(default_factory=plugins.adopted)
+    editions: plugins.Editions = field(default_factory=plugins.editions)
 
     def __call__(self) -> Callable[[Step, Tick], None]:
         """A body bound to an open store."""
         CONTENTS.keep(Path(self.root))
         plugins.adopt_all(self.adopted)
+        plugins.hold(self.editions)
         return Worker(Store(Path(self.root)), self.testbed, self.request, self.runtime).run
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 from harness.contracts.records import Image, Unscored
+from harness.system.errors import HarnessError
 
 Result = TypeVar("Result")
 
@@ -138,6 +139,15 @@ class Listed:
         return Unscored(ask.id, "not asked yet")
 
 
+def reply_of(judge: Judge, ask: Ask) -> str | Unscored:
+    """The judge's reply; HarnessError where it is neither a text nor a reason."""
+    reply: object = judge.reply(ask)
+    if not isinstance(reply, str | Unscored):
+        kind = type(reply).__name__
+        raise HarnessError(f"{judge.name} replies with a {kind}; wanted: a text, or Unscored with the reason.")
+    return reply
+
+
 @dataclass(frozen=True)
 class Repeat:
     """A judge asked for the `run`-th time."""
@@ -152,7 +162,7 @@ class Repeat:
 
     def reply(self, ask: Ask) -> str | Unscored:
         """Its reply in this run."""
-        return self.judge.reply(replace(ask, run=self.run))
+        return reply_of(self.judge, replace(ask, run=self.run))
 
 
 # Marks around what a model thinks before it answers, by those who serve it raw: <think>, [THINK], ◁think▷; and what

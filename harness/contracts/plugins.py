@@ -17,13 +17,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from harness.system.blame import import_fault, plugin_fault
+from harness.store.closure import OURS, SOURCES
+from harness.system.blame import import_fault, plugin_fault, shown
 from harness.system.errors import UsageError
+from harness.system.jsonl import dumps
 
 T = TypeVar("T")
 Adopted = dict[tuple[str, str], Path]
+Editions = dict[Path, str]
 
 _adopted: Adopted = {}
+_loaded: Editions = {}
+_held: Editions = {}
 
 
 def installed(package: str) -> list[str]:
@@ -77,6 +82,22 @@ def adopt_all(files: Adopted) -> None:
     _adopted.update(files)
 
 
+def editions() -> Editions:
+    """Outside files that this process has loaded -> digest of what it loaded last, with all that this imports."""
+    return dict(_loaded)
+
+
+def hold(files: Editions) -> None:
+    """From now on load these files as they were, or not at all."""
+    _held.clear()
+    _held.update(files)
+
+
+def held() -> Editions:
+    """What this process holds to, for others to do the same."""
+    return dict(_held)
+
+
 def own_folder(package: str, name: str) -> Path | None:
     """The folder of data beside an adopted file, of its name (`mine/` beside `mine.py`); None where there is none."""
     file = _adopted.get((package, name))
@@ -86,6 +107,17 @@ def own_folder(package: str, name: str) -> Path | None:
 def stem(name: str) -> str:
     """A plugin's own name: of an outside file its name without folder and ending."""
     return Path(name).stem if name.endswith(".py") else name
+
+
+def plain(identity: object, whose: str) -> dict[str, Any]:
+    """What a plugin says that identifies it; UsageError where it is not plain data, so that no key could have it."""
+    try:
+        if isinstance(identity, Mapping):
+            dumps(dict(identity))
+            return dict(identity)
+    except (TypeError, ValueError):
+        pass
+    raise UsageError(f"{whose}.identity gives {identity!r:.200}; wanted: a dict of texts, numbers and lists of them.")
 
 
 def parted(words: str) -> tuple[str, str]:
@@ -132,13 +164,18 @@ def lmms_eval() -> str:
 
 
 def module(package: str, name: str) -> ModuleType:
-    """The plugin's module, imported."""
+    """The plugin's module, imported.
+
+    UsageError for an outside file that is not what it is held to (`hold`): a stage's key is that of what it was.
+    """
     path = source(package, name)
     if not name.endswith(".py") and (package, name) not in _adopted:
         try:
             return importlib.import_module(f"{package}.{name}")
         except Exception as error:
             raise import_fault(error, path) from None
+    if path in _loaded:
+        _forget(path)
     qualified = f"{package}_file_{stem(name)}"
     spec = importlib.util.spec_from_file_location(qualified, path)
     if spec is None or spec.loader is None:
@@ -147,10 +184,28 @@ def module(package: str, name: str) -> ModuleType:
     sys.modules[qualified] = loaded
     try:
         spec.loader.exec_module(loaded)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[qualified]
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise import_fault(error, path) from None
+    _loaded[path] = SOURCES.digest(path)
+    if _held.get(path, _loaded[path]) != _loaded[path]:
+        raise UsageError(
+            f"{shown(str(path))} has changed since this comparison began; the same command again makes what it "
+            "decides anew."
+        )
     return loaded
+
+
+def _forget(file: Path) -> None:
+    """Have an outside file import anew what it imported of a user's files, where any of that has changed."""
+    if SOURCES.digest(file) == _loaded[file]:
+        return
+    of_file = {str(path) for path in SOURCES.files(file).values()}
+    for name, known in list(sys.modules.items()):
+        if name.partition(".")[0] not in (*OURS, "__main__") and getattr(known, "__file__", None) in of_file:
+            del sys.modules[name]
 
 
 def plugin(package: str, name: str, base: type[T]) -> type[T]:

@@ -30,8 +30,11 @@ def execute(
     """
     executor = plugins.make(EXECUTORS, runtime.executor, Executor, runtime.executor_options)
     course = Course(steps, watcher, store)
-    if steps:
-        executor.run(course, bodies, runtime.workers)
+    try:
+        if steps:
+            executor.run(course, bodies, runtime.workers)
+    finally:
+        _leave()
     if left := [*course.waiting.values(), *course.running.values()]:
         raise HarnessError(
             f'executor {runtime.executor} stopped with {len(left)} steps to go, "{left[0].title}" first; it must go on '
@@ -145,6 +148,13 @@ class Course:
 _here: tuple[Bodies, Body] | None = None  # what this process makes stages with
 
 
+def _leave() -> None:
+    """Nothing is made here any more: the next comparison loads a user's files as they are then."""
+    global _here
+    _here = None
+    plugins.hold({})
+
+
 def attempt(bodies: Bodies, step: Step, tick: Tick = quiet) -> Failure | None:
     """Make a step's stage, or say why it could not be made: what an executor runs, in whichever process."""
     global _here
@@ -152,12 +162,12 @@ def attempt(bodies: Bodies, step: Step, tick: Tick = quiet) -> Failure | None:
         if _here is None or _here[0] != bodies:
             _here = bodies, bodies()
         _here[1](step, tick)
-    except SystemExit as stop:
-        if not called_exit(stop):
-            raise  # a signal to this process, not a plugin's own words
-        return Failure(step.title, HarnessError(plugin_fault(stop)))
     except Exception as error:
         return failure(step, error)
+    except BaseException as stop:
+        if isinstance(stop, KeyboardInterrupt) or not called_exit(stop):
+            raise  # a signal to this process, not a plugin's own words
+        return Failure(step.title, HarnessError(plugin_fault(stop)))
     return None
 
 

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from harness.contracts import plugins
 from harness.contracts.pictures import Keep, Pictures
-from harness.contracts.records import Dropped, Example
+from harness.contracts.records import Dropped, Example, Turn
 from harness.contracts.settings import Reading
 from harness.contracts.wordings import IMAGE
 from harness.store.contents import CONTENTS, listing
@@ -95,7 +95,7 @@ class Source:
 
     def missing(self, what: str) -> UsageError:
         """The error for what is not in `home`: what, which layout, where from, how."""
-        how = f" Fetch it: {self.fetch.format(home=self.home)}" if self.fetch else ""
+        how = f" Fetch it: {self.fetch.replace('{home}', str(self.home))}" if self.fetch else ""
         return UsageError(f"source {self.name} needs {what} in {self.home}. {self.layout}{how}")
 
     def identity(self, reading: Reading) -> dict[str, str]:
@@ -119,9 +119,10 @@ class Source:
     ) -> Iterator[Example | Dropped]:
         """The examples in the files' order, or sorted by `order(id)`; a picture is read when its example is due."""
         self.check()
-        found = list(self.records(reading))
-        if not all(isinstance(id, str) for id, _ in found):
-            raise UsageError(f"{self.name}.records must give texts as ids.")
+        given: Any = self.records(reading)
+        found: list[Any] = list(given) if isinstance(given, Iterable) else [given]
+        if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in found):
+            raise UsageError(f"{self.name}.records must give pairs: a text, which is the id, and what example needs.")
         if order is not None:
             found.sort(key=lambda pair: order(pair[0]))
         pictures = self.pictures(reading, keep)
@@ -132,6 +133,8 @@ class Source:
             made = self.example(id, record, pictures, reading)
             if not isinstance(made, Example) or (made.id, made.source) != (id, self.name) or not made.turns:
                 raise UsageError(f"{self.name}.example must give the Example {id!r} of {self.name}, with turns.")
+            if not all(isinstance(turn, Turn) for turn in made.turns):
+                raise UsageError(f"{self.name}.example must give its turns as Turn(question, answer).")
             for text in _texts(made):
                 check_text(text)
         except ValueError as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.contracts import plugins
 from harness.contracts.family import Family
+from harness.store.closure import SOURCES
 
 PACKAGE = "harness.families"
 
@@ -18,7 +19,8 @@ def of(model: Any) -> Family:
 
 def named(model_type: str) -> Family:
     """The family of that `model_type`; UsageError, which lists those there are, where there is none."""
-    return _made(plugins.source(PACKAGE, model_type))
+    file = plugins.source(PACKAGE, model_type)
+    return _made(file, SOURCES.digest(file) if (PACKAGE, model_type) in plugins.adopted() else "")
 
 
 def file_of(family: Family) -> Path:
@@ -27,6 +29,6 @@ def file_of(family: Family) -> Path:
 
 
 @lru_cache
-def _made(file: Path) -> Family:
+def _made(file: Path, edition: str) -> Family:
     kind: type[Family] = plugins.plugin(PACKAGE, file.stem, Family)  # type: ignore[type-abstract]
     return kind()

@@ -7,7 +7,7 @@ from typing import Literal
 
 from harness.contracts import plugins
 from harness.contracts.behind import behind
-from harness.contracts.judge_kind import JudgeKind
+from harness.contracts.judge_kind import Hired, JudgeKind, Post
 from harness.contracts.settings import Chat, Price, Testbed
 from harness.contracts.testbed_kind import TestbedKind
 from harness.system.errors import UsageError
@@ -40,6 +40,16 @@ def kind_for(role: Office, testbed: Testbed) -> JudgeKind:
     """The testbed's."""
     chat = testbed.judging if role == "judge" else testbed.writing
     return kind_of(getattr(testbed, role), chat, testbed.prices, behind(testbed.data))
+
+
+def hired(kind: JudgeKind, post: Post) -> Hired:
+    """Whoever a kind hires; UsageError where that is nobody who could answer."""
+    who = kind.hire(post)
+    if not isinstance(who, Hired) or not isinstance(getattr(who, "name", None), str):
+        raise UsageError(
+            f"{kind.name}.hire gives a {type(who).__name__}; wanted: a harness.contracts.judge_kind.Hired with a name."
+        )
+    return who
 
 
 def problem(role: Office, testbed: Testbed) -> str:

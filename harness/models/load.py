@@ -18,6 +18,7 @@ from harness.models.folder import inspect, readable
 from harness.models.hublayout import write_weights
 from harness.models.targets import targets
 from harness.models.weights import insist_on_finite, insist_on_whole, reading
+from harness.store.closure import code
 from harness.store.contents import CONTENTS
 from harness.system.errors import UsageError
 from harness.system.profile import Flops
@@ -119,7 +120,7 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
     flops = family.flops(config)
     features = Shelf(
         lambda image: family.features(model, eyes.pixels(image), eyes.layout(image)),
-        tower_kind(tower, {"family": config.model_type, **eyes.settings()}),
+        tower_kind(tower, {**code(families.file_of(family)), "family": config.model_type, **eyes.settings()}),
         cost=lambda image: flops.tower(eyes.layout(image)),
     )
     features.folder = shelf
@@ -194,7 +195,7 @@ def kept(folder: str | Path, dtype: Dtype = "float32") -> Loaded:
     import torch
 
     name = f"{revision(folder)} {dtype}"
-    if name not in _kept:
+    if name not in _kept or _kept[name].family is not families.of(_kept[name].model):
         loaded = load(folder, dtype, "cuda" if torch.cuda.is_available() else "cpu")
         loaded.model.eval()
         _kept[name] = loaded

@@ -2,7 +2,7 @@
 
 from harness.contracts.judge_kind import Hired, Post
 from harness.contracts.stage import Work
-from harness.judging.hire import Office, kind_for
+from harness.judging.hire import Office, hired, kind_for
 from harness.stages._drawn import Drawn
 from harness.store.store import Stage
 
@@ -11,4 +11,5 @@ def asked(work: Work, role: Office, of: Stage) -> Hired:
     """The testbed's judge or writer, for a stage that asks about the images of `of`, a split or items."""
     data = Drawn.of(of).data
     drawn = work.folder(data) if data else None
-    return kind_for(role, work.testbed).hire(Post(work.runtime, work.store.root, work.places.data, drawn, work.tick))
+    post = Post(work.runtime, work.store.root, work.places.data, drawn, work.tick)
+    return hired(kind_for(role, work.testbed), post)

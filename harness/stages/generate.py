@@ -49,6 +49,7 @@ class Generate(Modelled):
         running, backend = Running(size, work.tick, self.shelf(work)), backends.chosen(work.testbed.generation)
         with measure() as used:
             made = backend.respond(self.policy(work, reads.policy), prompts, self.sampling, running, self.blank)
+        backends.insist(getattr(made, "responses", made), prompts)
         write_jsonl(out / "responses.jsonl", (replace(response, ids=()) for response in made.responses))
         profile = used() | {
             "items": len(items),

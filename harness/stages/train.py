@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from harness.contracts import plugins
 from harness.contracts.executor import Resources
 from harness.contracts.settings import Runtime, Training
 from harness.contracts.stage import Plugins, Work
@@ -73,5 +74,6 @@ class Train(Modelled):
             shelf=str(self.shelf(work)),
             family=work.testbed.family,
             places=work.places,
+            editions=plugins.held(),
         )
         launch(job, work.tick)

@@ -5,6 +5,7 @@ file, without keys.
 """
 
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -17,13 +18,8 @@ from harness.system.machine import exhausted
 DEBUG = "HARNESS_DEBUG"
 POINTER = f"--debug or {DEBUG}=1 shows the traceback"  # from Python there are no options
 LONGEST = 300  # of what an exception says of itself
-_OUTSIDE = (
-    "methods_file_",
-    "benchmarks_file_",
-    "harness.executors_file_",
-    "harness.sources_file_",
-)  # how `plugins.module` names a user's files
-_PLUGINS = ("methods.", "benchmarks.", *_OUTSIDE)
+_OUTSIDE = r"(methods|benchmarks|harness\.[a-z]+)_file_"  # how `plugins.module` names a user's files
+_PLUGINS = rf"(methods|benchmarks)\.|{_OUTSIDE}"
 
 
 def debugging() -> bool:
@@ -52,26 +48,39 @@ def explained(error: Exception) -> HarnessError:
 
 
 def plugin_fault(error: BaseException) -> str:
-    """The sentence "FILE:LINE: KeyError: 'x' (in build)" for an exception in a method's or benchmark's code, else "".
+    """The sentence "FILE:LINE: KeyError: 'x' (in build)" for an exception in a plugin's code, else "".
 
     The line is the innermost one of the plugin's file, the function the one that this harness called. What our own code
     raises below a plugin of ours is our fault; below a user's file it is most likely what the file asked for.
     """
     walked = [
-        (frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _named(frame, *_PLUGINS, "harness.")
+        (frame, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if _named(frame, rf"{_PLUGINS}|harness\.")
     ]
-    frames = [(frame, line) for frame, line in walked if _named(frame, *_PLUGINS)]
-    if not frames or (walked[-1] != frames[-1] and not _named(frames[-1][0], *_OUTSIDE)):
+    if isinstance(error, NotImplementedError) and walked and (lacking := _left_out(walked[-1][0])):
+        return lacking
+    frames = [(frame, line) for frame, line in walked if _named(frame, _PLUGINS)]
+    if not frames or (walked[-1] != frames[-1] and not _named(frames[-1][0], _OUTSIDE)):
         return ""
     (first, _), (last, line) = frames[0], frames[-1]
     called = first.f_code.co_name.strip("<>")
     return f"{shown(last.f_code.co_filename)}:{line}: {_said(error)} (in {called}); {POINTER}."
 
 
-def called_exit(stop: SystemExit) -> bool:
-    """Whether a method or benchmark called sys.exit itself; not so where a signal's handler did."""
+def _left_out(frame: FrameType) -> str:
+    """The sentence for a user's class that lacks what its contract asks for, where a frame runs the contract's own."""
+    kind, contract = type(frame.f_locals.get("self")), str(frame.f_globals.get("__name__"))
+    if not contract.startswith("harness.contracts.") or not re.match(_OUTSIDE, kind.__module__):
+        return ""
+    file = shown(str(sys.modules[kind.__module__].__file__))
+    return f"{file}: {kind.__name__} has no {frame.f_code.co_name}, and {contract} says that it must."
+
+
+def called_exit(stop: BaseException) -> bool:
+    """Whether a plugin called sys.exit itself, or raised what is no Exception; not so where a signal's handler did."""
     frames = [frame for frame, _ in traceback.walk_tb(stop.__traceback__)]
-    return bool(frames) and _named(frames[-1], *_PLUGINS)
+    return bool(frames) and _named(frames[-1], _PLUGINS)
 
 
 def import_fault(error: BaseException, file: Path) -> UsageError:
@@ -85,9 +94,9 @@ def import_fault(error: BaseException, file: Path) -> UsageError:
     return UsageError(f"{shown(str(file))}:{lines[-1] if lines else 1}: {_said(error)} (at import); {POINTER}.")
 
 
-def _named(frame: FrameType, *modules: str) -> bool:
-    """Whether a frame runs code of a module whose name begins so."""
-    return str(frame.f_globals.get("__name__", "")).startswith(modules)
+def _named(frame: FrameType, names: str) -> bool:
+    """Whether a frame runs code of a module whose name begins with what a pattern matches."""
+    return bool(re.match(names, str(frame.f_globals.get("__name__", ""))))
 
 
 def shown(file: str) -> str:

@@ -40,7 +40,8 @@ class Job(Fixed):
     folder per role that goes on from one) are read; `out` gets `checkpoint/` (the policy, where it is trained),
     `adapters/ROLE/`, `log.jsonl`, `summary.json`; `work` keeps resumable state and is the caller's to delete; `shelf`
     keeps images' features (by default in `work`). `family` is a file of the user's own with the model's family, or
-    empty. `places` are what the records' image paths start from.
+    empty. `places` are what the records' image paths start from, `editions` what outside files must be
+    (`plugins.hold`).
     """
 
     method: str
@@ -58,6 +59,7 @@ class Job(Fixed):
     shelf: str | None = None
     family: str = ""
     places: Places | None = None
+    editions: plugins.Editions = Field(default_factory=dict)
 
     def identity(self) -> str:
         """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""
@@ -99,6 +101,7 @@ def train(job: Job, tick: Tick = quiet, seat: deepspeed_engine.Seat = deepspeed_
     """Train in this process, which is alone or one of several (`training.launch`); rank 0 writes the results."""
     torch.set_num_threads(1)  # sums then have one order, and a resumed training gives the same bits
     plugins.adopt("harness.families", job.family)
+    plugins.hold(job.editions)
     method = plugins.make("methods", job.method, Method, job.options)
     rank, world = deepspeed_engine.distributed(seat)
     with deepspeed_engine.local_rank(seat), measure() as usage:

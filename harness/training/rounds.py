@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import backends, families
 from harness.contracts.backend import Backend, Running, Sampling, Search
-from harness.contracts.judge import Ask, Writer
+from harness.contracts.judge import Ask, Writer, reply_of
 from harness.contracts.judge_kind import Hired
 from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Dropped, Image, Pair, Prompt, Record, Response, Unscored
@@ -94,7 +94,7 @@ class OwnRound:
     def reply(self, ask: Ask) -> str | Unscored:
         """Ask the writer, and count."""
         self.spent["writer_calls"] += 1
-        return self.asked.reply(ask)
+        return reply_of(self.asked, ask)
 
     def respond(
         self,
@@ -116,7 +116,9 @@ class OwnRound:
         )
 
         def made(part: Sequence[Prompt]) -> list[Response]:
-            return self.backend.respond(self.policy, part, sampling, self.running).responses
+            said = self.backend.respond(self.policy, part, sampling, self.running)
+            backends.insist(getattr(said, "responses", said), part)
+            return said.responses
 
         return self.kept("responses", prompts, sampling.model_dump(), made)
 
@@ -128,7 +130,9 @@ class OwnRound:
 
         def made(part: Sequence[Prompt]) -> list[Response]:
             found = self.backend.candidates(self.policy, part, search, self.running)
-            return [response for each in found for response in each]
+            flat = [response for each in found for response in each]
+            backends.insist(flat, part, count)
+            return flat
 
         flat = self.kept("candidates", prompts, search.model_dump(), made)
         return [flat[at : at + count] for at in range(0, len(flat), count)]
