@@ -369,6 +369,7 @@ CHANGES: dict[str, Callable[[Request], Request]] = {
     "blank": lambda r: replace(r, blank=True),
     "noise": lambda r: replace(r, noise_batch=8),
     "pool": lambda r: replace(r, pool=9),
+    "a published row": lambda r: replace(r, published=(("seva", BED.models[0]),)),
 }
 
 
