@@ -37,7 +37,7 @@ class Checkpoints:
         self._barrier = barrier
 
     def save(self, engine: Any, step: int, state: dict[str, Any]) -> None:
-        """Write the state after `step`; every rank must call. Older states than the last two go."""
+        """Write the state after `step`; every rank must call. All but the last two states up to it go."""
         staging = self.folder / "staging"
         if self._rank == 0:
             shutil.rmtree(staging, ignore_errors=True)
@@ -65,7 +65,9 @@ class Checkpoints:
         failpoint("engine.rename")
         staging.rename(final)
         sync(self.folder)
-        for old in self._found()[KEPT:]:
+        there = self._found()
+        later = [folder for folder in there if folder.name > final.name]  # of a training that was cut otherwise
+        for old in [*later, *there[len(later) + KEPT :]]:
             shutil.rmtree(old, ignore_errors=True)
 
     def newest(self) -> State | None:
