@@ -49,7 +49,7 @@ def request(
         if number is not None and (type(number) is not int or number < 1):
             raise UsageError(f"{what} is {number!r}; give a whole number, 1 or more.")
     rows = [row.strip() for row in methods.split(",") if row.strip()]
-    names = [row.partition(":")[0] for row in rows]
+    names = [stem(row.partition(":")[0]) for row in rows]
     named = (name.strip() for name in benchmarks.split(",") if name.strip())
     columns = tuple(adopt("benchmarks", name) for name in named) or ALL_BENCHMARKS
     bed = read_testbed(testbed_name)
@@ -60,10 +60,14 @@ def request(
     for name in columns:
         if name not in installed("benchmarks") and name in (*parts, "runtime", *names, *installed("methods")):
             raise UsageError(f"--benchmarks {name}.py: {name} is something else here; rename the file.")
+    if taken := {*names} & {*parts, "runtime"}:
+        raise UsageError(f"--methods {min(taken)}.py: {min(taken)} is something else here; rename the file.")
     chosen = settings(sets or [], [*names, *columns, *parts, "runtime"])
     specs = tuple(method_spec(row, bed, chosen) for row in rows)
     options = bed.benchmarks | {name: bed.benchmarks.get(name, {}) | chosen[name] for name in columns if name in chosen}
     changed = {part: getattr(bed, part).model_dump() | chosen.get(part, {}) for part in parts}
+    if isinstance(backend := changed["generation"]["backend"], str):
+        changed["generation"]["backend"] = words_in(backend, Path())
     bed = validated(bed, {"benchmarks": options, **changed})
     if problem := backends.chosen(bed.generation).problem():
         raise UsageError(problem)
@@ -98,6 +102,7 @@ def settings(sets: list[str], known: list[str]) -> dict[str, dict[str, Any]]:
     for text in sets:
         target, _, value = text.partition("=")
         name, _, field = target.rpartition(".")
+        name = stem(name)
         if not name or not field or not value:
             raise UsageError(f'--set {text}: write NAME.FIELD=VALUE, e.g. "dpo.beta=0.5".')
         if name not in known:
@@ -110,14 +115,17 @@ def settings(sets: list[str], known: list[str]) -> dict[str, dict[str, Any]]:
 def method_spec(row: str, bed: Testbed, chosen: dict[str, dict[str, Any]]) -> MethodSpec:
     """A row of the comparison: a field of Training is a training argument, any other an option of the method.
 
-    "nsft:turns=random:max_turns=3" is a row of nsft with options of its own, which win over --set and the testbed.
+    "nsft:turns=random:max_turns=3" is a row of nsft with options of its own, which win over --set and the testbed. A
+    file of the user's is meant in full, for processes that start elsewhere, and its rows are called by its name.
     """
     name, *own = row.split(":")
+    short = stem(name)
+    name = str(Path(name).expanduser().absolute()) if name != short else name
     given = settings([f"row.{text}" for text in own], ["row"]).get("row", {})
-    fields = bed.methods.get(stem(name), {}) | chosen.get(name, {}) | given
+    fields = bed.methods.get(short, {}) | chosen.get(short, {}) | given
     training = {field: value for field, value in fields.items() if field in Training.model_fields}
     options = {field: value for field, value in fields.items() if field not in training}
-    return MethodSpec(name=name, options=options, training=training, row=row if own else "")
+    return MethodSpec(name=name, options=options, training=training, row=":".join([short, *own]) if own else "")
 
 
 def validated(model: Model, changes: dict[str, Any]) -> Model:

@@ -47,6 +47,38 @@ def test_a_testbed_may_set_options_beside_training_arguments() -> None:
     assert ppo.training["lora"]
 
 
+def test_a_file_of_ones_own_goes_by_its_name_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its page says: --set margin.learning_rate; and a table's rows do not depend on where it was made."""
+    text = (Path(__file__).parents[1] / "outside" / "method" / "margin.py").read_text()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "margin.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    there = rows("there/margin.py,there/margin.py:gamma=2", "margin.learning_rate=1e-5")
+    monkeypatch.chdir(tmp_path / "there")
+    here = rows("./margin.py,./margin.py:gamma=2", "./margin.py.learning_rate=1e-5")
+    assert here == there
+    assert [row.id for row in here] == ["margin", "margin:gamma=2"]
+    assert [row.training["learning_rate"] for row in here] == [1e-5, 1e-5]
+    monkeypatch.chdir("/")
+    assert plugins.source("methods", here[0].name) == (tmp_path / "there" / "margin.py").resolve()
+
+
+def test_a_backend_of_ones_own_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster's processes start elsewhere."""
+    text = (Path(__file__).parents[1] / "outside" / "backend" / "naive.py").read_text()
+    (tmp_path / "naive.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    bed = request("sft", "llava150k", "", "mini", 1, "gqa", None, None, ["generation.backend=./naive.py"], 1)[0]
+    assert bed.generation.backend == str((tmp_path / "naive.py").resolve())
+
+
+def test_a_method_is_not_named_as_a_part_of_the_comparison(tmp_path: Path) -> None:
+    """--set training.x would mean either."""
+    (tmp_path / "training.py").write_text("")
+    with pytest.raises(UsageError, match=r"--methods training\.py: training is something else here; rename the file"):
+        rows(str(tmp_path / "training.py"))
+
+
 @pytest.mark.parametrize("methods", ["nsft:turns", "nsft:turns="])
 def test_an_option_without_a_value_is_a_sentence(methods: str) -> None:
     with pytest.raises(UsageError, match=r"NAME\.FIELD=VALUE"):
