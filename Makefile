@@ -1,19 +1,36 @@
 # Everything from a bare Python: `make compare` runs the main job, `make test` what CI runs.
+SHELL := bash
+.SHELLFLAGS := -eo pipefail -c
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 # Without what it requires: that brings a torchvision which breaks transformers' LLaVA. The extra `lmms` has what it needs.
 LMMS := lmms-eval==0.7.3
+WANTED := -e ".[test,lmms,docs]"
+PIP := $(BIN)/pip install --disable-pip-version-check
+# Used where it is at hand; where it cannot (an index that only pip is told of), pip goes on.
+UV := $(shell command -v uv)
+# Of what pip says, which file it is at and how large that is.
+AS_IT_GOES := awk '/Downloading|Using cached|^Installing|^Successfully/ { print substr($$0, 1, 110); fflush() }'
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .github/mkdocs.yml
 
-.PHONY: install compare test test-all lint clean
+.PHONY: install compare test test-all lint docs clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
+	@echo "Installing into $(VENV) with $(if $(UV),uv,pip): 2.1 GB, most of it PyTorch."
+ifneq ($(UV),)
+	uv venv --quiet --seed --allow-existing --python "$(PYTHON)" $(VENV) || $(PYTHON) -m venv $(VENV)
+	@uv pip install --python $(BIN)/python $(WANTED) || $(PIP) $(WANTED) | $(AS_IT_GOES)
+	@uv pip install --python $(BIN)/python --no-deps "$(LMMS)" || $(PIP) --no-deps "$(LMMS)" | $(AS_IT_GOES)
+else
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,lmms]"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps "$(LMMS)"
-	touch $@
+	@$(PIP) $(WANTED) | $(AS_IT_GOES)
+	@$(PIP) --no-deps "$(LMMS)" | $(AS_IT_GOES)
+endif
+	@du -sh $(VENV)
+	@touch $@
 
 compare: install
 	$(BIN)/harness compare --methods nsft,dpo --data llava150k
@@ -23,6 +40,7 @@ lint: install
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(SITE)
 
 test: lint
 	$(BIN)/pytest
@@ -30,6 +48,11 @@ test: lint
 # What takes minutes as well: every kill, every dtype, several processes.
 test-all: lint
 	$(BIN)/pytest -m "heavy or not heavy"
+
+# The pages that are made from the code, and docs/ as a site in dist/site.
+docs: install
+	$(BIN)/python docs/generate.py
+	$(SITE)
 
 clean:
 	rm -rf runs

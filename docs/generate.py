@@ -1,4 +1,4 @@
-"""Writes what pages take from the code: docs/settings.md, and the figures of the bases in docs/mini.md.
+"""Writes what pages take from the code: docs/settings.md, docs/glossary.md, the figures in docs/mini.md.
 
 `make docs` runs it; a test says where a page is not what this would write.
 """
@@ -180,7 +180,11 @@ def mini(page: str) -> str:
 def pages() -> dict[Path, str]:
     """File -> what it should hold."""
     world = ROOT / "docs" / "mini.md"
-    return {ROOT / "docs" / "settings.md": settings(), world: mini(world.read_text(encoding="utf-8"))}
+    return {
+        ROOT / "docs" / "settings.md": settings(),
+        ROOT / "docs" / "glossary.md": (ROOT / "reports" / "glossary.md").read_text(encoding="utf-8"),
+        world: mini(world.read_text(encoding="utf-8")),
+    }
 
 
 if __name__ == "__main__":

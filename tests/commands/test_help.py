@@ -1,6 +1,10 @@
 """The command line tells what there is: whole summaries, an example for every command, the version."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
@@ -38,3 +42,14 @@ def test_the_examples_of_a_command_have_options_that_it_knows(name: str) -> None
 
 def test_the_version_is_the_packages() -> None:
     assert shown("--version") == f"harness {__version__}\n"
+
+
+def test_it_is_a_module_too_and_a_shell_can_complete_it(tmp_path: Path) -> None:
+    """As typer does it: the shell asks the command itself what could stand there."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(tmp_path)}
+    said = subprocess.run([sys.executable, "-m", "harness", "--version"], env=env, capture_output=True, check=True)
+    assert said.stdout == f"harness {__version__}\n".encode()
+    env |= {"_HARNESS_COMPLETE": "complete_bash", "COMP_WORDS": "harness co", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv = ['harness']; from harness.cli import main; main()"
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert ran.stdout.split() == ["compare"]

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from harness.cli import app
@@ -76,3 +77,9 @@ def names() -> list[str]:
         str(file) for folder in ("method", "benchmark") for file in (ROOT / "tests/outside" / folder).glob("*.py")
     ]
     return [*plugins.names("methods"), *plugins.names("benchmarks"), *outside]
+
+
+def test_every_page_has_a_place_in_the_site() -> None:
+    nav = yaml.safe_load((ROOT / ".github" / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    named = [page for entry in nav for page in (next(iter(entry.values())) if isinstance(entry, dict) else [entry])]
+    assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
