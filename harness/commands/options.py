@@ -7,7 +7,11 @@ import typer
 
 Methods = Annotated[str, typer.Option(help="Comma-separated method names, or paths of files that define one.")]
 Data = Annotated[
-    str, typer.Option(help="A data source; or your own JSON, JSONL, parquet, datasets folder or Python file.")
+    str,
+    typer.Option(
+        help="A data source, several with + (ocrvqa+textcaps:2); or your own JSON, JSONL, parquet, datasets folder or "
+        "Python file."
+    ),
 ]
 Images = Annotated[str, typer.Option(help="Where image paths of your own --data start; default: where the data are.")]
 TestbedName = Annotated[str, typer.Option("--testbed", help="A built-in testbed or a YAML file.")]

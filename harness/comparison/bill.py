@@ -145,15 +145,16 @@ def _texts(planned: Plan, steps: Sequence[Step], store: Store) -> Iterator[tuple
             split = Build.Reads.of(step).split
             done = store.path(split) / "examples.jsonl"
             if done.is_file():
-                examples, times = list(read_jsonl(Example, done)), 1
+                samples = [(list(read_jsonl(Example, done)), 1)]
             else:
                 turn = Turn("What is in the image?", ASSUMED)
-                examples = [Example("", planned.request.data.name, None, (turn,))]
-                times = Split.of(split).n or 1
-            round = Taken(build.round, build.seed)
-            with suppress(Unmeasured):
-                list(method.build(examples, round))
-            yield from ((ask, times) for ask in round.writer.asks)
+                each = planned.request.data.shares(Split.of(split).n or len(planned.request.data.parts))
+                samples = [([Example("", name, None, (turn,))], times) for name, times in each.items()]
+            for examples, times in samples:
+                round = Taken(build.round, build.seed)
+                with suppress(Unmeasured):
+                    list(method.build(examples, round))
+                yield from ((ask, times) for ask in round.writer.asks)
     for _, lens in Lens.among(steps):  # the errors of two responses to each example
         yield Ask("", "errors", None, f"{LENS} {2 * ASSUMED} {dumps(lens.codebook)}"), 2 * lens.examples
 

@@ -150,7 +150,7 @@ class Planner:
         request, scenes = self.request, self.request.limit or self.testbed.scenes
         if self.benchmark(name).heldout:
             where = "tuning-heldout" if request.tuning else "heldout"
-            return Data(source=request.data.name, split=where, seed=0, n=max(1, scenes // HELDOUT_SHARE))
+            return Data(source=self.options(name)["source"], split=where, seed=0, n=max(1, scenes // HELDOUT_SHARE))
         where = "tuning-benchmark" if request.tuning else "benchmark"
         return Data(benchmark=name, split=where, seed=0, scenes=scenes)
 

@@ -25,7 +25,7 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
     if source.own:
         source.check()
     bed = behind(testbed.data)
-    if source.home is None and source.name not in bed.sources:
+    if source.home is None and not all(part.name in bed.sources for part in source.parts):
         raise UsageError(
             f"{testbed.name} draws its pictures, and knows how for {', '.join(bed.sources)} only; use --data {source} "
             "with a testbed of official files."
@@ -37,6 +37,11 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
         if benchmark.heldout and source.own and not source.heldout:
             raise UsageError(f"{name} asks about held-out examples of the source; --data {source} has none.")
         own = source.own if benchmark.heldout else name not in plugins.installed("benchmarks")
+        if benchmark.heldout and len(source.parts) > 1 and not testbed.benchmarks.get(name, {}).get("source"):
+            raise UsageError(
+                f"{name} asks about held-out examples of one source, and --data joins {len(source.parts)}; name it: "
+                f"--set {name}.source={source.parts[0].name}."
+            )
         if benchmark.judged and own and (oracle := drawn_only("judge", testbed)):
             raise UsageError(
                 f"{name} needs a judge, and the {oracle} of {testbed.name} knows its own benchmarks only; name another "

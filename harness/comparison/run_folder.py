@@ -39,8 +39,9 @@ def identity(request: Request, testbed: Testbed, sizes: str = "") -> str:
     asked = {name: getattr(request, name) for name in Request.__dataclass_fields__ if name != "methods"}
     asked = {name: given for name, given in asked.items() if name != "published" or given}
     source = request.data
-    lies = [str(place.resolve()) if place and source.own else "" for place in (source.home, source.images)]
-    asked |= {"data": lies[0] or source.name, "images": lies[1]}
+    lies = [str(part.home.resolve()) for part in source.parts if part.own and part.home]
+    known = [source.name] if not lies or len(source.parts) > 1 else []
+    asked |= {"data": "+".join([*known, *lies]), "images": str(source.images.resolve()) if source.images else ""}
     whole = {"rows": named, "asked": asked, "testbed": testbed.model_dump(mode="json"), "sizes": sizes}
     return hashlib.sha256(dumps(json.loads(json.dumps(whole, default=str))).encode()).hexdigest()[:20]
 

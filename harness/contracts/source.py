@@ -17,8 +17,8 @@ with the reason; and `identity` changes with every byte that changes an example,
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -78,6 +78,11 @@ class Source:
         return self.name
 
     @property
+    def parts(self) -> "tuple[Source, ...]":
+        """The sources that it is made of: itself, but of several that are joined (`harness.contracts.joined`)."""
+        return (self,)
+
+    @property
     def own(self) -> bool:
         """Whether it is the user's: the testbed knows nothing of it."""
         return self.images is not None
@@ -87,6 +92,17 @@ class Source:
         """The home of examples like these that nobody trains on; by default `NAME-heldout` beside the home."""
         home = self.home.with_name(f"{self.home.name}-heldout") if self.own and self.home else None
         return home if home and home.is_dir() else None
+
+    def at(self, home: Path) -> "Source":
+        """The same source with its files in another folder."""
+        return replace(self, home=home)
+
+    def shares(self, n: int) -> Mapping[str, int]:
+        """How many of `n` examples each of `parts` gives, by their names."""
+        return {self.name: n}
+
+    def check_drawn(self, examples: Sequence[Example]) -> None:
+        """UsageError where a number of examples that was asked for could not be drawn as it should."""
 
     def check(self) -> None:
         """UsageError with the cure where files are missing."""

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from harness.contracts.behind import behind
+from harness.contracts.joined import parts_of, shares
 from harness.contracts.stage import Kind, Plugins, Work
 
 
 class Data(Kind):
-    """The files of one source or benchmark, drawn by the testbed in the official layout.
+    """The files of a source or a benchmark, drawn by the testbed in the official layout.
 
-    source: the source's name, with
+    source: the source's name, or that of several that are joined, each drawn into a folder of its name; with
     n: how many examples it has; or
     benchmark: the benchmark's name, with
     scenes: how many scenes it asks about
@@ -33,6 +34,10 @@ class Data(Kind):
         world = behind(work.testbed.data)
         if self.source:
             assert self.n is not None, "a testbed says how many examples its world has"
-            world.draw_source(self.source, self.split, self.seed, self.n, work.out)
+            parts = parts_of(self.source)
+            for name, n in zip(parts, shares([*parts.values()], self.n), strict=True):
+                out = work.out / name if len(parts) > 1 else work.out
+                out.mkdir(exist_ok=True)
+                world.draw_source(name, self.split, self.seed, n, out)
         else:
             world.draw_benchmark(self.benchmark, self.split, self.seed, self.scenes, work.out)

@@ -9,6 +9,7 @@ from pydantic import PlainSerializer
 
 from harness.contracts import plugins
 from harness.contracts.images import StoreImages
+from harness.contracts.joined import parts_of
 from harness.contracts.settings import Reading
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.stages._drawn import Drawn
@@ -22,7 +23,7 @@ def _without_limits(reading: Reading) -> dict[str, object]:
 class Split(Kind):
     """The examples every method consumes, and their lock.
 
-    source: the source's name, "local" for a data file of the user's
+    source: the source's name, "local" for a data file of the user's; of several that are joined all names and weights
     n: how many examples are drawn; None: all of the user's
     seed: of the draw
     reading: how records and pictures are read; how many may be unusable is no part of it
@@ -43,16 +44,18 @@ class Split(Kind):
         """The files of its source."""
 
     def loads(self, known: Plugins) -> tuple[Path | None, ...]:
-        """The source."""
-        return (plugins.source("harness.sources", self.source),)
+        """The source, or all that are joined."""
+        return tuple(plugins.source("harness.sources", name) for name in parts_of(self.source))
 
     def fill(self, work: Work) -> None:
         """Draw the examples from those that the source has."""
         data, reading, source = self.Reads.of(work.step).data, work.testbed.reading, work.request.data
         if data:
-            source = replace(source, home=work.folder(data))
+            source = source.at(work.folder(data))
         pictures = StoreImages(work.places, work.out, work.store.path(work.step.stage), reading.images == "upright")
         load = partial(source.load, reading=reading, keep=pictures.of)
         chosen = drawing.split(load, self.n, self.seed, reading.max_dropped)
+        if self.n is not None:
+            source.check_drawn(chosen.examples)
         settled = tuple(map(pictures.settled, chosen.examples))
         drawing.write_split(work.out, replace(chosen, examples=settled), work.places)

@@ -20,6 +20,7 @@ from harness.contracts.settings import Reading
 from harness.contracts.source import Source, declared
 from harness.sources._chosen import source as chosen
 from harness.sources._published import Published
+from tests.seams.found import OUTSIDE
 
 RECORDS = 12
 READING = Reading()
@@ -44,8 +45,7 @@ class Tried:
 
     def at(self, root: Path) -> "Tried":
         """The same source with its files in another folder."""
-        lies = {name: root / place.relative_to(self.root) for name, place in places(self.source)}
-        return Tried(replace(self.source, **lies), root)
+        return Tried(moved(self.source, self.root, root), root)
 
     def copy(self, root: Path) -> "Tried":
         """The same with a copy of its files."""
@@ -59,11 +59,23 @@ class Tried:
 
     def examples(self, keep: Path) -> list[Example | Dropped]:
         """All of them, sorted by id, whose pictures' files lie nowhere."""
-        return [placeless(example) for example in self.source.load(lambda id: id, keep=kept(keep))]
+        found = [placeless(example) for example in self.source.load(lambda id: id, keep=kept(keep))]
+        return sorted(found, key=lambda example: example.id)
 
 
 def places(source: Source) -> list[tuple[str, Path]]:
-    return [(name, place) for name in ("home", "images") if (place := getattr(source, name))]
+    own = [(name, place) for name in ("home", "images") if (place := getattr(source, name))]
+    return own if source.parts == (source,) else [*own, *(place for part in source.parts for place in places(part))]
+
+
+def moved(source: Source, here: Path, there: Path) -> Source:
+    """The source with its files in another folder."""
+    lies: dict[str, Any] = {
+        name: there / place.relative_to(here) for name in ("home", "images") if (place := getattr(source, name))
+    }
+    if source.parts != (source,):
+        lies["parts"] = tuple(moved(part, here, there) for part in source.parts)
+    return replace(source, **lies)
 
 
 def placeless(example: Example | Dropped) -> Example | Dropped:
@@ -102,12 +114,21 @@ def published(name: str, root: Path) -> Source:
     return kind(root)
 
 
-def local(root: Path) -> Source:
+def local(root: Path, shade: int = 0) -> Source:
     """A user's JSON lines beside their pictures."""
     for number in range(RECORDS):
-        picture(root / "photos" / f"{number}.png", number)
+        picture(root / "photos" / f"{number}.png", number + shade)
     (root / "my.jsonl").write_text("".join(json.dumps(record(number)) + "\n" for number in range(RECORDS)))
     return chosen(str(root / "my.jsonl"), str(root / "photos"))
+
+
+def joined(root: Path) -> Source:
+    """An official source, a user's file of records, and one of code."""
+    published("llava150k", root / "sources" / "llava150k")
+    local(root, 100)
+    shutil.copy(OUTSIDE / "source" / "squares.py", root)
+    word = f"llava150k:2+{root / 'my.jsonl'}+{root / 'squares.py'}"
+    return chosen(word, str(root / "photos"), root)
 
 
 def signs(root: Path) -> Source:
@@ -139,7 +160,7 @@ def made(name: str, root: Path) -> Tried:
     root.mkdir()
     if name.endswith(".py"):
         return Tried(outside(name, root), root)
-    make = {"local": local, "signs": signs}.get(name, partial(published, name))
+    make = {"local": local, "signs": signs, "joined": joined}.get(name, partial(published, name))
     return Tried(make(root), root)
 
 
