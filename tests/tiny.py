@@ -20,7 +20,7 @@ from harness.contracts.settings import Runtime, Training
 from harness.families.llava import Squares
 from harness.models.load import Loaded, load, save
 from harness.system.jsonl import write_jsonl
-from harness.training.engine import Job
+from harness.training.job import Job
 from tests.trainings import conversations, pairs
 from tests.words import tokenizer
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import harness.training.checkpoint
 import harness.training.engine
 from harness.contracts.records import Conversation, Image, Pair, Record, Rollout, Turn
-from harness.training.engine import Job
+from harness.training.job import Job
 
 
 class Killed(BaseException):

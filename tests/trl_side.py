@@ -18,7 +18,8 @@ from harness.models.batches import steps
 from harness.models.load import Loaded, load
 from harness.models.tree import Tree, pack
 from harness.system.jsonl import read_jsonl
-from harness.training.engine import Job, train
+from harness.training.engine import train
+from harness.training.job import Job
 from tests.trainings import lines
 
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -1,11 +1,14 @@
 """Models at their true sizes that hold no memory: for counting what trainings compute and keep for a backward pass."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
@@ -73,3 +76,37 @@ def counted(made: Any, run: Callable[[], Tensor]) -> Counted:
         kept.clear()
         loss.backward()
     return Counted(counter.get_total_flops(), saved)
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes that tensors made inside held at once, as an accelerator's allocator would count them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._live: dict[int, weakref.ref[Any]] = {}
+
+    def reset(self) -> None:
+        """Forget the peak so far."""
+        self.most = self.now
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count what an operator has made."""
+        made = func(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self.add, made)
+        return made
+
+    def add(self, value: Tensor) -> None:
+        """Count a tensor's storage once, until it is gone."""
+        storage = value.untyped_storage()
+        where, size = storage._cdata, storage.nbytes()
+        if where in self._live:
+            return
+
+        def gone(_: Any) -> None:
+            del self._live[where]
+            self.now -= size
+
+        self._live[where] = weakref.ref(storage, gone)
+        self.now += size
+        self.most = max(self.most, self.now)

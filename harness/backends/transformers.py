@@ -17,9 +17,11 @@ from harness.backends._rows import Line, Row, image_id, padded, prefix
 from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
 from harness.contracts.records import Image, Prompt, Response
 from harness.contracts.settings import Dtype
+from harness.models.footprint import Decoder, Shape, most_rows
 from harness.models.load import Loaded, kept
 from harness.models.tree import Branch, Tree, refuse_reserved
 from harness.system.errors import HarnessError
+from harness.system.machine import halved
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,11 +55,16 @@ class Transformers(Backend):
             asked.setdefault(key, rows[id])
         answers: dict[object, list[int]] = {}
         eyes, end = _eyes(loaded, sampling, blank), loaded.tokenizer.eos_token_id
-        for keys in _batches(asked, running.batch_size):
+
+        def generated(keys: Sequence[object]) -> list[list[int]]:
             part = [asked[key] for key in keys]
             draw = None if greedy else _draw([row.prompt.id for row in part], sampling)
-            answers |= zip(keys, _generate(loaded, part, eyes, sampling.max_new_tokens, (end,), draw), strict=True)
-            running.tick(len(answers), len(asked))
+            return _generate(loaded, part, eyes, sampling.max_new_tokens, (end,), draw)
+
+        for keys in _batches(asked, running.batch_size or _fitting(loaded, asked, sampling)):
+            for some, made in halved(keys, generated):
+                answers |= zip(some, made, strict=True)
+                running.tick(len(answers), len(asked))
         said = {key: _text(loaded, new) for key, new in answers.items()}
 
         def response(id: str) -> Response:
@@ -88,16 +95,19 @@ class Transformers(Backend):
         asked = {id: row for id, row in rows.items() if id not in over}
         eyes = _eyes(loaded, None, False)
         found = {id: [Response(str(id), "", 0, ended=False, unanswered=why)] * search.count for id, why in over.items()}
-        for keys in _batches(asked, max(1, running.batch_size // search.count)):
+
+        def searched(keys: Sequence[object]) -> list[Response]:
             part = [asked[key] for key in keys for _ in range(search.count)]
             draw = _Diverse(search, (stop, end))
             made = _generate(loaded, part, eyes, search.max_new_tokens, (stop, end), draw)
-            for at, (row, new) in enumerate(zip(part, made, strict=True)):
-                ended = new[-1:] == [end]
-                logp = math.fsum(step[at] for step in draw.logps[: len(new)])
-                said = Response(row.prompt.id, _text(loaded, new), len(new) - ended, len(row.ids), (), ended, logp)
-                found.setdefault(row.prompt.id, []).append(said)
-            running.tick(len(found) - len(over), len(asked))
+            return [_candidate(loaded, row, new, draw.logps, at, end)
+                    for at, (row, new) in enumerate(zip(part, made, strict=True))]  # fmt: skip
+
+        for keys in _batches(asked, max(1, (running.batch_size or _fitting(loaded, asked, search)) // search.count)):
+            for _, made in halved(keys, searched):
+                for said in made:
+                    found.setdefault(said.id, []).append(said)
+                running.tick(len(found) - len(over), len(asked))
         return [found[prompt.id] for prompt in prompts]
 
     def logps(
@@ -115,6 +125,26 @@ class Transformers(Backend):
         roles = Roles(loaded.model, {}, shared_trunk=False)
         found = figures(roles, loaded, forest, running.batch_size, ["policy"], running.tick)
         return [tuple(found[tree.id]["policy"].tolist()) for tree in forest]
+
+
+def _candidate(
+    loaded: Loaded, row: Row, new: list[int], logps: Sequence[Sequence[float]], at: int, end: int
+) -> Response:
+    """Row `at` of a batch, of whose tokens `logps` has the log-probs by step."""
+    ended = new[-1:] == [end]
+    logp = math.fsum(step[at] for step in logps[: len(new)])
+    return Response(row.prompt.id, _text(loaded, new), len(new) - ended, len(row.ids), (), ended, logp)
+
+
+def _fitting(loaded: Loaded, asked: Mapping[object, Row], sampling: Sampling | Search) -> int:
+    """As many prompts as an accelerator has room for, by the longest of them; 128 on a CPU."""
+    import torch
+
+    if not torch.cuda.is_available() or not asked:
+        return 128
+    shape = Shape(Decoder.of(loaded.model.config), sum(weight.numel() for weight in loaded.model.parameters()), 0)
+    longest, whole = max(len(row.ids) for row in asked.values()), torch.cuda.mem_get_info()[1]
+    return most_rows(shape, sampling.dtype, longest, sampling.max_new_tokens, int(0.9 * whole))
 
 
 def _loaded(model: Path, dtype: Dtype, running: Running) -> Loaded:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.executor import Watcher
 from harness.contracts.plugins import adopt_files, called, unknown
@@ -88,7 +88,7 @@ class Wanted:
         )
         runtime = runtime if budget is None else validated(runtime, {"budget": budget})
         if noise_floor:
-            asked = replace(asked, noise_batch=runtime.generate_batch_size // 2 or 2)
+            asked = replace(asked, noise_batch=_half(runtime.generate_batch_size))
         other = [*sets, *(f"{role}={called(given)}" for role, given in who.items())]
         other += [f"model={model}"] if model else []
         other += [f"rows={'+'.join(name for name, _ in asked.published)}"] if rows else []
@@ -282,3 +282,8 @@ def _settings(given: Mapping[str, object] | Sequence[str]) -> list[str]:
         return [f"{name}={dumps(value)}" for name, value in given.items()]
     except (TypeError, ValueError) as error:
         raise UsageError(f"set holds a value that is no plain one ({error}); give numbers, texts, lists.") from None
+
+
+def _half(size: int | Literal["auto"]) -> int:
+    """Of the prompts that are answered at once."""
+    return 64 if size == "auto" else size // 2 or 2

@@ -56,8 +56,9 @@ class Search(Fixed):
 class Running(NamedTuple):
     """How the work is laid on the machine, which changes no response.
 
-    `batch_size` counts prompts; `tick` is told (responses done, responses in all); `shelf` is the folder where a
-    vision tower's features of the images may be kept (`harness.models.shelf.Shelf`), None for nowhere.
+    `batch_size` counts prompts, 0 for as many as there is room for; `tick` is told (responses done, responses in all);
+    `shelf` is the folder where a vision tower's features of the images may be kept (`harness.models.shelf.Shelf`), None
+    for nowhere.
     """
 
     batch_size: int

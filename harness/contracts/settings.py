@@ -98,10 +98,10 @@ class Runtime(Fixed):
     """The options of the executor."""
     num_processes: int = Field(1, gt=0)
     """Processes, one a device, that a training has."""
-    per_device_train_batch_size: int = Field(16, gt=0)
-    """Records in one forward pass of a device; a step has as many passes as it takes."""
-    generate_batch_size: int = Field(128, gt=0)
-    """Prompts that are answered side by side."""
+    per_device_train_batch_size: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
+    """Records in a micro-batch; auto: as many as fit by formula, 16 on a CPU. Fewer where memory runs out."""
+    generate_batch_size: Annotated[int, Field(gt=0)] | Literal["auto"] = 128
+    """Prompts answered at once; auto: as many as fit by formula, 128 on a CPU. Halved where memory runs out."""
     gradient_checkpointing: Annotated[Literal["auto", "on", "off"] | int | bool, BeforeValidator(_switch)] = "auto"
     """Whether decoder layers keep their input alone and are computed again in the backward pass, or how many do."""
     zero_stage: Literal[0, 1, 2, 3] = 2
@@ -124,6 +124,16 @@ class Runtime(Fixed):
     """Seconds that one try may take."""
     ask_deadline_s: float = Field(600.0, gt=0, allow_inf_nan=False)
     """Seconds that one question may take with all its tries."""
+
+    @property
+    def answered_at_once(self) -> int:
+        """Prompts, 0 for as many as there is room for."""
+        return 0 if self.generate_batch_size == "auto" else self.generate_batch_size
+
+    @property
+    def read_batch_size(self) -> int:
+        """Records of a forward pass without a gradient, which keeps little."""
+        return 16 if self.per_device_train_batch_size == "auto" else self.per_device_train_batch_size
 
 
 Price = tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(ge=0, allow_inf_nan=False)]]

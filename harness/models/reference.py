@@ -22,6 +22,7 @@ from harness.models.load import Loaded, load
 from harness.models.roles import Roles
 from harness.models.tree import TooLong, Tree, pack, tree
 from harness.system.errors import HarnessError
+from harness.system.machine import halved
 from harness.system.profile import Tick, measure, quiet
 
 
@@ -59,13 +60,13 @@ def figures(
     found: dict[str, dict[str, Tensor]] = {tree.id: {} for tree in forest}
     done = 0
     for (batch_trees,) in micro_batches(forest, batch_size, 1) if forest else []:
-        batch = pack(batch_trees, loaded).to(loaded.model.device)
-        for name, values in roles(batch, columns).items():
-            sizes = [len(tree.branches) if name == "reward" else tree.supervised for tree in batch_trees]
-            for one, part in zip(batch_trees, values.float().cpu().split(sizes), strict=True):
-                found[one.id][name] = part
-        done += len(batch_trees)
-        tick(done, len(forest))
+        for some, made in halved(batch_trees, lambda some: roles(pack(some, loaded).to(loaded.model.device), columns)):
+            for name, values in made.items():
+                sizes = [len(tree.branches) if name == "reward" else tree.supervised for tree in some]
+                for one, part in zip(some, values.float().cpu().split(sizes), strict=True):
+                    found[one.id][name] = part
+            done += len(some)
+            tick(done, len(forest))
     return found
 
 
@@ -84,7 +85,7 @@ def reference_logps(
     torch.set_num_threads(1)
     loaded = load(model, dtype, device(), shelf)
     forest = trees(records, loaded, max_length)
-    size = runtime.per_device_train_batch_size
+    size = runtime.read_batch_size
     with measure() as used:
         found = figures(Roles(loaded.model, {}, shared_trunk=False), loaded, forest, size, columns, tick)
     ids = [tree.id for tree in forest]

@@ -45,7 +45,7 @@ class Generate(Modelled):
         reads, out = self.Reads.of(work.step), work.out
         items = list(read_jsonl(Item, work.folder(reads.items) / "items.jsonl"))
         prompts = [Prompt(item.id, resolved(item, work.places).image, item.prompt) for item in items]
-        size = self.batch_size or work.runtime.generate_batch_size
+        size = self.batch_size or work.runtime.answered_at_once
         running, backend = Running(size, work.tick, self.shelf(work)), backends.chosen(work.testbed.generation)
         with measure() as used:
             made = backend.respond(self.policy(work, reads.policy), prompts, self.sampling, running, self.blank)

@@ -40,7 +40,7 @@ class Lens(Responding):
 
     def fill(self, work: Work) -> None:
         """Let base and policy respond, compare, and ask the writer for the errors of both."""
-        reads, size = self.Reads.of(work.step), work.runtime.per_device_train_batch_size
+        reads, size = self.Reads.of(work.step), work.runtime.read_batch_size
         examples = locked_examples(work, reads.split)[: self.examples]
         trained = self.own_round(work, Lesson(), NoWriter(), Trained(policy=reads.policy))
         base = replace(trained, policy=trained.base, policy_key=self.model)

@@ -38,6 +38,7 @@ NEUTRAL = {
     "harness.judging.prices": "counts what calls cost; no request and no reply sees it",
     "harness.contracts.executor": "who runs a stage and what it takes meanwhile; no body sees either",
     "harness.system.profile": "measures time, memory and FLOPs beside a result",
+    "harness.models.footprint": "says what memory work takes; how much is done at once changes no result",
     "harness.system.energy": "measures joules beside a result",
 }
 

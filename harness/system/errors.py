@@ -7,6 +7,7 @@ class HarnessError(Exception):
     HarnessError (3, incomplete)
     ├── UsageError (2): the command, a name, an option or a file the user gave is wrong
     ├── Full (3): the disk takes no more
+    ├── Exhausted (3): memory ran out; less at a time may fit
     ├── Denied (3): who is asked lets nobody in, or the budget is spent
     └── Unexpected (70): a fault of ours; the sentence says where its traceback was written
     """
@@ -22,6 +23,10 @@ class UsageError(HarnessError):
 
 class Full(HarnessError):
     """What is to be stored next would fare no better, so nothing more is made."""
+
+
+class Exhausted(HarnessError):
+    """Memory ran out, the machine's or an accelerator's; the same with less at a time may fit."""
 
 
 class Denied(HarnessError):

@@ -1,13 +1,18 @@
 """What a machine runs out of: disk, the right to write there, memory. Native code says it in many ways."""
 
 import errno
+import gc
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from harness.system.errors import Full, HarnessError, UsageError
 
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 # Native writers raise no OSError. Rust's (safetensors, tokenizers) number the error; torch's zip writer says that a
@@ -31,6 +36,31 @@ def exhausted(error: BaseException) -> bool:
     """Whether memory ran out, the machine's or an accelerator's."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
     return named or (isinstance(error, RuntimeError) and _MEMORY.search(str(error)) is not None)
+
+
+def halved(items: Sequence[Item], work: Callable[[Sequence[Item]], Made]) -> Iterator[tuple[Sequence[Item], Made]]:
+    """`work` of all items at once or, where memory runs out, of their halves, one behind the other; with the items."""
+    try:
+        found = [(items, work(items))]
+    except Exception as error:
+        if len(items) < 2 or not exhausted(error):
+            raise
+        found = []
+    if found:
+        yield from found
+        return
+    reclaim()  # out of the exception, whose traceback holds what did not fit
+    middle = len(items) // 2
+    yield from halved(items[:middle], work)
+    yield from halved(items[middle:], work)
+
+
+def reclaim() -> None:
+    """Give back what nobody holds any more, to an accelerator too."""
+    gc.collect()
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -15,8 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from harness.contracts.settings import Runtime, Training
-
-BUCKET = 200_000_000  # elements exchanged at once; DeepSpeed allocates it whole, so small models get a smaller one
+from harness.models.footprint import BUCKET
 
 
 class Seat(NamedTuple):
@@ -64,8 +63,11 @@ def distributed(seat: Seat = ALONE) -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, world: int) -> Any:
-    """The module in a DeepSpeed engine with AdamW, the schedule after warm-up, and explicit clipping."""
+def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, world: int, size: int) -> Any:
+    """The module in a DeepSpeed engine with AdamW, the schedule after warm-up, and explicit clipping.
+
+    `size`: records in a micro-batch.
+    """
     import deepspeed
     from transformers import get_scheduler
 
@@ -82,13 +84,14 @@ def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, 
         groups,
         lr=training.learning_rate,
         betas=(training.adam_beta1, training.adam_beta2),
+        fused=torch.cuda.is_available() or None,  # needs no room of its own
     )
     schedule = get_scheduler(training.lr_scheduler_type, optimizer, ceil(training.warmup_ratio * steps), steps)
     made, *_ = deepspeed.initialize(
         model=module,
         optimizer=optimizer,
         lr_scheduler=schedule,
-        config=config(training, runtime, world, sum(p.numel() for p in learned)),
+        config=config(training, runtime, world, sum(p.numel() for p in learned), size),
     )
     return made
 
@@ -102,9 +105,8 @@ def step(engine: Any) -> float:
     return math.nan if engine.skipped_steps else float(engine.get_global_grad_norm() if norm is None else norm)
 
 
-def config(training: Training, runtime: Runtime, world: int, trainable: int) -> dict[str, Any]:
+def config(training: Training, runtime: Runtime, world: int, trainable: int, size: int) -> dict[str, Any]:
     """DeepSpeed's configuration. `gradient_clipping` would silently default to 1.0."""
-    size = runtime.per_device_train_batch_size
     return {
         "train_micro_batch_size_per_gpu": size,
         "gradient_accumulation_steps": ceil(training.train_batch_size / (size * world)),

@@ -13,88 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from harness.contracts import plugins
-from harness.contracts.images import Places, resolved
+from harness.contracts.images import resolved
 from harness.contracts.method import Method, Role, realised
 from harness.contracts.records import Image, Record
-from harness.contracts.settings import Fixed, Runtime, Training
 from harness.models import batches, reference
-from harness.models.load import load, revision, save
+from harness.models.load import load, save
 from harness.models.logps import LogProbs, Policy
 from harness.models.roles import assemble
 from harness.models.tree import Batch, Tree, pack
-from harness.store.digest import file_digest
 from harness.store.store import failpoint
 from harness.system.boards import Boards
-from harness.system.errors import HarnessError, UsageError
+from harness.system.errors import Exhausted, HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
-from harness.system.profile import Tick, measure, quiet
-from harness.training import checkpoint, deepspeed_engine, dropout, recompute
-
-
-class Job(Fixed):
-    """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `reference` (log-probs) and `adapters` (a
-    folder per role that goes on from one) are read; `out` gets `checkpoint/` (the policy, where it is trained),
-    `adapters/ROLE/`, `log.jsonl`, `summary.json`; `work` keeps resumable state and is the caller's to delete; `shelf`
-    keeps images' features (by default in `work`). `family` is a file of the user's own with the model's family, or
-    empty. `places` are what the records' image paths start from, `editions` what outside files must be
-    (`plugins.hold`).
-    """
-
-    method: str
-    options: dict[str, Any]
-    round: int = 0
-    records: str
-    model: str
-    reference: str | None = None
-    adapters: dict[Role, str] = Field(default_factory=dict)
-    training: Training
-    runtime: Runtime
-    seed: int
-    out: str
-    work: str
-    shelf: str | None = None
-    family: str = ""
-    places: Places | None = None
-    editions: plugins.Editions = Field(default_factory=dict)
-
-    def identity(self) -> str:
-        """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""
-        parts: list[Any] = [self.method, self.options, self.round, file_digest(Path(self.records))]
-        read = [Path(self.reference)] if self.reference else []
-        read += [file for _, folder in sorted(self.adapters.items()) for file in sorted(Path(folder).iterdir())]
-        parts += [revision(self.model), sorted(self.adapters), [file_digest(file) for file in read]]
-        parts += [self.training.model_dump(), self.seed, self.runtime.zero_stage, self.runtime.num_processes]
-        parts += [self.runtime.per_device_train_batch_size, self.runtime.reference]
-        return hashlib.sha256(dumps(parts).encode()).hexdigest()
-
-
-class TrainResult(Fixed):
-    """What a training was; `summary.json`. Tokens and FLOPs are over all epochs and ranks, memory is rank 0's.
-
-    forward_tokens counts a position once per model that reads it: policy, separate critic, online reference. flops
-    counts forward and backward by formula (`profile.Flops`), the online reference included. roles says how each role is
-    had: "trained" weights or adapter, "cached" log-probs, "adapter_off", a second "copy".
-    """
-
-    records: int
-    cut_records: int
-    cut_tokens: int
-    steps: int
-    supervised_tokens: int
-    forward_tokens: int
-    flops: int
-    trainable_parameters: int
-    roles: dict[str, str]
-    peak_host_gib: float
-    peak_device_gib: float
-    energy_j: float | None = None
-    wall_s: float
-    resumed_from_step: int
-    rejected_checkpoints: tuple[str, ...]
+from harness.system.machine import exhausted
+from harness.system.profile import GIB, Tick, measure, quiet
+from harness.training import checkpoint, deepspeed_engine, dropout, recompute, room
+from harness.training.job import Job, TrainResult
 
 
 def train(job: Job, tick: Tick = quiet, seat: deepspeed_engine.Seat = deepspeed_engine.ALONE) -> TrainResult:
@@ -107,7 +44,12 @@ def train(job: Job, tick: Tick = quiet, seat: deepspeed_engine.Seat = deepspeed_
     with deepspeed_engine.local_rank(seat), measure() as usage:
         run = Run(job, method, rank, world, tick)
         resumed = run.resume()
-        run.steps(resumed, tick)
+        try:
+            run.steps(resumed, tick)
+        except Exception as error:
+            if exhausted(error):
+                raise Exhausted(f"out of memory with {run.layout.rows} records at a time ({error}).") from error
+            raise
         run.save()
         run.boards.close()
         run.engine.destroy()
@@ -138,7 +80,9 @@ class Run:
         folders = {role: Path(folder) for role, folder in job.adapters.items()}
         self.roles = assemble(self.loaded.model, training.lora, job.seed, self.lesson, folders)
         self.draws = dropout.placed(self.roles.train())
-        self.recomputed = recompute.again(self.roles, recompute.wanted(job.runtime))
+        forest = self.trees.values()
+        self.layout = room.laid_out(self.roles, training, job.runtime, self.lesson, forest, job.shortages)
+        recompute.again(self.roles, self.layout.again)
         self.trainable = sum(p.numel() for p in self.roles.parameters() if p.requires_grad)
         self.adapters = sum(
             p.numel() for name, p in self.roles.named_parameters() if p.requires_grad and "lora_" in name
@@ -148,7 +92,9 @@ class Run:
         self.copy = (
             Policy(load(job.model, training.dtype, reference.device()).model) if self.realised == "copy" else None
         )
-        self.engine = deepspeed_engine.engine(self.roles, training, job.runtime, len(self.plan), world)
+        self.engine = deepspeed_engine.engine(
+            self.roles, training, job.runtime, len(self.plan), world, self.layout.rows
+        )
         self.states = checkpoint.Checkpoints(Path(job.work), job.identity(), rank, torch.distributed.barrier)
         self.log = Path(job.out) / "log.jsonl"
         self.lines: list[str] = []  # of the log; every rank has them, and saves them with its part of the state
@@ -214,7 +160,7 @@ class Run:
     def step(self, number: int, trees: Sequence[Tree]) -> dict[str, float]:
         """One optimiser step over `trees`; returns its line of the log."""
         units, self.number = self.units(trees), number
-        rounds = batches.micro_batches(trees, self.job.runtime.per_device_train_batch_size, self.world)
+        rounds = batches.micro_batches(trees, self.layout.rows, self.world)
         learning_rate = self.engine.get_lr()[0]
         sums: dict[str, float] = {}
         for at, ranks in enumerate(rounds):
@@ -324,6 +270,10 @@ class Run:
             flops=epochs * sum(costs) + self.tower_flops,
             trainable_parameters=self.trainable,
             roles={str(role): how for role, how in had.items()},
+            batch_size=self.layout.rows,
+            recomputed_layers=self.layout.again,
+            shortages=self.job.shortages,
+            estimated_gib=self.layout.memory.peak / GIB,
             resumed_from_step=resumed,
             rejected_checkpoints=tuple(self.states.rejected),
             **usage,

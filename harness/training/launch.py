@@ -22,15 +22,16 @@ from pathlib import Path
 
 from harness.system import lifeline, machine
 from harness.system.blame import debugging, explained
-from harness.system.errors import Denied, Full, HarnessError, Unexpected, UsageError
+from harness.system.errors import Denied, Exhausted, Full, HarnessError, Unexpected, UsageError
 from harness.system.jsonl import dumps
 from harness.system.locks import held
 from harness.system.profile import Tick, quiet
 from harness.training.deepspeed_engine import Seat
-from harness.training.engine import Job, TrainResult, train
+from harness.training.engine import train
+from harness.training.job import Job, TrainResult
 
 SETTLED_S = 2.0  # for the other ranks to end by themselves once one has failed, so that the cause is among them
-SAID = {kind.__name__: kind for kind in (HarnessError, UsageError, Full, Denied, Unexpected)}
+SAID = {kind.__name__: kind for kind in (HarnessError, UsageError, Full, Exhausted, Denied, Unexpected)}
 
 
 @dataclass
@@ -58,7 +59,20 @@ class Rank:
 
 
 def launch(job: Job, tick: Tick = quiet) -> TrainResult:
-    """Train in this process, or in `runtime.num_processes` new ones; HarnessError where one of them fails."""
+    """Train in this process, or in `runtime.num_processes` new ones; HarnessError where one of them fails.
+
+    Where memory runs out it goes on from the last checkpoint with less at a time (`harness.training.room`).
+    """
+    while True:
+        try:
+            return _launch(job, tick)
+        except Exhausted:
+            pass
+        machine.reclaim()  # out of the exception, whose traceback holds what did not fit
+        job = job.model_copy(update={"shortages": job.shortages + 1})
+
+
+def _launch(job: Job, tick: Tick) -> TrainResult:
     count = job.runtime.num_processes
     if count == 1:
         return train(job, tick)

@@ -12,10 +12,7 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from harness.contracts.settings import Runtime
 from harness.models.roles import Roles
-
-ALL = 1 << 20  # layers: more than there are
 
 
 def layers_of(roles: Roles) -> list[nn.Module]:
@@ -24,12 +21,6 @@ def layers_of(roles: Roles) -> list[nn.Module]:
 
     decoder: Any = roles.policy.family.decoder(roles.policy.plain)
     return [part for part in decoder.modules() if isinstance(part, GradientCheckpointingLayer)]
-
-
-def wanted(runtime: Runtime) -> int:
-    """How many layers the user wants to be computed again."""
-    switch = runtime.gradient_checkpointing
-    return switch if isinstance(switch, int) else ALL if switch == "on" else 0
 
 
 def again(roles: Roles, count: int) -> int:

@@ -84,7 +84,7 @@ class OwnRound:
     @property
     def running(self) -> Running:
         """How that is laid on the machine."""
-        return Running(self.runtime.generate_batch_size, self.tick, self.shelf)
+        return Running(self.runtime.answered_at_once, self.tick, self.shelf)
 
     @property
     def writer(self) -> Writer:
@@ -165,7 +165,7 @@ class OwnRound:
 
         folder = Path(self.testbed.clip)
         kept = shelf(self.store, revision(folder), "harness.models.clip")
-        return similarity(folder, pairs, self.runtime.generate_batch_size, self.tick, kept)
+        return similarity(folder, pairs, self.runtime.answered_at_once or 128, self.tick, kept)
 
     def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
         """A role's figures for each record, without a gradient; Dropped for one that is too long for the model.
@@ -186,7 +186,7 @@ class OwnRound:
         lesson = replace(self.lesson, trains=(), shared_trunk=bool(trunk))
         roles = assemble(loaded.model, lora, self.seed, lesson, folders, [role, *trunk])
         column = {Role.REWARD: "reward", Role.CRITIC: "value"}.get(role, "policy")
-        size = self.runtime.per_device_train_batch_size
+        size = self.runtime.read_batch_size
         forest = reference.trees(records, loaded, self.max_length, pass_over=True)
         self.spent["forward_tokens"] += sum(tree.tokens for tree in forest)
         found = reference.figures(roles, loaded, forest, size, [column], self.tick)

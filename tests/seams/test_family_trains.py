@@ -20,7 +20,8 @@ from harness.contracts.settings import Lora, Runtime, Training
 from harness.models.load import load
 from harness.models.reference import reference_logps
 from harness.system.jsonl import write_jsonl
-from harness.training.engine import Job, TrainResult, train
+from harness.training.engine import train
+from harness.training.job import Job, TrainResult
 from tests.seams.test_family import processor_of
 from tests.small_models import FAMILIES, SIZES, made, noise
 from tests.trainings import lines, rollouts

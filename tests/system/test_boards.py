@@ -11,7 +11,8 @@ from harness.comparison.request import request
 from harness.contracts.settings import Runtime
 from harness.system import boards
 from harness.system.errors import UsageError
-from harness.training.engine import Job, train
+from harness.training.engine import train
+from harness.training.job import Job
 from harness.training.launch import launch
 from tests.trainings import same
 

@@ -18,7 +18,8 @@ from harness.models.reference import reference_logps
 from harness.models.tree import pack, tree
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, read_jsonl
-from harness.training.engine import Job, train
+from harness.training.engine import train
+from harness.training.job import Job
 from tests.trainings import lines, losses, pairs, weights
 
 os.environ["HF_HUB_OFFLINE"] = "1"

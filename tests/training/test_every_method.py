@@ -33,7 +33,8 @@ from harness.system.jsonl import write_jsonl
 from harness.system.profile import quiet
 from harness.training.deepspeed_engine import distributed
 from harness.training.dropout import Dropout
-from harness.training.engine import Job, Run, train
+from harness.training.engine import Run, train
+from harness.training.job import Job
 from tests.responding import respond
 from tests.seams.found import found
 from tests.trainings import Killed, conversations, kill_at, lines, pairs, rollouts
@@ -191,9 +192,8 @@ def step(run: Run, size: int, **changed: Any) -> Step:
                 found[name], weight.grad = weight.grad, None
         return 0.0
 
-    runtime = run.job.runtime.model_copy(update={"per_device_train_batch_size": size})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "job", run.job.model_copy(update={"runtime": runtime}))
+        patch.setattr(run, "layout", run.layout._replace(rows=size))
         patch.setattr(harness.training.engine.deepspeed_engine, "step", taken)
         for name, value in changed.items():
             patch.setattr(

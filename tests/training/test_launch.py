@@ -17,7 +17,8 @@ import harness.training.launch
 from harness.contracts.settings import Lora
 from harness.system.errors import Full, HarnessError, Unexpected, UsageError
 from harness.system.profile import Tick, quiet
-from harness.training.engine import Job, TrainResult, train
+from harness.training.engine import train
+from harness.training.job import Job, TrainResult
 from harness.training.launch import Rank, launch
 from tests.trainings import losses, same, weights
 

@@ -24,7 +24,7 @@ from harness.models.load import load
 from harness.models.logps import LogProbs
 from harness.models.reference import reference_logps
 from harness.system.jsonl import write_jsonl
-from harness.training.engine import Job
+from harness.training.job import Job
 from tests.trl_side import SIZE, Course, farthest, ours, trls
 
 STEPS = 10

@@ -1,0 +1,237 @@
+"""How much memory training and generation take, by formula, from a model's shapes alone: nothing is loaded.
+
+What a layer keeps for its backward pass is what transformers' Llama-like layers and peft's adapters save through
+autograd; tests hold it to bytes counted at the true sizes of a 7 B model. Sizes are bytes.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any, NamedTuple
+
+from harness.contracts.settings import Dtype, Lora, Runtime, Training
+from harness.models.targets import targets
+
+BYTES: dict[Dtype, int] = {"bfloat16": 2, "float32": 4, "float64": 8}
+CHUNK = 4096  # tokens whose logits exist at once (`harness.models.logps`)
+ROOM = 64  # places by which a cache grows (`harness.models.kvcache`)
+BUCKET = 200_000_000  # elements that DeepSpeed exchanges at once, allocated whole; small models get a smaller one
+FILLS = 4096  # places that keep a device busy: fewer, and its matrices are too small for it
+
+
+class Decoder(NamedTuple):
+    """The shapes of a Llama-like language model. `normed`: its queries and keys are (Qwen3)."""
+
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    kv_heads: int
+    head: int
+    words: int
+    normed: bool = False
+
+    @classmethod
+    def of(cls, config: Any) -> "Decoder":
+        """Those of a transformers config, whichever its family."""
+        text = config.get_text_config()
+        head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return cls(
+            text.num_hidden_layers,
+            text.hidden_size,
+            text.intermediate_size,
+            text.num_attention_heads,
+            getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
+            head,
+            text.vocab_size,
+            "qwen3" in text.model_type,
+        )
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of a layer's linear parts by name."""
+        attended, kept = self.heads * self.head, self.kv_heads * self.head
+        return {
+            "q_proj": (self.width, attended),
+            "k_proj": (self.width, kept),
+            "v_proj": (self.width, kept),
+            "o_proj": (attended, self.width),
+            "gate_proj": (self.width, self.inner),
+            "up_proj": (self.width, self.inner),
+            "down_proj": (self.inner, self.width),
+        }
+
+    def adapted(self, lora: Lora) -> dict[str, int]:
+        """In how many layers each linear part takes an adapter."""
+        of = "language_model.layers.{}.{}"
+        names = {of.format(at, _inside(part)): part for at in range(self.layers) for part in self.linear}
+        chosen = [names[name] for name in targets(lora, list(names))]
+        return {part: chosen.count(part) for part in self.linear if part in chosen}
+
+    def adapters(self, lora: Lora) -> int:
+        """Weights of one role's adapter."""
+        return lora.r * sum(count * sum(self.linear[part]) for part, count in self.adapted(lora).items())
+
+
+def _inside(part: str) -> str:
+    return f"self_attn.{part}" if part in ("q_proj", "k_proj", "v_proj", "o_proj") else f"mlp.{part}"
+
+
+class Load(NamedTuple):
+    """A micro-batch: rows of `length` places each, `scored` of all their tokens, and how often each is read."""
+
+    rows: int
+    length: int
+    scored: int
+    passes: int = 1
+
+    @property
+    def places(self) -> int:
+        """Positions of one forward pass."""
+        return self.rows * self.length
+
+
+class Memory(NamedTuple):
+    """What is on a device at once, at the worst moment of a micro-batch; `step`: beside the rest in an optimiser step.
+
+    `gradients`: with the bucket that they are exchanged in. `working`: what the backward pass of one layer takes, or
+    logits and their gradients, whichever is more.
+    """
+
+    weights: int
+    gradients: int = 0
+    optimizer: int = 0
+    activations: int = 0
+    working: int = 0
+    cache: int = 0
+    step: int = 0
+
+    @property
+    def peak(self) -> int:
+        """Of micro-batch and step the one that takes more."""
+        standing = self.weights + self.gradients + self.optimizer
+        return standing + max(self.activations + self.working + self.cache, self.step)
+
+
+def kept_by_layer(of: Decoder, lora: Lora | None, load: Load, size: int) -> int:
+    """What a layer keeps of one forward pass for its backward pass; `size` is the bytes of a value."""
+    d, f, attended = of.width, of.inner, of.heads * of.head
+    per = dict.fromkeys(of.linear, 1.0)
+    if lora is not None:
+        per = {part: count / of.layers for part, count in of.adapted(lora).items()}
+    norms = 2 * (4 * d + 4) + (0 if lora else 2 * size * d)  # in float32 whatever the weights are in
+    if of.normed:
+        norms += (4 + (0 if lora else size)) * of.head * (of.heads + of.kv_heads)
+    attention = 4 * size * attended + 4 * of.heads  # queries, keys and values for all heads, what they become, its sums
+    middle = 3 * size * f  # gate, its activation, up
+    inputs = 0.0
+    dropped = lora.lora_dropout > 0 if lora else False
+    for parts, width in ((("q_proj", "k_proj", "v_proj"), d), (("gate_proj", "up_proj"), d), (("down_proj",), f)):
+        shares = [per.get(part, 0.0) for part in parts]
+        # each part keeps its own where it drops out, with what it dropped; else they share one
+        inputs += sum(shares) * (size + 1) * width if dropped else max(shares) * size * width
+    if dropped:  # without, it is what attention has kept
+        inputs += per.get("o_proj", 0.0) * (size + 1) * attended
+    inputs += size * lora.r * sum(per.values()) if lora else 0.0
+    return int(load.places * (norms + attention + middle + inputs) + size * load.rows * load.length**2)
+
+
+def saved(of: Decoder, lora: Lora | None, load: Load, size: int, again: int = 0) -> int:
+    """What all layers keep, `again` of them their input alone, and the last norm; of all passes, without logits."""
+    whole = (of.layers - again) * kept_by_layer(of, lora, load, size)
+    ends = load.places * (4 * of.width + 4 + (0 if lora else size * of.width))
+    return load.passes * (whole + again * load.places * size * of.width + ends)
+
+
+class Shape(NamedTuple):
+    """What memory depends on of a model: decoder, parameters, and how many of them (the tower) never learn."""
+
+    decoder: Decoder
+    parameters: int
+    frozen: int
+
+
+def training(
+    shape: Shape, how: Training, runtime: Runtime, load: Load, again: int = 0, roles: int = 1, fused: bool = True
+) -> Memory:
+    """One process of a training of `roles` adapters, or in full, with `again` layers computed again.
+
+    `fused`: AdamW needs no room of its own, as on an accelerator.
+    """
+    size, world, lora, stage, of = BYTES[how.dtype], runtime.num_processes, how.lora, runtime.zero_stage, shape.decoder
+    learns = roles * of.adapters(lora) if lora else shape.parameters - shape.frozen
+    held = shape.parameters + (learns if lora else 0)
+    masters = 4 if stage or how.dtype == "bfloat16" else 0  # DeepSpeed keeps a copy even of float32
+    share = learns // world if stage else learns
+    scored = min(load.scored, CHUNK)
+    drawn = 9 if lora and lora.lora_dropout else 0  # words that dropout is drawn by, and what it has dropped
+    layer = load.places * of.inner * max(3 * size, 2 * size + drawn)
+    working = max(layer if again < of.layers else 0, 12 * scored * of.words)  # log-probs and two gradients in float32
+    activations = saved(of, lora, load, size, again)
+    if again:  # the upper layers are gone when those below are computed again
+        below = load.passes * again * load.places * size * of.width + kept_by_layer(of, lora, load, size) + layer
+        working = max(working, below - activations)
+    return Memory(
+        weights=size * held // (world if stage == 3 else 1),
+        gradients=size * ((share if stage >= 2 else learns) + (min(BUCKET, learns) if stage else 0)),
+        optimizer=(masters + 8) * share,
+        activations=activations,
+        working=working,
+        # flattened and in float32, before those of the micro-batches go; then what AdamW works in
+        step=max(size + (4 if size < 4 else 0), 0 if fused else 12 - size) * share,
+    )
+
+
+def generating(shape: Shape, dtype: Dtype, rows: int, prompt: int, new: int) -> Memory:
+    """Answering `rows` prompts at once, of `prompt` places and at most `new` tokens."""
+    size, of = BYTES[dtype], shape.decoder
+    column = 2 * of.kv_heads * of.head * size
+    cache = rows * (prompt + new + ROOM) * column * of.layers
+    grown = rows * (prompt + new) * column  # one layer's, while its buffer is made longer
+    read = rows * prompt * (8 * of.width + 3 * size * of.inner)  # one layer's, while prompts are read
+    return Memory(weights=size * shape.parameters, cache=cache, working=max(grown + rows * of.words * 8, read))
+
+
+def most_rows(shape: Shape, dtype: Dtype, prompt: int, new: int, room: int) -> int:
+    """The most prompts, a power of two up to 512, that are answered at once in `room` bytes; 1 where none fits."""
+    fitting = (1 << at for at in range(9, 0, -1) if generating(shape, dtype, 1 << at, prompt, new).peak <= room)
+    return next(fitting, 1)
+
+
+class Layout(NamedTuple):
+    """How a training is laid on a device: records at once, layers computed again, and what that takes."""
+
+    rows: int
+    again: int
+    memory: Memory
+
+
+def laid(
+    shape: Shape, how: Training, runtime: Runtime, lengths: Sequence[tuple[int, int]], room: int, roles: int = 1,
+    passes: int = 1,
+) -> Layout:  # fmt: skip
+    """What fits into `room` bytes for the longest micro-batch; the least that there is where nothing does.
+
+    `lengths`: places and scored tokens of each record. What the user has set is taken as it is. Else as many records as
+    fill a device, and of their layers as few computed again as fit; half as many records where none need be.
+    """
+    ordered, switch = sorted(lengths, reverse=True), runtime.gradient_checkpointing
+    layers, most = shape.decoder.layers, max(1, how.train_batch_size // runtime.num_processes)
+    full = 1 << max(0, ceil(FILLS / ordered[0][0]) - 1).bit_length()
+    given = runtime.per_device_train_batch_size
+    sizes = [given] if given != "auto" else [rows for at in range(16) if (rows := min(full, most) >> at)]
+    counts = range(layers + 1) if switch == "auto" else [min(layers, _count(switch, layers))]
+
+    def made(rows: int, again: int) -> Layout:
+        several = ordered[:rows]
+        load = Load(len(several), several[0][0], sum(scored for _, scored in several), passes)
+        return Layout(rows, again, training(shape, how, runtime, load, again, roles))
+
+    first = [(rows, counts[0]) for rows in sizes[:2]]
+    for rows, again in [*first, *((rows, again) for rows in sizes for again in counts)]:
+        if (found := made(rows, again)).memory.peak <= room:
+            return found
+    return made(sizes[-1], counts[-1])
+
+
+def _count(switch: str | int, layers: int) -> int:
+    return switch if isinstance(switch, int) else layers if switch == "on" else 0

@@ -1,0 +1,83 @@
+"""A training as it is ordered, and what it was when it is done."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from harness.contracts import plugins
+from harness.contracts.images import Places
+from harness.contracts.method import Role
+from harness.contracts.settings import Fixed, Runtime, Training
+from harness.models.load import revision
+from harness.store.digest import file_digest
+from harness.system.jsonl import dumps
+
+
+class Job(Fixed):
+    """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `reference` (log-probs) and `adapters` (a
+    folder per role that goes on from one) are read; `out` gets `checkpoint/` (the policy, where it is trained),
+    `adapters/ROLE/`, `log.jsonl`, `summary.json`; `work` keeps resumable state and is the caller's to delete; `shelf`
+    keeps images' features (by default in `work`). `family` is a file of the user's own with the model's family, or
+    empty. `places` are what the records' image paths start from, `editions` what outside files must be
+    (`plugins.hold`), `shortages` how often memory has run out before.
+    """
+
+    method: str
+    options: dict[str, Any]
+    round: int = 0
+    records: str
+    model: str
+    reference: str | None = None
+    adapters: dict[Role, str] = Field(default_factory=dict)
+    training: Training
+    runtime: Runtime
+    seed: int
+    out: str
+    work: str
+    shelf: str | None = None
+    family: str = ""
+    places: Places | None = None
+    editions: plugins.Editions = Field(default_factory=dict)
+    shortages: int = 0
+
+    def identity(self) -> str:
+        """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""
+        parts: list[Any] = [self.method, self.options, self.round, file_digest(Path(self.records))]
+        read = [Path(self.reference)] if self.reference else []
+        read += [file for _, folder in sorted(self.adapters.items()) for file in sorted(Path(folder).iterdir())]
+        parts += [revision(self.model), sorted(self.adapters), [file_digest(file) for file in read]]
+        parts += [self.training.model_dump(), self.seed, self.runtime.zero_stage, self.runtime.num_processes]
+        parts += [self.runtime.per_device_train_batch_size, self.runtime.reference]
+        return hashlib.sha256(dumps(parts).encode()).hexdigest()
+
+
+class TrainResult(Fixed):
+    """What a training was; `summary.json`. Tokens and FLOPs are over all epochs and ranks, memory is rank 0's.
+
+    forward_tokens counts a position once per model that reads it: policy, separate critic, online reference. flops
+    counts forward and backward by formula (`profile.Flops`), the online reference included. roles says how each role is
+    had: "trained" weights or adapter, "cached" log-probs, "adapter_off", a second "copy". batch_size is that of
+    micro-batches after memory ran out `shortages` times, estimated_gib what rank 0's device was to hold by formula.
+    """
+
+    records: int
+    cut_records: int
+    cut_tokens: int
+    steps: int
+    supervised_tokens: int
+    forward_tokens: int
+    flops: int
+    trainable_parameters: int
+    roles: dict[str, str]
+    peak_host_gib: float
+    peak_device_gib: float
+    energy_j: float | None = None
+    wall_s: float
+    batch_size: int
+    recomputed_layers: int
+    shortages: int
+    estimated_gib: float
+    resumed_from_step: int
+    rejected_checkpoints: tuple[str, ...]
