@@ -24,10 +24,7 @@ class Train(Modelled):
     training: how it is optimised
     """
 
-    also: ClassVar[tuple[str, ...]] = (
-        "harness.stages.reference",  # cached log-probs are in no key of their own
-        "harness.training.engine",  # which runs in processes that are started with a job
-    )
+    also: ClassVar[tuple[str, ...]] = ("harness.stages.reference",)  # cached log-probs are in no key of their own
 
     method: str
     options: dict[str, Any]
@@ -54,7 +51,7 @@ class Train(Modelled):
 
     def fill(self, work: Work) -> None:
         """Train, in as many processes as there are to be."""
-        from harness.training.job import Job
+        from harness.training.engine import Job  # by which the engine is in the key
         from harness.training.launch import launch
 
         reads, row = self.Reads.of(work.step), row_of(work)

@@ -31,7 +31,8 @@ from harness.system.jsonl import dumps, read_jsonl
 from harness.system.machine import exhausted
 from harness.system.profile import GIB, Tick, measure, quiet
 from harness.training import checkpoint, deepspeed_engine, dropout, recompute, room
-from harness.training.job import Job, TrainResult
+from harness.training.job import Job as Job
+from harness.training.job import TrainResult
 
 
 def train(job: Job, tick: Tick = quiet, seat: deepspeed_engine.Seat = deepspeed_engine.ALONE) -> TrainResult:
