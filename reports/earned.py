@@ -19,8 +19,9 @@ from reports.totals import RULE
 # What a model's weights must look like; the tower is CLIP-L/14 at 336 pixels.
 _TOWER = {"vision_hidden_size": 1024, "vision_layers": 24, "patches": 576}
 ARCHITECTURES = {
-    "llava-1.5-7b": {"hidden_size": 4096, "layers": 32, **_TOWER},
-    "llava-1.5-13b": {"hidden_size": 5120, "layers": 40, **_TOWER},
+    "llava-1.5-7b": {"hidden_size": 4096, "layers": 32, "tilings": 0, **_TOWER},
+    "llava-1.5-13b": {"hidden_size": 5120, "layers": 40, "tilings": 0, **_TOWER},
+    "llava-next-13b": {"hidden_size": 5120, "layers": 40, "tilings": 5, **_TOWER},  # LLaVA-1.5 has none
 }
 GPT_4 = re.compile(r"openai:gpt-4(-[\w.-]+)?")  # the paper names no version; gpt-4o and gpt-4.1 are other models
 CHATGPT = re.compile(r"openai:(gpt-3\.5-turbo|chatgpt)(-[\w.-]+)?")  # the paper's judge of MMHal
@@ -81,7 +82,7 @@ def _whole(layout: Layout, testbed: str, ran: Ran) -> Iterator[str]:
 
 def _is(base: str, model: Mapping[str, int]) -> bool:
     wanted = ARCHITECTURES.get(base)
-    return wanted is not None and all(model.get(name) == size for name, size in wanted.items())
+    return wanted is not None and all(model.get(name, 0) == size for name, size in wanted.items())
 
 
 def _in_words(model: Mapping[str, int]) -> str:

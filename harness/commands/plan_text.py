@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import typer
 from rich.table import Column
@@ -13,6 +14,7 @@ from harness.comparison.bill import bills
 from harness.comparison.forecast import Forecast, parts, together
 from harness.contracts.schedule import pending
 from harness.contracts.steps import Plan, Step
+from harness.models.folder import family_of
 from harness.store.store import Store
 from harness.system.console import console, duration, say_json
 from harness.system.errors import HarnessError
@@ -88,8 +90,9 @@ def show_plan(planned: Plan, store: Store, workers: int, as_json: bool = False, 
     wall = together(todo, lambda step: forecast.of(step) or 0.0, workers) if known_at_all else None
     costs = [str(bill) for bill in bills(planned, todo, store)]
     testbed = planned.testbed
+    families = list(dict.fromkeys(family_of(Path(model)).title for model in testbed.models))
     if as_json:
-        known = {"testbed": testbed.name, "synthetic": testbed.synthetic, "to_run": len(todo)}
+        known = {"testbed": testbed.name, "synthetic": testbed.synthetic, "families": families, "to_run": len(todo)}
         summary = {"rows": [_row(share) for share in found], "seconds": wall, "workers": workers}
         say_json({**known, "stages": _lines(planned, todo, store), "costs": costs, "summary": summary})
         return
@@ -107,7 +110,7 @@ def show_plan(planned: Plan, store: Store, workers: int, as_json: bool = False, 
     for cost in costs:
         typer.echo(f"{cost}.")
     more = "" if verbose else "; every stage, and why it runs: -v"
-    typer.echo(f"testbed: {testbed.name}{' (synthetic)' if testbed.synthetic else ''}{more}")
+    typer.echo(f"testbed: {testbed.name}{' (synthetic)' if testbed.synthetic else ''}, {', '.join(families)}{more}")
 
 
 def _row(share: Share) -> dict[str, object]:

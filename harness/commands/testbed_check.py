@@ -23,7 +23,7 @@ from harness.contracts.steps import Request
 from harness.contracts.testbed_kind import TestbedKind
 from harness.judging.hire import OFFICES, Office, kind_for
 from harness.models.clip import CLIP
-from harness.models.folder import inspect, looked_through
+from harness.models.folder import fetch, inspect, looked_through
 from harness.sources._chosen import named, source
 from harness.system.blame import explained
 from harness.system.errors import UsageError
@@ -78,7 +78,7 @@ def _model(folder: Path) -> str:
     from harness.models.load import words
 
     if not (folder / "config.json").is_file():
-        raise UsageError(f"no Hugging Face model; fetch one: hf download llava-hf/{folder.name} --local-dir {folder}")
+        raise UsageError(f"no Hugging Face model; fetch one: {fetch(folder)}")
     model, tokenizer = inspect(folder), words(folder)
     pieces = model.family.segments([Turn("What is there?", "A cup.")], True, tokenizer.eos_token)
     asked = model.family.encode(tokenizer, pieces, Layout(model.places[1]))

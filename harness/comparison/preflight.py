@@ -14,7 +14,7 @@ from harness.contracts.settings import HUB, Testbed
 from harness.contracts.steps import Request
 from harness.judging.hire import OFFICES, Office, kind_for, problem
 from harness.models.clip import CLIP
-from harness.models.folder import Folder, inspect, looked_through
+from harness.models.folder import Folder, fetch, inspect, looked_through
 from harness.models.targets import targets
 from harness.system.errors import UsageError
 
@@ -113,10 +113,7 @@ def absent(request: Request, testbed: Testbed, rows: Sequence[Row]) -> Iterator[
         if why := unfetched(folder):
             yield f"weights: {why}"
         elif not (Path(folder) / "config.json").is_file():
-            yield (
-                f"weights: no Hugging Face model folder at {folder}; fetch one with "
-                f"`hf download llava-hf/{Path(folder).name} --local-dir {folder}`"
-            )
+            yield f"weights: no Hugging Face model folder at {folder}; fetch one with `{fetch(Path(folder))}`"
     yield from (f"weights: {unfetched(folder)}" for _, folder in request.published if unfetched(folder))
     yield from lacking(request, testbed)
     if any(row.method.needs_clip for row in rows) and not (Path(testbed.clip) / "config.json").is_file():

@@ -129,6 +129,10 @@ class LlavaNext(Llava):
             tower=lambda layout: (1 + layout.grid[0] * layout.grid[1]) * tile,
         )
 
+    def architecture(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str, int]:
+        """LLaVA's, and how many ways of tiling there are."""
+        return super().architecture(config, tensors) | {"tilings": len(pinpoints(config))}
+
     def small(self, tokenizer: Any) -> tuple[Any, Any]:
         """LLaVA's, with up to four tiles."""
         from transformers import LlamaConfig, LlavaNextConfig, LlavaNextImageProcessorPil

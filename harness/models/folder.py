@@ -128,6 +128,13 @@ def looked_through(folder: Path, kind: Whole) -> tuple[dict[str, Any], dict[str,
     return config, tensors
 
 
+def fetch(folder: Path) -> str:
+    """The command that fetches what a folder is named after, from whoever has models of such a name."""
+    known = (families.named(name).example.split("/") for name in plugins.names(families.PACKAGE))
+    owner = next((owner for owner, model in known if model[:4].lower() == folder.name[:4].lower()), "llava-hf")
+    return f"hf download {owner}/{folder.name} --local-dir {folder}"
+
+
 def _fetched(folder: Path, kind: Whole) -> str:
     return f"fetch it with `hf download {kind.example} --local-dir {folder}`"
 

@@ -143,3 +143,7 @@ def test_a_step_of_two_processes_takes_the_room_of_two() -> None:
     for workers, seconds in ((1, 9), (2, 9), (3, 5)):
         assert together([a, wide, b], lambda step: {"a": 4.0, "wide": 2.0, "b": 3.0}[step.title], workers) == seconds
     assert together([a, b], lambda step: 3.0, 2, [(wide, 1.0)]) == 4
+
+
+def test_the_family_of_the_bases_is_named(shown: Shown) -> None:
+    assert "testbed: mini (synthetic), LLaVA-1.5;" in shown()
