@@ -150,6 +150,32 @@ def profile(facts: Sequence[RowFacts]) -> Grid:
     return Grid("Profile", ("Method", "Stage"), heads, tuple(lines), notes)
 
 
+def spent(facts: Sequence[RowFacts]) -> Grid:
+    """One row per method: seconds of each kind of stage and of all, peak memory, FLOPs, and how roles were realised."""
+    kinds = [kind for kind in KINDS if any(row.of(kind) for row in facts)]
+    lines = []
+    for label, members in by_row(facts):
+        seconds = [mean_of(members, (kind,), "seconds") if _any(members, kind) else math.nan for kind in kinds]
+        whole = math.fsum(value for value in seconds if math.isfinite(value)) if seconds else math.nan
+        peaks = [
+            max((row.peak(KINDS, name) or math.nan for row in members), default=math.nan)
+            for name in ("peak_host_gib", "peak_device_gib")
+        ]
+        flops = [value for kind in MADE if math.isfinite(value := mean_of(members, (kind,), "flops")) and value]
+        entries = [Entry(value, 1) for value in (*seconds, whole)] + [Entry(value, 2) for value in peaks]
+        entries.append(Entry(math.fsum(flops) / 1e12 if flops else math.nan, 3))
+        lines.append(Line((label,), (*entries, Entry(text=roles(members[0]) if _any(members, "train") else " "))))
+    names = (*kinds, "all")
+    heads = [*(Head(f"{name}, s", rank=False) for name in names)]
+    heads += [Head(name, rank=False) for name in ("host GiB", "device GiB", "TFLOP to make", "roles")]
+    notes = ("seconds and TFLOP: per seed, all rounds and benchmarks; GiB: peak of a process of any stage",)
+    return Grid("Time and memory", ("Method",), tuple(heads), tuple(lines), notes)
+
+
+def _any(members: Sequence[RowFacts], kind: str) -> bool:
+    return any(row.of(kind) for row in members)
+
+
 def cost(facts: Sequence[RowFacts]) -> Iterator[tuple[str, str]]:
     """Label and, in words, what it took to build and train a row: time per seed and the peak memory of a process."""
     for label, members in by_row(facts):

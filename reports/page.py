@@ -3,65 +3,78 @@
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
 from harness.contracts.row_names import BASELINE
 from harness.system.console import visible
-from harness.system.jsonl import dumps
 from reports import cards, figures, items, plain
 from reports.facts import RowFacts, row_facts
 from reports.findings import Findings
 from reports.grid import Grid, Line, groups
+from reports.legend import brief
 from reports.runs import Run
 from reports.sheet import sheet
+from reports.told import files as files_of
+from reports.told import provenance, when
 
 SAYS = {
     "intervals": (
         "Differences to the baseline",
-        "Dots with 95 % intervals; filled where Holm's correction leaves a difference standing, ring: not resolved",
+        "Right is better in every panel of a score. Dots with 95 % intervals: filled where Holm's correction leaves a "
+        "difference standing, ring: not resolved. Grey: a true difference of this size would be missed more often "
+        "than one time in five",
     ),
     "cost": ("Time and memory by method", "Measured here; beside the bar how each role was realised"),
     "curves": ("Learning curves", "One line per seed; the rounds of a method follow each other"),
     "lens": (
         "Negative-supervision lens",
-        "Log-probs of chosen and rejected responses before and after training, on the split's first examples (in a run "
-        "without that stage from the log: the first and the last tenth of the steps)",
+        "Log-probs of chosen (black) and rejected (grey) responses before and after training, on the split's first "
+        "examples (in a run without that stage from the log: the first and the last tenth of the steps)",
     ),
     "distribution": ("Judged scores, unit by unit", "All seeds together"),
 }
 
 
-def report_page(run: Run, findings: Findings, pictures: Mapping[str, figures.Picture]) -> str:
-    """The page of one run (or of several joined): its comparison table, and figures by their names in `SAYS`."""
+def report_page(
+    run: Run, findings: Findings, pictures: Mapping[str, figures.Picture], drawn: Sequence[str] = (), local: bool = True
+) -> str:
+    """The page of one run (or of several joined): its comparison table, and figures by their names in `SAYS`.
+
+    `drawn` are the names of figures' files beside it; `local` says that it lies in the run's own folder.
+    """
     facts, told = row_facts(run), sheet(findings)
     rows = [(row, label) for row, label in run.rows.items() if row != BASELINE]
     seed = min((cell.seed for cell in run.cells), default=0)
     known = items.asked(run, seed)
     sides = items.side_by_side(known, list(run.rows.values()))
-    sections = {
-        "verdict": "Verdict",
-        "scores": "Scores",
-        "fairness": "Fairness card",
-        "cost": "Time and memory",
+    why = {
+        "items": "Items that decided",
+        "lens": "What training did",
+        **({"distribution": "Judged scores"} if "distribution" in pictures else {}),
+        **({"side": "Side by side"} if sides else {}),
         "training": "Training",
     }
-    sections |= {"distribution": "Judged scores"} if "distribution" in pictures else {}
-    sections |= {"side": "Side by side"} if sides else {}
+    grids = (*told.grids[:-1], replace(told.grids[-1], notes=brief(findings)))
     return page(
         "report.html",
         title=f"{', '.join(label for _, label in rows) or 'baseline'} on {run.manifest.data}",
-        subtitle=f"testbed {run.setting.testbed_in_words}, protocol {run.setting.protocol}",
+        subtitle="; ".join(
+            filter(None, (f"testbed {run.setting.testbed_in_words}, protocol {run.setting.protocol}", when(run, facts)))
+        ),
         synthetic=run.setting.synthetic,
         alarms=list(alarms(run, facts)),
-        contents=list({**sections, "items": "Items that decided", "provenance": "Provenance"}.items()),
+        contents=[("verdict", "Verdict"), ("scores", "Scores"), *why.items(), ("cost", "Cost"), ("files", "Files")],
         verdicts=told.verdicts,
         trust=told.trust,
         cost=dict(cards.cost(facts)),
         signs=plain.SIGNS,
-        scores=told.grids,
+        scores=grids,
+        notes=findings.notes,
         fairness=cards.fairness(facts),
+        spent=cards.spent(facts),
         profile=cards.profile(facts),
         plots={name: embedded(name, picture) for name, picture in pictures.items()},
         side_by_side=sides,
@@ -70,7 +83,8 @@ def report_page(run: Run, findings: Findings, pictures: Mapping[str, figures.Pic
             for row, label in (rows if known else [])
         ],
         seed=seed,
-        provenance=list(provenance(run.manifest.plain())),
+        files=list(files_of(run, drawn, local)),
+        provenance=list(provenance(run)),
     )
 
 
@@ -143,14 +157,3 @@ def embedded(name: str, picture: figures.Picture) -> dict[str, str]:
     title, says = SAYS[name]
     uri = "data:image/svg+xml;base64,"
     return {"light": uri + light, "dark": uri + dark, "title": title, "says": says}
-
-
-def provenance(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """A manifest's facts, name and value; the lists of stages and cells are counted."""
-    for name, value in manifest.items():
-        if name == "command" and isinstance(value, list):
-            yield name, " ".join(map(str, value))
-        elif name in ("cells", "trained", "stages") and isinstance(value, list):
-            yield name, f"{len(value)}, listed in manifest.json"
-        else:
-            yield name, value if isinstance(value, str) else dumps(value)

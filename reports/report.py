@@ -112,7 +112,7 @@ def report(
             out.mkdir(parents=True, exist_ok=True)
             rows = list(measured.run.rows)
             write_report(out, measured.outcomes, measured.benchmarks, rows, measured.run.setting, measured.run.failed)
-            pages(measured.run, out)
+            pages(measured.run, out, local=False)
         return whole(measured, form)
 
 
@@ -286,15 +286,19 @@ def save(folder: Path, name: str, picture: figures.Picture) -> list[Path]:
     return list(files)
 
 
-def pages(run: Run, out: Path) -> None:
-    """`report.html`, the cards, and every figure there is something for, into `out`."""
+def pages(run: Run, out: Path, local: bool = True) -> None:
+    """`report.html`, the cards, and every figure there is something for, into `out`.
+
+    `local`: these files come to lie in the run's own folder, from where the page may point at its store.
+    """
     measured, pictures = Measured.of(run), dict[str, figures.Picture]()
     for name in ON_PAGE:
         drawn, _ = drawing(measured, name)
         if drawn:
             pictures[ON_PAGE[name]] = figures.picture(drawn, run.setting.testbed_in_words)
             save(out, FILES.get(name, name), pictures[ON_PAGE[name]])
-    text = report_page(run, measured.findings, pictures)
+    names = {place: FILES.get(name, name) for name, place in ON_PAGE.items()}
+    text = report_page(run, measured.findings, pictures, [names[place] for place in pictures], local)
     put(out / "report.html", text)
     facts = row_facts(run)
     text = "\n".join(markdown.table(grid) for grid in (cards.fairness(facts), cards.profile(facts)))

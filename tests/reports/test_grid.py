@@ -35,9 +35,11 @@ HOSTILE = [
 ]  # fmt: skip
 OUR_ELEMENTS = set(
     "html head meta title style body main h1 div table thead tbody tr th td small sup ul li p strong span article "
-    "dl dt dd mark img a code".split()
+    "dl dt dd mark img a code caption details summary".split()
 )
-OUR_ATTRIBUTES = set("lang charset http-equiv content name class colspan tabindex role aria-label src alt".split())
+OUR_ATTRIBUTES = set(
+    "lang charset http-equiv content name class colspan tabindex role aria-label src alt scope".split()
+)
 
 
 def grid(text: str = "plain") -> Grid:
