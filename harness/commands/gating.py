@@ -30,10 +30,10 @@ def accept(given: Path, file: Path, store: Path | None, today: date | None = Non
         run = _one(runs, given)
         if run.missing:
             raise HarnessError(f"{len(run.missing)} cells of {given} are not scored yet; finish the comparison first.")
+        rows, columns = ", ".join(run.rows.values()), ", ".join(run.benchmarks())  # before anything is written
         write_bundle(file, runs, responses=False)
         card = write_card(file, run, today or datetime.now(UTC).date())
         source = run.manifest.source.get("commit", "no checkout")
-        rows, columns = ", ".join(run.rows.values()), ", ".join(run.benchmarks())
         return f"{file}: {rows} on {columns} accepted (source: {source})\nReview and commit it with {card}, its scores."
 
 

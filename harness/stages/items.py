@@ -10,7 +10,8 @@ from harness.contracts.images import StoreImages
 from harness.contracts.stage import Plugins, Work
 from harness.scoring.limit import stratified
 from harness.stages._benchmarked import Benchmarked
-from harness.stages._drawn import Drawn
+from harness.stages._drawn import Drawn, changed
+from harness.store.contents import listing
 from harness.system.jsonl import write_jsonl
 
 
@@ -41,4 +42,6 @@ class Items(Benchmarked):
         home = work.folder(data) if data else folder_of(self.benchmark, official, work.request.data)
         images = StoreImages(work.places, work.out, work.store.path(work.step.stage), self.images == "upright")
         items = list(benchmark.items(home, images))
+        if self.content and listing(home) != self.content:
+            raise changed(home)
         write_jsonl(work.out / "items.jsonl", stratified(items, self.limit, benchmark.stratum))

@@ -12,7 +12,7 @@ from harness.contracts.images import StoreImages
 from harness.contracts.joined import parts_of
 from harness.contracts.settings import Reading
 from harness.contracts.stage import Kind, Plugins, Work
-from harness.stages._drawn import Drawn
+from harness.stages._drawn import Drawn, changed
 from harness.training import split as drawing
 
 
@@ -58,4 +58,6 @@ class Split(Kind):
         if self.n is not None:
             source.check_drawn(chosen.examples)
         settled = tuple(map(pictures.settled, chosen.examples))
+        if not data and any(getattr(self, name) != digest for name, digest in source.identity(reading).items()):
+            raise changed(source.start)
         drawing.write_split(work.out, replace(chosen, examples=settled), work.places)

@@ -67,6 +67,9 @@ def test_reports_and_gates_have_it_where_its_file_is_named_and_say_so_where_not(
     assert again.status == 0 and "COL" in again.stdout
     (home / "gate.yaml").write_text("margins: {colours/all: 1}\n")
     baseline = str(home / "accepted.zip")
+    refused = harness("gate", str(home / "out"), "--accept", baseline, cwd=home)
+    assert refused.status == 2 and "name it, --benchmarks colours.py" in refused.stderr
+    assert not Path(baseline).exists(), "what was refused lies there as if it were accepted"
     accepted = harness("gate", str(home / "out"), "--accept", baseline, "--benchmarks", "colours.py", cwd=home)
     assert accepted.status == 0, accepted.stderr
     judged = harness("gate", str(home / "out"), "--baseline", baseline, "--benchmarks", "colours.py", cwd=home)
