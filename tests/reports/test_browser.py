@@ -1,6 +1,8 @@
 """The page in a real browser, where one is installed: nothing in it runs, and it follows the reader's light or dark."""
 
 import io
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,19 @@ def test_a_models_markup_is_text_and_nothing_runs(page: Path, tmp_path: Path) ->
     assert "<title>nSFT, GT-DPO on llava150k</title>" in seen
     assert "&lt;script&gt;document.title" in seen
     assert "<script" not in seen and "<svg" not in seen and '<img src="x"' not in seen
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="no pdftotext is installed: apt-get install poppler-utils")
+def test_on_paper_everything_that_is_folded_is_open(page: Path, tmp_path: Path) -> None:
+    paper = tmp_path / "page.pdf"
+    browser(tmp_path, page.as_uri(), "--no-pdf-header-footer", f"--print-to-pdf={paper}")
+    said = subprocess.run(["pdftotext", "-layout", str(paper), "-"], capture_output=True, text=True, check=True).stdout
+    order = ["Verdict, against the baseline", "Scores", "Every note on these figures", "Why: items that decided",
+             "Most against it", "Cost", "Stage by stage", "Fairness card", "Files", "What identifies it"]  # fmt: skip
+    places = [said.find(words) for words in order]
+    assert -1 not in places and places == sorted(places), dict(zip(order, places, strict=True))
+    assert "minimum detectable" in said or "images resampled" in said  # a note that was folded
+    assert "Contents" not in said
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 500)])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from harness.contracts.benchmark import totals
 from harness.contracts.images import Places
 from harness.system.errors import HarnessError
+from harness.system.jsonl import loads
+from harness.viewing import items as reading
 from harness.viewing.items import LONGEST, PART, Viewed, chosen, facts
 from reports.runs import opened
 from tests.fake_run import FakeRun, drawn
@@ -184,6 +187,31 @@ def test_ten_thousand_items_take_the_memory_of_a_part(view: View) -> None:
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]
     assert sizes[1] < 1.1 * sizes[0] < 12
+
+
+def test_a_part_reads_its_own_lines_and_no_others(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many items there are; so a page of 10,000 items comes as fast as one of 200."""
+    viewed = view(drawn({"baseline": 0.5, "nsft": 0.6}, items=100, benchmarks=("sqa",)))
+    one, parsed = viewed.set(0), list[str]()
+    one.listing()
+    monkeypatch.setattr(reading, "loads", lambda kind, line: parsed.append(line) or loads(kind, line))
+    one.part(1, lambda image: {})
+    assert len(parsed) == 3 * PART  # its items, and the responses of two rows
+
+
+def test_items_that_are_scored_together_share_their_sign_and_their_reason(view: View) -> None:
+    viewed = view(FakeRun(benchmarks=("gqa",)))
+    one = viewed.set(0)
+    joined = [("item0", "both"), ("item1", "both"), ("item2", "other"), ("item3", "item3")]
+    for row, right in (("baseline", 0.0), ("nsft", 1.0)):
+        units = [replace(one.answered[row].by_id[f"item{at}"], id=name) for at, name in ((1, "both"), (3, "item3"))]
+        units[0].parts["all/sum"] = right
+        one.answered[row].units = units
+        one.answered[row].__dict__.pop("by_id", None)
+    assert "".join(one._signs("nsft", joined)) == "bbus"
+    one.answered["nsft"].reasons = {"item2": "no verdict"}
+    said = [item["said"][1]["why"] for item in parts(viewed)]
+    assert said == ["another item of its unit is unscored"] * 2 + ["no verdict", ""]
 
 
 def test_of_two_sets_one_is_in_memory(view: View) -> None:

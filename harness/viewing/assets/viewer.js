@@ -264,7 +264,7 @@ async function start(window) {
       articles.push(article(document, index, shown, at, (await part(set, at))[at % index.part], row, beside));
     if (mine !== turn) return;
     box.replaceChildren(...articles);
-    count.textContent = `${places.length} of ${index.sets[set].items} items`;
+    count.textContent = `${places.length} of ${index.sets[set].items} items${places.length ? "" : ": choose another row, or show all items"}`;
     document.getElementById("page").textContent = `page ${page + 1} of ${last + 1}`;
     document.getElementById("previous").disabled = page === 0;
     document.getElementById("next").disabled = page === last;
