@@ -97,6 +97,8 @@ class Family(ABC):
     """What people call it."""
     example: ClassVar[str]
     """A repository of the hub that is one."""
+    classes: ClassVar[tuple[str, str]]
+    """transformers' classes of config.json and of a model with a head that generates, by name."""
     image_token: ClassVar[str]
     """The token that stands at each of a picture's places, as the tokenizer spells it."""
     control: ClassVar[tuple[str, ...]] = ()
@@ -172,13 +174,17 @@ class Family(ABC):
 
     # Loading and saving.
 
-    @abstractmethod
     def config_class(self) -> Any:
         """transformers' class of config.json."""
+        import transformers
 
-    @abstractmethod
+        return getattr(transformers, self.classes[0])
+
     def model_class(self) -> Any:
         """transformers' class with a head that generates."""
+        import transformers
+
+        return getattr(transformers, self.classes[1])
 
     @abstractmethod
     def eyes(self, processor_of: Any, config: Any) -> Eyes:

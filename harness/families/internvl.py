@@ -37,6 +37,7 @@ class InternVL(ChatML):
     """`InternVLForConditionalGeneration` with a Qwen language model."""
 
     title, example, processor = "InternVL", "OpenGVLab/InternVL3_5-8B-HF", "InternVLProcessor"
+    classes = "InternVLConfig", "InternVLForConditionalGeneration"
     image_token, videos = "<IMG_CONTEXT>", "InternVLVideoProcessor"
     picture = "<IMG_CONTEXT>\n"
     control: ClassVar[tuple[str, ...]] = ("<img>", "</img>", "<video>", START, STOP)
@@ -80,18 +81,6 @@ class InternVL(ChatML):
         ids = tokenizer.convert_tokens_to_ids(["<img>", self.image_token, "</img>"])
         shown = [ids[0], *[ids[1]] * layout.places, ids[2]] if layout else []
         return encode(tokenizer, pieces, self.image_token, shown)
-
-    def config_class(self) -> Any:
-        """As the checkpoints say."""
-        from transformers import InternVLConfig
-
-        return InternVLConfig
-
-    def model_class(self) -> Any:
-        """As the checkpoints say."""
-        from transformers import InternVLForConditionalGeneration
-
-        return InternVLForConditionalGeneration
 
     def eyes(self, processor_of: Any, config: Any) -> Eyes:
         """Tiles of the tower's size; the processor alone would make one of a whole picture."""

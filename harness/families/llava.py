@@ -63,6 +63,7 @@ class Llava(Family):
     """`LlavaForConditionalGeneration` with a CLIP tower: every picture is one square, of one number of places."""
 
     title, example, image_token, lead = "LLaVA-1.5", "llava-hf/llava-1.5-7b-hf", IMAGE, " "
+    classes = "LlavaConfig", "LlavaForConditionalGeneration"
     forbidden: ClassVar[Mapping[str, str]] = {  # `preprocess_v1` masks the whole of such a record
         ANSWER: "by which LLaVA's template tells questions from answers",
     }
@@ -105,18 +106,6 @@ class Llava(Family):
             pieces.append((f"{lead}{turn.question}{ANSWER}", False))
             pieces.append((f"{self.lead}{turn.answer}{end}", True))
         return pieces
-
-    def config_class(self) -> Any:
-        """As all llava-hf checkpoints say."""
-        from transformers import LlavaConfig
-
-        return LlavaConfig
-
-    def model_class(self) -> Any:
-        """As all llava-hf checkpoints say."""
-        from transformers import LlavaForConditionalGeneration
-
-        return LlavaForConditionalGeneration
 
     def eyes(self, processor_of: Any, config: Any) -> Eyes:
         """Squares of the tower's size."""

@@ -28,6 +28,7 @@ class LlavaNext(Llava):
     """`LlavaNextForConditionalGeneration` with a CLIP tower and Vicuna. What is not said here is LLaVA-1.5's."""
 
     title, example = "LLaVA-NeXT", "llava-hf/llava-v1.6-vicuna-7b-hf"
+    classes = "LlavaNextConfig", "LlavaNextForConditionalGeneration"
     parts: ClassVar[Mapping[str, str]] = {**Llava.parts, "image_newline": "newline of tiles"}
     prefixes: ClassVar[dict[str, str]] = {**Llava.prefixes, "model.image_newline": "image_newline"}
 
@@ -50,18 +51,6 @@ class LlavaNext(Llava):
         side, square = round(one**0.5), config["vision_config"].get("image_size", 336)
         grids = [(high // square * side, wide // square * side) for high, wide in pinpoints(config)]
         return one, one + max(high * (wide + 1) for high, wide in grids)
-
-    def config_class(self) -> Any:
-        """As the checkpoints say."""
-        from transformers import LlavaNextConfig
-
-        return LlavaNextConfig
-
-    def model_class(self) -> Any:
-        """As the checkpoints say."""
-        from transformers import LlavaNextForConditionalGeneration
-
-        return LlavaNextForConditionalGeneration
 
     def eyes(self, processor_of: Any, config: Any) -> Eyes:
         """Tiles of the tower's size."""

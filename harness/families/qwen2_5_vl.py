@@ -10,6 +10,7 @@ class Qwen25VL(QwenVL):
     """`Qwen2_5_VLForConditionalGeneration`: most layers of the tower see windows of a picture."""
 
     title, example, processor = "Qwen2.5-VL", "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen2_5_VLProcessor"
+    classes = "Qwen2_5_VLConfig", "Qwen2_5_VLForConditionalGeneration"
     system = "You are a helpful assistant."
 
     def vit(self, vision: Any) -> Vit:
@@ -18,18 +19,6 @@ class Qwen25VL(QwenVL):
         window = vision.window_size // vision.spatial_merge_size // vision.patch_size
         inner = vision.intermediate_size
         return Vit(vision.hidden_size, inner, 3, whole, vision.depth - whole, window, vision.out_hidden_size, mergers=1)
-
-    def config_class(self) -> Any:
-        """As the checkpoints say."""
-        from transformers import Qwen2_5_VLConfig
-
-        return Qwen2_5_VLConfig
-
-    def model_class(self) -> Any:
-        """As the checkpoints say."""
-        from transformers import Qwen2_5_VLForConditionalGeneration
-
-        return Qwen2_5_VLForConditionalGeneration
 
     def small(self, tokenizer: Any) -> tuple[Any, Any]:
         """Three layers of the tower, one of which sees the whole picture, and two of words."""

@@ -10,24 +10,13 @@ class Qwen2VL(QwenVL):
     """`Qwen2VLForConditionalGeneration`: every layer of the tower sees the whole picture."""
 
     title, example, processor = "Qwen2-VL", "Qwen/Qwen2-VL-7B-Instruct", "Qwen2VLProcessor"
+    classes = "Qwen2VLConfig", "Qwen2VLForConditionalGeneration"
     system = "You are a helpful assistant."
 
     def vit(self, vision: Any) -> Vit:
         """By its config."""
         width, inner = vision.embed_dim, int(vision.embed_dim * vision.mlp_ratio)
         return Vit(width, inner, 2, vision.depth, 0, 0, vision.hidden_size, 1)
-
-    def config_class(self) -> Any:
-        """As the checkpoints say."""
-        from transformers import Qwen2VLConfig
-
-        return Qwen2VLConfig
-
-    def model_class(self) -> Any:
-        """As the checkpoints say."""
-        from transformers import Qwen2VLForConditionalGeneration
-
-        return Qwen2VLForConditionalGeneration
 
     def small(self, tokenizer: Any) -> tuple[Any, Any]:
         """Two layers each."""

@@ -19,6 +19,7 @@ class Qwen3VL(QwenVL):
     """`Qwen3VLForConditionalGeneration`; the axes of its positions are interleaved, which is the model's own matter."""
 
     title, example, processor = "Qwen3-VL", "Qwen/Qwen3-VL-8B-Instruct", "Qwen3VLProcessor"
+    classes = "Qwen3VLConfig", "Qwen3VLForConditionalGeneration"
     videos, patch = "Qwen3VLVideoProcessor", 16
     parts: ClassVar[Mapping[str, str]] = {
         "embed_tokens.weight": "language model",
@@ -34,18 +35,6 @@ class Qwen3VL(QwenVL):
         """By its config."""
         mergers = 1 + len(vision.deepstack_visual_indexes)
         return Vit(vision.hidden_size, vision.intermediate_size, 2, vision.depth, 0, 0, vision.out_hidden_size, mergers)
-
-    def config_class(self) -> Any:
-        """As the checkpoints say."""
-        from transformers import Qwen3VLConfig
-
-        return Qwen3VLConfig
-
-    def model_class(self) -> Any:
-        """As the checkpoints say."""
-        from transformers import Qwen3VLForConditionalGeneration
-
-        return Qwen3VLForConditionalGeneration
 
     def inputs(self, model: Any, ids: "Tensor", features: "Tensor | None", layouts: Sequence[Layout]) -> dict[str, Any]:
         """Words and what the last merger made; at the same places, layer by layer, what the others did."""
