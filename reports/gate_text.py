@@ -49,8 +49,10 @@ def comment(gate: Gate, page: str = "") -> str:
         grid = Grid("What moved", ("verdict", "row", "what"), _HEADS, tuple(_line(c, gate.fails(c)) for c in told), ())
         lines += [markdown.table(replace(grid, spans="beside"))]
     if gate.lost:
-        heads = "| row | benchmark | asked | accepted run | now |\n|-|-|-|-|-|"
-        lines += [f"**{len(gate.lost)} items that got worse**\n", heads, *map(_lost, gate.lost), ""]
+        kept = any(item.before for item in gate.lost)  # an accepted file has no responses, a run's folder has
+        heads = ["row", "benchmark", "item", "asked", *["accepted run"] * kept, "now"]
+        table = [markdown.pipes(heads), markdown.pipes(["-"] * len(heads)), *(_lost(item, kept) for item in gate.lost)]
+        lines += [f"**{len(gate.lost)} items that got worse**\n", *table, ""]
     lines += [f"[The whole report]({page})\n"] if page else []
     return "\n".join([*lines, f"<details><summary>All checks</summary>\n\n{summary(gate)}\n</details>\n"])
 
@@ -72,11 +74,12 @@ def _strip(row: str, checks: Sequence[Check]) -> str:
     return f"**{md(row)}** " + " · ".join(told)
 
 
-def _lost(item: Lost) -> str:
+def _lost(item: Lost, kept: bool) -> str:
     """An item as a row; what models say stands as code, where it is no mention, no link and no tag."""
-    texts = (f"`{short(text, 160).replace('`', chr(39)).strip()}`" if text.strip() else DASH
-             for text in (item.prompt, item.before, item.after))  # fmt: skip
-    return markdown.pipes([md(item.row), md(item.benchmark), *(text.replace("|", "\\|") for text in texts)])
+    said = [item.prompt, *[item.before] * kept, item.after]
+    texts = (short(" ".join(text.split()), 160).replace("`", "'").replace("|", "\\|") for text in said)
+    names = map(md, (item.row, item.benchmark, item.id))
+    return markdown.pipes([*names, *(f"`{text}`" if text else DASH for text in texts)])
 
 
 def _order(check: Check) -> int:

@@ -131,10 +131,11 @@ def test_what_moved_is_seen_at_once_and_the_rest_is_folded(tmp_path: Path) -> No
 
 
 def test_three_items_that_got_worse_are_of_the_rows_that_lost_most(tmp_path: Path) -> None:
-    now = replace(WORSE, said={"dpo": "I | see `nothing` @everyone <b>"})
+    now = replace(WORSE, said={"dpo": "I | see\n`nothing` @everyone <b>"})
     text = commented(tmp_path, now, "margins: {sqa: 1}")
     items = [line for line in text.splitlines() if line.startswith("| GT-DPO | ")]
     assert "**3 items that got worse**" in text and len(items) == 3
+    assert "accepted run |" not in text  # whose responses an accepted file does not keep
     assert len(set(items)) == 3 and all("`question " in line for line in items)
     html = MarkdownIt("gfm-like", {"linkify": False}).render(text)
     assert (

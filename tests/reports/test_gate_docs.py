@@ -18,6 +18,7 @@ ACTION = yaml.safe_load((ROOT / ".github/actions/compare/action.yml").read_text(
 STEPS: dict[str, dict[str, Any]] = {step["name"]: step for step in ACTION["runs"]["steps"]}
 HARNESS = """#!/bin/bash
 echo "$@" >> calls
+[ "$1" = compare ] && exit ${COMPARED:-0}
 [ "$1" = gate ] || exit 0
 while [ $# -gt 0 ]; do case "$1" in --markdown|--comment) mkdir -p gate; echo "said" > "$2"; esac; shift; done
 exit ${VERDICT:-0}
@@ -75,6 +76,11 @@ def test_it_compares_and_offers_the_run_to_be_accepted(runner) -> None:  # type:
     status, calls = runner("Compare", ARGUMENTS="--methods dpo --limit 5")
     assert status == 0 and calls[0] == "compare --methods dpo --limit 5 --out runs/now"
     assert calls[2] == "gate runs/now --accept gate/accepted.zip"
+
+
+def test_a_run_with_cells_missing_is_judged_and_one_that_failed_is_not(runner) -> None:  # type: ignore[no-untyped-def]
+    assert runner("Compare", ARGUMENTS="", COMPARED="3", VERDICT="3")[0] == 0
+    assert runner("Compare", ARGUMENTS="", COMPARED="2") == (1, ["compare --out runs/now"])
 
 
 @pytest.mark.parametrize("verdict", [0, 1, 2, 3])
