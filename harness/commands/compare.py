@@ -57,6 +57,9 @@ def compare(
     budget: Budget = None,
     noise_floor: Annotated[bool, typer.Option(help="Also the baseline again, in batches of half the size.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
+    device: Annotated[
+        str, typer.Option(help="For plan: memory and hours there; h100, h200, a100-80, rtx4090 or cpu.")
+    ] = "",
     sizes: Annotated[str, typer.Option(help="Numbers of examples, e.g. 250,500,1000: one comparison each.")] = "",
     page: Annotated[bool, typer.Option(help="Write report.html and the figures too.")] = True,
     verbose: Verbose = False,
@@ -91,7 +94,7 @@ def compare(
     if dry_run:
         from harness.commands.plan_text import show_plan
 
-        show_plan(wanted.plan(), wanted.store, wanted.runtime.workers, as_json, verbose)
+        show_plan(wanted.plan(), wanted.store, wanted.runtime.workers, as_json, verbose, device, wanted.runtime)
     elif numbers:
         _compare_sizes(wanted, numbers, page, as_json, verbose)
     else:

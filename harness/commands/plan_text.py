@@ -12,7 +12,10 @@ from rich.text import Text
 
 from harness.comparison.bill import bills
 from harness.comparison.forecast import Forecast, parts, together
+from harness.comparison.plan import USUAL
+from harness.comparison.sizing import ANSWER, MFU, READING, Device, Need, by_row, device_of, needs
 from harness.contracts.schedule import pending
+from harness.contracts.settings import Runtime
 from harness.contracts.steps import Plan, Step
 from harness.models.folder import family_of
 from harness.store.store import Store
@@ -81,8 +84,19 @@ def in_words(seconds: float, whole: bool) -> str:
     return f"{'about' if whole else 'more than'} {duration(max(seconds, 1))}"
 
 
-def show_plan(planned: Plan, store: Store, workers: int, as_json: bool = False, verbose: bool = False) -> None:
-    """Print what each row has to run and may reuse, with time, disk and calls; `verbose`: every stage, and why."""
+def show_plan(
+    planned: Plan,
+    store: Store,
+    workers: int,
+    as_json: bool = False,
+    verbose: bool = False,
+    device: str = "",
+    runtime: Runtime = USUAL,
+) -> None:
+    """Print what each row has to run and may reuse, with time, disk and calls; `verbose`: every stage, and why.
+
+    With the name of a `device` also what it takes there, by formula; on official data that is an H100 unless said.
+    """
     todo = pending(planned.goals, store, planned.steps)
     forecast = Forecast(store, planned.steps)
     found = shares(planned, todo, store, forecast)
@@ -91,10 +105,13 @@ def show_plan(planned: Plan, store: Store, workers: int, as_json: bool = False, 
     costs = [str(bill) for bill in bills(planned, todo, store)]
     testbed = planned.testbed
     families = list(dict.fromkeys(family_of(Path(model)).title for model in testbed.models))
+    there = device_of(device or "h100") if device or not testbed.synthetic else None
+    needed = by_row([*needs(planned, todo, runtime, there)]) if there else []
     if as_json:
         known = {"testbed": testbed.name, "synthetic": testbed.synthetic, "families": families, "to_run": len(todo)}
         summary = {"rows": [_row(share) for share in found], "seconds": wall, "workers": workers}
-        say_json({**known, "stages": _lines(planned, todo, store), "costs": costs, "summary": summary})
+        takes = {"device": there.title, "estimate": [_need(one) for one in needed]} if there else {}
+        say_json({**known, "stages": _lines(planned, todo, store), "costs": costs, "summary": summary, **takes})
         return
     for line in _lines(planned, todo, store) if verbose else ():
         about = f": {line['why']}" if line["why"] else f" ({line['stage']})"
@@ -109,8 +126,37 @@ def show_plan(planned: Plan, store: Store, workers: int, as_json: bool = False, 
         typer.echo(f"nothing to do: all {len(planned.steps)} stages are in the store ({taken})")
     for cost in costs:
         typer.echo(f"{cost}.")
+    if there and needed:
+        _show_needs(needed, there, {cell.row: cell.label for cell in planned.cells})
     more = "" if verbose else "; every stage, and why it runs: -v"
     typer.echo(f"testbed: {testbed.name}{' (synthetic)' if testbed.synthetic else ''}, {', '.join(families)}{more}")
+
+
+def _need(need: Need) -> dict[str, object]:
+    memory = {**need.memory._asdict(), "peak": need.memory.peak}
+    takes = {"flops": need.flops, "seconds": need.seconds, "disk": need.disk}
+    return {"row": need.row, "stage": need.kind, "memory": memory, **takes, "layout": need.how, "cure": need.cure}
+
+
+def _show_needs(needed: Sequence[Need], device: Device, labels: Mapping[str, str]) -> None:
+    """What rows take on a device, and what will not fit."""
+    numbers = ("GB", "weights", "learning", "kept", "PFLOP", "time", "disk")
+    heads = Column(f"on one {device.title}", overflow="fold"), *(Column(name, justify="right") for name in numbers)
+    grid = Grid(*heads, Column("laid out"), box=None, pad_edge=False)
+    for need in needed:
+        memory, learning = need.memory, need.memory.gradients + need.memory.optimizer
+        parts = (memory.peak, memory.weights, learning, memory.peak - memory.weights - learning)
+        told = [f"{labels.get(need.row, need.row)} {need.kind}", *(f"{part / 1e9:.1f}" for part in parts)]
+        told += [f"{need.flops / 1e15:,.0f}", duration(max(need.seconds, 1)), _size(need.disk), need.how]
+        grid.add_row(*map(Text, told))
+    console().print(grid, highlight=False)
+    for need in needed:
+        if need.cure:
+            typer.echo(f"{labels.get(need.row, need.row)} {need.kind} WILL NOT FIT; it does with {need.cure}")
+    typer.echo(
+        f"by formula, of answers of {ANSWER} tokens, at {MFU:.0%} of the published FLOP/s and {READING:.0%} of the "
+        "bandwidth; learning: gradients and optimiser; kept: for the backward pass, or keys and values"
+    )
 
 
 def _row(share: Share) -> dict[str, object]:

@@ -94,7 +94,7 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
 
     _quiet()
     _kept.clear()  # before the new one comes: two do not fit
-    config = _config(folder)
+    config = config_of(folder)
     family = families.of(config)
     tokenizer, eyes = _words(folder, config, family), _eyes(folder, config, family)
     name, arguments = _source(folder)
@@ -131,13 +131,13 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
 def words(folder: Path) -> Any:
     """The tokenizer of a model's folder, after its config and its image processor were looked at too; no weights."""
     _quiet()
-    config = _config(folder)
+    config = config_of(folder)
     family = families.of(config)
     _eyes(folder, config, family)
     return _words(folder, config, family)
 
 
-def _config(folder: str | Path) -> Any:
+def config_of(folder: str | Path) -> Any:
     """transformers' config of a model of a family that is known; UsageError for any other."""
     from transformers import PretrainedConfig
 

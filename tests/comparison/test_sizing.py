@@ -1,0 +1,108 @@
+"""What a plan says that stages take: at the sizes of LLaVA-1.5-7B, on devices where they fit and where they do not."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.commands.plan_text import show_plan
+from harness.comparison import sizing
+from harness.comparison.plan import plan
+from harness.comparison.sizing import DEVICES, USED, Need, by_row, device_of, needs
+from harness.contracts.settings import Lora, MethodSpec, Runtime, Training
+from harness.contracts.steps import Plan, Request
+from harness.contracts.testbed_file import read_testbed
+from harness.families.llava import Llava
+from harness.models.footprint import Decoder, Shape
+from harness.sources._chosen import source
+from harness.store.store import Store
+from harness.system.errors import UsageError
+from tests.true_shapes import llava_7b
+
+LIKE_THE_PAPER = Training(dtype="bfloat16", lora=Lora(), max_length=2048)
+
+
+def asked(training: Training = LIKE_THE_PAPER, **methods: dict[str, Any]) -> Plan:
+    """A plan of these methods, with training arguments of their own."""
+    bed = read_testbed("mini").model_copy(update={"training": training, "response_tokens": 1024, "methods": {}})
+    rows = tuple(MethodSpec(name=name, training=fields) for name, fields in methods.items())
+    return plan(Request(rows, source("llava150k"), examples=10_000, benchmarks=("gqa",)), bed)
+
+
+Sized = Callable[..., dict[tuple[str, str], Need]]
+
+
+@pytest.fixture
+def sized(monkeypatch: pytest.MonkeyPatch) -> Sized:
+    """The needs by row and kind, as if the testbed's models were of 7 B."""
+    config = llava_7b()
+    model = sizing._Model(Shape(Decoder.of(config), 7_063_427_072, 303_507_456), Llava().flops(config), 576, 576 * 2048)
+    monkeypatch.setattr(sizing, "_model", lambda folder, size: model)
+
+    def made(planned: Plan, device: str = "h100", **runtime: Any) -> dict[tuple[str, str], Need]:
+        found = by_row([*needs(planned, planned.steps, Runtime(**runtime), DEVICES[device])])
+        return {(need.row, need.kind): need for need in found}
+
+    return made
+
+
+def test_the_papers_rows_fit_one_card_of_80_gb(sized: Sized) -> None:
+    """GT-DPO with adapters of rank 128, SeVa's of 1024, PPO's two of 64, answers of 100 tokens."""
+    found = sized(asked(dpo={"train_batch_size": 8}, seva={"lora": {"r": 1024}}, ppo={"lora": {"r": 64}}))
+    for row in ("dpo", "seva", "ppo"):
+        need = found[row, "train"]
+        assert need.cure == "" and need.memory.peak < USED * 80e9
+        assert need.memory.weights > 14e9
+    assert found["seva", "train"].memory.optimizer == 12 * 8 * 319_815_680 == 8 * found["dpo", "train"].memory.optimizer
+
+
+def test_what_will_not_fit_is_named_with_the_switch(sized: Sized, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = asked(LIKE_THE_PAPER.model_copy(update={"lora": None}), sft={})
+    need = sized(full)["sft", "train"]
+    assert need.memory.peak > 80e9 and "--set runtime.zero_stage=3" in need.cure
+    world = int(need.cure.partition("num_processes=")[2].split()[0])
+    assert sized(full, num_processes=world, zero_stage=3)["sft", "train"].cure == ""
+    forced = sized(asked(sft={}), per_device_train_batch_size=64, gradient_checkpointing="off")["sft", "train"]
+    assert "per_device_train_batch_size=auto" in forced.cure and "zero_stage" not in forced.cure
+    assert "num_processes=8" in sized(full, "rtx4090")["sft", "train"].cure
+    monkeypatch.setitem(DEVICES, "rtx4090", DEVICES["rtx4090"]._replace(memory=4 * 10**9))
+    assert "no switch" in sized(full, "rtx4090")["sft", "train"].cure
+
+
+def test_hours_are_those_of_the_work(sized: Sized) -> None:
+    """20 TFLOP a record of GT-DPO at R = 100: 10,000 in about 8 minutes at 40 % of 989 TFLOP/s, thrice on an A100."""
+    one, three = (sized(asked(dpo={"num_train_epochs": epochs}))["dpo", "train"] for epochs in (1, 3))
+    assert one.flops / 10_000 == pytest.approx(23.7e12, rel=0.05)
+    assert three.flops == 3 * one.flops and three.seconds == pytest.approx(3 * one.seconds)
+    slow = sized(asked(dpo={}), "a100-80")["dpo", "train"]
+    assert slow.seconds / one.seconds == pytest.approx(989 / 312, rel=0.1)
+
+
+def test_own_responses_are_counted_where_a_method_asks_for_them(sized: Sized) -> None:
+    found = sized(asked(sft={}, dpo={}))
+    assert found["sft", "build"].flops == 0 and found["sft", "build"].memory.cache == 0
+    assert found["dpo", "build"].disk == 10_000 * 576 * 1024 * 2  # features: 1.2 MB a picture
+    assert found["dpo", "build"].flops / 10_000 == pytest.approx(12.95e9 * 736, rel=0.15)
+    assert found["dpo", "train"].disk == 2 * 7_063_427_072
+
+
+def test_the_plan_prints_it(  # type: ignore[no-untyped-def]
+    sized: Sized, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    full = asked(LIKE_THE_PAPER.model_copy(update={"lora": None}), sft={})
+    show_plan(full, Store(tmp_path), 1, device="h100")
+    said = capsys.readouterr().out
+    assert "on one H100 SXM 80 GB" in said and "Cont. SFT train WILL NOT FIT; it does with --set runtime" in said
+    show_plan(full, Store(tmp_path), 1, as_json=True, device="h100")
+    told = json.loads(capsys.readouterr().out)
+    assert {one["stage"] for one in told["estimate"]} == {"build", "train"}
+    show_plan(full, Store(tmp_path), 1)
+    assert "WILL NOT FIT" not in capsys.readouterr().out  # of a drawn world nobody asks that
+
+
+def test_a_device_that_is_not_known_is_named() -> None:
+    with pytest.raises(UsageError, match="--device b300: known are h100, h200"):
+        device_of("b300")
