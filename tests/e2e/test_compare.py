@@ -178,7 +178,7 @@ def test_another_executor_makes_the_same_stages_and_the_same_table(done: Done, t
 def test_the_plan_says_what_is_done_and_why_the_rest_runs(done: Done) -> None:
     plan = harness("plan", "--methods", "nsft,dpo", *SMALL, "--store", str(done.store), "--set", "dpo.beta=0.5", "-v")
     assert "reused     build nsft seed 0" in plan.stdout
-    assert "options.beta" in next(line for line in plan.stdout.splitlines() if re.match("run +build dpo", line))
+    assert "options.beta" in next(line for line in plan.stdout.splitlines() if re.match("run +train dpo", line))
 
 
 def test_the_profile_has_time_memory_tokens_and_flops(done: Done) -> None:
