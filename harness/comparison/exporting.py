@@ -174,10 +174,19 @@ class Made:
         told = list[str]()
         cells = [c for c in self.run.cells if (c.row, c.seed) == (self.row, self.seed) and c.benchmark in wanted]
         for cell in cells:
+            if not (cell.store / cell.responses / MANIFEST).is_file():
+                told.append(f"{cell.benchmark}: no responses are there")
+                continue
             said = {r.id: r for r in read_jsonl(Response, cell.file(cell.responses, "responses.jsonl"))}
             asked = list(read_jsonl(Item, cell.file(cell.items, "items.jsonl")))
-            items = [item for item in asked if not said[item.id].unanswered]
-            files = known[cell.benchmark].answers(items, {item.id: said[item.id].text for item in items})
+            try:
+                items = [item for item in asked if not said[item.id].unanswered]
+                files = known[cell.benchmark].answers(items, {item.id: said[item.id].text for item in items})
+            except (KeyError, TypeError, AttributeError, ValueError):
+                raise UsageError(
+                    f"{cell.benchmark}: its items or responses are not what this version writes; run the comparison "
+                    "again, or name others with --benchmarks."
+                ) from None
             (out / cell.benchmark).mkdir()
             for name, content in files.items():
                 (out / cell.benchmark / name).write_text(content, encoding="utf-8")
