@@ -124,12 +124,14 @@ def unequal(facts: Sequence[RowFacts]) -> list[str]:
 def profile(facts: Sequence[RowFacts]) -> Grid:
     """Per method and stage: time, rates, peak memory, FLOPs, energy where measured, and how roles were realised."""
     energy = any("energy_j" in stage.measured for row in facts for stage in (*row.made, *row.tried))
+    foreseen = any(stage.measured.get("peak_device_gib") for row in facts for stage in row.of("train"))
     names = [
         "seconds",
         "samples/s",
         "tokens/s",
         "host GiB",
         "device GiB",
+        *(["foreseen"] if foreseen else []),
         "TFLOP",
         *(["kJ"] if energy else []),
         "roles",
@@ -138,7 +140,8 @@ def profile(facts: Sequence[RowFacts]) -> Grid:
     for label, members in by_row(facts):
         for kind in KINDS:
             if any(row.of(kind) for row in members):
-                entries = [*_costs(members, kind, energy), Entry(text=roles(members[0]) if kind == "train" else " ")]
+                costs = _costs(members, kind, foreseen, energy)
+                entries = [*costs, Entry(text=roles(members[0]) if kind == "train" else " ")]
                 lines.append(Line((label, kind), tuple(entries), label))
     heads = tuple(Head(name, rank=False) for name in names)
     notes = (
@@ -146,8 +149,24 @@ def profile(facts: Sequence[RowFacts]) -> Grid:
         "process; FLOPs by formula",
         "stages run side by side on the same cores: times compare within a run, not across machines",
         "a stage that another method shares (own responses) is counted where it ran first",
+        *(["foreseen: GiB of a device that a training was to take, by formula"] if foreseen else []),
+        *_shortages(facts),
     )
     return Grid("Profile", ("Method", "Stage"), heads, tuple(lines), notes)
+
+
+def _shortages(facts: Sequence[RowFacts]) -> Iterator[str]:
+    """Of each row whose trainings ran out of memory, with what they went on."""
+    for label, members in by_row(facts):
+        short = [stage.measured for row in members for stage in row.of("train") if stage.measured.get("shortages")]
+        if short:
+            least = min(int(measured.get("batch_size", 1)) for measured in short)
+            times = sum(int(measured["shortages"]) for measured in short)
+            often = f"{times} time{'s' * (times != 1)}"
+            yield (
+                f"{label}: memory ran out {often} in training, which went on with micro-batches of {least}; "
+                "the steps are the same"
+            )
 
 
 def spent(facts: Sequence[RowFacts]) -> Grid:
@@ -187,11 +206,11 @@ def cost(facts: Sequence[RowFacts]) -> Iterator[tuple[str, str]]:
             yield label, f"{duration(seconds)} to build and train{memory}"
 
 
-def _costs(members: Sequence[RowFacts], kind: str, energy: bool) -> Iterator[Entry]:
+def _costs(members: Sequence[RowFacts], kind: str, foreseen: bool, energy: bool) -> Iterator[Entry]:
     yield Entry(mean_of(members, (kind,), "seconds"), 1)
     for names in (THINGS, TOKENS):
         yield Entry(_rate(members, kind, names), 1 if names is THINGS else 0)
-    for name in ("peak_host_gib", "peak_device_gib"):
+    for name in ("peak_host_gib", "peak_device_gib", *(["estimated_gib"] if foreseen else [])):
         yield Entry(max((row.peak((kind,), name) or math.nan for row in members), default=math.nan), 2)
     yield Entry(mean_of(members, (kind,), "flops") / 1e12, 3)
     if energy:

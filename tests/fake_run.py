@@ -63,6 +63,7 @@ class FakeRun:
     dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     said: Mapping[str, str] = field(default_factory=dict)
     cut: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    trained: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     unfinished: Sequence[tuple[str, str]] = ()
     spoilt: Mapping[str, Any] = field(default_factory=dict)
     units: str = ""
@@ -140,6 +141,7 @@ class _Writing:
         build = self.stage("build", who, {"split": split}, files)
         summary = {"records": EXAMPLES, "steps": 8, "supervised_tokens": 100, "forward_tokens": 200, "wall_s": 2.0}
         summary |= {"trainable_parameters": 1000, "flops": 3e12, "peak_host_gib": 0.5, "peak_device_gib": 0.0}
+        summary |= run.trained.get(row, {})
         summary |= dict(zip(("cut_records", "cut_tokens"), run.cut.get(row, (0, 0)), strict=True))
         log = [{"step": step, "loss": 1 / step, "grad_norm": 1.0} for step in range(1, 9)]
         for line in log if row == "dpo" else ():

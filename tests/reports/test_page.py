@@ -117,6 +117,19 @@ def test_the_profile_says_time_rates_memory_and_roles(opened_run: Callable[[Fake
     assert roles["nSFT", "train"] == "policy: trained"
 
 
+def test_the_profile_has_what_was_foreseen_beside_what_was_measured(opened_run: Callable[[FakeRun], Run]) -> None:
+    """Only where a device was measured; a training that ran out of memory says with what it went on."""
+    told = {"peak_device_gib": 41.5, "estimated_gib": 43.0, "shortages": 2, "batch_size": 4}
+    grid = cards.profile(row_facts(opened_run(FakeRun(trained={"dpo": told}))))
+    assert number(grid, "GT-DPO train", "device GiB") == 41.5
+    assert number(grid, "GT-DPO train", "foreseen") == 43
+    assert math.isnan(number(grid, "nSFT train", "foreseen"))
+    [note] = [note for note in grid.notes if "ran out" in note]
+    assert note.startswith("GT-DPO: memory ran out 2 times in training, which went on with micro-batches of 4")
+    plain = cards.profile(row_facts(opened_run(FakeRun(trained={"dpo": {"estimated_gib": 43.0}}))))
+    assert "foreseen" not in [head.label for head in plain.heads] and not [n for n in plain.notes if "ran out" in n]
+
+
 def test_the_lens_reads_the_training_log(opened_run: Callable[[FakeRun], Run]) -> None:
     """First and last of eight steps: rejected from -11 to -18; log t2/t1 = -margin / beta = -0.8 / 0.1."""
     facts = row_facts(opened_run(FakeRun()))
