@@ -140,7 +140,7 @@ def refuses(backend: Backend, folder: Path, loaded: Loaded, pictures: list[Image
             return False
         except HarnessError:
             pass
-    long, short = said(backend, folder, [Prompt("l", None, "a cat " * 600), Prompt("s", None, "a cat")])
+    long, short = said(backend, folder, [Prompt("l", None, "a cat " * loaded.positions), Prompt("s", None, "a cat")])
     return bool(long.unanswered) and not long.text and not short.unanswered
 
 
