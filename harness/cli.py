@@ -11,7 +11,7 @@ import typer
 from harness import __version__
 from harness.commands.check import check
 from harness.commands.compare import compare
-from harness.commands.data import data
+from harness.commands.data import app as data_app
 from harness.commands.diff import diff
 from harness.commands.doctor import doctor
 from harness.commands.export import export
@@ -94,8 +94,6 @@ def plan(context: typer.Context) -> None:
 
 command("Choose each method's learning rate on the tuning split", "sweep --methods sft,dpo --rates 1e-4,3e-4")(sweep)
 
-command("Make the embedded testbed's own parts")(data)
-
 command("Check the installation, the store, a testbed's files and bases", "doctor", "doctor --testbed llava-1.5-7b")(
     doctor
 )
@@ -159,6 +157,16 @@ command(
     "diff A:nsft A:dpo",
     "diff A old.zip --json",
 )(diff)
+app.add_typer(
+    data_app,
+    name="data",
+    short_help="What is in a source; benchmark pictures in it; mini's parts",
+    epilog=epilog(
+        "data inspect my.jsonl --images photos/ --page my.html",
+        "data leaks llava150k --benchmarks pope,chair --testbed llava-1.5-7b",
+        "data mini --train-base",
+    ),
+)
 app.add_typer(
     runs_app,
     name="runs",
