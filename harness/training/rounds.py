@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import backends, families
 from harness.contracts.backend import Backend, Running, Sampling, Search
@@ -26,6 +26,9 @@ from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 from harness.system.profile import Tick
 from harness.training.split import MALFORMED_LIMIT
+
+if TYPE_CHECKING:
+    from harness.models.tree import Tree
 
 SPENT = ("writer_calls", "generated_tokens", "forward_tokens")
 TOO_LONG = "too long"  # how the reasons of `harness.models.tree.TooLong` begin
@@ -168,7 +171,8 @@ class OwnRound:
         return similarity(folder, pairs, self.runtime.answered_at_once or 128, self.tick, kept)
 
     def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
-        """A role's figures for each record, without a gradient; Dropped for one that is too long for the model.
+        """A role's figures for each record, without a gradient; Dropped for one that the role cannot read: it is too
+        long for the model, or what was sampled holds the token of a picture's places.
 
         Made in the dtype that the roles were trained in, so that a training that goes on from them begins with ratios
         of 1.
@@ -187,15 +191,27 @@ class OwnRound:
         roles = assemble(loaded.model, lora, self.seed, lesson, folders, [role, *trunk])
         column = {Role.REWARD: "reward", Role.CRITIC: "value"}.get(role, "policy")
         size = self.runtime.read_batch_size
-        forest = reference.trees(records, loaded, self.max_length, pass_over=True)
+        read = [readable(record, loaded, role, self.max_length) for record in records]
+        forest = [one for one in read if not isinstance(one, Dropped)]
         self.spent["forward_tokens"] += sum(tree.tokens for tree in forest)
         found = reference.figures(roles, loaded, forest, size, [column], self.tick)
-        lost = {record.id: Dropped(record.id, f"{TOO_LONG} for the {role} to read") for record in records}
-        return [tuple(found[r.id][column].tolist()) if r.id in found else lost[r.id] for r in records]
+        return [one if isinstance(one, Dropped) else tuple(found[one.id][column].tolist()) for one in read]
 
 
 def _write(out: Path, make: Callable[[Sequence[Prompt]], list[Response]], prompts: Sequence[Prompt]) -> None:
     write_jsonl(out / "responses.jsonl", make(prompts))
+
+
+def readable(record: Record, loaded: Loaded, role: Role, max_length: int | None = None) -> "Tree | Dropped":
+    """The record as a tree, or why the role cannot read it."""
+    from harness.models.tree import TooLong, tree
+
+    try:
+        return tree(record, loaded, max_length)
+    except TooLong:
+        return Dropped(record.id, f"{TOO_LONG} for the {role} to read")
+    except ValueError as error:
+        return Dropped(record.id, str(error))
 
 
 def trainable(record: Record | Dropped, loaded: Loaded, max_length: int | None = None) -> Record | Dropped:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.contracts.records import Conversation, Dropped, Pair, Record, Turn
+from harness.contracts.method import Role
+from harness.contracts.records import Conversation, Dropped, Pair, Record, Rollout, Turn
 from harness.models.load import kept
 from harness.system.errors import HarnessError
-from harness.training.rounds import refuse_malformed, trainable
+from harness.training.rounds import readable, refuse_malformed, trainable
 
 BASE = Path(__file__).parents[2] / "harness" / "mini" / "bases" / "0"
 GOOD = [Pair(str(n), None, "What is it?", "a dog", "a cat") for n in range(200)]
@@ -32,6 +33,15 @@ def test_a_pair_with_equal_sides_is_dropped_whatever_method_made_it() -> None:
 def test_an_answer_that_spells_the_image_token_is_dropped() -> None:
     [dropped] = built([SPELT])
     assert isinstance(dropped, Dropped) and dropped.id == "spelt" and "<image>" in dropped.reason
+
+
+def test_a_sampled_picture_s_token_or_too_many_cost_one_record_and_not_the_round() -> None:
+    loaded = kept(BASE)
+    shown = Rollout("shown", None, "What is it?", (5, loaded.model.config.image_token_id), {})
+    assert readable(shown, loaded, Role.POLICY) == Dropped("shown", "the response is empty or holds an image token")
+    long = Rollout("long", None, "What is it?", (5,) * 9, {})
+    assert readable(long, loaded, Role.CRITIC, 9) == Dropped("long", "too long for the critic to read")
+    assert not isinstance(readable(long, loaded, Role.CRITIC), Dropped)
 
 
 def test_more_than_one_percent_malformed_stops_the_run() -> None:
