@@ -99,7 +99,7 @@ class Round(Protocol):
 
     def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
         """A role's figures for each record: log-probs (policy, reference) or values (critic) of the supervised tokens,
-        one score per branch of the reward model; Dropped for a record that is too long for the model."""
+        one score per branch of the reward model; Dropped for a record that the role cannot read."""
         ...
 
 
