@@ -82,12 +82,13 @@ def needs(planned: Plan, steps: Sequence[Step], runtime: Runtime, device: Device
     """One for each step of a kind whose cost is known before it runs: build, reference, train."""
     known: dict[str, _Model] = {}
     for step in steps:
-        if step.stage.kind in (Build.kind(), Reference.kind(), Train.kind()):
-            folder = next(one for one in planned.testbed.models if revision(one) == step.stage.identity["model"])
+        if made := next((one for one in (Build, Reference, Train) if one.kind() == step.stage.kind), None):
+            wanted = made.of(step).model
+            folder = next(one for one in planned.testbed.models if revision(one) == wanted)
             model = known.setdefault(folder, _model(Path(folder), BYTES[planned.testbed.training.dtype]))
-            if step.stage.kind == Train.kind():
+            if made is Train:
                 yield _train(planned, step, runtime, device, model)
-            elif step.stage.kind == Build.kind():
+            elif made is Build:
                 yield _build(planned, step, device, model)
             else:
                 yield _reference(planned, step, device, model)

@@ -72,7 +72,7 @@ BROKEN = {
         HEAD + "    def lesson(self, n):\n        return Lesson(columns=('polcy',))\n" + BUILD + LOSS,
         'did you mean "policy"',
     ),
-    "no build": (HEAD + LOSS, "NotImplementedError"),
+    "no build": (HEAD + LOSS, "Mine has no build"),
     "build raises": (build('{}["x"]'), "KeyError: 'x' (in build); --debug or HARNESS_DEBUG=1 shows the traceback"),
     "build raises midway": (
         build(f"for e in examples:\n            yield {PAIR}\n            e.nothing"),
@@ -86,7 +86,7 @@ BROKEN = {
     "no plain data": (build('for e in examples:\n            yield Pair(e.id, e.image, "q", {1}, "b")'), "plain data"),
     "a writer not asked for": (build("round.writer.reply(5)"), "mine"),
     "wrong prompts": (build("round.respond(['x'])"), "round.respond takes a list of Prompts"),
-    "no loss": (HEAD + BUILD, "NotImplementedError"),
+    "no loss": (HEAD + BUILD, "Mine has no loss"),
     "loss raises": (
         loss('raise ValueError("no")'),
         "ValueError: no (in loss); --debug or HARNESS_DEBUG=1 shows",

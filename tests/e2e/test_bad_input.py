@@ -31,7 +31,7 @@ from tests.e2e.conftest import ROOT, Ran, harness
         (["--exampels", "3"], "--examples) Known: --benchmarks"),
         (["--set", "training.learning_rat=1"], "learning_rat"),
         (["--set", "dpo.learning_rate=-1"], "learning_rate"),
-        (["--methods", "./gone.py"], "no file ./gone.py"),
+        (["--methods", "./gone.py"], "gone.py; give a path to a Python file"),
         (["--data", "gone.json", "--images", "."], "gone.json"),
         (["--testbed", "gone.yaml"], "gone.yaml"),
         (["--examples", "0"], "--examples"),

@@ -117,7 +117,7 @@ def test_more_held_out_examples_are_other_items_and_the_same_split(signs: Tried)
     ("lie", "said"),
     [
         ({"example": lambda *_: "a sign"}, "signs.example must give the Example '0.png' of signs, with turns"),
-        ({"records": lambda *_: [(1, {})]}, "signs.records must give texts as ids"),
+        ({"records": lambda *_: [(1, {})]}, "signs.records must give pairs: a text"),
     ],
 )
 def test_what_is_no_example_is_the_file_s_fault(lie: dict[str, Any], said: str, signs: Tried) -> None:
