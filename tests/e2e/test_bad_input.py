@@ -155,7 +155,6 @@ def test_ctrl_c_exits_130_before_the_work_is_done_and_says_how_to_go_on(tmp_path
     child = subprocess.Popen(
         [*command, "--store", str(tmp_path / "store")], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # background jobs ignore it
     )  # fmt: skip
     for _ in range(600):
         if list((tmp_path / "store").glob("items/*/manifest.json")):
