@@ -130,17 +130,7 @@ class Llava(Family):
 
         fields = {name: value for name, value in eyes.processor.to_dict().items() if name != "image_processor_type"}
         padding = LlavaImageProcessorPil(**{**fields, "do_pad": True})
-        LlavaProcessor(
-            image_processor=padding,
-            tokenizer=tokenizer,
-            patch_size=config.vision_config.patch_size,
-            vision_feature_select_strategy=config.vision_feature_select_strategy,
-            image_token=IMAGE,
-            num_additional_image_tokens=1,
-            chat_template=chat_template(tokenizer.eos_token),
-        ).save_pretrained(folder)
-        padding.save_pretrained(folder)
-        by_either(folder)
+        save_processor(LlavaProcessor, padding, config, tokenizer, folder)
 
     def tower(self, model: Any) -> "nn.Module":
         """CLIP's."""
@@ -251,6 +241,21 @@ def image_places(config: Any) -> int:
     vision = config.vision_config
     extra = 0 if config.vision_feature_select_strategy == "default" else 1
     return int((vision.image_size // vision.patch_size) ** 2 + extra)
+
+
+def save_processor(kind: Any, images: Any, config: Any, tokenizer: Any, folder: Path) -> None:
+    """A LLaVA processor of this class around an image processor, and the latter's own file, into a folder."""
+    kind(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=config.vision_config.patch_size,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        image_token=IMAGE,
+        num_additional_image_tokens=1,
+        chat_template=chat_template(tokenizer.eos_token),
+    ).save_pretrained(folder)
+    images.save_pretrained(folder)
+    by_either(folder)
 
 
 def chat_template(end: str) -> str:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.contracts.family import Eyes, Layout, Stored
 from harness.contracts.images import opened, size_of
 from harness.contracts.records import Image
-from harness.families._shared import by_either, decoder_flops, merged, projected, small_decoder, square_flops
-from harness.families.llava import IMAGE, Llava, chat_template, patches
+from harness.families._shared import decoder_flops, merged, projected, small_decoder, square_flops
+from harness.families.llava import Llava, patches, save_processor
 from harness.system.errors import UsageError
 from harness.system.profile import Flops
 
@@ -68,17 +68,7 @@ class LlavaNext(Llava):
         """The processor of the base, and LLaVA's template."""
         from transformers import LlavaNextProcessor
 
-        LlavaNextProcessor(
-            image_processor=eyes.processor,
-            tokenizer=tokenizer,
-            patch_size=config.vision_config.patch_size,
-            vision_feature_select_strategy=config.vision_feature_select_strategy,
-            image_token=IMAGE,
-            num_additional_image_tokens=1,
-            chat_template=chat_template(tokenizer.eos_token),
-        ).save_pretrained(folder)
-        eyes.processor.save_pretrained(folder)
-        by_either(folder)
+        save_processor(LlavaNextProcessor, eyes.processor, config, tokenizer, folder)
 
     def features(self, model: Any, pixels: "Tensor", layout: Layout) -> "Tensor":
         """(1 + tiles, 3, side, side) pixels to (rows, width): the small square's patches, then the grid's by rows."""
