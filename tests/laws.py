@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 
 def law(examples: int = 60) -> settings:
@@ -17,6 +18,11 @@ def law(examples: int = 60) -> settings:
         phases=(Phase.explicit, Phase.generate),
         suppress_health_check=list(HealthCheck),
     )
+
+
+def play(machine: type[RuleBasedStateMachine], histories: int, steps: int = 25) -> None:
+    """Some histories of a state machine, as `law` would have them."""
+    run_state_machine_as_test(machine, settings=settings(law(histories), stateful_step_count=steps))
 
 
 def caught(test: Callable[..., None], *given: object) -> None:

@@ -1,10 +1,6 @@
 """What really runs when a stage is made is in its key: every file of ours of which a function is called."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
@@ -18,6 +14,7 @@ from harness.sources._chosen import source
 from harness.store.closure import NEUTRAL, OURS, SOURCES
 from harness.store.store import Store
 from harness.system.profile import quiet
+from tests.recording import recording
 
 pytestmark = pytest.mark.heavy
 
@@ -25,22 +22,6 @@ ROOT = Path(__file__).parents[2]
 BED = read_testbed(str(Path(__file__).with_name("small.yaml"))).model_copy(update={"lens": 3})
 # Who calls the body, loads its plugin, and hands on.
 RUNNERS = ("harness.comparison.worker", "harness.contracts.plugins", "harness.testbeds.mini")
-
-
-@contextmanager
-def recording() -> Iterator[set[str]]:
-    """The files of ours of which a function is called inside; what is imported before counts when it is called."""
-    called: set[str] = set()
-
-    def see(frame: FrameType, event: str, _: object) -> None:  # None: calls are told, lines are not
-        if frame.f_code.co_name != "<module>":
-            called.add(frame.f_code.co_filename)
-
-    sys.settrace(see)
-    try:
-        yield called
-    finally:
-        sys.settrace(None)
 
 
 def in_key(step: Step, planned: Plan) -> set[Path]:

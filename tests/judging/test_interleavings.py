@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 import pytest
 from fake import QUICK
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from harness.contracts.judge import Ask, Judge, answered, spoken, verdict
 from harness.contracts.records import Unscored
@@ -31,7 +31,7 @@ from harness.judging.journal import NANO, Journal
 from harness.judging.llm import Llm
 from harness.judging.replies import WHOLE, Answer, Failure, Usage, read
 from harness.system.errors import HarnessError
-from tests.laws import caught, law
+from tests.laws import caught, law, play
 
 CENT = 10_000_000  # billionths
 BUDGET = 0.10
@@ -157,26 +157,16 @@ class Histories(RuleBasedStateMachine):
         assert self.kind(self.folder).waiting() == under_way
 
 
-def play(kind: type[Journal], histories: int = 25, steps: int = 25) -> None:
+def journals_agree(kind: type[Journal], histories: int = 25) -> None:
     class Game(Histories):
         pass
 
     Game.kind = kind
-    how = settings(
-        max_examples=histories,
-        stateful_step_count=steps,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        report_multiple_bugs=False,
-        phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(Game, settings=how)
+    play(Game, histories)
 
 
 def test_no_history_makes_two_journals_differ_or_spends_too_much() -> None:
-    play(Journal)
+    journals_agree(Journal)
 
 
 class Forgetful(Journal):
@@ -234,7 +224,7 @@ class Stale(Journal):
 
 @pytest.mark.parametrize("kind", [Forgetful, Careless, Generous, Latest, Grabbing, Stale])
 def test_a_wrong_journal_loses(kind: type[Journal]) -> None:
-    caught(play, kind, 80)
+    caught(journals_agree, kind, 80)
 
 
 # Askers side by side

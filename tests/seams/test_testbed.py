@@ -3,13 +3,10 @@ without a word here. Each promise has a mutant that breaks it."""
 
 import ast
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
@@ -24,6 +21,7 @@ from harness.contracts.testbed_file import read_testbed
 from harness.contracts.testbed_kind import Bar, TestbedKind
 from harness.store.closure import NEUTRAL, OURS, SOURCES
 from harness.system.jsonl import dumps
+from tests.recording import recording
 from tests.seams.found import found
 
 ROOT = Path(__file__).parents[2]
@@ -175,23 +173,6 @@ def what_draws_is_in_its_keys(tried: Tried) -> None:
         list(tried.folders(again="-recorded"))
     ours = (*(f"{ROOT / package}/" for package in OURS), f"{tried.kind.file.parent}/")
     assert not {Path(file) for file in called if file.startswith(ours)} - known
-
-
-@contextmanager
-def recording() -> Iterator[set[str]]:
-    """The files of which a function is called inside."""
-    called: set[str] = set()
-
-    def see(frame: FrameType, event: str, _: object) -> None:  # None: calls are told, lines are not
-        if frame.f_code.co_name != "<module>":
-            called.add(frame.f_code.co_filename)
-
-    before = sys.gettrace()
-    sys.settrace(see)
-    try:
-        yield called
-    finally:
-        sys.settrace(before)
 
 
 def who_it_offers_to_ask_is_a_kind_of_judge(tried: Tried) -> None:

@@ -15,16 +15,15 @@ from tempfile import mkdtemp
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from harness.store import contents, manifest
 from harness.store import store as stores
 from harness.store.contents import Contents
 from harness.store.store import MANIFEST, Stage, Store
 from harness.system.errors import HarnessError
-from tests.laws import caught
+from tests.laws import caught, play
 
 A, B = Stage("split", {"seed": 1}), Stage("items", {"benchmark": "x"})
 C = Stage("train", {"method": "dpo"}, {"split": A})
@@ -234,22 +233,8 @@ class Machine(RuleBasedStateMachine):
                     self.store.sound(stage.name)
 
 
-def play(kind: type[Machine], histories: int = 30, steps: int = 25) -> None:
-    how = settings(
-        max_examples=histories,
-        stateful_step_count=steps,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        report_multiple_bugs=False,
-        phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(kind, settings=how)
-
-
 def test_no_history_makes_the_store_serve_a_wrong_byte() -> None:
-    play(Machine)
+    play(Machine, histories=30)
 
 
 class Trusting(Store):
