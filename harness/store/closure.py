@@ -1,8 +1,9 @@
 """Which source files decide what a stage holds: those its body imports. Their digest is in the stage's key.
 
 Imports are read from the syntax trees, those inside functions too, and followed through our own modules; a parent
-package's `__init__` counts as imported. What only type checkers import does not. Other packages count by the first two
-parts of their version, so that another transformers makes its stages anew and a patch of it does not.
+package's `__init__` counts as imported, and what its `__all__` names. What only type checkers import does not. Other
+packages count by the first two parts of their version, so that another transformers makes its stages anew and a patch
+of it does not.
 """
 
 import ast
@@ -11,7 +12,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache
 from hashlib import sha256
-from importlib import metadata
+from importlib import machinery, metadata
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ DECIDING = {
     "lmms_eval": "lmms-eval",
 }
 BROUGHT = {"transformers": ("tokenizers",)}  # what comes with a package under another name
+ENDINGS = (*machinery.EXTENSION_SUFFIXES, *machinery.SOURCE_SUFFIXES, *machinery.BYTECODE_SUFFIXES)  # as Python looks
 
 
 Module = tuple[str, Path, tuple[Path, ...]]  # name, file, and the folders that its own imports may lie in
@@ -85,11 +87,16 @@ class Sources:
         self._closures: dict[tuple[str | Path, ...], dict[str, Path]] = {}
 
     def files(self, *entries: str | Path) -> dict[str, Path]:
-        """Every file in the closure of modules, or of a plugin's file outside our packages, by a name without place."""
+        """Every file in the closure of modules, or of a plugin's file outside our packages, by a name without place.
+
+        Files of users' that have one name have a mark more each: which of them a body loads is not for us to guess.
+        """
         if entries in self._closures:
             return self._closures[entries]
         reached: dict[str, Path] = {}
         for name, path, _ in self._closure(entries):
+            while name in reached:
+                name += "'"
             reached[name] = path
             for pattern in DATA.get(name, ()):
                 folder = self._folder(name)
@@ -111,7 +118,7 @@ class Sources:
         """
         names: set[str] = set()
         for path in self.files(*entries).values():
-            for top in {imported.partition(".")[0] for imported in self._read(path)[1]}:
+            for top in {imported.partition(".")[0] for imported in self._read(path)[1]} - {""}:  # "": relative
                 if top in DECIDING:
                     names |= {DECIDING[top], *BROUGHT.get(top, ())}
                 elif not self._inside(path):
@@ -127,14 +134,14 @@ class Sources:
         todo: list[Module] = []
         for entry in entries:
             todo += [self._file(entry)] if isinstance(entry, Path) else self._places(entry, ())
-        reached = {"harness"}
+        reached = set[tuple[str, Path]]()
         while todo:
             name, path, homes = todo.pop()
-            if name in reached or name in cut:
+            if (name, path) in reached or name in cut or name == "harness":
                 continue
-            reached.add(name)
+            reached.add((name, path))
             yield name, path, homes
-            package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+            package = name.split(".") if path.name.startswith("__init__.") else name.split(".")[:-1]
             for imported in self._read(path)[1]:
                 bare = imported.lstrip(".")
                 up = len(imported) - len(bare)
@@ -170,7 +177,8 @@ class Sources:
         name = path, 0 if self._inside(path) else path.stat().st_mtime_ns
         if name not in self._reads:
             digest, tree = source(path)
-            self._reads[name] = digest, tuple(sorted(set(_imported(tree)))) if tree else ()
+            listed = _listed(tree) if tree and path.name == "__init__.py" else ()
+            self._reads[name] = digest, tuple(sorted({*_imported(tree), *listed})) if tree else ()
         return self._reads[name]
 
 
@@ -178,7 +186,8 @@ def _files_of(name: str, home: Path, homes: tuple[Path, ...]) -> list[Module]:
     parts, places = name.split("."), list[Module]()
     for end in range(1, len(parts) + 1):
         stem = home.joinpath(*parts[:end])
-        file = next((file for file in (Path(f"{stem}.py"), stem / "__init__.py") if file.is_file()), None)
+        files = (Path(f"{start}{ending}") for start in (stem / "__init__", stem) for ending in ENDINGS)
+        file = next((file for file in files if file.is_file()), None)
         if file:
             places.append((".".join(parts[:end]), file, homes))
     return places
@@ -198,6 +207,15 @@ def _imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{dots}{module}{'.' * bool(module)}{alias.name}" for alias in node.names)
         else:
             yield from _imported(node)
+
+
+def _listed(tree: ast.Module) -> Iterator[str]:
+    """What a package's `__all__` names, relative to it: whoever imports `*` from it imports these, its modules too."""
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(getattr(target, "id", "") == "__all__" for target in targets):
+            named = (one.value for one in ast.walk(node) if isinstance(one, ast.Constant))
+            yield from (f".{name}" for name in named if isinstance(name, str))
 
 
 def _for_types(test: ast.expr) -> bool:
