@@ -48,6 +48,7 @@ class Csr(Method):
     """Best and worst leaf of a sentence tree; sigmoid DPO, whose reference moves each round."""
 
     label: ClassVar[str] = "CSR"
+    of_the_paper: ClassVar[bool] = True
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
     unit: ClassVar[Unit] = "record"
     training_only: ClassVar[tuple[str, ...]] = ("beta",)

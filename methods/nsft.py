@@ -75,6 +75,7 @@ class Nsft(Method):
     """Ground truth plus corrective turns from the model's own errors, learnt with one SFT loss."""
 
     label: ClassVar[str] = "nSFT"
+    of_the_paper: ClassVar[bool] = True
     needs_writer: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = ("kl", "kl_weight")
 

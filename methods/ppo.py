@@ -50,6 +50,7 @@ class Ppo(Method):
     """Clipped surrogate and value loss on fresh rollouts, with a reward model from the same split."""
 
     label: ClassVar[str] = "PPO"
+    of_the_paper: ClassVar[bool] = True
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE, Role.REWARD, Role.CRITIC)
     needs_writer: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = (

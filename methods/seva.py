@@ -29,6 +29,7 @@ class Seva(Method):
     """Self-generated pairs: clean against noised view; sigmoid DPO on summed log-probs."""
 
     label: ClassVar[str] = "SeVa"
+    of_the_paper: ClassVar[bool] = True
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
     unit: ClassVar[Unit] = "record"
     training_only: ClassVar[tuple[str, ...]] = ("beta",)

@@ -27,6 +27,7 @@ class Sft(Method):
     """Every assistant turn of the ground truth is learnt; normalised by the tokens of the optimiser step."""
 
     label: ClassVar[str] = "Cont. SFT"
+    of_the_paper: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = ("kl", "kl_weight")
 
     kl: Literal["none", "forward", "reverse"] = field(

@@ -31,6 +31,7 @@ class Sima(Method):
     """chosen and rejected are the model's own, by its own verdict; sigmoid DPO on summed log-probs."""
 
     label: ClassVar[str] = "SIMA"
+    of_the_paper: ClassVar[bool] = True
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY, Role.REFERENCE)
     unit: ClassVar[Unit] = "record"
     training_only: ClassVar[tuple[str, ...]] = ("beta", "rejected_term")

@@ -24,6 +24,7 @@ from tests.trainings import lines
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 SIZE = 4  # records of a step; those of a micro-batch are the job's
+PREFERENCES: dict[str, dict[str, Any]] = {"dpo": {}, "ipo": {"loss_type": "ipo"}}  # ours -> fields of TRL's DPOConfig
 Row = tuple[tuple[int, ...], tuple[bool, ...], str]  # ids, which are supervised, digest of the pixels
 
 
@@ -88,9 +89,9 @@ def trl_trainer(job: Job, processor: Any) -> Any:
         "train_dataset": rows_in_order(job, loaded.family, loaded.tokenizer.eos_token),
         "processing_class": processor,
     }
-    if job.method == "dpo":
-        other = load(job.model).model
-        return DPOTrainer(loaded.model, ref_model=other, args=DPOConfig(beta=0.1, **common), **given)
+    if job.method in PREFERENCES:
+        other, loss = load(job.model).model, PREFERENCES[job.method]
+        return DPOTrainer(loaded.model, ref_model=other, args=DPOConfig(beta=0.1, **loss, **common), **given)
     return SFTTrainer(loaded.model, args=SFTConfig(completion_only_loss=True, **common), **given)
 
 

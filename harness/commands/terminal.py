@@ -98,10 +98,14 @@ def lines(kind: str, base: type[Method] | type[Benchmark]) -> None:
     """One line per plugin: its name, and the first sentence of its file without the citation."""
     grid = Grid.grid(Column(no_wrap=True, style="bold"), Column(overflow="fold"), padding=(0, 2, 0, 0))
     for name in plugins.names(kind):
-        about = sys.modules[plugins.plugin(kind, name, base).__module__].__doc__ or ""
+        made = plugins.plugin(kind, name, base)
+        about = sys.modules[made.__module__].__doc__ or ""
         [first, *_] = re.split(r"(?<=[.?])\s+(?=[A-Z])", " ".join(about.split()), maxsplit=1)
-        grid.add_row(Text(name), Text(re.sub(r"\s*\([^()]*\)\.?$", "", first).rstrip(".")))
+        said = re.sub(r"\s*\([^()]*\)\.?$", "", first).rstrip(".")
+        grid.add_row(Text(name), Text(said + (" *" if getattr(made, "of_the_paper", False) else "")))
     console().print(grid, highlight=False)
+    if kind == "methods":
+        console().print(Text("* of the nSFT paper's comparison"))
     console().print(Text(f"One of them in full: harness {kind} NAME; all in full: -v"))
 
 

@@ -136,6 +136,8 @@ class Method:
     """One alignment method. A file in methods/ defines one subclass; its dataclass fields are its options."""
 
     label: ClassVar[str]
+    of_the_paper: ClassVar[bool] = False
+    """Whether it is one of the nSFT paper's seven; `harness methods` marks them."""
     roles: ClassVar[tuple[Role, ...]] = (Role.POLICY,)
     unit: ClassVar[Unit] = "token"
     needs_writer: ClassVar[bool] = False

@@ -40,6 +40,15 @@ class LogProbs:
         """(N,) per-token values summed per branch, (branches,)."""
         return values.new_zeros(len(self.branch_tree)).index_add(0, self.branch, values)
 
+    def mean(self, values: Tensor) -> Tensor:
+        """The same divided by each branch's number of supervised tokens, (branches,)."""
+        return self.sequence(values) / self.branch.bincount(minlength=len(self.branch_tree))
+
+    def ratios(self, mean: bool = False) -> Tensor:
+        """Log-ratios of policy to reference, summed per branch or per token, (branches,)."""
+        assert self.reference is not None, "the engine gives a lesson with a reference its log-probs"
+        return (self.mean if mean else self.sequence)(self.policy - self.reference)
+
 
 class Policy(nn.Module):
     """A stock Hugging Face model (plain, or wrapped by peft) that answers with log-probs."""

@@ -1,4 +1,4 @@
-"""Losses as pure functions of log-probs; numbers are the equations of the nSFT paper.
+"""Losses as pure functions of log-probs; numbers without a name are the equations of the nSFT paper.
 
 Where the paper's printed equation is wrong, the right one is here and the difference is named.
 """
@@ -50,22 +50,58 @@ def paired(logps: "LogProbs", beta: float, rejected_column: str = "policy") -> L
     `rejected_column` names what is summed on the rejected side, of policy and reference alike.
     """
     assert logps.reference is not None, "the engine gives a lesson with a reference its log-probs"
-    chosen, rejected = logps.sequence(logps.policy).view(-1, 2).unbind(1)
-    ref_chosen, ref_rejected = logps.sequence(logps.reference).view(-1, 2).unbind(1)
+    chosen, rejected = sides(logps.sequence(logps.policy))
+    ref_chosen, ref_rejected = sides(logps.sequence(logps.reference))
     lowered, ref_lowered = rejected, ref_rejected
     if rejected_column != "policy":
-        lowered = logps.sequence(logps.columns[rejected_column]).view(-1, 2)[:, 1]
-        ref_lowered = logps.sequence(logps.columns[f"reference/{rejected_column}"]).view(-1, 2)[:, 1]
+        lowered = sides(logps.sequence(logps.columns[rejected_column]))[1]
+        ref_lowered = sides(logps.sequence(logps.columns[f"reference/{rejected_column}"]))[1]
     values, reward_chosen, reward_rejected = dpo(chosen, lowered, ref_chosen, ref_lowered, beta)
-    metrics = {
+    return Loss(values, figures(reward_chosen, reward_rejected, logps))
+
+
+def sides(values: "Tensor") -> "tuple[Tensor, Tensor]":
+    """(2 * pairs,) values of branches as those of chosen and of rejected responses, (pairs,) each."""
+    chosen, rejected = values.view(-1, 2).unbind(1)
+    return chosen, rejected
+
+
+def figures(reward_chosen: "Tensor", reward_rejected: "Tensor", logps: "LogProbs") -> "dict[str, Tensor]":
+    """What TRL's trainers log of pairs, from (pairs,) rewards and the log-probs."""
+    chosen, rejected = sides(logps.sequence(logps.policy))
+    found = {
         "rewards/chosen": reward_chosen,
         "rewards/rejected": reward_rejected,
         "rewards/margins": reward_chosen - reward_rejected,
         "rewards/accuracies": (reward_chosen > reward_rejected).float(),
-        "logps/chosen": chosen.detach(),
-        "logps/rejected": rejected.detach(),
+        "logps/chosen": chosen,
+        "logps/rejected": rejected,
     }
-    return Loss(values, metrics)
+    return {name: values.detach() for name, values in found.items()}
+
+
+def simpo(chosen: "Tensor", rejected: "Tensor", gamma: float) -> "Tensor":
+    """-log sigma(r_chosen - r_rejected - gamma) of (pairs,) rewards, beta times mean log-probs (SimPO, Eq. 6)."""
+    from torch.nn.functional import logsigmoid
+
+    return -logsigmoid(chosen - rejected - gamma)
+
+
+def ipo(chosen: "Tensor", rejected: "Tensor", tau: float) -> "Tensor":
+    """(h - 1 / (2 tau))^2 with h the difference of (pairs,) log-ratios to the reference (IPO, Eq. 17)."""
+    return (chosen - rejected - 1 / (2 * tau)) ** 2
+
+
+def odds_ratio(chosen: "Tensor", rejected: "Tensor") -> "Tensor":
+    """-log sigma(log odds(chosen) - log odds(rejected)) of (pairs,) mean log-probs (ORPO, Eq. 7).
+
+    Odds end at 10^6, a millionth before the probability of 1 where they have no end.
+    """
+    import torch
+    from torch.nn.functional import logsigmoid
+
+    one, other = (side - torch.log(-torch.expm1(side.clamp(max=-1e-6))) for side in (chosen, rejected))
+    return -logsigmoid(one - other)
 
 
 def bradley_terry(chosen: "Tensor", rejected: "Tensor", centering: float) -> "Tensor":

@@ -33,6 +33,10 @@ def sections(listing: str) -> dict[str, str]:
 def test_by_default_each_has_a_line_that_says_what_it_does(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     *lines, more = CliRunner().invoke(app, [kind]).stdout.splitlines()
+    if kind == "methods":
+        *lines, legend = lines
+        marked = {line.split()[0] for line in lines if line.rstrip().endswith(" *")}
+        assert legend.startswith("* of the nSFT paper") and marked == {*"sft nsft dpo seva sima csr ppo".split()}
     assert [line.split()[0] for line in lines] == list(plugins.names(kind))
     assert all(len(line.split()) > 2 and "arXiv" not in line for line in lines)
     assert f"harness {kind} NAME" in more

@@ -36,6 +36,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "sft": ({}, {"kl": "forward"}, {"kl": "reverse", "kl_weight": 0.3}),
     "sima": ({}, {"rejected_term": "competitor"}),
     "ppo": ({}, {"variant": "as_shipped"}, {"critic": "shared_trunk"}),
+    "ipo": ({"log_probs": "mean"},),
 }
 ROLLOUT = ("old_policy", "old_value", "advantage", "return", "reference", "score")
 

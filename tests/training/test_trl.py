@@ -1,4 +1,4 @@
-"""Ten optimiser steps of SFT and of DPO by our engine and by TRL 1.16, on the same tiny LLaVA: the same losses.
+"""Ten optimiser steps of SFT, DPO and IPO by our engine and by TRL 1.16, on the same tiny LLaVA: the same losses.
 
 Equalised, because it is no part of what is compared:
 - Text. TRL has no Vicuna v1 template, so it gets our template's strings, split where the answer begins. Its own
@@ -29,13 +29,14 @@ from tests.trl_side import SIZE, Course, farthest, ours, trls
 
 STEPS = 10
 TRAINING = {"learning_rate": 2e-3, "num_train_epochs": 5, "train_batch_size": SIZE, "warmup_ratio": 0.15}
-CLIP = {"sft": 1.0, "dpo": 0.2}
+CLIP = {"sft": 1.0, "dpo": 0.2, "ipo": 0.2}
+OPTIONS = {"ipo": {"log_probs": "mean"}}
 
 
 def records(method: str, pictures: list[Image]) -> list[Record]:
     """Eight records with answers of unequal length; one conversation has no picture."""
     square, asked = [pictures[0], pictures[3]], "what is there"
-    if method == "dpo":
+    if method != "sft":
         said = [("a dog" + " red" * (n % 3), "no cat" + " ball" * (n % 2)) for n in range(8)]
         return [Pair(f"p{n}", square[n % 2], asked, *said[n]) for n in range(8)]
     turns = [Turn(asked, "a red cat " * (n % 4 + 1)) for n in range(8)]
@@ -60,12 +61,12 @@ def task(job, pictures: list[Image]):  # type: ignore[no-untyped-def]
             return made
         logps = Path(made.work).parent / "logps.safetensors"
         reference_logps(made.model, chosen, Runtime(), logps)
-        return made.model_copy(update={"reference": str(logps)})
+        return made.model_copy(update={"reference": str(logps), "options": OPTIONS.get(method, {})})
 
     return make
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo"])
+@pytest.mark.parametrize("method", CLIP)
 def test_ten_steps_equal_trl(task, method: str) -> None:  # type: ignore[no-untyped-def]
     """To rounding: 4e-7 (SFT) and 9e-8 (DPO) were seen where 1e-4 is asked for."""
     made = task(method)
@@ -78,7 +79,8 @@ def test_ten_steps_equal_trl(task, method: str) -> None:  # type: ignore[no-unty
     assert min(line["grad_norm"] for line in own.log) > CLIP[method]
 
 
-@pytest.mark.parametrize(("method", "mutant"), [("sft", "unclipped"), ("dpo", "unclipped"), ("dpo", "mean log-probs")])
+@pytest.mark.parametrize(("method", "mutant"), [("sft", "unclipped"), ("dpo", "unclipped"), ("dpo", "mean log-probs"),
+                                                 ("ipo", "sums")])  # fmt: skip
 def test_a_different_loss_or_step_is_noticed(  # type: ignore[no-untyped-def]
     task, monkeypatch: pytest.MonkeyPatch, method: str, mutant: str
 ) -> None:
@@ -86,6 +88,8 @@ def test_a_different_loss_or_step_is_noticed(  # type: ignore[no-untyped-def]
     theirs = theirs_of(made)
     if mutant == "unclipped":
         made = made.model_copy(update={"training": made.training.model_copy(update={"max_grad_norm": 1e6})})
+    elif mutant == "sums":
+        made = made.model_copy(update={"options": {}})
     else:
         summed = LogProbs.sequence
         monkeypatch.setattr(LogProbs, "sequence", lambda self, values: summed(self, values) / self.branch.bincount())

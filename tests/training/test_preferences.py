@@ -1,0 +1,151 @@
+"""Losses on pairs against TRL 1.16's own functions and figures by hand, on fixed log-probs; and their mutants."""
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.contracts import plugins
+from harness.contracts.method import Loss, Method
+from harness.models.logps import LogProbs
+from harness.training import losses
+from tests.laws import caught
+
+LENGTHS = [[3, 5], [4, 2], [1, 6]]  # supervised tokens of chosen and rejected, by record
+HERE = SimpleNamespace(device="cpu")
+
+
+def world(seed: int = 0, lengths: list[list[int]] = LENGTHS) -> LogProbs:
+    """Fixed log-probs of three pairs, the policy's as leaves."""
+    drawn = torch.Generator().manual_seed(seed)
+    sizes = [size for record in lengths for size in record]
+    policy, reference = (-3 * torch.rand(sum(sizes), generator=drawn) for _ in range(2))
+    branch = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    tree = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor([len(record) for record in lengths]))
+    policy.requires_grad_()
+    columns = {"policy": policy, "reference/policy": reference}
+    return LogProbs(policy, reference, branch, tree, columns)
+
+
+def ours(name: str, logps: LogProbs, **options: Any) -> Loss:
+    return plugins.make("methods", name, Method, options).loss(logps)
+
+
+def trl_simpo(chosen: Tensor, rejected: Tensor, beta: float, gamma: float) -> Tensor:
+    from trl.experimental.cpo import CPOTrainer
+
+    told = SimpleNamespace(
+        alpha=0.0, beta=beta, simpo_gamma=gamma, loss_type="simpo", label_smoothing=0.0, accelerator=HERE
+    )
+    values: Tensor = CPOTrainer.cpo_loss(told, chosen, rejected)[0]
+    return values
+
+
+def trl_odds_ratio(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
+    """What it takes from the SFT term."""
+    from trl.experimental.orpo import ORPOTrainer
+
+    values: Tensor = ORPOTrainer.odds_ratio_loss(SimpleNamespace(beta=beta, accelerator=HERE), chosen, rejected)[0]
+    return values
+
+
+def same(one: Tensor, other: Tensor, logps: LogProbs) -> None:
+    """Values and gradients agree."""
+    assert torch.allclose(one, other, atol=1e-6)
+    first, second = (torch.autograd.grad(values.sum(), logps.policy, retain_graph=True)[0] for values in (one, other))
+    assert torch.allclose(first, second, atol=1e-6) and first.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("beta", "gamma"), [(2.0, 0.5), (2.5, 1.4), (10.0, 0.0)])
+def test_simpo_is_trl_s(beta: float, gamma: float) -> None:
+    logps = world()
+    chosen, rejected = losses.sides(logps.mean(logps.policy))
+    same(ours("simpo", logps, beta=beta, gamma=gamma).values, trl_simpo(chosen, rejected, beta, gamma), logps)
+
+
+@pytest.mark.parametrize("lam", [0.1, 0.25])
+def test_orpo_is_trl_s_odds_ratio_and_the_mean_log_prob(lam: float) -> None:
+    logps = world()
+    chosen, rejected = losses.sides(logps.mean(logps.policy))
+    same(ours("orpo", logps, lam=lam).values, -chosen - trl_odds_ratio(chosen, rejected, lam), logps)
+
+
+def by_hand(name: str, **options: Any) -> float:
+    """One pair: chosen -1, -3 (reference -1.5, -2), rejected -2, -2, -5 (reference -2, -2, -2)."""
+    policy, reference = torch.tensor([-1.0, -3, -2, -2, -5]), torch.tensor([-1.5, -2, -2, -2, -2])
+    given = LogProbs(policy, reference, torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0, 0]), {"policy": policy})
+    return float(ours(name, given, **options).values)
+
+
+def odds(probability: float) -> float:
+    return probability / (1 - probability)
+
+
+HAND = {  # chosen has mean -2, rejected -3; their log-ratios are -0.5 and -3
+    "simpo": (by_hand("simpo"), math.log1p(math.exp(-(2 * (-2 + 3) - 0.5)))),
+    "ipo": (by_hand("ipo"), (2.5 - 5) ** 2),
+    "ipo mean": (by_hand("ipo", log_probs="mean"), (-0.25 + 1 - 5) ** 2),
+    "orpo": (by_hand("orpo"), 2 + 0.1 * math.log1p(odds(math.exp(-3)) / odds(math.exp(-2)))),
+}
+
+
+@pytest.mark.parametrize("name", HAND)
+def test_a_pair_by_hand(name: str) -> None:
+    got, wanted = HAND[name]
+    assert got == pytest.approx(wanted, abs=1e-5)
+
+
+def turned(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The mutant with chosen and rejected in each other's place."""
+    return lambda chosen, rejected, *more: loss(rejected, chosen, *more)
+
+
+@pytest.mark.parametrize("mutant", ["sign", "no length", "no margin"])
+def test_another_simpo_would_be_caught(monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
+    right = losses.simpo
+    wrong: dict[str, Callable[..., Tensor]] = {
+        "sign": turned(right),
+        "no margin": lambda chosen, rejected, gamma: right(chosen, rejected, 0.0),
+    }
+    if mutant == "no length":
+        means = LogProbs.mean
+        monkeypatch.setattr(LogProbs, "mean", lambda self, values: self.sequence(values))
+        given = world()
+        chosen, rejected = losses.sides(means(given, given.policy))
+        with pytest.raises(AssertionError):
+            same(ours("simpo", given).values, trl_simpo(chosen, rejected, 2.0, 0.5), given)
+        return
+    monkeypatch.setattr(losses, "simpo", wrong[mutant])
+    caught(test_simpo_is_trl_s, 2.5, 1.4)
+
+
+def test_another_orpo_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "odds_ratio", turned(losses.odds_ratio))
+    caught(test_orpo_is_trl_s_odds_ratio_and_the_mean_log_prob, 0.25)
+    monkeypatch.setattr(
+        losses, "odds_ratio", lambda chosen, rejected: -torch.nn.functional.logsigmoid(chosen - rejected)
+    )
+    caught(test_orpo_is_trl_s_odds_ratio_and_the_mean_log_prob, 0.25)
+
+
+@pytest.mark.parametrize("options", [{}, {"log_probs": "mean"}])
+def test_an_ipo_that_does_not_know_its_reference_or_its_sides_would_be_caught(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+) -> None:
+    right = by_hand("ipo", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(LogProbs, "ratios", lambda self, mean: (self.mean if mean else self.sequence)(self.policy))
+        assert abs(by_hand("ipo", **options) - right) > 0.1
+    monkeypatch.setattr(losses, "ipo", turned(losses.ipo))
+    assert abs(by_hand("ipo", **options) - right) > 0.1
+
+
+def test_an_ipo_pair_that_is_told_apart_is_left_alone() -> None:
+    """At h = 1 / (2 tau) there is no gradient, where DPO still has one."""
+    h = torch.tensor([5.0], requires_grad=True)
+    losses.ipo(h, torch.zeros(1), 0.1).sum().backward()
+    assert h.grad is not None and float(h.grad) == 0
