@@ -1,4 +1,4 @@
-"""lmms-eval's stock tasks as a second opinion on saved responses: the only import of lmms_eval.
+"""lmms-eval's stock tasks as a second opinion on saved responses.
 
 A stock task comes from its own YAML file and scores with its own `process_results` and aggregation. Only what it would
 fetch is replaced: its rows are made from our items in its dataset's schema, its judge is never called, and NLTK's data
@@ -86,15 +86,15 @@ def second_opinion(
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing lmms_eval lets the process read half pictures
     found: list[dict[str, Any]] = []
-    stocks = _chair(benchmark) if name == "chair" else STOCK.get(name, ())
+    stocks = stocks_of(name, benchmark)
     for stock in stocks:
         mine = [item for item in items if stock.keep(item)]
         common = {"source": SOURCE, "task": Path(stock.yaml).stem}
         try:
-            values = _score(stock, mine, said, scores) if mine else {}
+            values = replayed(stock, mine, said, scores)[2] if mine else {}
         except Exception as error:  # what others' code raises is its answer to these responses
             for metric, (ours, _, _) in stock.pairs.items():
-                found.append({**common, "metric": ours, "task_metric": metric, "withheld": _sentence(error)})
+                found.append({**common, "metric": ours, "task_metric": metric, "withheld": sentence(error)})
             continue
         touched = sum(stock.touched(item, said[item.id], scores[item.id]) for item in mine) if stock.touched else None
         for metric, value in values.items():
@@ -111,11 +111,17 @@ def second_opinion(
     return found
 
 
-def _score(stock: Stock, items: Sequence[Item], said: Mapping[str, str], scores: Scores) -> dict[str, float]:
-    """The stock task's metrics that have a counterpart."""
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
-        task = Task(stock, items)
-        verdict = [""]
+def stocks_of(name: str, benchmark: Benchmark) -> tuple[Stock, ...]:
+    """The stock tasks of a benchmark."""
+    return _chair(benchmark) if name == "chair" else STOCK.get(name, ())
+
+
+def replayed(
+    stock: Stock, items: Sequence[Item], said: Mapping[str, str], scores: Scores
+) -> tuple[Task, list[dict[str, Any]], dict[str, float]]:
+    """The stock task over items, what it makes of each response, and its metrics that have a counterpart."""
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        task, verdict = Task(stock, items), [""]
         _cut_off(task, verdict)
         results = []
         for item, row in zip(items, task.task_docs, strict=True):
@@ -129,13 +135,11 @@ def _score(stock: Stock, items: Sequence[Item], said: Mapping[str, str], scores:
             if got and metric in stock.pairs:
                 files = {"args": SimpleNamespace(output_path=folder)}
                 values[metric] = aggregate(got, **(files if "args" in inspect.signature(aggregate).parameters else {}))
-        return values
+        return task, results, values
 
 
 def _cut_off(task: Task, verdict: list[str]) -> None:
-    """Leave nothing to ask for: MM-Vet's judge repeats `verdict` ("" is no reply), MMBench's cannot be reached, and
-    CHAIR's NLTK data are ours.
-    """
+    """Leave nobody to ask: MM-Vet's judge repeats `verdict` ("": no reply), MMBench's is gone, NLTK's data are ours."""
     for function in (task.config.process_results, *task.aggregation().values()):
         names = getattr(function, "__globals__", {})  # of this task's own copy of its module
         if "get_chat_response" in names:
@@ -162,7 +166,7 @@ def _no_credentials() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """While open, tasks print nothing; afterwards the random state they seed is what it was."""
     state = random.getstate()
     logger.remove()
@@ -173,7 +177,7 @@ def _quiet() -> Iterator[None]:
         random.setstate(state)
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """An error in one line."""
     return f"the stock task fails: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
@@ -263,16 +267,8 @@ STOCK: dict[str, tuple[Stock, ...]] = {
             "pope/pope.yaml",
             _pope_row,
             {
-                "pope_f1_score": (
-                    "pope/f1_macro3",
-                    100.0,
-                    POOLED,
-                ),
-                "pope_accuracy": (
-                    "pope/accuracy_macro3",
-                    100.0,
-                    POOLED,
-                ),
+                "pope_f1_score": ("pope/f1_macro3", 100.0, POOLED),
+                "pope_accuracy": ("pope/accuracy_macro3", 100.0, POOLED),
                 "pope_yes_ratio": ("pope/yes_ratio_macro3", 100.0, "counts the labels, not the responses"),
             },
         ),

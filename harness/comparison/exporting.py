@@ -11,16 +11,21 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from PIL import Image as Pillow
 
+from harness.comparison.answers import Answers, official, samples
 from harness.contracts import plugins
 from harness.contracts.images import FORMATS, Places, resolve
-from harness.contracts.records import Conversation, Image, Item, Pair, Record, Response, Rollout
+from harness.contracts.method import Role
+from harness.contracts.records import Conversation, Image, Pair, Record, Rollout
 from harness.contracts.row_names import BASELINE
+from harness.contracts.settings import Lora
+from harness.models.adapters import write_adapter
 from harness.sources._written import FORMS, written
 from harness.store.digest import file_digest
 from harness.store.store import MANIFEST, Store
@@ -31,7 +36,20 @@ from reports.report import without
 from reports.results import results_rows
 from reports.runs import Run
 
-__all__ = ["FORMS", "Made", "check_name", "new_folder", "pushed"]
+__all__ = ["FORMATS_OF", "Made", "check_name", "new_folder", "pushed"]
+FORMATS_OF = {"records": FORMS, "checkpoint": ("merged", "adapter"), "responses": ("official", "lmms-eval")}
+"""What can be exported, and in which formats; the first unless another is asked for."""
+HOW = {
+    "official": (
+        "in the benchmarks' official answer formats",
+        "`harness score BENCHMARK --answers FILE --questions FILE` reads them back.",
+    ),
+    "lmms-eval": (
+        "as `lmms-eval --log_samples` writes them",
+        "`doc_id` counts a task's items as this run had them: it joins with another row's export, and with lmms-eval's "
+        "own files where their items are the same in the same order.",
+    ),
+}
 LICENSE = {"license": "other", "license_name": "as-base-model-and-data"}
 
 
@@ -152,48 +170,71 @@ class Made:
             raise UsageError(f"{self.row} trained no model.")
         return self.sound(trained[-1]) / "checkpoint"
 
-    def checkpoint(self, out: Path) -> list[str]:
-        """Write the trained model; a line about it."""
-        shutil.copytree(self.model(), out, dirs_exist_ok=True)
+    def rounds(self) -> list[tuple[Path, Lora]]:
+        """The policy's adapters, to be added to the base one after the other, and how each was trained.
+
+        HarnessError where the store has none: it was trained in full, or before adapters were kept.
+        """
+        self.model()
+        found = list[tuple[Path, Lora]]()
+        for stage in reversed(self.of_kind("train")):
+            folder, identity = self.sound(stage), Store(self.run.store).manifest_of(stage)["identity"]
+            if not (folder / "checkpoint").is_dir():  # a round of another role
+                continue
+            whole, own = folder / "adapters" / Role.POLICY, folder / "adapter"
+            lora = identity["training"].get("lora")
+            if lora is None or not (whole.is_dir() or own.is_dir()):
+                why = "was trained in full" if lora is None else "was trained by a version that kept no adapters"
+                raise HarnessError(f"{self.row}, seed {self.seed}, {why}; --format merged exports the whole model.")
+            found.insert(0, (whole if whole.is_dir() else own, Lora.model_validate(lora)))
+            if whole.is_dir():  # it has gone on from those before it
+                break
+        return found
+
+    def checkpoint(self, out: Path, form: str) -> list[str]:
+        """Write the trained model, "merged", or its "adapter" as peft has it; a line about it."""
+        if form == "adapter":
+            rounds = self.rounds()
+            rank, library = write_adapter(rounds, out), "peft"
+            said = [f"A LoRA adapter of rank {rank}: `PeftModel.from_pretrained(base, folder)`."]
+            said += ["It adds what each round's adapter added to the model of the round before."] * bool(rounds[1:])
+            said += ["Scores are those of the merged model, whose weights were rounded to the training's dtype."]
+        else:
+            shutil.copytree(self.model(), out, dirs_exist_ok=True)
+            said, library = ["Adapters, where it had some, are merged."], "transformers"
         trained = self.of_kind("train")
         identity = Store(self.run.store).manifest_of(trained[-1])["identity"]
         base = self.run.manifest.models.get(str(self.seed), "not known")
         card = [
-            f"{md(self.about)}. Adapters, where it had some, are merged.",
+            f"{md(self.about)}.",
+            *said,
             f"Base: the model with the digest `{base}`.",
             f"Method: {md(self.row)}, options {told_as_json(identity.get('options', {}))}.",
             f"Training{', of the last round' if trained[1:] else ''}: {told_as_json(identity.get('training', {}))}.",
             f"Rounds: {len(trained)}; stage {trained[-1]} of harness {self.run.manifest.harness}.",
         ]
-        write_card(out, "Model", {**LICENSE, "library_name": "transformers", "tags": self.tags}, card, self.scores())
-        return [f"the model of {self.about}"]
+        write_card(out, "Model", {**LICENSE, "library_name": library, "tags": self.tags}, card, self.scores())
+        return [f"the {'adapter' if form == 'adapter' else 'model'} of {self.about}"]
 
-    def responses(self, out: Path, wanted: Sequence[str]) -> list[str]:
-        """Write what the row said to benchmarks, in their official answer formats; a line about each benchmark."""
+    def responses(self, out: Path, wanted: Sequence[str], form: str) -> list[str]:
+        """Write what the row said to benchmarks, in their "official" answer formats or as "lmms-eval" logs samples.
+
+        A line about each benchmark.
+        """
         known = without(self.run, self.run.manifest.benchmarks.keys() - {*wanted}).benchmarks()
-        told = list[str]()
         cells = [c for c in self.run.cells if (c.row, c.seed) == (self.row, self.seed) and c.benchmark in wanted]
-        for cell in cells:
-            if not (cell.store / cell.responses / MANIFEST).is_file():
-                told.append(f"{cell.benchmark}: no responses are there")
-                continue
-            said = {r.id: r for r in read_jsonl(Response, cell.file(cell.responses, "responses.jsonl"))}
-            asked = list(read_jsonl(Item, cell.file(cell.items, "items.jsonl")))
-            try:
-                items = [item for item in asked if not said[item.id].unanswered]
-                files = known[cell.benchmark].answers(items, {item.id: said[item.id].text for item in items})
-            except (KeyError, TypeError, AttributeError, ValueError):
-                raise UsageError(
-                    f"{cell.benchmark}: its items or responses are not what this version writes; run the comparison "
-                    "again, or name others with --benchmarks."
-                ) from None
-            (out / cell.benchmark).mkdir()
-            for name, content in files.items():
-                (out / cell.benchmark / name).write_text(content, encoding="utf-8")
-            lost = f", {len(asked) - len(items):,} could not be asked" if len(items) < len(asked) else ""
-            told.append(f"{cell.benchmark}: {', '.join(files)}, {len(items):,} responses{lost}")
-        card = [f"Responses of {md(self.about)}, in the benchmarks' official answer formats.", *told]
-        card += ["`harness score BENCHMARK --answers FILE --questions FILE` reads them back."]
+        try:
+            found = [Answers.of(cell, known[cell.benchmark]) for cell in cells]
+            there = [one for one in found if one]
+            told = official(out, there) if form == "official" else samples(out, there, self.row, datetime.now(UTC))
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise UsageError(
+                f"{self.run.name}: its items or responses are not what this version writes; run the comparison again, "
+                "or name others with --benchmarks."
+            ) from None
+        told += [f"{c.benchmark}: no responses are there" for c, one in zip(cells, found, strict=True) if not one]
+        how, back = HOW[form]
+        card = [f"Responses of {md(self.about)}, {how}.", *told, back]
         write_card(out, "Responses", {**LICENSE, "tags": self.tags}, card)
         return told
 

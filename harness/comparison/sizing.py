@@ -143,8 +143,8 @@ def _train(planned: Plan, step: Step, runtime: Runtime, device: Device, model: _
     flops = passes * how.num_train_epochs * count * model.flops.train(tree, learns)
     more = passes * how.num_train_epochs * count * model.flops.forward(tree) * share
     seconds = (flops + more) / (MFU * device.flops * runtime.num_processes)
-    disk = BYTES[how.dtype] * model.shape.parameters * (Role.POLICY in lesson.trains)
-    return Need(step.row, "train", memory, flops, seconds, disk, text, cure)
+    kept = model.shape.parameters * (Role.POLICY in lesson.trains) + passes * (learns or 0)
+    return Need(step.row, "train", memory, flops, seconds, BYTES[how.dtype] * kept, text, cure)
 
 
 def _reference(planned: Plan, step: Step, device: Device, model: _Model) -> Need:

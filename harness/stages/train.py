@@ -14,7 +14,7 @@ from harness.store.store import Stage
 
 
 class Train(Modelled):
-    """A trained policy: `checkpoint/` in Hugging Face's layout, `log.jsonl`, `summary.json`.
+    """A trained policy: `checkpoint/` in Hugging Face's layout, `log.jsonl`, `summary.json`; its adapters, if any.
 
     method: the method's name
     options: its options, without paths of files that it reads

@@ -246,10 +246,12 @@ class Run:
                 self.write(Path(self.job.out))
 
     def write(self, out: Path) -> None:
-        """The adapters that a later round goes on from, and the policy as a whole."""
+        """The adapters that a later round goes on from, the policy's where none does, and the policy as a whole."""
         for role in self.lesson.trains:
             if self.lesson.continues or role is not Role.POLICY:
                 self.roles.save(role, out / "adapters" / role)
+            elif self.job.training.lora:
+                self.roles.save(role, out / "adapter")
         if Role.POLICY in self.lesson.trains:
             save(self.roles.policy.model, self.loaded.tokenizer, self.loaded.eyes, out / "checkpoint")
 

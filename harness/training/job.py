@@ -18,10 +18,11 @@ from harness.system.jsonl import dumps
 class Job(Fixed):
     """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `reference` (log-probs) and `adapters` (a
     folder per role that goes on from one) are read; `out` gets `checkpoint/` (the policy, where it is trained),
-    `adapters/ROLE/`, `log.jsonl`, `summary.json`; `work` keeps resumable state and is the caller's to delete; `shelf`
-    keeps images' features (by default in `work`). `family` is a file of the user's own with the model's family, or
-    empty. `places` are what the records' image paths start from, `editions` what outside files must be
-    (`plugins.hold`), `shortages` how often memory has run out before.
+    `adapters/ROLE/` (on the base, for later rounds) or `adapter/` (the policy's, on `model`), `log.jsonl`,
+    `summary.json`; `work` keeps resumable state and is the caller's to delete; `shelf` keeps images' features (by
+    default in `work`). `family` is a file of the user's own with the model's family, or empty. `places` are what the
+    records' image paths start from, `editions` what outside files must be (`plugins.hold`), `shortages` how often
+    memory has run out before.
     """
 
     method: str

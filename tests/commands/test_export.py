@@ -66,15 +66,20 @@ class World:
         self.picture = folder / "store" / "images" / "a.png"
         self.stages = []
         for number, records in enumerate(builds):
-            build, train = Stage("build", {"round": number}), Stage("train", {"round": number, "training": {"lr": 1}})
+            build = Stage("build", {"round": number})
             store.run(build, lambda out, records=records: write_jsonl(out / "records.jsonl", records))
-            store.run(train, self.model)
-            self.stages += [build.name, train.name]
+            self.stages += [build.name, self.made(number, store).name]
         self.run = folder / "run"
         self.run.mkdir()
         made = [Trained(row="nsft", seed=0, stages=self.stages)]
         told = manifest(rows={"nsft": Asked(name="nsft")}, trained=made, stages=self.stages, models={"0": "m" * 64})
         told.write(self.run / "manifest.json")
+
+    def made(self, number: int, store: Store) -> Stage:
+        """The training of a round."""
+        train = Stage("train", {"round": number, "training": {"lr": 1}})
+        store.run(train, self.model)
+        return train
 
     @staticmethod
     def model(out: Path) -> None:
@@ -138,6 +143,8 @@ def test_the_model_comes_with_what_it_is(tmp_path: Path) -> None:
         (["--records", "dpo"], 'has nothing of a row "dpo"; it has nsft'),
         (["--records", "nsft", "--seed", "3"], "no seed 3 of nsft; it has 0"),
         (["--records", "nsft", "--format", "vicuna"], "there are llava, trl, sharegpt"),
+        (["--records", "nsft", "--format", "adapter"], "there are llava, trl, sharegpt"),
+        (["--checkpoint", "nsft", "--format", "llava"], "there are merged, adapter"),
         (["--records", "nsft", "--out", "."], "is there already"),
         (["--records", "nsft", "--out", "run/x"], "is inside"),
         (["--records", "nsft", "--out", "store/build/x"], "is inside"),
