@@ -18,7 +18,7 @@ from harness.contracts.benchmark import Benchmark, folder_of
 from harness.contracts.method import Baseline, Role, realised
 from harness.contracts.row import Row, resolved
 from harness.contracts.row_names import BASELINE, BLANK, NOISE, PUBLISHED
-from harness.contracts.settings import Dtype, Runtime, Testbed
+from harness.contracts.settings import Dtype, Runtime, Testbed, insist_on_optimizer
 from harness.contracts.stage import Kind, Plugins
 from harness.contracts.steps import Cell, Plan, Request, Step
 from harness.judging.codebook import common
@@ -158,6 +158,7 @@ class Planner:
         """Every step that makes a row's policy: (build, reference?, train) per round; none for zero rounds."""
         made, roles = list[Step](), dict[str, Stage]()  # role -> the training that trained it last
         for number, lesson in enumerate(row.lessons):
+            insist_on_optimizer(row.training[number], self.runtime)
             tag = f"{row.id} seed {seed}" + (f" round {number + 1}" if row.method.rounds > 1 else "")
             build = self.build(row, seed, number, roles, f"build {tag}", after)
             reference = self.reference_of(row, seed, number, build, roles, f"reference log-probs {tag}")

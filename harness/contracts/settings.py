@@ -6,12 +6,14 @@ its fields is in the key of the stages that use it.
 
 import json
 import re
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.contracts.plugins import called, refuse_truths, stem
 from harness.system import boards
+from harness.system.errors import UsageError
 
 Dtype = Literal["float32", "bfloat16", "float64"]  # of weights while they are used; float64 is for tests
 HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")  # a repository of the hub at a commit
@@ -57,6 +59,8 @@ class Training(Fixed):
     """The share of all steps in which the rate rises."""
     lr_scheduler_type: Literal["cosine", "constant_with_warmup"] = "cosine"
     """What the rate does behind the warm-up."""
+    optim: Literal["adamw_torch", "adamw_8bit"] = "adamw_torch"
+    """AdamW; adamw_8bit keeps its state in 8 bits instead of 32 (bitsandbytes, the extra `8bit`; one process)."""
     weight_decay: float = Field(0.0, ge=0)
     """AdamW's."""
     adam_beta1: float = 0.9
@@ -106,6 +110,10 @@ class Runtime(Fixed):
     """Whether decoder layers keep their input alone and are computed again in the backward pass, or how many do."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """What DeepSpeed shards over the processes: 1 optimiser, 2 gradients too, 3 weights too."""
+    offload_optimizer: Literal["none", "cpu"] = "none"
+    """Where the optimiser's state lies and works; cpu: in the machine's memory, slower (zero_stage 1 and up)."""
+    offload_param: Literal["none", "cpu"] = "none"
+    """Where sharded weights lie between their uses (zero_stage 3)."""
     checkpoint_every_steps: int = Field(50, gt=0)
     """How often a training can be gone on with."""
     reference: Literal["cached", "adapter_off", "copy"] = "cached"
@@ -125,6 +133,13 @@ class Runtime(Fixed):
     ask_deadline_s: float = Field(600.0, gt=0, allow_inf_nan=False)
     """Seconds that one question may take with all its tries."""
 
+    @model_validator(mode="after")
+    def _offloaded_if_sharded(self) -> "Runtime":
+        for name, least in (("offload_optimizer", 1), ("offload_param", 3)):
+            if getattr(self, name) != "none" and self.zero_stage < least:
+                raise ValueError(f"{name}={getattr(self, name)} needs zero_stage={least} or more; set it too")
+        return self
+
     @property
     def answered_at_once(self) -> int:
         """Prompts, 0 for as many as there is room for."""
@@ -134,6 +149,25 @@ class Runtime(Fixed):
     def read_batch_size(self) -> int:
         """Records of a forward pass without a gradient, which keeps little."""
         return 16 if self.per_device_train_batch_size == "auto" else self.per_device_train_batch_size
+
+
+def insist_on_optimizer(training: Training, runtime: Runtime) -> None:
+    """UsageError where an 8-bit AdamW cannot be had, or would give other weights than on another machine.
+
+    Its scales are those of 256 neighbours in the partition that DeepSpeed gives a process.
+    """
+    if training.optim != "adamw_8bit":
+        return
+    if not find_spec("bitsandbytes"):
+        raise UsageError(
+            "training.optim=adamw_8bit needs bitsandbytes: pip install 'vlm-alignment-harness[8bit]'; or leave optim out."
+        )
+    if runtime.num_processes > 1 or runtime.zero_stage not in (1, 2) or runtime.offload_optimizer != "none":
+        raise UsageError(
+            "training.optim=adamw_8bit rounds its state by blocks of what one process has, on its device: it needs "
+            "runtime.num_processes=1, runtime.zero_stage=2 and runtime.offload_optimizer=none. Over several processes "
+            "use optim=adamw_torch, whose state zero_stage shards."
+        )
 
 
 Price = tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(ge=0, allow_inf_nan=False)]]

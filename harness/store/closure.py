@@ -60,6 +60,7 @@ DECIDING = {
     "tokenizers": "tokenizers",
     "peft": "peft",
     "deepspeed": "deepspeed",
+    "bitsandbytes": "bitsandbytes",
     "PIL": "pillow",
     "numpy": "numpy",
     "scipy": "scipy",

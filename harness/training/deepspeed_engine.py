@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from harness.contracts.settings import Runtime, Training
+from harness.contracts.settings import Runtime, Training, insist_on_optimizer
 from harness.models.footprint import BUCKET
 
 
@@ -71,6 +72,7 @@ def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, 
     import deepspeed
     from transformers import get_scheduler
 
+    insist_on_optimizer(training, runtime)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's, at every step
     # its shared-memory collectives are compiled on first use, minutes of g++ in the middle of a run
@@ -80,12 +82,7 @@ def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, 
     groups = [{"params": matrices, "weight_decay": training.weight_decay}]
     if vectors:  # norms and biases do not decay, as in the HF Trainer
         groups.append({"params": vectors, "weight_decay": 0.0})
-    optimizer = torch.optim.AdamW(
-        groups,
-        lr=training.learning_rate,
-        betas=(training.adam_beta1, training.adam_beta2),
-        fused=torch.cuda.is_available() or None,  # needs no room of its own
-    )
+    optimizer = adamw(groups, training)
     schedule = get_scheduler(training.lr_scheduler_type, optimizer, ceil(training.warmup_ratio * steps), steps)
     made, *_ = deepspeed.initialize(
         model=module,
@@ -94,6 +91,16 @@ def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, 
         config=config(training, runtime, world, sum(p.numel() for p in learned), size),
     )
     return made
+
+
+def adamw(groups: list[dict[str, Any]], training: Training) -> torch.optim.Optimizer:
+    """The training's AdamW, which has weight decay by group."""
+    arguments: Any = {"lr": training.learning_rate, "betas": (training.adam_beta1, training.adam_beta2)}
+    if training.optim == "adamw_8bit":
+        made: torch.optim.Optimizer = import_module("harness.training.eight_bit").adamw(groups, **arguments)
+        return made
+    fused = torch.cuda.is_available() or None  # needs no room of its own
+    return torch.optim.AdamW(groups, fused=fused, **arguments)
 
 
 def step(engine: Any) -> float:
@@ -106,13 +113,18 @@ def step(engine: Any) -> float:
 
 
 def config(training: Training, runtime: Runtime, world: int, trainable: int, size: int) -> dict[str, Any]:
-    """DeepSpeed's configuration. `gradient_clipping` would silently default to 1.0."""
+    """DeepSpeed's configuration. `gradient_clipping` would silently default to 1.0, offloading to an AdamW in C++."""
+    cuda, zero = torch.cuda.is_available(), {"stage": runtime.zero_stage, "reduce_bucket_size": min(BUCKET, trainable)}
+    for name in ("offload_optimizer", "offload_param"):
+        if getattr(runtime, name) != "none":
+            zero[name] = {"device": getattr(runtime, name), "pin_memory": cuda}
     return {
         "train_micro_batch_size_per_gpu": size,
         "gradient_accumulation_steps": ceil(training.train_batch_size / (size * world)),
         "gradient_clipping": training.max_grad_norm,
         "zero_allow_untested_optimizer": True,
-        "zero_optimization": {"stage": runtime.zero_stage, "reduce_bucket_size": min(BUCKET, trainable)},
+        "zero_force_ds_cpu_optimizer": False,  # it would be compiled at first use, and rounds otherwise
+        "zero_optimization": zero,
         "bf16": {"enabled": training.dtype == "bfloat16"},
         "steps_per_print": 1 << 40,
     }

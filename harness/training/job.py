@@ -51,6 +51,7 @@ class Job(Fixed):
         parts += [revision(self.model), sorted(self.adapters), [file_digest(file) for file in read]]
         parts += [self.training.model_dump(), self.seed, self.runtime.zero_stage, self.runtime.num_processes]
         parts += [self.runtime.per_device_train_batch_size, self.runtime.reference]
+        parts += [self.runtime.offload_optimizer, self.runtime.offload_param]
         return hashlib.sha256(dumps(parts).encode()).hexdigest()
 
 
