@@ -118,7 +118,8 @@ def _tree(model: _Model, branches: int) -> Tree:
 def _train(planned: Plan, step: Step, runtime: Runtime, device: Device, model: _Model) -> Need:
     made, row = Train.of(step), planned.rows[step.row]
     lesson, how = row.lessons[made.round], made.training
-    tree, passes = _tree(model, 2 if lesson.unit == "record" else 1), 2 if "value" in lesson.columns and not lesson.shared_trunk else 1
+    tree = _tree(model, 2 if lesson.unit == "record" else 1)
+    passes = 2 if "value" in lesson.columns and not lesson.shared_trunk else 1
     count = ceil(_examples(planned, step) / lesson.part[1])
 
     def fitted(runtime: Runtime, room: float) -> tuple[str, Memory, float]:
