@@ -132,6 +132,10 @@ def _column(column: Column, ran: Ran, outcomes: Sequence[Outcome]) -> Iterator[s
     if name in OWN_PROMPTS:
         yield "the paper does not print its judge's prompts, so these are ours"
     judge = str(ran.setting.get("judge", ""))
+    if column.judged:
+        usual = read_testbed(next(iter(ARCHITECTURES))).setting()["judging"]  # in all testbeds of the paper's
+        asked = _differences(ran.setting.get("judging", {}), usual, "judging.")
+        yield from (f"{name} is {mine}, in the paper's testbed {its}" for name, mine, its in asked)
     if column.judged and not (GPT_4.fullmatch(judge) or (name == "mmhal" and CHATGPT.fullmatch(judge))):
         yield f"the judge is {judge or 'not recorded'}, the paper's GPT-4{' or ChatGPT' if name == 'mmhal' else ''}"
 

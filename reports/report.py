@@ -74,11 +74,12 @@ class Measured:
     @property
     def part(self) -> Part:
         """The run as a part of a paper's table."""
-        parts = reversed(self.run.parts or (self.run,))  # a row that several runs have is the first one's
-        specs = {row: spec for part in parts for row, spec in part.manifest.rows.items()}
+        parts = self.run.parts or (self.run,)
+        specs = {row: spec for part in reversed(parts) for row, spec in part.manifest.rows.items()}  # of the first run
         methods = {row: (plugins.stem(spec.name), spec.options) for row, spec in specs.items()}
-        ran = [ran_of(part) for part in self.run.parts or (self.run,)]
+        ran = [ran_of(part) for part in parts]
         own = {row for row, spec in specs.items() if spec.name.endswith(".py") or retrained(spec, ran)}
+        own |= {row for part in parts for row in part.manifest.published}  # whoever trained those, and on what
         data = self.run.manifest.data
         return Part(self.run.name, data, self.findings, self.outcomes, self.benchmarks, methods, ran, own)
 

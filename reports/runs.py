@@ -189,7 +189,9 @@ def join(runs: Sequence[Run]) -> Run:
             name = f"{row}#{len(made) + 1}" if clash else row
             shown = f"{label} ({Path(run.name).name})" if clash else label
             if clash:
-                notes.append(f"two runs of {label} that differ in options, training or code: {shown} is of {run.name}")
+                notes.append(
+                    f"two runs of {label} that differ in options, training, weights or code: {shown} is of {run.name}"
+                )
             for cell in (cell for cell in run.cells if cell.row == row):
                 known = cells.get((name, cell.seed, cell.benchmark))
                 if known is None or (cell.done and not known.done):
@@ -202,9 +204,10 @@ def join(runs: Sequence[Run]) -> Run:
 
 
 def _policy(run: Run, row: str) -> dict[str, str]:
-    """What made a row: its options, and by seed the last stage of its training."""
+    """What made a row: its options, its weights where others trained it, by seed the last stage of its training."""
     trained = {str(made.seed): made.stages[-1] for made in run.manifest.trained if made.row == row}
-    return {"options": dumps(run.manifest.plain()["rows"].get(row)), **trained}
+    published = run.manifest.published.get(row, "")
+    return {"options": dumps(run.manifest.plain()["rows"].get(row)), "published": published, **trained}
 
 
 def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

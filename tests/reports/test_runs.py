@@ -53,6 +53,23 @@ def test_rows_over_other_seeds_are_not_put_beside_each_other(tmp_path: Path) -> 
         joined(tmp_path, replace(SFT, seeds=(0, 1)), replace(DPO, seeds=(0,)))
 
 
+def test_a_published_name_with_other_weights_is_another_row(tmp_path: Path) -> None:
+    """Two commands call two checkpoints `theirs`: one row of them would have columns of two models."""
+
+    def theirs(weights: str, benchmark: str) -> FakeRun:
+        told = {"published": {"theirs": weights}, "rows": {}, "trained": []}
+        names = {"baseline": "baseline", "theirs": "theirs"}
+        skill = {"baseline": 0.6, "theirs": 0.7}
+        return drawn(skill, labels=names, benchmarks=(benchmark,), split="lock", spoilt=told)
+
+    assert list(joined(tmp_path / "one", theirs("a", "sqa"), theirs("a", "gqa")).rows) == ["baseline", "theirs"]
+    two = joined(tmp_path / "two", theirs("a", "sqa"), theirs("b", "gqa"))
+    assert list(two.rows) == ["baseline", "theirs", "theirs#2"]
+    assert {(cell.row, cell.benchmark) for cell in two.cells if cell.row != "baseline"} == {
+        ("theirs", "sqa"), ("theirs#2", "gqa"),
+    }  # fmt: skip
+
+
 def test_a_run_away_from_its_store_says_so(tmp_path: Path) -> None:
     folder = DPO.write(tmp_path / "here")
     shutil.rmtree(tmp_path / "here" / "store")
