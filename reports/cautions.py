@@ -20,6 +20,7 @@ def cautions(
     columns: Sequence[Column], rows: Sequence[Row], found: Found, tests: int, setting: Setting
 ) -> Iterator[str]:
     """The sentences that apply to this table; `tests` is the number of comparisons in Holm's family."""
+    yield from _trained_on(columns, setting)
     cells = [
         (row, column, found[column.benchmark][row.method][column.metric])
         for row in rows
@@ -44,6 +45,20 @@ def cautions(
             shown = (numeral(number, column.digits, "+") for number in (e.delta, twin.delta, twin.low, twin.high))
             said = "{} by the official parse, {} [{}, {}] by a robust one".format(*shown)
             yield f"format effect: {row.label}, {column.label}: {said}"
+
+
+def _trained_on(columns: Sequence[Column], setting: Setting) -> Iterator[str]:
+    """Which benchmarks ask about pictures that were trained on."""
+    labels = {column.benchmark: column.label for column in reversed(columns) if column.scored}
+    told = {labels[name]: one for name, one in setting.shared.items() if name in labels}
+    if found := {label: one for label, one in told.items() if one.files or one.coco}:
+        counts = (
+            f"{label} {one.files + one.coco:,} of {one.pictures:,} ({one.files:,} the same file, {one.coco:,} by COCO id)"
+            for label, one in found.items()
+        )
+        yield f"TRAINED ON pictures of the benchmarks: {', '.join(counts)}; their scores are not of unseen pictures"
+    elif told:
+        yield Detail("no picture of the benchmarks was trained on, by file and by COCO id; near ones: harness data leaks")
 
 
 def _detectable(columns: Sequence[Column], compared: Sequence[tuple[Column, Estimate]], tests: int) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from harness.contracts.benchmark import Group
+from reports.manifest import Shared
 from reports.statistics import LEVEL
 
 GROUPS: dict[Group, tuple[str, tuple[str, ...]]] = {
@@ -25,6 +26,7 @@ class Setting:
     protocol: str
     synthetic: bool
     models: Mapping[str, str] = field(default_factory=dict)  # seed -> which base model it took
+    shared: Mapping[str, Shared] = field(default_factory=dict)  # benchmark -> its pictures that were trained on
 
     def bases(self, seeds: Collection[int]) -> int:
         """How many base models these seeds took; one where that is not known, so that nothing is claimed of others."""

@@ -69,6 +69,19 @@ class Trained(_Known):
     """Its stages in the order they were made, its lens the last."""
 
 
+class Shared(_Known):
+    """How many of a benchmark's pictures are among the training pictures."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    pictures: int
+    """Its different pictures."""
+    files: int
+    """Of these, the same file."""
+    coco: int
+    """Another file of the same COCO id."""
+
+
 class Failed(_Known):
     """A cell that has no scores, or a stage beside the table ("lens", "crosscheck") that was not made, and why."""
 
@@ -166,6 +179,8 @@ class Manifest(_Known):
     """Row that nobody trained here -> the identity of its model."""
     split_lock: dict[str, Any]
     """Title of a split -> the digest of its examples, as far as it is made."""
+    shared: dict[str, Shared] = {}
+    """Benchmark -> how many of its pictures were trained on; empty where nothing was."""
     report: str = ""
     """The key of the stage with the tables."""
     cells: list[ScoredCell]

@@ -89,7 +89,8 @@ class Run:
         """What all rows share."""
         parts = self.parts or (self,)
         models = {seed: dumps(model) for part in parts for seed, model in part.manifest.models.items()}
-        return Setting(self.manifest.testbed, self.manifest.protocol, self.manifest.synthetic, models)
+        shared = {name: told for part in parts for name, told in part.manifest.shared.items()}
+        return Setting(self.manifest.testbed, self.manifest.protocol, self.manifest.synthetic, models, shared)
 
     @property
     def failed(self) -> list[Failed]:

@@ -4,7 +4,6 @@ COCO's train2017 holds most of val2014, from which POPE, CHAIR and others are ma
 another size or compression.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,12 +22,12 @@ from harness.contracts.images import Places, StoreImages, read_image, resolve
 from harness.contracts.records import Example, Image
 from harness.contracts.settings import Testbed
 from harness.system.errors import UsageError
+from reports.shared import coco_id
 
 NEAR = 4
 """Of 64 bits, so many may differ between two versions of one picture."""
 FLAT = 8
 """A picture with fewer rising or fewer falling places is too plain to tell from others."""
-COCO = re.compile(r"(?:^|_)(\d{12})\.jpe?g$", re.IGNORECASE)
 SHOWN = 5
 ROWS = 256  # benchmark pictures that are held against all others at once
 Hashes = NDArray[np.uint64]
@@ -47,8 +46,8 @@ class Pictures:
 
     def add(self, id: str, image: Image) -> None:
         """One more, whose file is there; ValueError where it cannot be read."""
-        if found := COCO.search(Path(image.path).name):
-            self.coco.setdefault(found[1], id)
+        if coco := coco_id(image.path):
+            self.coco.setdefault(coco, id)
         if image.sha256 in self.whose:
             return
         self.whose[image.sha256] = id

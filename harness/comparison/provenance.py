@@ -22,10 +22,11 @@ from harness.models.folder import inspect
 from harness.stages.generate import Generate
 from harness.stages.score import Score
 from harness.store.digest import file_digest
-from harness.store.store import Store
+from harness.store.store import Stage, Store
 from harness.system.jsonl import dumps
 from harness.system.secret import redact
 from reports.manifest import Asked, Failed, Manifest, ScoredCell, Trained
+from reports.shared import shared
 
 PACKAGES = ("torch", "transformers", "deepspeed", "peft", "numpy", "scipy", "pillow")
 
@@ -38,6 +39,10 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
     request, testbed = planned.request, planned.testbed
     judged = {cell.benchmark: Score.of(cell.score).judge for cell in planned.cells}
     rows = {spec.id: json.loads(dumps(spec.model_dump())) for spec in request.methods}
+
+    def finished(stage: Stage) -> Path | None:
+        return store.path(stage) if store.done(stage) else None
+
     return Manifest(
         harness=__version__,
         source=checkout(),
@@ -71,6 +76,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
             for name, _ in request.published
         },
         split_lock=dict(locks(planned, store)),
+        shared=shared((cell.score.stage for cell in planned.cells), finished),
         report=planned.report.key,
         cells=list(cells(planned)),
         trained=list(trained(planned)),

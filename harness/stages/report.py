@@ -56,6 +56,7 @@ class Report(Kind):
         from reports.files import write_report
         from reports.findings import Setting
         from reports.outcomes import Outcome, read_judged, read_second, read_units
+        from reports.shared import shared
 
         reads = self.Reads.of(work.step)
         outcomes = []
@@ -70,5 +71,6 @@ class Report(Kind):
         scored = [Benchmarked.part(stage) for stage in reads.scores.values()]
         benchmarks = {each.benchmark: benchmark_of(each) for each in scored}
         models = {seed: dumps(model) for seed, model in self.models.items()}
-        setting = Setting(self.testbed, self.protocol, self.synthetic, models)
+        trained_on = shared(reads.scores.values(), work.folder)
+        setting = Setting(self.testbed, self.protocol, self.synthetic, models, trained_on)
         write_report(work.out, outcomes, benchmarks, list(self.rows), setting)
