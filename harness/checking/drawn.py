@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from harness.contracts.behind import behind
 from harness.contracts.images import Places, StoreImages, resolve
+from harness.contracts.pictures import Seen
 from harness.contracts.records import Dropped, Example, Image
 from harness.contracts.settings import Testbed
 from harness.contracts.source import Source
@@ -23,15 +24,18 @@ class Files:
     testbed: Testbed
     scratch: Path
 
-    def examples(self, seed: int) -> Iterator[Example | Dropped]:
-        """All of them in the order in which a split of this seed takes them; a picture is read when it is due."""
+    def examples(self, seed: int, seen: Seen | None = None) -> Iterator[Example | Dropped]:
+        """All of them in the order in which a split of this seed takes them; a picture is read when it is due.
+
+        `seen` is handed each that is.
+        """
         places = Places(self.scratch)
         images = StoreImages(places, self.scratch, self.scratch, self.testbed.reading.images == "upright")
 
         def keep(data: bytes) -> Image:
             return resolve(images.of(data), places)
 
-        return self.source.load(lambda id: sha256(f"{seed}/{id}".encode()).hexdigest(), self.testbed.reading, keep)
+        return self.source.load(lambda id: sha256(f"{seed}/{id}".encode()).hexdigest(), self.testbed.reading, keep, seen)
 
     def forget(self, image: Image) -> None:
         """A picture that was kept for this alone is not needed any more."""

@@ -43,16 +43,24 @@ class Pictures:
     """Digest -> `dhash`; the plain ones are not here."""
     coco: dict[str, str] = field(default_factory=dict)
     """COCO id -> the first id that shows it."""
+    _looked: dict[str, int] = field(default_factory=dict)
+    """Digest -> `dhash` of every picture that was looked at."""
+
+    def look(self, image: Image, picture: Pillow.Image) -> None:
+        """Hash a picture that has just been read; `add` says whose it is."""
+        if image.sha256 not in self._looked:
+            self._looked[image.sha256] = dhash(picture)
 
     def add(self, id: str, image: Image) -> None:
-        """One more, whose file is there; ValueError where it cannot be read."""
+        """One more, whose file is there if it was not looked at; ValueError where it cannot be read."""
         if coco := coco_id(image.path):
             self.coco.setdefault(coco, id)
         if image.sha256 in self.whose:
             return
         self.whose[image.sha256] = id
-        with read_image(Path(image.path), image.sha256, image.upright) as picture:
-            value = dhash(picture)
+        if image.sha256 not in self._looked:
+            self.look(image, read_image(Path(image.path), image.sha256, image.upright))
+        value = self._looked[image.sha256]
         if FLAT <= value.bit_count() <= 64 - FLAT:
             self.hashes[image.sha256] = value
 
@@ -115,7 +123,7 @@ def _nearest(asked: Hashes, among: Hashes) -> list[int]:
 def trained_pictures(files: Files, seed: int, n: int | None = None) -> Pictures:
     """The pictures of a source, or of its first `n` records in the seed's order."""
     found = Pictures()
-    for made in islice(files.examples(seed), n):
+    for made in islice(files.examples(seed, found.look), n):
         if isinstance(made, Example) and made.image:
             found.add(made.id, made.image)
             files.forget(made.image)

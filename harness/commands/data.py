@@ -85,7 +85,7 @@ def inspect(
 @app.command("leaks", short_help="Which benchmark pictures are among the training pictures")
 def leaks(
     source: SourceWord,
-    benchmarks: Benchmarks = "pope,chair",
+    benchmarks: Benchmarks = "",
     images: Images = "",
     testbed: TestbedName = "mini",
     examples: Examples = None,
@@ -95,7 +95,7 @@ def leaks(
 ) -> None:
     """Find benchmark pictures among training pictures: the same file, nearly the same picture, the same COCO id."""
     from harness.checking.drawn import files_of
-    from harness.checking.leaks import NEAR, asked_pictures, leak, plain, trained_pictures
+    from harness.checking.leaks import NEAR, Leak, asked_pictures, leak, plain, trained_pictures
     from harness.checking.leaks import examples as told
     from harness.contracts.plugins import adopt
     from harness.contracts.steps import ALL_BENCHMARKS
@@ -107,9 +107,16 @@ def leaks(
     names = [adopt("benchmarks", name) for name in named] or list(ALL_BENCHMARKS)
     with files_of(given, bed, examples, seed) as files:
         trained = trained_pictures(files, seed, examples)
-    found = [leak(name, asked_pictures(name, bed, limit), trained) for name in names]
+    found, absent = list[Leak](), list[str]()
+    for name in names:
+        try:
+            found.append(leak(name, asked_pictures(name, bed, limit), trained))
+        except UsageError as error:
+            if named:
+                raise
+            absent.append(f"{name} was not looked at: {error}")
     if as_json:
-        say_json({"source": str(given), "testbed": bed.name, "pictures": len(trained.whose), "leaks": plain(found)})
+        say_json({"source": str(given), "testbed": bed.name, "pictures": len(trained.whose), "leaks": plain(found), "absent": absent})
         return
     heads = ("pictures", "same file", "nearly the same", "by chance", "same COCO id")
     rows = [
@@ -123,6 +130,7 @@ def leaks(
         f"nearly the same: at most {NEAR} of 64 bits of a difference hash differ; by chance: so many of the "
         "benchmark's pictures have such a neighbour when they are mirrored",
         *told(found),
+        *absent,
     )
     grid = Grid("benchmark", ("benchmark",), tuple(Head(head, rank=False) for head in heads), tuple(rows), notes)
     console().print(terminal.table(grid, columns()))

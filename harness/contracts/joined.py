@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import plugins
-from harness.contracts.pictures import Keep
+from harness.contracts.pictures import Keep, Seen
 from harness.contracts.records import Dropped, Example
 from harness.contracts.settings import Reading
 from harness.contracts.source import AS_LLAVA, PACKAGE, Order, Source
@@ -106,17 +106,21 @@ class Joined(Source):
                 )
 
     def load(
-        self, order: Order | None = None, reading: Reading = AS_LLAVA, keep: Keep | None = None
+        self,
+        order: Order | None = None,
+        reading: Reading = AS_LLAVA,
+        keep: Keep | None = None,
+        seen: Seen | None = None,
     ) -> Iterator[Example | Dropped]:
         """Part after part; or, sorted by `order(id)` within each, in turns by weight while a part has examples left."""
-        streams = [self._of(part, order, reading, keep) for part in self.parts]
+        streams = [self._of(part, order, reading, keep, seen) for part in self.parts]
         return chain.from_iterable(streams) if order is None else self._in_turns(dict(enumerate(streams)))
 
     def _of(
-        self, part: Source, order: Order | None, reading: Reading, keep: Keep | None
+        self, part: Source, order: Order | None, reading: Reading, keep: Keep | None, seen: Seen | None
     ) -> Iterator[Example | Dropped]:
         by = None if order is None else lambda id: order(f"{part.name}:{id}")
-        return (replace(made, id=f"{part.name}:{made.id}") for made in part.load(by, reading, keep))
+        return (replace(made, id=f"{part.name}:{made.id}") for made in part.load(by, reading, keep, seen))
 
     def _in_turns(self, left: dict[int, Iterator[Example | Dropped]]) -> Iterator[Example | Dropped]:
         taken, ids = [0] * len(left), set[str]()

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image as Pillow
+
 from harness.contracts.images import decode, read_image
 from harness.contracts.records import Image
 from harness.store.digest import file_digest
 
 Keep = Callable[[bytes], Image]
+Seen = Callable[[Image, Pillow.Image], None]
 OUT = "the path leads out of the image folder"
 FOLLOW = "cure: copy the folder with its links resolved, cp -rL, or --set reading.links=any"
 
@@ -32,8 +35,8 @@ class Pictures:
 
     `folder` is where paths start from; `others` are folders that a source's layout names, which may be links. `links`:
     "inside" follows links to what is in these folders, or in the cache of the hub's repository that the folder is a
-    snapshot of; "any" follows all. `keep` writes a picture that has no file of its own to one. `cure` is what to
-    do where the folder is the wrong one.
+    snapshot of; "any" follows all. `keep` writes a picture that has no file of its own to one; `seen` is handed every
+    picture as it is tried. `cure` is what to do where the folder is the wrong one.
     """
 
     folder: Path
@@ -41,32 +44,36 @@ class Pictures:
     upright: bool = False
     others: tuple[Path, ...] = ()
     keep: Keep | None = None
+    seen: Seen | None = None
     cure: str = ""
 
     def __call__(self, cell: Any) -> Image:
         """The picture at a path or in a record's cell; ValueError with the reason where none can be read."""
         try:
             cell = _inside(cell)
-            return self._kept(cell) if isinstance(cell, Embedded | bytes) else self._at(cell)
+            image, picture = self._kept(cell) if isinstance(cell, Embedded | bytes) else self._at(cell)
         except UnicodeEncodeError:
             raise ValueError("image: no such file") from None
         except ValueError as error:
             raise ValueError(f"image: {error}") from None
         except (OSError, RuntimeError) as error:  # a name too long, a circle of links
             raise ValueError(f"image: cannot be read ({error})") from None
+        if self.seen:
+            self.seen(image, picture)
+        return image
 
-    def _kept(self, cell: Embedded | bytes) -> Image:
+    def _kept(self, cell: Embedded | bytes) -> tuple[Image, Pillow.Image]:
         data = cell if isinstance(cell, bytes) else cell.read()
-        decode(data, self.upright)
+        picture = decode(data, self.upright)
         if self.keep is None:
             raise ValueError("in a table, where only paths are read")
-        return self.keep(data)
+        return self.keep(data), picture
 
-    def _at(self, name: Any) -> Image:
+    def _at(self, name: Any) -> tuple[Image, Pillow.Image]:
         path = self.path(name)
         self._check_links(path)
-        read_image(path, upright=self.upright)
-        return Image(str(path), file_digest(path), self.upright)
+        picture = read_image(path, upright=self.upright)
+        return Image(str(path), file_digest(path), self.upright), picture
 
     def named(self, cell: Any) -> Path | None:
         """The file that a cell names; None where it names none, or the picture is in the cell itself."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.contracts import plugins
-from harness.contracts.pictures import Keep, Pictures
+from harness.contracts.pictures import Keep, Pictures, Seen
 from harness.contracts.records import Dropped, Example, Turn
 from harness.contracts.settings import Reading
 from harness.contracts.wordings import IMAGE
@@ -131,9 +131,16 @@ class Source:
         return Pictures(self.start, reading.links, reading.images == "upright", keep=keep)
 
     def load(
-        self, order: Order | None = None, reading: Reading = AS_LLAVA, keep: Keep | None = None
+        self,
+        order: Order | None = None,
+        reading: Reading = AS_LLAVA,
+        keep: Keep | None = None,
+        seen: Seen | None = None,
     ) -> Iterator[Example | Dropped]:
-        """The examples in the files' order, or sorted by `order(id)`; a picture is read when its example is due."""
+        """The examples in the files' order, or sorted by `order(id)`; a picture is read when its example is due.
+
+        `seen` is handed each picture that is read.
+        """
         self.check()
         given: Any = self.records(reading)
         found: list[Any] = list(given) if isinstance(given, Iterable) else [given]
@@ -141,7 +148,7 @@ class Source:
             raise UsageError(f"{self.name}.records must give pairs: a text, which is the id, and what example needs.")
         if order is not None:
             found.sort(key=lambda pair: order(pair[0]))
-        pictures = self.pictures(reading, keep)
+        pictures = replace(self.pictures(reading, keep), seen=seen)
         return (self._tried(id, record, pictures, reading) for id, record in found)
 
     def _tried(self, id: str, record: Any, pictures: Pictures, reading: Reading) -> Example | Dropped:

@@ -14,9 +14,13 @@ from typer.testing import CliRunner
 
 from harness import cli
 from harness.checking import leaks
-from harness.checking.leaks import FLAT, NEAR, Pictures, dhash, leak, mirrored
+from harness.checking.drawn import files_of
+from harness.checking.leaks import FLAT, NEAR, Pictures, dhash, leak, mirrored, trained_pictures
+from harness.contracts import images, pictures
 from harness.contracts.records import Image
+from harness.contracts.steps import ALL_BENCHMARKS
 from harness.contracts.testbed_file import read_testbed
+from harness.sources._chosen import source
 from harness.store.digest import file_digest
 from tests.seams.sources import record
 
@@ -118,3 +122,45 @@ def test_a_planted_picture_of_mini_s_pope_is_found(tmp_path: Path) -> None:
     assert "pope" in shown and f"{pair[0]} and training example x0: the same file" in shown
     clean = CliRunner().invoke(cli.app, ["data", "leaks", "textcaps", "--examples", "5", *words[3:], "--json"])
     assert json.loads(clean.output)["leaks"]["pope"]["same_file"] == []
+
+
+def test_each_training_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tiles()[0][5], tmp_path / "0.png")
+    saved(tiles()[1][5], tmp_path / "1.png")
+    (tmp_path / "my.jsonl").write_text("".join(json.dumps(record(number)) + "\n" for number in range(2)))
+    sizes, true = list[int](), images.decode
+
+    def counted(data: bytes, upright: bool = False) -> Pillow.Image:
+        sizes.append(len(data))
+        return true(data, upright)
+
+    for module in (images, pictures):
+        monkeypatch.setattr(module, "decode", counted)
+    with files_of(source(str(tmp_path / "my.jsonl")), read_testbed("mini"), None, 0) as files:
+        assert len(trained_pictures(files, 0).hashes) == 2
+    assert len(sizes) == len(set(sizes)) == 2
+
+
+def folder_bed(tmp_path: Path) -> Path:
+    """A testbed of official files that has POPE's alone."""
+    pope = tmp_path / "benchmarks" / "pope"
+    pope.mkdir(parents=True)
+    from harness.contracts.behind import behind
+
+    behind(read_testbed("mini").data).draw_benchmark("pope", "benchmark", 0, 4, pope)
+    bed = tmp_path / "bed.yaml"
+    bed.write_text(f"name: mine\nmodels: [m]\ndata: {tmp_path}\nwriter: oracle\njudge: oracle\n")
+    return bed
+
+
+def test_without_names_all_nine_are_looked_at_and_what_is_not_there_is_said(tmp_path: Path) -> None:
+    """As the option's help says; a benchmark that was named must be there."""
+    saved(tiles()[0][5], tmp_path / "0.png")
+    (tmp_path / "my.jsonl").write_text(json.dumps(record(0)) + "\n")
+    words = ["data", "leaks", str(tmp_path / "my.jsonl"), "--testbed", str(folder_bed(tmp_path))]
+    told = json.loads(CliRunner().invoke(cli.app, [*words, "--json"], catch_exceptions=False).output)
+    assert [*told["leaks"]] == ["pope"]
+    assert [line.split()[0] for line in told["absent"]] == [name for name in ALL_BENCHMARKS if name != "pope"]
+    shown = " ".join(CliRunner().invoke(cli.app, words, catch_exceptions=False).output.split())
+    assert "gqa was not looked at: " in shown and "benchmarks/gqa is not there" in shown
+    assert CliRunner().invoke(cli.app, [*words, "--benchmarks", "gqa"]).exit_code != 0
