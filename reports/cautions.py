@@ -10,6 +10,7 @@ from harness.contracts.row_names import CONTROLS, NOISE
 from reports.estimates import ROBUST, Estimate
 from reports.findings import Column, Row, Setting
 from reports.legend import Detail
+from reports.manifest import Shared
 from reports.numerals import numeral
 from reports.statistics import LEVEL, holm, quantile
 
@@ -53,12 +54,16 @@ def _trained_on(columns: Sequence[Column], setting: Setting) -> Iterator[str]:
     told = {labels[name]: one for name, one in setting.shared.items() if name in labels}
     if found := {label: one for label, one in told.items() if one.files or one.coco}:
         counts = (
-            f"{label} {one.files + one.coco:,} of {one.pictures:,} ({one.files:,} the same file, {one.coco:,} by COCO id)"
-            for label, one in found.items()
+            f"{label} {one.files + one.coco:,} of {one.pictures:,} ({', '.join(_ways(one))})" for label, one in found.items()
         )
         yield f"TRAINED ON pictures of the benchmarks: {', '.join(counts)}; their scores are not of unseen pictures"
     elif told:
         yield Detail("no picture of the benchmarks was trained on, by file and by COCO id; near ones: harness data leaks")
+
+
+def _ways(one: Shared) -> Iterator[str]:
+    yield from [f"{one.files:,} the same file"] if one.files else []
+    yield from [f"{one.coco:,} by COCO id"] if one.coco else []
 
 
 def _detectable(columns: Sequence[Column], compared: Sequence[tuple[Column, Estimate]], tests: int) -> Iterator[str]:

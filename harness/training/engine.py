@@ -72,7 +72,7 @@ class Run:
         records = [resolved(record, job.places) if job.places else record for record in stored]
         self.trees = {tree.id: tree for tree in reference.trees(records, self.loaded, job.training.max_length)}
         if not self.trees:
-            raise HarnessError(f"{job.method} has no record to train on; see the build's dropped.jsonl.")
+            raise job.nothing_to_learn()
         training = job.training
         self.plan = batches.steps(list(self.trees), job.seed, training.num_train_epochs, training.train_batch_size)
         self.flops = self.loaded.flops

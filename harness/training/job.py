@@ -9,10 +9,13 @@ from pydantic import Field
 from harness.contracts import plugins
 from harness.contracts.images import Places
 from harness.contracts.method import Role
+from harness.contracts.records import Dropped
 from harness.contracts.settings import Fixed, Runtime, Training
 from harness.models.load import revision
 from harness.store.digest import file_digest
-from harness.system.jsonl import dumps
+from harness.system.errors import HarnessError
+from harness.system.jsonl import dumps, read_jsonl
+from harness.training.split import DROPPED, reasons
 
 
 class Job(Fixed):
@@ -53,6 +56,15 @@ class Job(Fixed):
         parts += [self.runtime.per_device_train_batch_size, self.runtime.reference]
         parts += [self.runtime.offload_optimizer, self.runtime.offload_param]
         return hashlib.sha256(dumps(parts).encode()).hexdigest()
+
+    def nothing_to_learn(self) -> HarnessError:
+        """The error for records of which none is there, with what became of the examples they were made from."""
+        file = Path(self.records).with_name(DROPPED)
+        dropped = list(read_jsonl(Dropped, file)) if file.is_file() else []
+        return HarnessError(
+            f"{self.method} has no record to train on: none of {len(dropped):,} examples gave one{reasons(dropped)}; "
+            "ask for more (--examples), or take other data."
+        )
 
 
 class TrainResult(Fixed):

@@ -58,7 +58,7 @@ def split(load: Load, n: int | None, seed: int, max_dropped: float = MALFORMED_L
     if not examples or (n is not None and len(examples) < n):
         raise UsageError(
             f"{n or 'some'} examples are asked for and the source has {len(examples)} usable ones"
-            f"{_reasons(dropped)}; {'ask for fewer' if examples else 'mend the records'}."
+            f"{reasons(dropped)}; {'ask for fewer' if examples else 'mend the records'}."
         )
     _check_malformed(len(examples), dropped, max_dropped)
     return Split(tuple(examples), tuple(dropped))
@@ -69,12 +69,12 @@ def _check_malformed(usable: int, dropped: Sequence[Dropped], max_dropped: float
     share = max_dropped if seen >= FEW else max(max_dropped, MOST)
     if malformed > share * seen:
         raise HarnessError(
-            f"{malformed:,} of {seen:,} records are malformed{_reasons(dropped)}; mend the source before comparing, or "
+            f"{malformed:,} of {seen:,} records are malformed{reasons(dropped)}; mend the source before comparing, or "
             f"do without them: --set reading.max_dropped={min(0.99, malformed / seen + 0.01):.2f}."
         )
 
 
-def _reasons(dropped: Sequence[Dropped]) -> str:
+def reasons(dropped: Sequence[Dropped]) -> str:
     """The five most frequent reasons with their counts and cures, in brackets; empty where nothing was dropped.
 
     What stands in brackets in a reason is about one record alone, but for a cure.

@@ -88,10 +88,15 @@ def notes(folder: Path, **told: Shared) -> tuple[str, ...]:
 
 
 def test_a_table_names_the_benchmarks_whose_pictures_were_trained_on(tmp_path: Path) -> None:
-    found = notes(tmp_path, gqa=Shared(pictures=1500, files=3, coco=1209), sqa=Shared(pictures=4, files=0, coco=0))
+    found = notes(tmp_path, gqa=Shared(pictures=1500, files=3, coco=1209), sqa=Shared(pictures=4, files=1, coco=0))
     (line,) = [note for note in found if "TRAINED ON" in note]
-    assert "GQA 1,212 of 1,500 (3 the same file, 1,209 by COCO id);" in line and "SQA" not in line
+    assert "GQA 1,212 of 1,500 (3 the same file, 1,209 by COCO id), SQA 1 of 4 (1 the same file);" in line
     assert not isinstance(line, Detail)
+
+
+def test_a_benchmark_of_unseen_pictures_is_not_named_beside_one_of_seen_ones(tmp_path: Path) -> None:
+    found = notes(tmp_path, gqa=Shared(pictures=5, files=0, coco=2), sqa=Shared(pictures=4, files=0, coco=0))
+    assert ["GQA 2 of 5 (2 by COCO id);" in note and "SQA" not in note for note in found if "TRAINED" in note] == [True]
 
 
 def test_a_table_of_unseen_pictures_says_so_among_its_details(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 import harness.training.engine
-from harness.contracts.records import Conversation, Image, Record, Turn
+from harness.contracts.records import Conversation, Dropped, Image, Record, Turn
 from harness.contracts.settings import Lora, Runtime
 from harness.models.load import load
 from harness.models.logps import Policy
 from harness.models.reference import reference_logps
 from harness.models.tree import pack, tree
 from harness.system.errors import HarnessError, UsageError
-from harness.system.jsonl import dumps, read_jsonl
+from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 from harness.training.engine import train
 from harness.training.job import Job
 from tests.trainings import lines, losses, pairs, weights
@@ -177,4 +177,15 @@ def test_records_that_cannot_be_trained_on_are_named(job) -> None:  # type: igno
         train(made)
     Path(made.records).write_text("")
     with pytest.raises(HarnessError, match="no record"):
+        train(made)
+
+
+def test_a_training_without_records_says_what_became_of_the_examples(job) -> None:  # type: ignore[no-untyped-def]
+    """A base that answers as the ground truth does leaves GT-DPO nothing to prefer."""
+    made = job("sure", "dpo")
+    records = Path(made.records)
+    records.write_text("")
+    write_jsonl(records.with_name("dropped.jsonl"), [Dropped(str(n), "own response equals the truth") for n in range(16)])
+    said = r"none of 16 examples gave one \(own response equals the truth: 16\); ask for more \(--examples\)"
+    with pytest.raises(HarnessError, match=said):
         train(made)
