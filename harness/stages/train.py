@@ -12,8 +12,6 @@ from harness.stages._model import Modelled, Trained
 from harness.stages._row import row_of
 from harness.store.store import Stage
 
-EIGHT_BIT = Path(__file__).parents[1] / "training" / "eight_bit.py"
-
 
 class Train(Modelled):
     """A trained policy: `checkpoint/` in Hugging Face's layout, `log.jsonl`, `summary.json`; its adapters, if any.
@@ -45,7 +43,8 @@ class Train(Modelled):
 
     def loads(self, known: Plugins) -> tuple[Path | None, ...]:
         """The method, the model's family, and the optimiser where it is another package's."""
-        return known.method, known.family, EIGHT_BIT if self.training.optim == "adamw_8bit" else None
+        eight = plugins.source("harness.training", "eight_bit") if self.training.optim == "adamw_8bit" else None
+        return known.method, known.family, eight
 
     def takes(self, runtime: Runtime) -> Resources:
         """The runtime's processes, each with a GPU."""

@@ -165,6 +165,7 @@ LOADERS = {
     "harness.backends": "who generates: Generate.loads and Responding.loads name its file",
     "harness.contracts.row": "a row's method: Build.loads and Train.loads name its file",
     "harness.training.engine": "the same method, in the training process",
+    "harness.training.deepspeed_engine": "an optimiser of another package: Train.loads names its file",
     "harness.judging.hire": "a judge or writer: Planner.asked has its file's code",
     "harness.contracts.benchmark": "a benchmark: Items.loads and Score.loads name its file",
     "harness.contracts.source": "a source: Split.loads and, for held-out examples, Items.loads name its file",

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from harness.comparison.plan import plan
 from harness.contracts import settings
-from harness.contracts.settings import Runtime, Training, insist_on_optimizer
-from harness.stages.train import Train
-from harness.store.closure import SOURCES
+from harness.contracts.settings import MethodSpec, Runtime, Training, insist_on_optimizer
+from harness.contracts.steps import Request
+from harness.contracts.testbed_file import read_testbed
+from harness.sources._chosen import source
 from harness.system.errors import UsageError
 from harness.training import deepspeed_engine
 from harness.training.engine import train
@@ -81,8 +83,10 @@ def test_where_weights_would_depend_on_the_machine_it_is_refused(
     insist_on_optimizer(EIGHT, Runtime(zero_stage=1))
 
 
-def test_bitsandbytes_is_in_the_keys_of_the_trainings_that_use_it_alone() -> None:
-    from harness.stages.train import EIGHT_BIT
-
-    assert "bitsandbytes" not in SOURCES.packages(Train.__module__, *Train.also)
-    assert "bitsandbytes" in SOURCES.packages(Train.__module__, *Train.also, EIGHT_BIT)
+def test_bitsandbytes_is_in_the_keys_of_the_trainings_that_use_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "find_spec", lambda package: package)
+    rows = (MethodSpec(name="sft"), MethodSpec(name="nsft", training={"optim": "adamw_8bit"}))
+    steps = plan(Request(rows, source("llava150k"), benchmarks=("gqa",)), read_testbed("mini")).steps
+    told = {step.row: step.stage.identity for step in steps if step.stage.kind == "train"}
+    assert "bitsandbytes" in told["nsft"]["packages"] and "bitsandbytes" not in told["sft"]["packages"]
+    assert told["nsft"]["code"] != told["sft"]["code"]
