@@ -181,27 +181,36 @@ def join(runs: Sequence[Run]) -> Run:
         return first
     cells = {(cell.row, cell.seed, cell.benchmark): cell for cell in first.cells}
     notes, made = list(first.notes), [first]
+    policies = {row: {row: (label, [_policy(first, row)])} for row, label in first.rows.items()}
     for run in others:
         for earlier in made:
             _refuse(earlier, run)
         for row, label in run.rows.items():
-            earlier_policies = [_policy(earlier, row) for earlier in made if row in earlier.rows]
-            clash = any(not _agree(policy, _policy(run, row)) for policy in earlier_policies)
-            name = f"{row}#{len(made) + 1}" if clash else row
-            shown = f"{label} ({Path(run.name).name})" if clash else label
+            known, mine = policies.setdefault(row, {}), _policy(run, row)
+            name = next((name for name, (_, its) in known.items() if all(_agree(one, mine) for one in its)), "")
+            clash = not name and bool(known)
+            name = name or (f"{row}#{len(made) + 1}" if known else row)
+            shown, its = known.setdefault(name, (_told_apart(label, run, known) if clash else label, []))
+            its.append(mine)
             if clash:
                 notes.append(
                     f"two runs of {label} that differ in options, training, weights or code: {shown} is of {run.name}"
                 )
             for cell in (cell for cell in run.cells if cell.row == row):
-                known = cells.get((name, cell.seed, cell.benchmark))
-                if known is None or (cell.done and not known.done):
+                before = cells.get((name, cell.seed, cell.benchmark))
+                if before is None or (cell.done and not before.done):
                     cells[name, cell.seed, cell.benchmark] = replace(cell, row=name, label=shown)
         made.append(run)
     order = {row: None for row, *_ in cells}
     ordered = (cell for row in order for key, cell in cells.items() if key[0] == row)
     name = " + ".join(run.name for run in runs)
     return Run(name, first.folder, first.store, first.manifest, tuple(ordered), tuple(notes), tuple(runs))
+
+
+def _told_apart(label: str, run: Run, known: Mapping[str, tuple[str, Any]]) -> str:
+    """A label with the run's name; with a number too where several runs are called so."""
+    named = f"{label} ({Path(run.name).name})"
+    return named if named not in {shown for shown, _ in known.values()} else f"{named[:-1]}, {len(known) + 1})"
 
 
 def _policy(run: Run, row: str) -> dict[str, str]:

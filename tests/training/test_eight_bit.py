@@ -72,7 +72,9 @@ def test_where_it_cannot_be_had_a_sentence_says_what_to_do(monkeypatch: pytest.M
     insist_on_optimizer(Training(), Runtime())
 
 
-@pytest.mark.parametrize("how", [{"num_processes": 2}, {"zero_stage": 3}, {"zero_stage": 0}, {"offload_optimizer": "cpu"}])
+@pytest.mark.parametrize(
+    "how", [{"num_processes": 2}, {"zero_stage": 3}, {"zero_stage": 0}, {"offload_optimizer": "cpu"}]
+)
 def test_where_weights_would_depend_on_the_machine_it_is_refused(
     monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
 ) -> None:
