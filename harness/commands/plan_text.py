@@ -102,7 +102,7 @@ def show_plan(
     found = shares(planned, todo, store, forecast)
     known_at_all = any(share.seconds is not None for share in found)
     wall = together(todo, lambda step: forecast.of(step) or 0.0, workers) if known_at_all else None
-    costs = [str(bill) for bill in bills(planned, todo, store)]
+    costs = [str(bill) for bill in bills(planned, todo, store, runtime)]
     testbed = planned.testbed
     families = list(dict.fromkeys(family_of(Path(model)).title for model in testbed.models))
     there = device_of(device or "h100") if device or not testbed.synthetic else None

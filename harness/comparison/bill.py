@@ -49,11 +49,11 @@ class Bill:
         return f"{self.role} {self.name}: {self.calls:,} calls at most, {cost}"
 
 
-def bills(planned: Plan, steps: Sequence[Step], store: Store) -> list[Bill]:
+def bills(planned: Plan, steps: Sequence[Step], store: Store, runtime: Runtime) -> list[Bill]:
     """What whoever is paid will be asked by these steps of the plan: one bill per role that is asked at all."""
     found = []
     for role, kind in _paid(planned.testbed):
-        hired = kind.hire(Post(Runtime(), store.root))
+        hired = kind.hire(Post(runtime.model_copy(update={"budget": None}), store.root))
         noted = _verdicts(planned, steps, store, hired.runs) if role == "judge" else _texts(planned, steps, store)
         costs = [(hired.usd(ask), times) for ask, times in noted]
         known = [times * usd for usd, times in costs if usd is not None]
@@ -70,14 +70,15 @@ def _paid(testbed: Testbed) -> Iterator[tuple[Office, JudgeKind]]:
                 yield role, kind
 
 
-def check_budget(planned: Plan, steps: Sequence[Step], store: Store, budget: float | None) -> None:
+def check_budget(planned: Plan, steps: Sequence[Step], store: Store, runtime: Runtime) -> None:
     """UsageError, before anything runs, where the steps cannot be paid for.
 
     What earlier runs spent does not count here: a part of these questions may be paid for already.
     """
-    due = bills(planned, steps, store) if budget is not None else []
+    budget = runtime.budget
+    due = bills(planned, steps, store, runtime) if budget is not None else []
     for bill in due:  # who cannot keep to a budget says so
-        kind_for(bill.role, planned.testbed).hire(Post(Runtime(budget=budget), store.root))
+        kind_for(bill.role, planned.testbed).hire(Post(runtime, store.root))
     total = sum(bill.usd or 0.0 for bill in due)
     if budget is not None and total > budget:
         asked = "; ".join(map(str, due))

@@ -91,7 +91,7 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
     damaged = take_out(planned, store)
     reopen(planned, store)
     todo = pending((*planned.goals, *(each.step for each in damaged)), store, planned.steps)
-    check_budget(planned, todo, store, runtime.budget)
+    check_budget(planned, todo, store, runtime)
     try_outside(planned, todo)
     check_access(planned, todo, store, runtime)
     whose, moved = run_folder.identity(request, testbed), list[Path | None]()

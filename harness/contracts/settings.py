@@ -132,6 +132,8 @@ class Runtime(Fixed):
     """Seconds that one try may take."""
     ask_deadline_s: float = Field(600.0, gt=0, allow_inf_nan=False)
     """Seconds that one question may take with all its tries."""
+    ask_batch: int = Field(0, ge=0)
+    """So many questions or more go as a batch of the service's batch API: at half the price, within a day. 0: none."""
 
     @model_validator(mode="after")
     def _offloaded_if_sharded(self) -> "Runtime":

@@ -10,6 +10,7 @@ import math
 import os
 import time
 import zlib
+from collections.abc import Awaitable
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -48,15 +49,18 @@ def _is_address(text: str) -> bool:
         return False
 
 
-def client(timeout_s: float) -> "AsyncOpenAI":
-    """A client that retries nothing by itself, reads bounded bodies and goes to no other host; its log has no key."""
+def client(timeout_s: float, most: int = 0) -> "AsyncOpenAI":
+    """A client that retries nothing by itself and goes to no other host; its log has no key.
+
+    It reads bodies of up to `most` bytes, or of `MAX_BODY`.
+    """
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 
     class Unreadable(OpenAIError):
         """A body that is not read to its end."""
 
     class Bounded(DefaultAsyncHttpxClient):
-        """Reads every response, errors too, within `MAX_BODY` bytes."""
+        """Reads every response, errors too, within its bytes."""
 
         async def send(self, request: Any, **how: Any) -> Any:
             response = await super().send(request, **{**how, "stream": True, "follow_redirects": False})
@@ -68,7 +72,7 @@ def client(timeout_s: float) -> "AsyncOpenAI":
                 request = onward
                 response = await super().send(request, **{**how, "stream": True, "follow_redirects": False})
             try:
-                body = await _bounded(response)
+                body = await _bounded(response, most or MAX_BODY)
             except ValueError as error:
                 raise Unreadable(str(error)) from None
             finally:
@@ -89,7 +93,7 @@ def _origin(url: Any) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-async def _bounded(response: Any) -> bytes:
+async def _bounded(response: Any, most: int) -> bytes:
     """The response's body, unpacked as far as it is read; ValueError with the end of a sentence where that fails."""
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
@@ -99,11 +103,11 @@ async def _bounded(response: Any) -> bytes:
     async for chunk in response.aiter_raw():
         size += len(chunk)
         try:
-            body += packed.decompress(chunk, MAX_BODY + 1 - len(body)) if packed else chunk
+            body += packed.decompress(chunk, most + 1 - len(body)) if packed else chunk
         except zlib.error:
             raise ValueError(f"is not the {coding} that it says") from None
-        if max(size, len(body)) > MAX_BODY:
-            raise ValueError(f"is longer than {MAX_BODY >> 20} MiB")
+        if max(size, len(body)) > most:
+            raise ValueError(f"is longer than {most >> 20} MiB")
     if packed and not packed.eof:
         raise ValueError("is cut")
     return bytes(body)
@@ -117,21 +121,32 @@ def _redacted(*args: Any, **kwargs: Any) -> logging.LogRecord:
 
 async def call(client: "AsyncOpenAI", body: dict[str, Any], timeout_s: float) -> Answer | Failure:
     """Ask once; no exception for anything that a server or network can do, and no word of the key."""
-    outcome = await _call(client, dict(body), timeout_s)
+    fields = {name: value for name, value in body.items() if name not in ("model", "messages")}
+    made = client.chat.completions.with_raw_response.create
+    said = await sent(made(model=body["model"], messages=body["messages"], extra_body=fields), timeout_s)
+    return said if isinstance(said, Failure) else unlocked(read(said))
+
+
+def unlocked(outcome: Answer | Failure) -> Answer | Failure:
+    """The outcome without the key."""
     if isinstance(outcome, Failure):
         return replace(outcome, reason=redact(outcome.reason))
     text, model, fingerprint = map(redact, (outcome.text, outcome.model, outcome.fingerprint))
     return replace(outcome, text=text, model=model, fingerprint=fingerprint)
 
 
-async def _call(client: "AsyncOpenAI", body: dict[str, Any], timeout_s: float) -> Answer | Failure:
+async def sent(request: Awaitable[Any], timeout_s: float) -> bytes | Failure:
+    """The body of the response to a request of the client's, or what keeps it from being one; no word of the key."""
+    outcome = await _sent(request, timeout_s)
+    return replace(outcome, reason=redact(outcome.reason)) if isinstance(outcome, Failure) else outcome
+
+
+async def _sent(request: Awaitable[Any], timeout_s: float) -> bytes | Failure:
     from openai import APIConnectionError, APIStatusError, OpenAIError
 
-    model, messages = body.pop("model"), body.pop("messages")
     try:
         async with asyncio.timeout(timeout_s):  # of the whole call; the client's own are per read
-            raw = client.chat.completions.with_raw_response
-            reply = await raw.create(model=model, messages=messages, extra_body=body)
+            reply = await request
     except TimeoutError:
         return Failure(f"no reply within {timeout_s:g} s", paid=True)
     except APIStatusError as error:
@@ -149,7 +164,7 @@ async def _call(client: "AsyncOpenAI", body: dict[str, Any], timeout_s: float) -
     response = reply.http_response
     if response.status_code not in (200, 201):
         return Failure(f"HTTP {response.status_code}, which is no reply", paid=True)
-    return read(response.content)
+    return bytes(response.content)
 
 
 def _refused(error: "APIStatusError") -> Failure:

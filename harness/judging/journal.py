@@ -4,17 +4,21 @@ One line of JSON per record, sealed by a digest of itself. A record is a reserva
 settlement, made after it, which holds the reply and what it cost; a third kind takes a reply back that cannot be
 read. A call whose process died before it settled counts as paid: nobody knows that it was not. Whether a process lives
 is told by a lock that it holds, never by a clock.
+
+A batch is a reservation of many questions at once, each settled by itself. It outlives its process: records of where it
+is at the service let another one find it.
 """
 
 import asyncio
 import hashlib
 import json
+import math
 import os
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +41,22 @@ class Reservation:
     alone: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Questions that went together, by their keys, to a server's host; the ids there of their file and batch, or ""."""
+
+    keys: tuple[str, ...]
+    server: str
+    file: str = ""
+    id: str = ""
+
+
 class Journal:
     """The journal in one folder. An object is used by one thread; any number of objects and processes share a folder.
 
     `settled` is what finished calls cost (whole billionths of a USD); `open` holds the reservations of calls that have
-    not finished, by ticket; `beyond` the most that a call of each model cost over its bound (USD).
+    not finished, by ticket ("BATCH/KEY" in a batch); `beyond` the most that a call of each model cost over
+    its bound (USD). `carried` says in which of the `batches` a question is that is still open.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,6 +64,8 @@ class Journal:
         self.locks = folder / "locks"
         self.replies: dict[str, dict[str, Any]] = {}
         self.open: dict[str, Reservation] = {}
+        self.batches: dict[str, Batch] = {}
+        self.carried: dict[str, str] = {}
         self.settled = 0
         self.beyond: dict[str, float] = {}
         self.damaged = 0
@@ -75,14 +92,45 @@ class Journal:
         """
         ticket = uuid.uuid4().hex
         with self._alone():
-            if budget is not None:
-                held = any(one.alone and self._lives(one.by) for one in self.open.values())
-                if held or round(self.spent * NANO) + _nano(usd) > _nano(budget):
-                    return None
+            if _nano(usd) > self._room(budget):
+                return None
             self._live()
             self._append({"reserve": ticket, "nano": _nano(usd), "by": self._me, "alone": alone})
         failpoint("journal.reserved")
         return ticket
+
+    def _room(self, budget: float | None) -> float:
+        """Billionths that a call may cost; below 0 while one is under way `alone`."""
+        if budget is None:
+            return math.inf
+        held = any(one.alone and self._lives(one.by) for one in self.open.values())
+        return -1 if held else _nano(budget) - round(self.spent * NANO)
+
+    def reserve_batch(self, batch: str, usd: Mapping[str, float], budget: float | None, server: str) -> bool:
+        """Reserve, in one record, what a batch's questions may cost: the first of these that fit; whether any does."""
+        with self._alone():
+            room, items = self._room(budget), dict[str, int]()
+            for key, nano in zip(usd, map(_nano, usd.values()), strict=True):
+                if (room := room - nano) < 0:
+                    break
+                items[key] = nano
+            if items:
+                self._live()
+                # a list, since the keys of an object are sorted when it is written
+                self._append({"batch": batch, "items": [*items.items()], "by": self._me, "server": server})
+        failpoint("journal.batched")
+        return bool(items)
+
+    def note_batch(self, batch: str, **where: str) -> None:
+        """Record the id of a batch's `file`, or its own `id`, at the service."""
+        with self._alone():
+            self._append({"noted": batch, **where})
+        failpoint(f"journal.noted_{next(iter(where))}")
+
+    def close_batch(self, batch: str, paid: bool = False) -> None:
+        """What is open of a batch never will be settled: it cost what was reserved, or nothing."""
+        with self._alone():
+            self._append({"closed": batch, "paid": paid})
 
     def settle(
         self,
@@ -142,14 +190,26 @@ class Journal:
     @asynccontextmanager
     async def sole(self, key: str) -> AsyncIterator[None]:
         """Held by one asker of this key at a time, over all processes; the system lets go of it when one dies."""
+        async with self._held(key[:2], POLL_S):  # shared with 1 in 256 other keys
+            yield
+
+    @asynccontextmanager
+    async def tending(self, batch: str) -> AsyncIterator[None]:
+        """Held by who sends a batch or waits for it; the others wait for that one."""
+        async with self._held(f"batch-{batch}", 10 * POLL_S):
+            self.refresh()
+            yield
+
+    @asynccontextmanager
+    async def _held(self, name: str, poll_s: float) -> AsyncIterator[None]:
         self.locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.locks / key[:2])  # shared with 1 in 256 other keys
+        lock = FileLock(self.locks / name)
         while True:
             try:
                 lock.acquire(blocking=False)
                 break
             except Timeout:
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(poll_s)
         try:
             yield
         finally:
@@ -177,13 +237,35 @@ class Journal:
         elif "reserve" in record:
             by, alone = record.get("by", ""), record.get("alone", False)
             self.open[record["reserve"]] = Reservation(record["nano"], by, alone)
+        elif "settle" in record:
+            self._settled(record)
         else:
-            self.open.pop(record["settle"], None)
-            self.settled += record["nano"]
-            if "key" in record and record["reply"].get("finish", WHOLE[0]) in WHOLE:  # older ones may have been cut
-                self.replies.setdefault(record["key"], record["reply"])
-            model, nano = record.get("beyond", ("", 0))
-            self.beyond[model] = max(self.beyond.get(model, 0.0), nano / NANO)
+            self._take_batch(record)
+
+    def _settled(self, record: dict[str, Any]) -> None:
+        self.open.pop(record["settle"], None)
+        self.carried.pop(record["settle"].partition("/")[2], None)
+        self.settled += record["nano"]
+        if "key" in record and record["reply"].get("finish", WHOLE[0]) in WHOLE:  # older ones may have been cut
+            self.replies.setdefault(record["key"], record["reply"])
+        model, nano = record.get("beyond", ("", 0))
+        self.beyond[model] = max(self.beyond.get(model, 0.0), nano / NANO)
+
+    def _take_batch(self, record: dict[str, Any]) -> None:
+        if "batch" in record:
+            batch = record["batch"]
+            self.batches[batch] = Batch(tuple(key for key, _ in record["items"]), record["server"])
+            for key, nano in record["items"]:
+                self.open[f"{batch}/{key}"] = Reservation(nano, record["by"], alone=False)
+                self.carried[key] = batch
+        elif (batch := record.get("noted")) in self.batches:  # its own record may be damaged
+            where = {name: record[name] for name in ("file", "id") if name in record}
+            self.batches[batch] = replace(self.batches[batch], **where)
+        elif (batch := record.get("closed")) in self.batches:
+            for key in self.batches[batch].keys:
+                if left := self.open.pop(f"{batch}/{key}", None):
+                    del self.carried[key]
+                    self.settled += left.nano * record["paid"]
 
     def _append(self, record: dict[str, Any]) -> None:
         """Write one record. The caller is alone: what follows the last whole line is a dead writer's, and is closed."""

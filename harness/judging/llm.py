@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,10 @@ from harness.contracts.judge_kind import Hired
 from harness.contracts.records import Unscored
 from harness.contracts.settings import Chat, Judging, Runtime
 from harness.judging import prices
+from harness.judging.batch import Batches
+from harness.judging.batch_api import service
 from harness.judging.chat_api import UNREACHED, call, client
-from harness.judging.journal import Journal
+from harness.judging.journal import NANO, Journal
 from harness.judging.replies import SERVER, Answer, Failure, Usage
 from harness.judging.shown import data_url
 from harness.system.errors import Denied
@@ -112,7 +114,7 @@ class Llm(Hired):
         """Ask what is not known yet, side by side; raises HarnessError where going on makes no sense."""
         wanted = {self.key(ask): ask for ask in asks if not self.known(ask)}
         self.afford(wanted.values())
-        asyncio.run(self._all(list(wanted.items())))
+        asyncio.run(self._all(wanted))
 
     def body(self, ask: Ask) -> dict[str, Any]:
         """The request, with the image's digest for the image: whatever decides the reply."""
@@ -126,24 +128,36 @@ class Llm(Hired):
         """What the reply is kept under: the request and the number of its repeat."""
         return hashlib.sha256(dumps([self.body(ask), ask.run]).encode()).hexdigest()[:32]
 
+    def request(self, ask: Ask) -> dict[str, Any]:
+        """The request as it is sent; ValueError of an image that cannot be."""
+        return {**self.body(ask), "messages": [{"role": "user", "content": self._content(ask)}]}
+
     def cost(self, ask: Ask, likely: bool = False) -> float:
         """USD that a call costs at most, or the likely cost."""
         count = prices.likely if likely else prices.bound
         return prices.usd(count(self.body(ask), ask.max_tokens), self.price)
 
+    def share(self, asks: int) -> float:
+        """The share of their price that so many questions cost: as a batch less."""
+        return prices.BATCH_SHARE if 0 < self.runtime.ask_batch <= asks else 1.0
+
     def usd(self, ask: Ask) -> float | None:
-        """The likely cost; None where the model's price is not known."""
-        return self.cost(ask, likely=True) if self.price else None
+        """The likely cost of one of many; None where the model's price is not known."""
+        return self.cost(ask, likely=True) * self.share(self.runtime.ask_batch) if self.price else None
 
     def charge(self, ask: Ask, usage: Usage) -> float:
         """USD for a call that the server counted so."""
         return prices.usd(prices.charged(self.body(ask), usage, ask.max_tokens), self.price)
 
-    def afford(self, asks: Iterable[Ask]) -> None:
+    def afford(self, asks: Collection[Ask]) -> None:
         """Refuse, before the first of these calls, what the budget will not hold."""
-        estimate = sum(self.cost(ask, likely=True) for ask in asks)
+        estimate = sum(self.cost(ask, likely=True) for ask in asks) * self.share(len(asks))
         if self.runtime.budget is not None and self.journal.spent + estimate > self.runtime.budget:
             raise self._broke(f"the next questions would cost about {estimate:.2f}")
+
+    def broke(self, most: float) -> Denied:
+        """That the budget does not hold another question, which may cost so much."""
+        return self._broke(f"the next question may cost {most:.4f}")
 
     def _broke(self, what: str) -> Denied:
         return Denied(
@@ -151,15 +165,37 @@ class Llm(Hired):
             "Every reply is kept; raise --budget and give the same command again."
         )
 
-    async def _all(self, wanted: Sequence[tuple[str, Ask]]) -> None:
-        limit, done = asyncio.Semaphore(self.runtime.ask_concurrency), itertools.count(1)
+    async def _all(self, wanted: Mapping[str, Ask]) -> None:
         self._first = asyncio.Lock()
         async with client(self.runtime.ask_timeout_s) as server:
-            tasks = [asyncio.create_task(self._one(server, limit, key, ask)) for key, ask in wanted]
-            for task in tasks if self.tick else ():
-                task.add_done_callback(lambda _: self.tick(next(done), len(wanted)))  # type: ignore[misc]
-            if tasks:
-                await self._finished(tasks)
+            while wanted:
+                called = await self._carried(server, wanted)
+                await self._calls(server, called, self.tick)
+                wanted = {key: ask for key, ask in called.items() if key in self.journal.carried}  # by others now
+
+    async def _carried(self, server: "AsyncOpenAI", wanted: Mapping[str, Ask]) -> Mapping[str, Ask]:
+        """Ask by batches what is to be asked so; what is left for calls."""
+        self.journal.refresh()
+        if not self.runtime.ask_batch and not wanted.keys() & self.journal.carried.keys():
+            return wanted
+        async with service(server, self.runtime.ask_timeout_s) as there:
+            return await Batches(self, there).carry(wanted)
+
+    async def sound_out(self, server: "AsyncOpenAI", wanted: Mapping[str, Ask]) -> str:
+        """Under a budget, call for the first question to see what calls cost here; its key, "" where that is known."""
+        if self.runtime.budget is None or self._known_cost:
+            return ""
+        key, ask = next(iter(wanted.items()))
+        await self._calls(server, {key: ask}, None)
+        return key
+
+    async def _calls(self, server: "AsyncOpenAI", wanted: Mapping[str, Ask], tick: Tick | None) -> None:
+        limit, done = asyncio.Semaphore(self.runtime.ask_concurrency), itertools.count(1)
+        tasks = [asyncio.create_task(self._one(server, limit, key, ask)) for key, ask in wanted.items()]
+        for task in tasks if tick else ():
+            task.add_done_callback(lambda _: tick(next(done), len(wanted)))  # type: ignore[misc]
+        if tasks:
+            await self._finished(tasks)
 
     async def _finished(self, tasks: Sequence["asyncio.Task[None]"]) -> None:
         """Wait for all; if one must stop the run, the others may end the calls they have begun, not begin any."""
@@ -180,7 +216,7 @@ class Llm(Hired):
         async with limit:
             try:
                 async with asyncio.timeout(self.runtime.ask_deadline_s), self.journal.sole(key):
-                    if not self._stopped and self.journal.get(key) is None:
+                    if not self._stopped and self.journal.get(key) is None and key not in self.journal.carried:
                         await self._attempts(server, key, ask)
             except TimeoutError:
                 self.failed[key] = f"{self.name}: no reply within {self.runtime.ask_deadline_s:g} s"
@@ -196,10 +232,10 @@ class Llm(Hired):
                 return
             self.failed[key] = f"{self.name}: {said.reason}"
             if said.cure:
-                raise self._stop(said.reason, said.cure)
+                raise self.stop(said.reason, said.cure)
             last = attempt + 1 == self.runtime.ask_attempts
             if last and not said.sent and not self._reached:
-                raise self._stop(said.reason, f"see to the network and {SERVER}")
+                raise self.stop(said.reason, f"see to the network and {SERVER}")
             if last or self._stopped or not said.retry:
                 return
             backoff = random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2**attempt))
@@ -207,29 +243,40 @@ class Llm(Hired):
 
     async def _try(self, server: "AsyncOpenAI", ask: Ask, key: str = "") -> Answer | Failure:
         """One call, reserved before and settled after it; an answer is kept under `key`, if there is one."""
-        body = {**self.body(ask), "messages": [{"role": "user", "content": self._content(ask)}]}
+        body = self.request(ask)
         async with self._turn() as alone:
             ticket, most = await self._ticket(ask, alone)
-            bound = self.cost(ask)
             try:
                 said = await call(server, body, self.runtime.ask_timeout_s)
             except BaseException:  # the question's deadline, or the run stops: it may have been paid for
                 self.journal.settle(ticket, most)
                 raise
-            usd = most if isinstance(said, Failure) and said.paid else 0.0
-            usd = self.charge(ask, said.usage) if said.usage else usd
-            beyond = (self.model, usd - bound) if usd > bound else None
-            self._known_cost = self._known_cost or said.usage is not None
-            kept = self._kept(said, usd, server) if key and isinstance(said, Answer) else None
-            self.journal.settle(ticket, usd, key, kept, beyond)
+            self.settle(ticket, key, ask, [said], str(server.base_url.host))
         return said
 
-    def _kept(self, said: Answer, usd: float, server: "AsyncOpenAI") -> dict[str, Any]:
+    def settle(
+        self, ticket: str, key: str, ask: Ask, said: Sequence[Answer | Failure], host: str, share: float = 1.0
+    ) -> None:
+        """Close a reservation with what came of it: the first, if it is an answer, is kept; all may have been paid."""
+        reserved, bound = self.journal.open[ticket].nano / NANO, self.cost(ask) * share
+        usd = sum(self._paid(one, ask, reserved, share) for one in said)
+        beyond = (self.model, (usd - bound) / share) if usd > bound else None
+        self._known_cost = self._known_cost or any(one.usage is not None for one in said)
+        kept = self._kept(said[0], usd, host) if key and isinstance(said[0], Answer) else None
+        self.journal.settle(ticket, usd, key, kept, beyond)
+
+    def _paid(self, said: Answer | Failure, ask: Ask, reserved: float, share: float) -> float:
+        """USD of one reply, or of a call without one."""
+        if said.usage is not None:
+            return self.charge(ask, said.usage) * share
+        return reserved if isinstance(said, Failure) and said.paid else 0.0
+
+    def _kept(self, said: Answer, usd: float, host: str) -> dict[str, Any]:
         """A reply as the journal has it."""
         told = {name: getattr(said, name) for name in ("text", "model", "fingerprint", "finish")}
         counted = said.usage.prompt, said.usage.completion
         tokens = None if None in counted else counted
-        return {**told, "tokens": tokens, "usd": usd, "server": server.base_url.host, "at": round(time.time())}
+        return {**told, "tokens": tokens, "usd": usd, "server": host, "at": round(time.time())}
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[bool]:
@@ -244,15 +291,15 @@ class Llm(Hired):
         """A reservation and its USD; waits where calls under way may turn out cheaper than they reserved."""
         hope = True
         while True:
-            most = self._most(ask)
+            most = self.most(ask)
             if ticket := self.journal.reserve(most, self.runtime.budget, alone):
                 return ticket, most
             if not hope:  # asked once more after nobody was under way
-                raise self._broke(f"the next question may cost {most:.4f}")
+                raise self.broke(most)
             if hope := self.journal.waiting():
                 await asyncio.sleep(POLL_S)
 
-    def _most(self, ask: Ask) -> float:
+    def most(self, ask: Ask) -> float:
         """USD to reserve for a call: its bound, and what one has cost beyond."""
         return self.cost(ask) + self.journal.beyond.get(self.model, 0.0)
 
@@ -263,7 +310,7 @@ class Llm(Hired):
         room for the call is left to the questions: all of them may have been paid for.
         """
         self.journal.refresh()
-        if self.runtime.budget is None or self.journal.spent + self._most(PROBE) <= self.runtime.budget:
+        if self.runtime.budget is None or self.journal.spent + self.most(PROBE) <= self.runtime.budget:
             asyncio.run(self._probe())
 
     async def _probe(self) -> None:
@@ -274,12 +321,12 @@ class Llm(Hired):
                 if isinstance(said, Answer) or said.usage is not None:
                     return
                 if said.cure or not said.retry:
-                    raise self._stop(said.reason, said.cure or f"see to the {part_of(self.chat)} settings")
+                    raise self.stop(said.reason, said.cure or f"see to the {part_of(self.chat)} settings")
                 if said.sent and not said.foreign:
                     return
                 reason = said.reason
                 await asyncio.sleep(random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2**attempt)))
-        raise self._stop(reason, f"see to the network and {SERVER}")
+        raise self.stop(reason, f"see to the network and {SERVER}")
 
     def _content(self, ask: Ask) -> Any:
         """What the message says: text, or text and the image as a data URL."""
@@ -289,7 +336,8 @@ class Llm(Hired):
         shown = {"type": "image_url", "image_url": {"url": data_url(resolve(ask.image, self.places))}}
         return [{"type": "text", "text": message["content"]}, shown]
 
-    def _stop(self, reason: str, cure: str) -> Denied:
+    def stop(self, reason: str, cure: str) -> Denied:
+        """That nobody should be asked any more, why, and what the user does about it."""
         return Denied(f"{self.name}: {reason}. Every reply is kept; {cure} and give the same command again.")
 
 

@@ -37,6 +37,7 @@ IMAGE_TOKENS = {
     "gpt-4.1-mini-2025-04-14": 2_489,
 }
 OTHER_IMAGE_TOKENS = 20_000
+BATCH_SHARE = 0.5  # of these prices, which questions of a batch cost: OpenAI's, and whoever else's has such an API
 OVERHEAD_TOKENS, LIKELY_OVERHEAD_TOKENS = 256, 16
 # English has a token in 4 to 5 bytes, no natural text one in more than 8; a paragraph is a likely reply.
 LIKELY_BYTES_PER_TOKEN, MOST_BYTES_PER_TOKEN, LIKELY_REPLY_TOKENS = 4, 8, 256

@@ -73,7 +73,7 @@ class Failure:
 
     `cure` is what the user must do where no other call would fare better. `usage` is there where a chat completion
     came that is no answer; `sent` is False where the request cannot have reached the model, `foreign` True where what
-    came is nothing that a chat API says.
+    came is nothing that a chat API says. `status` is HTTP's, 0 where there was none.
     """
 
     reason: str
@@ -84,14 +84,19 @@ class Failure:
     usage: Usage | None = None
     sent: bool = True
     foreign: bool = False
+    status: int = 0
 
 
 def read(body: bytes) -> Answer | Failure:
     """What the body of an HTTP 200 is. Raises nothing."""
     try:
-        value = _json(body)
+        return completed(parsed(body))
     except ValueError as error:
         return Failure(f"the reply {error}", paid=True, foreign=True)
+
+
+def completed(value: Any) -> Answer | Failure:
+    """The same of a body's value."""
     if not isinstance(value, dict):
         return Failure(f"the reply is {_kind(value)}, no chat completion", paid=True, foreign=True)
     if value.get("error"):
@@ -115,7 +120,7 @@ def refused(status: int, told: str, code: Any, after_s: float = 0.0) -> Failure:
     if 300 <= status < 400:
         cure = f"see to {SERVER}: it sends its callers to another address"
     paid, reason = status not in UNPAID and status >= 400, f"HTTP {status}: {plain(told)}"
-    return Failure(reason, paid, not cure and (status in RETRIED or status >= 500), after_s, cure)
+    return Failure(reason, paid, not cure and (status in RETRIED or status >= 500), after_s, cure, status=status)
 
 
 def plain(text: str) -> str:
@@ -185,7 +190,7 @@ class _Said:
                 self._fails(f"holds {_words(kind) if kind else _kind(part)} where text belongs", retry=True)
 
 
-def _json(body: bytes) -> Any:
+def parsed(body: bytes) -> Any:
     """The body's value; ValueError with the end of a sentence where it has none that is one thing."""
     try:
         text = body.decode("utf-8-sig").strip()

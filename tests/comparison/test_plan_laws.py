@@ -193,6 +193,7 @@ RUNTIME: dict[str, Any] = {
     "checkpoint_every_steps": 7, "reference": "copy", "report_to": ("tensorboard",), "logging_dir": "elsewhere",
     "offload_optimizer": "cpu", "offload_param": "cpu",
     "budget": 3.0, "ask_concurrency": 2, "ask_attempts": 2, "ask_timeout_s": 3.0, "ask_deadline_s": 9.0,
+    "ask_batch": 7,
 }  # fmt: skip
 
 

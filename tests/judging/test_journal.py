@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.judging.journal import Journal
+from harness.judging.journal import Batch, Journal
 
 PROCESSES = multiprocessing.get_context("fork")
 
@@ -135,3 +135,53 @@ def test_what_cannot_be_read_is_taken_back_for_all_and_what_it_cost_stays(full: 
     mine.settle(ticket, 0.01, "key2", {"text": "0.5"})
     other.void("key2", unread)  # it read the old reply; the new one is not its to take
     assert other.get("key2") == Journal(full).get("key2") == {"text": "0.5"}
+
+
+def test_a_batch_outlives_its_process_and_is_found_where_it_was_noted(tmp_path: Path) -> None:
+    mine = Journal(tmp_path)
+    assert mine.reserve_batch("b", {"z": 0.3, "a": 0.2, "m": 0.9}, 1.0, "host")
+    mine.note_batch("b", file="file-1")
+    mine.note_batch("b", id="batch-1")
+    mine.settle("b/z", 0.1, "z", {"text": "0.5"})
+    del mine
+    after = Journal(tmp_path)
+    assert after.batches["b"] == Batch(("z", "a"), "host", "file-1", "batch-1")  # m does not fit
+    assert after.carried == {"a": "b"} and after.spent == pytest.approx(0.3) and not after.waiting()
+
+
+@pytest.mark.parametrize(("paid", "spent"), [(False, 0.1), (True, 0.3)])
+def test_a_batch_that_is_closed_costs_what_was_settled_or_all_of_it(paid: bool, spent: float, tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.reserve_batch("b", {"z": 0.3, "a": 0.2}, None, "host")
+    journal.settle("b/z", 0.1, "z", {"text": "0.5"})
+    journal.close_batch("b", paid)
+    assert Journal(tmp_path).spent == pytest.approx(spent) and not Journal(tmp_path).carried
+
+
+def test_no_batch_begins_while_one_call_is_sounding_out(tmp_path: Path) -> None:
+    one, other = Journal(tmp_path), Journal(tmp_path)
+    ticket = one.reserve(0.1, 1.0, alone=True)
+    assert ticket and not other.reserve_batch("b", {"a": 0.1}, 1.0, "host")
+    one.settle(ticket, 0.1)
+    assert other.reserve_batch("b", {"a": 0.1}, 1.0, "host")
+
+
+def test_a_batch_whose_record_is_torn_was_never_reserved(tmp_path: Path) -> None:
+    Journal(tmp_path).reserve_batch("b", {"z": 0.3}, None, "host")
+    data = (tmp_path / "replies.jsonl").read_bytes()
+    (tmp_path / "replies.jsonl").write_bytes(data[:-9])
+    after = Journal(tmp_path)
+    assert not after.open and after.reserve_batch("b", {"z": 0.3}, None, "host")
+    assert Journal(tmp_path).carried == {"z": "b"}
+
+
+def test_a_batch_whose_record_is_damaged_is_none_and_the_rest_goes_on(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.reserve_batch("b", {"z": 0.3}, None, "host")
+    journal.note_batch("b", file="file-1")
+    journal.settle("b/z", 0.1, "z", {"text": "0.5"})
+    journal.close_batch("b")
+    data = (tmp_path / "replies.jsonl").read_bytes()
+    (tmp_path / "replies.jsonl").write_bytes(data.replace(b'"host"', b'"h0st"'))
+    after = Journal(tmp_path)
+    assert (after.damaged, after.batches, after.get("z"), after.spent) == (1, {}, {"text": "0.5"}, 0.1)
