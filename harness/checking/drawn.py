@@ -35,7 +35,9 @@ class Files:
         def keep(data: bytes) -> Image:
             return resolve(images.of(data), places)
 
-        return self.source.load(lambda id: sha256(f"{seed}/{id}".encode()).hexdigest(), self.testbed.reading, keep, seen)
+        return self.source.load(
+            lambda id: sha256(f"{seed}/{id}".encode()).hexdigest(), self.testbed.reading, keep, seen
+        )
 
     def forget(self, image: Image) -> None:
         """A picture that was kept for this alone is not needed any more."""

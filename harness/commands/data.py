@@ -1,13 +1,14 @@
-"""`harness data`: what is in a source, which benchmark pictures it holds, and a testbed's own parts."""
+"""`harness data`: what is in a source, which benchmark pictures it holds, reading it ahead, a testbed's own parts."""
 
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from harness.commands.options import Benchmarks, Examples, Images, Json, Limit, TestbedName
-from harness.system.console import columns, console, say_json
+from harness.commands.options import STORE, Benchmarks, Examples, Images, Json, Limit, StoreRoot, TestbedName
+from harness.system.console import columns, console, duration, say_json
 from harness.system.errors import UsageError
 from harness.system.files import put
 
@@ -35,8 +36,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     no_args_is_help=True,
-    subcommand_metavar="inspect SOURCE | leaks SOURCE | [make] mini",
-    help="Look into a source, find benchmark pictures in it, or make the embedded testbed's own parts.",
+    subcommand_metavar="inspect SOURCE | leaks SOURCE | prepare SOURCE | [make] mini",
+    help="Look into a source, find benchmark pictures in it, read it ahead, or make the embedded testbed's own parts.",
 )
 
 
@@ -116,7 +117,15 @@ def leaks(
                 raise
             absent.append(f"{name} was not looked at: {error}")
     if as_json:
-        say_json({"source": str(given), "testbed": bed.name, "pictures": len(trained.whose), "leaks": plain(found), "absent": absent})
+        say_json(
+            {
+                "source": str(given),
+                "testbed": bed.name,
+                "pictures": len(trained.whose),
+                "leaks": plain(found),
+                "absent": absent,
+            }
+        )
         return
     heads = ("pictures", "same file", "nearly the same", "by chance", "same COCO id")
     rows = [
@@ -134,6 +143,60 @@ def leaks(
     )
     grid = Grid("benchmark", ("benchmark",), tuple(Head(head, rank=False) for head in heads), tuple(rows), notes)
     console().print(terminal.table(grid, columns()))
+
+
+@app.command("prepare", short_help="Read and try all of a source once, so that comparisons start at once")
+def prepare(
+    source: SourceWord,
+    home: Annotated[
+        Path | None, typer.Option("--from", help="The folder of its files; default: where the testbed has them.")
+    ] = None,
+    images: Images = "",
+    testbed: TestbedName = "mini",
+    store: StoreRoot = STORE,
+) -> None:
+    """Read every record and picture of a source once: what cannot be used is named, what can is kept for comparisons.
+
+    Killed, it goes on where it was. A file that changes afterwards is read again by whoever needs it.
+    """
+    from harness.contracts.prepared import prepare as read_ahead
+    from harness.store.contents import CONTENTS
+    from harness.store.store import Store
+
+    bed, given = meant(source, images, testbed)
+    if home:
+        given = given.at(home.expanduser())
+    if given.home is None:
+        raise UsageError(f"{bed.name} draws {given} anew; say with --from where its files are, or name a testbed's.")
+    for part in given.parts:
+        CONTENTS.tell = Paced(f"{part}: hashing", "files")
+        made = read_ahead(part, bed.reading, Store(store), Paced(f"{part}: reading", "records"))
+        lost, count = made.about["dropped"], len(made.about["ids"])
+        typer.echo(f"{part}: {count:,} records, {count - sum(lost.values()):,} of them usable, in {made.folder}")
+        for reason, number in lost.items():
+            typer.echo(f"  {reason}: {number:,}")
+
+
+class Paced:
+    """Says how far something has come, every few seconds and at its end."""
+
+    EVERY_S = 5.0
+
+    def __init__(self, what: str, of: str) -> None:
+        self.what, self.of = what, of
+        self.said, self.began = monotonic(), (0.0, 0)
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total`."""
+        now = monotonic()
+        self.began = self.began if self.began[1] else (now, done)
+        if now - self.said < self.EVERY_S and done < total:
+            return
+        self.said = now
+        since, first = self.began
+        left = f", about {duration((now - since) * (total - done) / (done - first))} left" if done > first else ""
+        left = left if done < total else ""
+        typer.echo(f"{self.what} {done:,} of {total:,} {self.of}{left}", err=True)
 
 
 def meant(word: str, images: str, testbed: str) -> "tuple[Testbed, Source]":

@@ -82,6 +82,7 @@ def compare(
     """
     began, planned = time.monotonic(), prepare(request, testbed, runtime, store)
     with store.used():
+        CONTENTS.keep(store.root)  # it is there now, and others need not hash anew what the plan has hashed
         made = _compare(planned, runtime, store, out, watcher, page)
     return replace(made, seconds=time.monotonic() - began)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.contracts import plugins
+from harness.contracts import plugins, prepared
 from harness.contracts.pictures import Keep, Pictures, Seen
 from harness.contracts.records import Dropped, Example, Turn
 from harness.contracts.settings import Reading
@@ -121,6 +121,14 @@ class Source:
         content = listing(self.home) if self.home.is_dir() else CONTENTS.digest(self.home)
         return {"source": self.name, "content": content}
 
+    def records_identity(self, reading: Reading) -> dict[str, str]:
+        """What decides its records, of data that name their pictures whatever these hold; by default `identity`."""
+        return self.identity(reading)
+
+    def picture_names(self, reading: Reading) -> list[str]:
+        """The picture files whose content `identity` asks for one by one, from `start`; by default none."""
+        return []
+
     @property
     def start(self) -> Path:
         """The folder that image paths start from: `images`, or `home`."""
@@ -139,9 +147,11 @@ class Source:
     ) -> Iterator[Example | Dropped]:
         """The examples in the files' order, or sorted by `order(id)`; a picture is read when its example is due.
 
-        `seen` is handed each picture that is read.
+        `seen` is handed each picture that is read. Of a source that was prepared none is, nor are its records.
         """
         self.check()
+        if made := prepared.found(self, reading):
+            return made.examples(order, self.start.absolute())
         given: Any = self.records(reading)
         found: list[Any] = list(given) if isinstance(given, Iterable) else [given]
         if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in found):
@@ -149,9 +159,10 @@ class Source:
         if order is not None:
             found.sort(key=lambda pair: order(pair[0]))
         pictures = replace(self.pictures(reading, keep), seen=seen)
-        return (self._tried(id, record, pictures, reading) for id, record in found)
+        return (self.tried(id, record, pictures, reading) for id, record in found)
 
-    def _tried(self, id: str, record: Any, pictures: Pictures, reading: Reading) -> Example | Dropped:
+    def tried(self, id: str, record: Any, pictures: Pictures, reading: Reading) -> Example | Dropped:
+        """`example`, or why there is none; UsageError where it is not what a source promises."""
         try:
             made = self.example(id, record, pictures, reading)
             if not isinstance(made, Example) or (made.id, made.source) != (id, self.name) or not made.turns:

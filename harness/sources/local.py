@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.contracts import prepared
 from harness.contracts.pictures import Keep, Pictures
 from harness.contracts.records import Example
 from harness.contracts.settings import Reading
@@ -45,9 +46,19 @@ class Local(Source):
 
     def identity(self, reading: Reading) -> dict[str, str]:
         """The content of the data, and that of the pictures that they name."""
-        named = [os.path.relpath(path, self.start) for path in self.named(reading)]
+        self.check()
+        return {**self.records_identity(reading), "images": listing(self.start, self.picture_names(reading))}
+
+    def records_identity(self, reading: Reading) -> dict[str, str]:
+        """The content of the data."""
         data = CONTENTS.digest(self.data) if self.data.is_file() else listing(self.data)
-        return {"source": self.name, "file": data, "images": listing(self.start, named)}
+        return {"source": self.name, "file": data}
+
+    def picture_names(self, reading: Reading) -> list[str]:
+        """The picture files that the records name."""
+        if made := prepared.candidate(self, reading):
+            return [str(name) for name in made.about["named"]]
+        return [os.path.relpath(path, self.start) for path in self.named(reading)]
 
     def pictures(self, reading: Reading, keep: Keep | None = None) -> Pictures:
         """Paths start where the user says."""

@@ -11,8 +11,9 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from harness.system.errors import UsageError
 MEMO = ".contents"  # in the store's folder
 RACY_NS = 2 * 10**9
 THREADS = 8
+AT_ONCE = 2000  # files between two lines of the memo: what a kill can cost
 # File managers leave them, and Python beside the files that it has imported.
 NOBODYS = {".DS_Store", ".localized", ".directory", "Thumbs.db", "desktop.ini", "__pycache__"}
 SPARE = 1000  # lines that no longer count, beyond as many as do: then the memo is written anew
@@ -41,12 +43,18 @@ class Contents:
     def __init__(self) -> None:
         self.read = 0
         """How many files were read so far."""
+        self.tell: Callable[[int, int], None] | None = None
+        """Is told how many of how many files have been read, after each `AT_ONCE`."""
+        self.root: Path | None = None
+        """The store that remembers as well."""
         self._memo: Path | None = None
         self._known: dict[str, tuple[Stamp, str]] = {}
+        self._due = b""
+        """Lines for a memo whose store is not there yet."""
 
     def keep(self, root: Path) -> None:
-        """Remember in the store at `root` as well, and know what is remembered there."""
-        self._memo = root / MEMO
+        """Remember in the store at `root` as well, once it is there, and know what is remembered there."""
+        self.root, self._memo = root, root / MEMO
         lines = 0
         try:
             for line in self._memo.read_bytes().splitlines():
@@ -54,7 +62,9 @@ class Contents:
                 if known := _unsealed(line):
                     self._known[known[0]] = known[1:]
         except OSError:
+            self._append(b"")
             return
+        self._append(b"")
         if lines > 2 * len(self._known) + SPARE:
             self._rewrite()
 
@@ -67,14 +77,17 @@ class Contents:
         places = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- 100,000 Path objects cost a second
         digests = {place: digest for place in places if (digest := self._remembered(place))}
         unknown = [place for place in dict.fromkeys(places) if place not in digests]
-        if unknown:
-            with ThreadPoolExecutor(min(THREADS, len(unknown))) as pool:  # hashing lets others run
-                read = list(pool.map(_read, unknown))
+        for start in range(0, len(unknown), AT_ONCE):
+            some = unknown[start : start + AT_ONCE]
+            with ThreadPoolExecutor(min(THREADS, len(some))) as pool:  # hashing lets others run
+                read = list(pool.map(_read, some))
             self.read += len(read)
-            fresh = {place: (stamp, digest) for place, (stamp, digest) in zip(unknown, read, strict=True) if stamp}
-            digests |= {place: digest for place, (_, digest) in zip(unknown, read, strict=True)}
+            fresh = {place: (stamp, digest) for place, (stamp, digest) in zip(some, read, strict=True) if stamp}
+            digests |= {place: digest for place, (_, digest) in zip(some, read, strict=True)}
             self._known |= fresh
             self._append(b"".join(_sealed(place, *known) for place, known in fresh.items()))
+            if self.tell:
+                self.tell(start + len(some), len(unknown))
         return [digests[place] for place in places]
 
     def _remembered(self, place: str) -> str:
@@ -86,13 +99,13 @@ class Contents:
             return ""
 
     def _append(self, lines: bytes) -> None:
-        if not lines or self._memo is None or not self._memo.parent.is_dir():
+        self._due += lines
+        if not self._due or self._memo is None or not self._memo.parent.is_dir():
             return
-        try:
+        due, self._due = self._due, b""
+        with suppress(OSError):  # a memo that cannot be written costs time, nothing else
             with self._memo.open("ab", buffering=0) as file:
-                file.write(b"\n" + lines)  # whatever was torn before, ends here
-        except OSError:
-            return  # a memo that cannot be written costs time, nothing else
+                file.write(b"\n" + due)  # whatever was torn before, ends here
 
     def _rewrite(self) -> None:
         assert self._memo is not None

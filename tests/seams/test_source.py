@@ -16,13 +16,14 @@ from PIL import Image as Pillow
 
 from harness.comparison.plan import Planner
 from harness.comparison.worker import Worker
-from harness.contracts import images, pictures, plugins
+from harness.contracts import images, pictures, plugins, prepared
 from harness.contracts.images import Places, read_image, resolved
 from harness.contracts.records import Dropped, Example
 from harness.contracts.settings import Reading, Runtime
-from harness.contracts.source import declared
+from harness.contracts.source import Source, declared
 from harness.contracts.steps import Request
 from harness.contracts.testbed_file import read_testbed
+from harness.store.contents import CONTENTS
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
@@ -43,6 +44,8 @@ Promise = Callable[[Tried, Path], None]
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test takes in, no other knows."""
     monkeypatch.setattr(plugins, "_adopted", {})
+    monkeypatch.setattr(CONTENTS, "root", None)
+    monkeypatch.setattr(CONTENTS, "_memo", None)
 
 
 @pytest.fixture(params=[*found("source"), "signs", "joined"], ids=lambda name: Path(name).stem)
@@ -180,6 +183,40 @@ def a_split_survives_a_kill(tried: Tried, scratch: Path) -> None:
         assert contents(split(tried, scratch / point)) == left_alone, point
 
 
+def _prepared(part: Source, store: Path) -> bool:
+    """Whether it can be: one whose pictures have no files says that it cannot."""
+    try:
+        prepared.prepare(part, READING, Store(store), quiet)
+    except UsageError as error:
+        assert "no files of their own" in str(error)
+        return False
+    return True
+
+
+def what_was_prepared_is_what_it_gives(tried: Tried, scratch: Path) -> None:
+    """Without a look at a picture; and where one has changed since, what is prepared is not believed."""
+    direct, read = contents(split(tried, scratch / "direct")), list[int]()
+    ahead = [_prepared(part, scratch / "store") for part in tried.source.parts]
+
+    def counted(data: bytes, upright: bool = False) -> Pillow.Image:
+        read.append(len(data))
+        return images.decode(data, upright)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CONTENTS, "root", scratch / "store")
+        patch.setattr(pictures, "read_image", lambda path, sha256=None, upright=False: counted(path.read_bytes()))
+        assert contents(split(tried, scratch / "drawn")) == direct
+        assert not read or not all(ahead)
+        if not any(ahead):
+            return
+        broken = next(file for file in tried.files if file.suffix == ".png" and "heldout" not in str(file))
+        broken.write_bytes(broken.read_bytes()[:40])
+        made = [str(example) for example in tried.examples(scratch / "kept")]
+        patch.setattr(CONTENTS, "root", None)
+        assert made == [str(example) for example in tried.examples(scratch / "kept")]
+        assert sum("Dropped" in example for example in made) == 1
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     files = [path for path in folder.rglob("*") if path.is_file() and path.name in (EXAMPLES, DROPPED, LOCK)]
     return {path.name: path.read_bytes() for path in files}
@@ -219,6 +256,7 @@ PROMISES = [
     what_is_stored_names_no_place,
     a_split_survives_a_kill,
     nobody_trains_on_what_is_held_out,
+    what_was_prepared_is_what_it_gives,
     it_goes_to_another_process,
 ]
 
@@ -284,6 +322,7 @@ LIES = [
     (its_identity_is_its_content, liar(identity=its_place_too)),
     (a_split_survives_a_kill, liar(load=with_a_memory)),
     (nobody_trains_on_what_is_held_out, liar(heldout=property(lambda self: self.home))),
+    (what_was_prepared_is_what_it_gives, liar(identity=names_alone)),
     (it_goes_to_another_process, liar(__reduce__=by_its_class)),
 ]
 

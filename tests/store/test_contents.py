@@ -122,6 +122,35 @@ def test_a_file_is_read_once_whoever_asks(tmp_path: Path, later: None) -> None:
     assert reads(tmp_path, *files) == 1
 
 
+def test_what_is_read_before_its_store_is_there_is_remembered_in_it(tmp_path: Path, later: None) -> None:
+    """A plan hashes the data of a comparison whose store comes after it."""
+    file, root, first = aged(tmp_path / "file", b"x"), tmp_path / "store", contents.Contents()
+    first.keep(root)
+    first.digest(file)
+    assert not root.exists()
+    root.mkdir()
+    first.keep(root)
+    assert reads(root, file) == 0
+
+
+def test_a_kill_costs_no_more_than_what_is_read_at_once(
+    tmp_path: Path, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "AT_ONCE", 2)
+    files, told, killed = [aged(tmp_path / str(n), b"x") for n in range(5)], list[tuple[int, int]](), contents.Contents()
+    killed.keep(tmp_path)
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 4:
+            raise KeyboardInterrupt
+
+    killed.tell = tell
+    with pytest.raises(KeyboardInterrupt):
+        killed.digests(files)
+    assert told == [(2, 5), (4, 5)] and reads(tmp_path, *files) == 1
+
+
 def test_replaced_with_equal_size_and_time_is_read_again(tmp_path: Path, later: None) -> None:
     """As `cp -p` or `rsync -t` does it: only inode and ctime tell."""
     file = aged(tmp_path / "x.jpg", b"one")

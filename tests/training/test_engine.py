@@ -185,7 +185,8 @@ def test_a_training_without_records_says_what_became_of_the_examples(job) -> Non
     made = job("sure", "dpo")
     records = Path(made.records)
     records.write_text("")
-    write_jsonl(records.with_name("dropped.jsonl"), [Dropped(str(n), "own response equals the truth") for n in range(16)])
+    dropped = [Dropped(str(number), "own response equals the truth") for number in range(16)]
+    write_jsonl(records.with_name("dropped.jsonl"), dropped)
     said = r"none of 16 examples gave one \(own response equals the truth: 16\); ask for more \(--examples\)"
     with pytest.raises(HarnessError, match=said):
         train(made)
