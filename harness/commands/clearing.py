@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.commands.folders import Listed, listed, size
 from harness.comparison.run_folder import lock_of
+from harness.contracts.prepared import KIND as PREPARED
 from harness.store.digest import file_digest
 from harness.store.manifest import STAGE
 from harness.store.store import MANIFEST, Store
@@ -97,6 +98,8 @@ def needs(store: Store, runs: Sequence[tuple[Path, Manifest]]) -> set[str]:
     policies |= {str(model) for _, told in runs for model in told.models.values()}
     manifests = {file_digest(folder / MANIFEST) for folder, _ in runs}
     for name in store.finished():
+        if name.startswith(f"{PREPARED}/"):  # sources that were read ahead, for whoever compares next
+            needed.add(name)
         identity = _identity(store, name)
         if identity.get("policy") in policies or identity.get(MANIFEST) in manifests:  # own responses; a run's pages
             needed |= behind(store, {name})

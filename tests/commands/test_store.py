@@ -113,6 +113,12 @@ def test_pages_stay_as_long_as_their_run_is_as_it_was(harness: Said, store: Stor
     assert not store.done(pages)
 
 
+def test_sources_that_were_read_ahead_stay_for_whoever_compares_next(harness: Said, store: Store) -> None:
+    store.run(ahead := Stage("prepared", {"source": "llava150k"}), write)
+    gc(harness, store, "--yes")
+    assert store.done(ahead)
+
+
 def test_replies_and_features_stay(harness: Said, store: Store) -> None:
     for name in (".journal", ".features"):
         (store.root / name).mkdir()
