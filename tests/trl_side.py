@@ -24,7 +24,11 @@ from tests.trainings import lines
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 SIZE = 4  # records of a step; those of a micro-batch are the job's
-PREFERENCES: dict[str, dict[str, Any]] = {"dpo": {}, "ipo": {"loss_type": "ipo"}}  # ours -> fields of TRL's DPOConfig
+PREFERENCES: dict[str, dict[str, Any]] = {  # our methods -> fields of TRL's DPOConfig
+    "dpo": {},
+    "ipo": {"loss_type": "ipo"},
+    "mpo": {"loss_type": ["sigmoid", "bco_pair", "sft"], "loss_weights": [0.8, 0.2, 1.0]},
+}
 Row = tuple[tuple[int, ...], tuple[bool, ...], str]  # ids, which are supervised, digest of the pixels
 
 
@@ -36,12 +40,12 @@ class Course(NamedTuple):
 
 
 def ours(job: Job, pixels: bool = True) -> Course:
-    """Our engine's course; the rows are taken where it packs its trees, with a digest of pixels if those are told."""
+    """Our engine's course; the rows are taken where it packs its trees to learn, with a digest of pixels if told."""
     seen: list[list[Row]] = []
     eyes = load(job.model).eyes
 
     def watched(trees: Sequence[Tree], loaded: Loaded) -> Any:
-        seen.append([
+        seen.append([] if not torch.is_grad_enabled() else [
             (tree.prefix + branch.ids, (False,) * len(tree.prefix) + branch.supervised,
              digest(eyes.pixels(tree.image)) if tree.image and pixels else "")
             for tree in trees for branch in tree.branches
@@ -51,7 +55,7 @@ def ours(job: Job, pixels: bool = True) -> Course:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(harness.training.engine, "pack", watched)
         train(job)
-    return Course(by_step(seen, job), lines(job))
+    return Course(by_step([rows for rows in seen if rows], job), lines(job))
 
 
 def trls(job: Job, processor: Any, pixels: bool = True) -> Course:
@@ -74,7 +78,7 @@ def trls(job: Job, processor: Any, pixels: bool = True) -> Course:
 
 def trl_trainer(job: Job, processor: Any) -> Any:
     """TRL's trainer for the job; `processor` is the official one."""
-    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+    from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
 
     training, loaded, cut = job.training, load(job.model), job.runtime.per_device_train_batch_size
     common = {
@@ -92,6 +96,10 @@ def trl_trainer(job: Job, processor: Any) -> Any:
     if job.method in PREFERENCES:
         other, loss = load(job.model).model, PREFERENCES[job.method]
         return DPOTrainer(loaded.model, ref_model=other, args=DPOConfig(beta=0.1, **loss, **common), **given)
+    if job.method == "kto":  # a pair is two rows, and a batch the step
+        other = load(job.model).model
+        common |= {"per_device_train_batch_size": 2 * SIZE, "gradient_accumulation_steps": 1}
+        return KTOTrainer(loaded.model, ref_model=other, args=KTOConfig(beta=0.1, **common), **given)
     return SFTTrainer(loaded.model, args=SFTConfig(completion_only_loss=True, **common), **given)
 
 
@@ -103,7 +111,9 @@ def rows_in_order(job: Job, family: Family, end: str) -> Any:
     named = {record.id: record for record in read_jsonl(Record, Path(job.records))}
     plan = steps(list(named), job.seed, job.training.num_train_epochs, SIZE)
     made = [row(named[name], family, end) for names in plan for name in names]
-    texts = {name: Value("string") for name in made[0] if name != "images"}
+    if job.method == "kto":
+        made = [one for at in range(0, len(made), SIZE) for one in taken_apart(made[at : at + SIZE])]
+    texts = {name: Value("bool" if name == "label" else "string") for name in made[0] if name != "images"}
     return Dataset.from_list(made, Features({**texts, "images": List(Picture())}))
 
 
@@ -124,17 +134,26 @@ def row(record: Record, family: Family, end: str) -> dict[str, Any]:
     return {"prompt": "".join(text for text, _ in asked), **sides, "images": images}
 
 
+def taken_apart(step: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A step's pairs as KTO's rows: all chosen answers, then all rejected ones."""
+    return [{"prompt": one["prompt"], "completion": one[side], "label": side == "chosen", "images": one["images"]}
+            for side in ("chosen", "rejected") for one in step]  # fmt: skip
+
+
 def collated(batch: Any, pixels: bool) -> Any:
-    """The rows of a batch of TRL's."""
-    wanted = batch["completion_mask"] == 1 if "completion_mask" in batch else batch["labels"] != -100
-    pictures = iter(batch.get("pixel_values", ()) if pixels else ())
-    for ids, mask, marks in zip(batch["input_ids"], batch["attention_mask"] == 1, wanted, strict=True):
-        yield (
-            tuple(ids[mask].tolist()),
-            tuple(marks[mask].tolist()),
-            digest(next(pictures)) if 4 in ids and pixels else "",
-        )
-    assert next(pictures, None) is None
+    """The rows of a batch of TRL's; KTO's has each once more with another prompt's answer."""
+    for kind in ("", "KL_") if "KL_input_ids" in batch else ("",):
+        shown = f"{kind}completion_mask" in batch
+        wanted = batch[f"{kind}completion_mask"] == 1 if shown else batch["labels"] != -100
+        pictures = iter(batch.get("pixel_values", ()) if pixels else ())
+        masks = batch[f"{kind}attention_mask"] == 1
+        for ids, mask, marks in zip(batch[f"{kind}input_ids"], masks, wanted, strict=True):
+            yield (
+                tuple(ids[mask].tolist()),
+                tuple(marks[mask].tolist()),
+                digest(next(pictures)) if 4 in ids and pixels else "",
+            )
+        assert next(pictures, None) is None
 
 
 def digest(pixels: torch.Tensor) -> str:

@@ -141,6 +141,13 @@ def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Recor
     warnings.simplefilter("ignore", FutureWarning)  # transformers' own, at every adapter
     loaded = load(BASE, "float32", "cpu", shelf)
     forest = asked(here, "records that cannot be trained on", lambda: trees(records, loaded))
+    for record, grown in zip(records, forest, strict=True):
+        answers = tuple(len(row.branches) for row in grown.rows)
+        if isinstance(record, Pair) and answers != lesson.answers:
+            raise UsageError(
+                f"{here}.build gives the pair {record.id} with {answers} answers by picture; lesson(...).answers says "
+                f"{lesson.answers}."
+            )
     adapters = lesson.continues or lesson.trains != (Role.POLICY,)
     roles = assemble(loaded.model, Lora(r=4, lora_alpha=8) if adapters else None, 0, lesson, {})
     batch = pack(forest, loaded)
@@ -152,6 +159,9 @@ def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Recor
     reference = plain.get("policy") if lesson.reference else None
     policy = found.get("policy", torch.zeros(0))
     given = LogProbs(policy, reference, batch.branch, batch.branch_tree, {**found, **known, **batch.columns})
+    if lesson.anchored:
+        anchor = asked(here, "anchor", lambda: method.anchor(given))
+        given = replace(given, anchor=float(anchor.detach().mean()))
     loss = asked(here, "loss", lambda: method.loss(given))
     units = sum(tree.supervised for tree in forest) if lesson.unit == "token" else len(forest)
     if not isinstance(loss, Loss) or not isinstance(loss.values, torch.Tensor):

@@ -110,15 +110,17 @@ def _examples(planned: Plan, step: Step) -> int:
     return said or planned.request.examples or planned.testbed.examples
 
 
-def _tree(model: _Model, branches: int) -> Tree:
-    branch = Branch((0,) * ANSWER, (True,) * ANSWER)
-    return Tree("", None, (0,) * (model.places + PROMPT), (branch,) * branches, layout=Places(model.places))
+def _tree(model: _Model, answers: tuple[int, ...]) -> Tree:
+    """A record with so many answers under each of its pictures."""
+    branch, prefix = Branch((0,) * ANSWER, (True,) * ANSWER), (0,) * (model.places + PROMPT)
+    first, *more = (Tree("", None, prefix, (branch,) * count, layout=Places(model.places)) for count in answers)
+    return replace(first, more=tuple(more))
 
 
 def _train(planned: Plan, step: Step, runtime: Runtime, device: Device, model: _Model) -> Need:
     made, row = Train.of(step), planned.rows[step.row]
     lesson, how = row.lessons[made.round], made.training
-    tree = _tree(model, 2 if lesson.unit == "record" else 1)
+    tree = _tree(model, lesson.answers if lesson.unit == "record" else (1,))
     passes = 2 if "value" in lesson.columns and not lesson.shared_trunk else 1
     count = ceil(_examples(planned, step) / lesson.part[1])
 
@@ -142,14 +144,15 @@ def _train(planned: Plan, step: Step, runtime: Runtime, device: Device, model: _
             break
     learns = model.shape.decoder.adapters(how.lora) if how.lora else None
     flops = passes * how.num_train_epochs * count * model.flops.train(tree, learns)
-    more = passes * how.num_train_epochs * count * model.flops.forward(tree) * share
+    more = passes * how.num_train_epochs * count * model.flops.forward(tree) * (share + lesson.anchored)
     seconds = (flops + more) / (MFU * device.flops * runtime.num_processes)
     kept = model.shape.parameters * (Role.POLICY in lesson.trains) + passes * (learns or 0)
     return Need(step.row, "train", memory, flops, seconds, BYTES[how.dtype] * kept, text, cure)
 
 
 def _reference(planned: Plan, step: Step, device: Device, model: _Model) -> Need:
-    flops = _examples(planned, step) * model.flops.forward(_tree(model, 2))
+    answers = planned.rows[_row(planned, step)].lessons[0].answers
+    flops = _examples(planned, step) * model.flops.forward(_tree(model, answers))
     memory = Memory(weights=BYTES[Reference.of(step).dtype] * model.shape.parameters)
     return Need(_row(planned, step), "reference", memory, flops, flops / (MFU * device.flops), 0)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from PIL import Image as Pillow
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
-from harness.contracts.records import Image
+from harness.contracts.records import Cropped, Image
 from harness.store.digest import file_digest
 from harness.store.store import failpoint
 from harness.system.errors import HarnessError, UsageError
@@ -44,9 +44,20 @@ def read_image(path: Path, sha256: str | None = None, upright: bool = False) -> 
 def opened(image: Image) -> Pillow.Image:
     """A picture; HarnessError, which names its file, where it cannot be read or is another by now."""
     try:
-        return read_image(Path(image.path), image.sha256, image.upright)
+        picture = read_image(Path(image.path), image.sha256, image.upright)
     except ValueError as error:
         raise HarnessError(f"image {image.path}: {error}.") from None
+    return picture.crop(_inside(image, picture.size)) if isinstance(image, Cropped) else picture
+
+
+def _inside(image: Cropped, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A crop's left, top, right and bottom in pixels of a picture of (width, height): one pixel at least."""
+    ends = [(int(image.box[at] * side), max(round(image.box[at + 2] * side), int(image.box[at] * side) + 1))
+            for at, side in enumerate(size)]  # fmt: skip
+    (left, right), (top, bottom) = (
+        (min(start, side - 1), min(end, side)) for (start, end), side in zip(ends, size, strict=True)
+    )
+    return left, top, right, bottom
 
 
 @lru_cache(maxsize=1 << 17)
@@ -55,9 +66,13 @@ def size_of(image: Image) -> tuple[int, int]:
     try:
         with Pillow.open(image.path, formats=FORMATS) as picture:
             turned = image.upright and picture.getexif().get(ORIENTATION, 1) >= 5
-            return (picture.width, picture.height) if turned else (picture.height, picture.width)
+            width, height = (picture.height, picture.width) if turned else picture.size
     except Exception as error:
         raise HarnessError(f"image {image.path}: its size cannot be read ({type(error).__name__}: {error}).") from None
+    if isinstance(image, Cropped):
+        left, top, right, bottom = _inside(image, (width, height))
+        return bottom - top, right - left
+    return height, width
 
 
 def decode(data: bytes, upright: bool = False) -> Pillow.Image:

@@ -41,7 +41,9 @@ class Lesson:
     unit: what the loss has one value per. continues: trained roles go on as adapters and the reference stays the base;
     otherwise a round starts from the last round's policy, which is its reference. part: this round's share of the
     examples, every part[1]-th from part[0] on. training: fields of `harness.contracts.settings.Training` that the
-    method sets for this round.
+    method sets for this round. anchored: whether the loss compares every record with one figure of the whole step
+    (`Method.anchor`), which takes a forward pass of its own. answers: how many a pair of this round has, under its own
+    picture and under each further one (`Pair.beside`).
     """
 
     trains: tuple[Role, ...] = (Role.POLICY,)
@@ -52,6 +54,8 @@ class Lesson:
     shared_trunk: bool = False
     part: tuple[int, int] = (0, 1)
     training: Mapping[str, Any] = field(default_factory=dict)
+    anchored: bool = False
+    answers: tuple[int, ...] = (2,)
 
 
 class Round(Protocol):
@@ -177,6 +181,10 @@ class Method:
 
     def loss(self, logps: "LogProbs") -> Loss:
         """The loss of one micro-batch from per-token log-probs; never sees logits."""
+        raise NotImplementedError
+
+    def anchor(self, logps: "LogProbs") -> "Tensor":
+        """One figure per unit, without a gradient, of an anchored lesson; `loss` finds their mean over the step."""
         raise NotImplementedError
 
 

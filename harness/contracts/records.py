@@ -22,6 +22,22 @@ class Image:
         return f"{self.sha256}.upright" if self.upright else self.sha256
 
 
+Box = tuple[float, float, float, float]  # left, top, right and bottom, as shares of a picture's sides
+
+
+@dataclass(frozen=True, slots=True)
+class Cropped(Image):
+    """A part of a picture, which is seen as if it were all of it."""
+
+    box: Box = (0.0, 0.0, 1.0, 1.0)
+
+    @property
+    def key(self) -> str:
+        """The picture's, and which part."""
+        whole = Image(self.path, self.sha256, self.upright).key
+        return f"{whole}.{'-'.join(f'{side:.6f}' for side in self.box)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One exchange: what the user asks (without the image token) and what the assistant answers."""
@@ -83,8 +99,20 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """One more answer to a pair's prompt that a loss reads; with `crop` under that part of the picture alone."""
+
+    answer: str
+    crop: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
-    """A record for preference losses: two answers to one prompt."""
+    """A record for preference losses: two answers to one prompt.
+
+    `beside` are more answers, for losses that compare more; in log-probs they follow the two in their order, those
+    under the whole picture first.
+    """
 
     id: str
     image: Image | None
@@ -92,6 +120,7 @@ class Pair:
     chosen: str
     rejected: str
     history: tuple[Turn, ...] = ()
+    beside: tuple[Beside, ...] = ()
     kind: Literal["pair"] = "pair"
 
 

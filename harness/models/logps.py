@@ -27,7 +27,8 @@ class LogProbs:
     no graph, or None where the method has no reference role. branch: (N,) int64, the branch of each token.
     branch_tree: (branches,) int64, the tree (record) of each branch; the branches of a tree are neighbours, in the
     record's order. columns: what else the lesson asks for (`harness.contracts.method.Lesson`), and the rollouts' own
-    figures.
+    figures. anchor: the mean of `Method.anchor` over the whole step, where the lesson has one. past: means over the
+    steps before this one of the loss's metrics, empty at the first.
     """
 
     policy: Tensor
@@ -35,6 +36,8 @@ class LogProbs:
     branch: Tensor
     branch_tree: Tensor
     columns: Mapping[str, Tensor] = field(default_factory=dict)
+    anchor: float = 0.0
+    past: Mapping[str, float] = field(default_factory=dict)
 
     def sequence(self, values: Tensor) -> Tensor:
         """(N,) per-token values summed per branch, (branches,)."""

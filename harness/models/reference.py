@@ -62,7 +62,10 @@ def figures(
     for (batch_trees,) in micro_batches(forest, batch_size, 1) if forest else []:
         for some, made in halved(batch_trees, lambda some: roles(pack(some, loaded).to(loaded.model.device), columns)):
             for name, values in made.items():
-                sizes = [len(tree.branches) if name == "reward" else tree.supervised for tree in some]
+                sizes = [
+                    sum(len(row.branches) for row in tree.rows) if name == "reward" else tree.supervised
+                    for tree in some
+                ]
                 for one, part in zip(some, values.float().cpu().split(sizes), strict=True):
                     found[one.id][name] = part
             done += len(some)

@@ -1,7 +1,8 @@
 """The only way records become tensors: one image, one prefix, n branches that share it.
 
 A branch sees the prefix and itself, at the positions it would have alone; so a tree gives the log-probs that separate
-sequences give, while the image (80 to 90 % of a LLaVA sequence) is computed once.
+sequences give, while the image (80 to 90 % of a LLaVA sequence) is computed once. Answers under another picture have a
+prefix of their own: they are another tree of the same record, another row of the batch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.contracts.encoding import Pieces, Tokens
 from harness.contracts.family import Family, Layout
-from harness.contracts.records import Conversation, Image, Pair, Record, Rollout, Turn
+from harness.contracts.records import Conversation, Cropped, Image, Pair, Record, Rollout, Turn
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ class Tree:
     """A record as tokens. The prefix holds the image tokens, is not empty and has nothing supervised.
 
     `columns` has one float per supervised token under each name, in the order of branches and tokens. `cut` is how many
-    tokens `max_length` took. `layout` is the image's.
+    tokens `max_length` took. `layout` is the image's. `more` are the record's trees under other pictures.
     """
 
     id: str
@@ -43,16 +44,22 @@ class Tree:
     columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
     cut: int = 0
     layout: Layout | None = None
+    more: "tuple[Tree, ...]" = ()
+
+    @property
+    def rows(self) -> "tuple[Tree, ...]":
+        """The record's trees, each a row of a batch."""
+        return (self, *self.more)
 
     @property
     def tokens(self) -> int:
         """Positions of the forward pass, each prefix counted once."""
-        return len(self.prefix) + sum(len(branch.ids) for branch in self.branches)
+        return sum(len(row.prefix) + sum(len(branch.ids) for branch in row.branches) for row in self.rows)
 
     @property
     def supervised(self) -> int:
         """Tokens whose log-prob is wanted, over all branches."""
-        return sum(sum(branch.supervised) for branch in self.branches)
+        return sum(sum(branch.supervised) for row in self.rows for branch in row.branches)
 
 
 class TooLong(ValueError):
@@ -74,23 +81,30 @@ def refuse_reserved(texts: Sequence[str], tokenizer: Any, family: Family) -> Non
             raise ValueError(f"the text contains the reserved token {found[0]!r}: {text[:80]!r}")
 
 
-def _branches(record: Conversation | Pair, family: Family, end: str) -> list[Pieces]:
-    """The pieces of each branch; in a pair only the last answer is supervised."""
+def _seen(record: Conversation | Pair, family: Family, end: str) -> dict[Image | None, list[Pieces]]:
+    """The pieces of each branch by the picture it is seen with, the record's own first; of a pair only the last answer
+    is supervised."""
     has_image = record.image is not None
     if isinstance(record, Conversation):
-        return [family.segments(turns, has_image, end) for turns in record.branches]
-    both: list[Pieces] = []
-    for answer in (record.chosen, record.rejected):
+        return {record.image: [family.segments(turns, has_image, end) for turns in record.branches]}
+    seen: dict[Image | None, list[Pieces]] = {}
+    for answer, crop in ((record.chosen, None), (record.rejected, None), *((b.answer, b.crop) for b in record.beside)):
+        image = record.image
+        if crop is not None:
+            if image is None:
+                raise ValueError("the record has a crop and no picture")
+            image = Cropped(image.path, image.sha256, image.upright, crop)
         pieces = family.segments([*record.history, Turn(record.question, answer)], has_image, end)
-        both.append([(text, False) for text, _ in pieces[:-1]] + pieces[-1:])
-    return both
+        seen.setdefault(image, []).append([(text, False) for text, _ in pieces[:-1]] + pieces[-1:])
+    return seen
 
 
 def _turns(record: Record) -> list[Turn]:
     if isinstance(record, Rollout):
         return [*record.history, Turn(record.question, "")]
     if isinstance(record, Pair):
-        return [*record.history, Turn(record.question, record.chosen), Turn("", record.rejected)]
+        others = (Turn("", answer) for answer in (record.rejected, *(one.answer for one in record.beside)))
+        return [*record.history, Turn(record.question, record.chosen), *others]
     return [turn for branch in record.branches for turn in branch]
 
 
@@ -115,26 +129,36 @@ def tree(record: Record, loaded: "Loaded", max_length: int | None = None) -> Tre
     for spelling, why in family.forbidden.items():
         if any(spelling in text for text in texts):
             raise ValueError(f"a text contains{spelling}, {why}")
-    layout = loaded.eyes.layout(record.image) if record.image else None
     if isinstance(record, Rollout):
-        sampled = _sampled(record, loaded, layout)
+        sampled = _sampled(record, loaded)
         _fits(sampled.tokens, positions if max_length is None else min(max_length, positions or max_length))
         return sampled
-    whole = [family.encode(tokenizer, pieces, layout) for pieces in _branches(record, family, tokenizer.eos_token)]
+    seen = _seen(record, family, tokenizer.eos_token)
+    first, *more = (_grown(record, image, pieces, loaded, max_length) for image, pieces in seen.items())
+    named = (replace(other, id=f"{record.id}/{number}") for number, other in enumerate(more, 1))
+    return replace(first, more=tuple(named), cut=sum(one.cut for one in (first, *more)))
+
+
+def _grown(
+    record: Conversation | Pair, image: Image | None, branches: list[Pieces], loaded: "Loaded", max_length: int | None
+) -> Tree:
+    """What a record has under one picture, as a tree."""
+    layout, positions = loaded.eyes.layout(image) if image else None, loaded.positions
+    whole = [loaded.family.encode(loaded.tokenizer, pieces, layout) for pieces in branches]
     if not whole or not all(any(row.supervised) for row in whole):
         raise ValueError("the record has a branch with no supervised token")
     rows = [Tokens(row.ids[:max_length], row.supervised[:max_length]) for row in whole]
     if not all(any(row.supervised) for row in rows):
         raise TooLong(f"too long: an answer lies wholly beyond max_length {max_length}")
-    if isinstance(record, Pair) and rows != whole and rows[0] == rows[1]:
+    if isinstance(record, Pair) and image == record.image and rows != whole and rows[0] == rows[1]:
         raise TooLong(f"too long: chosen and rejected are the same up to max_length {max_length}")
     _fits(max(len(row.ids) for row in rows), positions)
     cut = _shared(rows)
     if cut == 0:
         raise ValueError("the record's branches share no leading token")
-    branches = tuple(Branch(row.ids[cut:], row.supervised[cut:]) for row in rows)
+    ends = tuple(Branch(row.ids[cut:], row.supervised[cut:]) for row in rows)
     lost = sum(len(row.ids) for row in whole) - sum(len(row.ids) for row in rows)
-    return Tree(record.id, record.image, rows[0].ids[:cut], branches, cut=lost, layout=layout)
+    return Tree(record.id, image, rows[0].ids[:cut], ends, cut=lost, layout=layout)
 
 
 def _fits(tokens: int, most: int | None) -> None:
@@ -142,13 +166,14 @@ def _fits(tokens: int, most: int | None) -> None:
         raise TooLong(f"too long: {tokens:,} tokens for {most:,} places; training.max_length would cut it")
 
 
-def _sampled(record: Rollout, loaded: "Loaded", layout: Layout | None) -> Tree:
+def _sampled(record: Rollout, loaded: "Loaded") -> Tree:
     """A rollout's tree: its prompt, and the very tokens that were sampled, whatever their text would encode to."""
     family, tokenizer = loaded.family, loaded.tokenizer
     if not record.tokens or tokenizer.convert_tokens_to_ids(family.image_token) in record.tokens:
         raise ValueError("the response is empty or holds an image token")
     if any(len(column) != len(record.tokens) for column in record.columns.values()):
         raise ValueError("a column has not one figure per token")
+    layout = loaded.eyes.layout(record.image) if record.image else None
     pieces = family.prompt(record.question, record.history, record.image is not None, tokenizer.eos_token)
     prefix, sampled = family.encode(tokenizer, pieces, layout).ids, Branch(record.tokens, (True,) * len(record.tokens))
     return Tree(record.id, record.image, prefix, (sampled,), record.columns, layout=layout)
@@ -162,8 +187,8 @@ class Batch:
     (B, 1, L, L) bool, True where a query (dim 2) sees a key. features: (rows, width) of the vision tower, of all images
     in row order one behind the other, or None; layouts: those of the images. source: (N,) int64, index into the B*L
     hidden states of the one that predicts a token. labels: (N,) int64, that token. branch: (N,) int64, its branch.
-    branch_tree: (branches,) int64, the row of each branch. last: (branches,) int64, index into the B*L hidden states of
-    a branch's last place. ids: the records' ids, one per row. columns: the trees' own, each (N,) float32.
+    branch_tree: (branches,) int64, the tree of each branch, with all its rows. last: (branches,) int64, index into the
+    B*L hidden states of a branch's last place. ids: the rows' ids. columns: the trees' own, each (N,) float32.
     """
 
     ids: tuple[str, ...]
@@ -213,18 +238,19 @@ def _mask(segment: "Tensor") -> "Tensor":
 
 
 def pack(trees: Sequence[Tree], loaded: "Loaded") -> Batch:
-    """One row per tree, with the features of its image."""
+    """One row per tree under a picture, a record's behind each other, with the features of their images."""
     import torch
 
     family = loaded.family
-    rows = [_row(tree, loaded) for tree in trees]
+    owners = [(row, number) for number, tree in enumerate(trees) for row in tree.rows]
+    rows = [_row(tree, loaded) for tree, _ in owners]
     length = max(len(ids) for ids, _, _ in rows)
     source: list[int] = []
     labels: list[int] = []
     owner: list[int] = []
     branch_tree: list[int] = []
     last: list[int] = []
-    for number, tree in enumerate(trees):
+    for number, (tree, record) in enumerate(owners):
         start = len(tree.prefix)
         for branch in tree.branches:
             for at, (token, wanted) in enumerate(zip(branch.ids, branch.supervised, strict=True)):
@@ -233,21 +259,21 @@ def pack(trees: Sequence[Tree], loaded: "Loaded") -> Batch:
                     labels.append(token)
                     owner.append(len(branch_tree))
             start += len(branch.ids)
-            branch_tree.append(number)
+            branch_tree.append(record)
             last.append(number * length + start - 1)
 
     def padded(lines: Iterable[list[int]], fill: int) -> "Tensor":
         return torch.tensor([line + [fill] * (length - len(line)) for line in lines])
 
     positions = [padded((axes[axis] for _, axes, _ in rows), 0) for axis in range(family.axes)]
-    images = [loaded.features(tree.image) for tree in trees if tree.image is not None]
+    images = [loaded.features(tree.image) for tree, _ in owners if tree.image is not None]
     return Batch(
-        ids=tuple(tree.id for tree in trees),
+        ids=tuple(tree.id for tree, _ in owners),
         input_ids=padded((ids for ids, _, _ in rows), loaded.pad_id),
         position_ids=torch.stack(positions) if family.axes > 1 else positions[0],
         attention_mask=_mask(padded((segment for _, _, segment in rows), -1)),
         features=torch.cat(images) if images else None,
-        layouts=tuple(tree.layout for tree in trees if tree.layout is not None),
+        layouts=tuple(tree.layout for tree, _ in owners if tree.layout is not None),
         source=torch.tensor(source),
         labels=torch.tensor(labels),
         branch=torch.tensor(owner),

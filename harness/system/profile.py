@@ -40,7 +40,7 @@ class Flops:
 
     def forward(self, tree: "Tree") -> int:
         """One forward pass over a tree, counting only the pairs its mask keeps."""
-        return self._linear(tree) + self.pair * kept_pairs(tree) + self._seen(tree.layout)
+        return self._linear(tree) + self.pair * kept_pairs(tree) + self._pictures(tree)
 
     def respond(self, prompt_tokens: int, tokens: int, layout: "Layout | None") -> int:
         """One response by itself: reading the prompt, then token by token; what prompts share counts for each."""
@@ -54,7 +54,7 @@ class Flops:
         In units of a forward: 3 for what learns and for attention, whose inputs both have a gradient; 2 for a frozen
         layer, which only passes one on. `adapters`: the weights of those that learn, None where all weights do.
         """
-        image, attention = self._seen(tree.layout), self.pair * kept_pairs(tree)
+        image, attention = self._pictures(tree), self.pair * kept_pairs(tree)
         if adapters is None:
             return 3 * (self._linear(tree) + attention) + 2 * image  # nothing before the image learns
         return 2 * self._linear(tree) + 3 * (attention + 2 * adapters * tree.tokens) + image
@@ -62,14 +62,20 @@ class Flops:
     def _linear(self, tree: "Tree") -> int:
         return tree.tokens * self.token + tree.supervised * self.scored
 
+    def _pictures(self, tree: "Tree") -> int:
+        return sum(self._seen(row.layout) for row in tree.rows)
+
     def _seen(self, layout: "Layout | None") -> int:
         return self.image(layout) if layout else 0
 
 
 def kept_pairs(tree: "Tree") -> int:
-    """(query, key) pairs that a tree's mask keeps."""
-    prefix, sizes = len(tree.prefix), [len(branch.ids) for branch in tree.branches]
-    return prefix * (prefix + 1) // 2 + sum(size * prefix + size * (size + 1) // 2 for size in sizes)
+    """(query, key) pairs that a tree's masks keep."""
+    kept = 0
+    for row in tree.rows:
+        prefix, sizes = len(row.prefix), [len(branch.ids) for branch in row.branches]
+        kept += prefix * (prefix + 1) // 2 + sum(size * prefix + size * (size + 1) // 2 for size in sizes)
+    return kept
 
 
 @dataclass

@@ -6,6 +6,7 @@ taken in another order, so that their last bits differ. Nothing is compiled at r
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -101,6 +102,8 @@ class Run:
         self.lines: list[str] = []  # of the log; every rank has them, and saves them with its part of the state
         self.seen_tokens = 0
         self.number = 0  # of the step under way
+        self.anchor = 0.0  # of the step under way
+        self.past: dict[str, float] = {}  # means over the steps so far of what a loss told
         name = f"{plugins.stem(job.method)}-seed-{job.seed}-round-{job.round + 1}-{Path(job.work).name[-8:]}"
         settings = {"method": job.method, "seed": job.seed, "round": job.round + 1, **job.training.model_dump()}
         shown = job.runtime.report_to if rank == 0 else ()
@@ -108,7 +111,7 @@ class Run:
 
     def see(self, tick: Tick) -> None:
         """All images' features onto the shelf: once weights are sharded, no rank can run the tower alone."""
-        images = {tree.image.sha256: tree.image for tree in self.trees.values() if tree.image}
+        images = {row.image.key: row.image for tree in self.trees.values() for row in tree.rows if row.image}
         mine = list(images.values())[self.rank :: self.world]
         for number, image in enumerate(mine, 1):
             self.loaded.features(image)
@@ -127,6 +130,8 @@ class Run:
         if chosen[0] is not None:
             state, done = checkpoint.load(self.engine, chosen[0].folder), chosen[0].step
             self.lines, self.seen_tokens = state["log"], state["seen_tokens"]
+            for number, line in enumerate(self.lines, 1):
+                self.remember(number, json.loads(line))
         self.agree(done)
         if self.rank == 0:
             self.log.write_text("".join(self.lines), encoding="utf-8")
@@ -150,6 +155,7 @@ class Run:
             torch.manual_seed(_seed(self.job.seed, number))  # for a loss that draws; dropout does not (`dropout`)
             line = self.step(number, [self.trees[name] for name in ids])
             self.lines.append(dumps(line) + "\n")
+            self.remember(number, line)
             if self.rank == 0:
                 with self.log.open("a", encoding="utf-8") as file:
                     file.write(self.lines[-1])
@@ -158,16 +164,22 @@ class Run:
             if number % self.job.runtime.checkpoint_every_steps == 0 or number % per_epoch == 0:
                 self.states.save(self.engine, number, {"log": self.lines, "seen_tokens": self.seen_tokens})
 
+    def remember(self, number: int, line: dict[str, float]) -> None:
+        """Take the `number`-th step into the means of those so far."""
+        self.past = {name: before + (value - before) / number for name, value in line.items()
+                     for before in [self.past.get(name, 0.0)]}  # fmt: skip
+
     def step(self, number: int, trees: Sequence[Tree]) -> dict[str, float]:
         """One optimiser step over `trees`; returns its line of the log."""
         units, self.number = self.units(trees), number
         rounds = batches.micro_batches(trees, self.layout.rows, self.world)
         learning_rate = self.engine.get_lr()[0]
+        # a rank with nothing left still takes part in the exchange, with a loss of zero
+        parts = [(ranks[self.rank], 1.0) if ranks[self.rank] else ([trees[0]], 0.0) for ranks in rounds]
+        self.anchor = self.anchored(parts) / units if self.lesson.anchored else 0.0
         sums: dict[str, float] = {}
-        for at, ranks in enumerate(rounds):
-            self.engine.set_gradient_accumulation_boundary(at == len(rounds) - 1)
-            # a rank with nothing left still takes part in the exchange, with a loss of zero
-            mine, share = (ranks[self.rank], 1.0) if ranks[self.rank] else ([trees[0]], 0.0)
+        for at, (mine, share) in enumerate(parts):
+            self.engine.set_gradient_accumulation_boundary(at == len(parts) - 1)
             loss = self.method.loss(self.logps(mine))
             if loss.values.shape != (self.units(mine),):
                 raise HarnessError(f"{self.job.method}.loss must give one value per {self.lesson.unit}.")
@@ -181,6 +193,12 @@ class Run:
         self.seen_tokens += sum(tree.tokens for tree in trees)
         numbers = {"step": number, "learning_rate": learning_rate, "grad_norm": norm, "num_tokens": self.seen_tokens}
         return {**numbers, **means}
+
+    @torch.no_grad()
+    def anchored(self, parts: Sequence[tuple[Sequence[Tree], float]]) -> float:
+        """The sum of the method's anchor over a step, from a pass before the one that learns: it needs all records."""
+        return self.total({"anchor": sum(share * float(self.method.anchor(self.logps(mine)).sum())
+                                         for mine, share in parts)})["anchor"]  # fmt: skip
 
     def units(self, trees: Sequence[Tree]) -> int:
         """What the method's loss is averaged over."""
@@ -197,7 +215,8 @@ class Run:
         known = self.reference(trees, batch, other) if self.lesson.reference else {}
         columns = {**found, **{f"reference/{name}": values for name, values in known.items()}, **batch.columns}
         policy = found.get("policy", torch.zeros(0, device=self.engine.device))
-        return LogProbs(policy, known.get("policy"), batch.branch, batch.branch_tree, columns)
+        owners = batch.branch, batch.branch_tree
+        return LogProbs(policy, known.get("policy"), *owners, columns, self.anchor, self.past)
 
     def reference_states(self, batch: Batch) -> tuple[nn.Module, Tensor]:
         """Head and (B*L, width) states of the reference: the copy's, or those without adapters."""
@@ -262,14 +281,15 @@ class Run:
         trees, epochs = self.trees.values(), self.job.training.num_train_epochs
         passes = 2 if "value" in self.lesson.columns and not self.lesson.shared_trunk else 1
         learns = None if self.job.training.lora is None else self.adapters // passes  # each pass has its own
-        costs = (passes * self.flops.train(t, learns) + (self.flops.forward(t) if online else 0) for t in trees)
+        read = (online + 1) * (1 + self.lesson.anchored) - 1  # forward passes beside those that learn
+        costs = (passes * self.flops.train(t, learns) + read * self.flops.forward(t) for t in trees)
         return TrainResult(
             records=len(trees),
             cut_records=sum(tree.cut > 0 for tree in trees),
             cut_tokens=sum(tree.cut for tree in trees),
             steps=len(self.plan),
             supervised_tokens=epochs * sum(tree.supervised for tree in trees),
-            forward_tokens=epochs * (passes + online) * sum(tree.tokens for tree in trees),
+            forward_tokens=epochs * (passes + read) * sum(tree.tokens for tree in trees),
             flops=epochs * sum(costs) + self.tower_flops,
             trainable_parameters=self.trainable,
             roles={str(role): how for role, how in had.items()},

@@ -68,7 +68,7 @@ def sides(values: "Tensor") -> "tuple[Tensor, Tensor]":
 
 def figures(reward_chosen: "Tensor", reward_rejected: "Tensor", logps: "LogProbs") -> "dict[str, Tensor]":
     """What TRL's trainers log of pairs, from (pairs,) rewards and the log-probs."""
-    chosen, rejected = sides(logps.sequence(logps.policy))
+    chosen, rejected, *_ = logps.sequence(logps.policy).view(len(reward_chosen), -1).unbind(1)
     found = {
         "rewards/chosen": reward_chosen,
         "rewards/rejected": reward_rejected,
@@ -102,6 +102,21 @@ def odds_ratio(chosen: "Tensor", rejected: "Tensor") -> "Tensor":
 
     one, other = (side - torch.log(-torch.expm1(side.clamp(max=-1e-6))) for side in (chosen, rejected))
     return -logsigmoid(one - other)
+
+
+def bco(chosen: "Tensor", rejected: "Tensor", shift: float) -> "Tensor":
+    """-log sigma(r_chosen - shift) - log sigma(shift - r_rejected) of (pairs,) rewards (BCO; MPO's quality loss)."""
+    from torch.nn.functional import logsigmoid
+
+    return -logsigmoid(chosen - shift) - logsigmoid(shift - rejected)
+
+
+def kto(chosen: "Tensor", rejected: "Tensor", divergence: float, beta: float) -> "tuple[Tensor, Tensor]":
+    """1 - sigma(beta (r - z0)) of desirable responses, 1 - sigma(beta (z0 - r)) of undesirable ones (KTO, Sec. 4).
+
+    (pairs,) log-ratios to the reference; divergence: z0, nats.
+    """
+    return (beta * (divergence - chosen)).sigmoid(), (beta * (rejected - divergence)).sigmoid()
 
 
 def bradley_terry(chosen: "Tensor", rejected: "Tensor", centering: float) -> "Tensor":

@@ -11,7 +11,10 @@ from methods._pairs import Pairs
 METHODS = [
     name for name in plugins.installed("methods") if isinstance(plugins.make("methods", name, Method, {}), Pairs)
 ]
-PREFERENCE = Example("p", "local", PICTURE, (Turn("Who?", "A man."), Turn("Where?", "In a park.")), "In a house.")
+PREFERENCES = [
+    Example("p", "local", PICTURE, (Turn("Who?", "A man."), Turn("Where?", "In a park.")), "In a house."),
+    Example("q", "local", PICTURE, (Turn("What?", "A cup."),), "A pot."),
+]
 
 
 def made(name: str, **options: object) -> Pairs:
@@ -19,14 +22,14 @@ def made(name: str, **options: object) -> Pairs:
 
 
 def test_there_are_several() -> None:
-    assert {"dpo", "simpo", "ipo", "orpo"} <= {*METHODS}
+    assert {"dpo", "simpo", "ipo", "orpo", "mpo", "kto"} <= {*METHODS}
 
 
 @pytest.mark.parametrize("rejected", ["greedy", "sampled", "data"])
 @pytest.mark.parametrize("name", METHODS)
 def test_all_compare_the_answers_that_dpo_compares(name: str, rejected: str) -> None:
     def answers(method: str) -> list[tuple[str, ...]]:
-        built = made(method, rejected=rejected).build([*EXAMPLES, PREFERENCE], Scripted())
+        built = made(method, rejected=rejected).build([*EXAMPLES, *PREFERENCES], Scripted())
         return [(r.id, r.question, r.chosen, r.rejected) if isinstance(r, Pair) else (r.id, r.reason)
                 for r in built if isinstance(r, Pair | Dropped)]  # fmt: skip
 

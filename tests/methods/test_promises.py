@@ -40,15 +40,18 @@ def test_the_parts_of_ppo_s_rounds_are_all_examples_once() -> None:
 
 
 def logps(lesson: Lesson, method: str) -> LogProbs:
-    """One pair of two tokens a side, with everything the lesson asks for."""
-    columns = {name: torch.tensor([-1.0, -2.0, -0.5, -3.0], requires_grad=True) for name in lesson.columns}
+    """One record of two tokens an answer, with everything the lesson asks for."""
+    answers = sum(lesson.answers) if lesson.unit == "record" else 2
+    figures = [-1.0, -2.0, -0.5, -3.0, -1.5, -2.5, -0.7, -0.2][: 2 * answers]
+    columns = {name: torch.tensor(figures, requires_grad=True) for name in lesson.columns}
     if "reward" in columns:
         columns["reward"] = torch.tensor([0.5, 0.1], requires_grad=True)
     columns |= {f"reference/{name}": values.detach() - 0.1 for name, values in columns.items() if lesson.reference}
     if method == "ppo":
         columns |= {name: torch.tensor([-1.1, -2.1, 0.4, -2.9]) for name in PPO}
     policy = columns.get("policy", torch.zeros(0))
-    return LogProbs(policy, columns.get("reference/policy"), torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0]), columns)
+    owner = torch.arange(answers).repeat_interleave(2)
+    return LogProbs(policy, columns.get("reference/policy"), owner, torch.zeros(answers, dtype=torch.int64), columns)
 
 
 @pytest.mark.parametrize(("name", "number"), LESSONS)

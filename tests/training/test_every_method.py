@@ -22,7 +22,7 @@ import harness.training.engine
 from harness.contracts import plugins
 from harness.contracts.backend import Sampling
 from harness.contracts.method import Lesson, Loss, Method, Role, realised
-from harness.contracts.records import Conversation, Image, Prompt, Record, Turn
+from harness.contracts.records import Beside, Conversation, Image, Pair, Prompt, Record, Turn
 from harness.contracts.settings import Lora
 from harness.families.llava import Llava
 from harness.models.load import Loaded, load
@@ -66,12 +66,21 @@ CASES = list(cases())
 every_method = pytest.mark.parametrize(("name", "options", "number"), CASES)
 
 
+def beside(pair: Pair, answers: tuple[int, ...]) -> Pair:
+    """The pair with as many more answers, under its picture and parts of it."""
+    own = [Beside("a red ball" + " dog" * n) for n in range(answers[0] - 2)]
+    crops = [
+        Beside(pair.chosen, (0.1, 0.2 * n, 0.5, 0.2 * n + 0.4)) for n, few in enumerate(answers[1:]) for _ in range(few)
+    ]
+    return replace(pair, beside=(*own, *crops))
+
+
 def records(lesson: Lesson, options: dict[str, Any], pictures: list[Image]) -> list[Record]:
     """Records of the kind that the lesson learns from."""
     if "value" in lesson.columns:
         return rollouts(pictures)
     if lesson.unit == "record":
-        return pairs(pictures)
+        return [beside(pair, lesson.answers) for pair in pairs(pictures) if isinstance(pair, Pair)]
     if options.get("layout") == "separate":
         more = (Turn("is there a cat", "yes"), Turn("a dog", "no"))
         return [replace(c, branches=(*c.branches, more[: n % 3])) if n % 3 else c
@@ -162,7 +171,7 @@ def prefers(name: str, options: dict[str, Any], number: int) -> bool:
     return plugins.make("methods", name, Method, options).lesson(number).reference
 
 
-STARTS = {"ipo": 25.0}  # (1 / (2 * 0.1))^2; others: log 2
+STARTS = {"ipo": 25.0, "kto": 0.5}  # (1 / (2 * 0.1))^2, sigma(0); others: log 2
 
 
 @pytest.mark.parametrize(("name", "options", "number"), [case for case in CASES if prefers(*case.values)])
@@ -171,14 +180,17 @@ def test_a_preference_starts_at_log_2(task, name: str, options: dict[str, Any], 
     made = task(name, options, number)
     run = Run(made, plugins.make("methods", name, Method, options), *distributed())
     line, _ = step(run, 4)
+    if name == "mpo":  # 0.8 log 2 + 0.2 * 2 log 2, and the likelihood of what is chosen
+        line["loss"] -= 0.2 * math.log(2) + line["loss/generation"]
     assert line["loss"] == pytest.approx(STARTS.get(name, math.log(2)), rel=1e-6)
     assert line["rewards/margins"] == pytest.approx(0, abs=1e-5)
 
 
 def apart(trees: Sequence[Tree], loaded: Loaded) -> Batch:
     """Every branch as a sequence of its own, with its own image: no tree."""
-    alone = pack([replace(tree, branches=(branch,)) for tree in trees for branch in tree.branches], loaded)
-    owners = [number for number, tree in enumerate(trees) for _ in tree.branches]
+    rows = [(number, row) for number, tree in enumerate(trees) for row in tree.rows]
+    alone = pack([replace(row, branches=(branch,), more=()) for _, row in rows for branch in row.branches], loaded)
+    owners = [number for number, row in rows for _ in row.branches]
     return replace(alone, branch_tree=torch.tensor(owners))
 
 
@@ -234,7 +246,7 @@ def test_no_cut_of_a_step_matters(begun, name: str, options: dict[str, Any], num
         loss = right(logps)
         return Loss(loss.values / len(loss.values), loss.metrics)
 
-    run.method = cast(Method, SimpleNamespace(loss=mean))
+    run.method = cast(Method, SimpleNamespace(loss=mean, anchor=run.method.anchor))
     assert distance(step(run, 10), step(run, 3)) > 1e-2
 
 
@@ -353,3 +365,61 @@ def test_a_later_round_goes_on_from_what_was_written(task, critic: str) -> None:
     before, after = trained.logps(trees).columns, goes_on.logps(trees).columns
     assert before["value"].abs().min() > 0
     assert all(torch.equal(before[name], after[name]) for name in ("policy", "value"))
+
+
+def told(job: Job, monkeypatch: pytest.MonkeyPatch) -> list[LogProbs]:
+    """What the method's loss is given at each micro-batch of a training."""
+    kind, given = plugins.plugin("methods", job.method, Method), list[LogProbs]()  # type: ignore[type-abstract]
+    right = kind.loss
+
+    def watched(self: Method, logps: LogProbs) -> Loss:
+        given.append(logps)
+        return right(self, logps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "loss", watched)
+        train(job)
+    return given
+
+
+def test_a_loss_knows_the_means_of_what_it_told_before(task, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    made = task("mpo", {}, 0)
+    given, rewards = told(made, monkeypatch), [line["rewards/chosen"] for line in lines(made)]
+    assert given[0].past == {} and len(given) == len(rewards) == 6
+    for number in range(1, 6):
+        assert given[number].past["rewards/chosen"] == pytest.approx(sum(rewards[:number]) / number, abs=1e-9)
+    assert max(map(abs, rewards)) > 1e-3
+
+
+def test_a_resume_that_forgets_what_a_loss_told_is_noticed(task, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    clean, broken = (task("mpo", {}, 0, home) for home in ("clean", "broken"))
+    train(clean)
+    with monkeypatch.context() as patch:
+        kill_at(patch, "engine.step", 5)
+        with pytest.raises(Killed):
+            train(broken)
+    monkeypatch.setattr(harness.training.engine, "json", SimpleNamespace(loads=lambda line: {}))
+    assert train(broken).resumed_from_step == 4
+    assert written(clean) != written(broken)
+
+
+def test_an_anchor_is_the_whole_step_s(task, begun, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """In two micro-batches both have the mean over both; with each its own, how a step is cut would matter."""
+    made = task("kto", {}, 0, per_device_train_batch_size=2)
+    method = plugins.make("methods", "kto", Method, {})
+    given = told(made, monkeypatch)
+    assert len(given) == 10  # of 10 records in steps of 4, 4 and 2, twice
+    for one, other in zip(given[5:9:2], given[6:9:2], strict=True):
+        anchors = torch.cat([method.anchor(one), method.anchor(other)])
+        assert one.anchor == other.anchor == pytest.approx(float(anchors.mean()), abs=1e-5)
+        assert abs(one.anchor - float(method.anchor(one).mean())) > 1e-4
+    run, right = begun("kto", {}, 0), Run.logps
+    whole = step(run, 10)
+
+    def own(self: Run, trees: Sequence[Tree]) -> LogProbs:
+        """The mutant: as TRL has it with accumulation."""
+        found = right(self, trees)
+        return replace(found, anchor=float(method.anchor(found).mean()))
+
+    monkeypatch.setattr(Run, "logps", own)
+    assert distance(whole, step(run, 3)) > 1e-4

@@ -37,7 +37,9 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "sima": ({}, {"rejected_term": "competitor"}),
     "ppo": ({}, {"variant": "as_shipped"}, {"critic": "shared_trunk"}),
     "ipo": ({"log_probs": "mean"},),
+    "mpo": ({}, {"shift": "none"}),
 }
+ANCHOR, PAST = 0.7, {"rewards/chosen": 0.4, "rewards/rejected": -0.1}  # what is known of a step before its loss
 ROLLOUT = ("old_policy", "old_value", "advantage", "return", "reference", "score")
 
 
@@ -66,7 +68,10 @@ class World:
         self.lesson = lesson
         pairs = lesson.unit == "record" and "value" not in lesson.columns
         self.lengths = [
-            [rng.randint(1, 4) for _ in range(2 if pairs else 1 if "value" in lesson.columns else rng.randint(1, 3))]
+            [
+                rng.randint(1, 4)
+                for _ in range(sum(lesson.answers) if pairs else 1 if "value" in lesson.columns else rng.randint(1, 3))
+            ]
             for _ in range(records)
         ]
         drawn = torch.Generator().manual_seed(seed)
@@ -107,7 +112,7 @@ class World:
                 tree.append(place)
         policy = columns.get("policy", torch.zeros(0, dtype=torch.float64))
         reference = columns.get("reference/policy")
-        return LogProbs(policy, reference, torch.tensor(owner), torch.tensor(tree), columns)
+        return LogProbs(policy, reference, torch.tensor(owner), torch.tensor(tree), columns, ANCHOR, PAST)
 
 
 def units(lesson: Lesson, logps: LogProbs, at: int) -> int:

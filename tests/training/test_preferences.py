@@ -149,3 +149,79 @@ def test_an_ipo_pair_that_is_told_apart_is_left_alone() -> None:
     h = torch.tensor([5.0], requires_grad=True)
     losses.ipo(h, torch.zeros(1), 0.1).sum().backward()
     assert h.grad is not None and float(h.grad) == 0
+
+
+SIDES = torch.tensor([0, 1, 2, 3])  # one token each: chosen, rejected, and two answers to another prompt
+
+
+def kto(anchor: float, **options: Any) -> float:
+    """Log-ratios of -0.5 (chosen) and -3 (rejected), of 1 and 2 for the others."""
+    policy, reference = torch.tensor([-1.0, -4, -2, -1]), torch.tensor([-0.5, -1, -3, -3])
+    given = LogProbs(policy, reference, SIDES, torch.zeros(4, dtype=torch.int64), {"policy": policy}, anchor)
+    assert plugins.make("methods", "kto", Method, options).anchor(given).tolist() == [1.5]
+    return float(ours("kto", given, **options).values)
+
+
+def sigma(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def test_kto_by_hand() -> None:
+    """Each side against the divergence, which is never below 0; the mean of the two, weighted."""
+    assert kto(1.5) == pytest.approx(((1 - sigma(0.1 * (-0.5 - 1.5))) + (1 - sigma(0.1 * (1.5 + 3)))) / 2)
+    assert kto(-1.5) == kto(0.0) == pytest.approx(((1 - sigma(-0.05)) + (1 - sigma(0.3))) / 2)
+    weighted = {"beta": 0.5, "desirable_weight": 2.0, "undesirable_weight": 0.5}
+    assert kto(1.0, **weighted) == pytest.approx((2 * (1 - sigma(-0.75)) + 0.5 * (1 - sigma(2.0))) / 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda chosen, rejected, z, beta: right_kto(rejected, chosen, z, beta),
+        lambda chosen, rejected, z, beta: right_kto(chosen, rejected, -z, beta),
+        lambda chosen, rejected, z, beta: (right_kto(chosen, rejected, z, beta)[0],) * 2,
+    ],
+    ids=["sides", "sign of the divergence", "one side alone"],
+)
+def test_another_kto_would_be_caught(monkeypatch: pytest.MonkeyPatch, wrong: Callable[..., Any]) -> None:
+    monkeypatch.setattr(losses, "kto", wrong)
+    caught(test_kto_by_hand)
+
+
+right_kto = losses.kto
+PAST = {"rewards/chosen": 0.2, "rewards/rejected": 0.1}
+
+
+def mpo(past: dict[str, float] = PAST, **options: Any) -> float:
+    """`by_hand`'s pair, whose rewards are -0.05 and -0.3 and whose chosen answer has a mean log-prob of -2."""
+    policy, reference = torch.tensor([-1.0, -3, -2, -2, -5]), torch.tensor([-1.5, -2, -2, -2, -2])
+    owner, tree = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0, 0])
+    return float(ours("mpo", LogProbs(policy, reference, owner, tree, {"policy": policy}, past=past), **options).values)
+
+
+def test_mpo_by_hand() -> None:
+    """Rewards are told from delta, the mean of those before; at the first step there is none."""
+
+    def wanted(delta: float) -> float:
+        quality = -math.log(sigma(-0.05 - delta)) - math.log(sigma(delta + 0.3))
+        return -0.8 * math.log(sigma(0.25)) + 0.2 * quality + 2
+
+    assert mpo() == pytest.approx(wanted(0.15))
+    assert mpo({}) == mpo(shift="none") == pytest.approx(wanted(0.0))
+    parts = [
+        mpo(**{f"{other}_weight": 0.0 for other in ("preference", "quality", "generation") if other != part})
+        for part in ("preference", "quality", "generation")
+    ]
+    assert sum(parts) == pytest.approx(wanted(0.15))
+
+
+@pytest.mark.parametrize("wrong", ["sides", "no shift", "no length"])
+def test_another_mpo_would_be_caught(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    right = losses.bco
+    if wrong == "no length":
+        monkeypatch.setattr(LogProbs, "mean", LogProbs.sequence)
+    elif wrong == "sides":
+        monkeypatch.setattr(losses, "bco", turned(right))
+    else:
+        monkeypatch.setattr(losses, "bco", lambda chosen, rejected, shift: right(chosen, rejected, 0.0))
+    caught(test_mpo_by_hand)
