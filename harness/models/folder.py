@@ -264,6 +264,9 @@ def _lacking(tensors: Mapping[str, Stored], config: Mapping[str, Any], kind: Who
     for stack, layers in stacks.items():
         part = config.get("vision_config" if "vis" in stack else "text_config", {})
         count = part.get("num_hidden_layers", part.get("depth", max(layers) + 1))
+        if not isinstance(count, int):
+            yield f"a number of layers of {stack} in config.json, which has {count!r:.60}"
+            continue
         every: set[str] = set().union(*layers.values())
         for number in range(count):
             yield from (f"{stack}.{number}.{rest}" for rest in sorted(every - layers.get(number, set())))

@@ -3,6 +3,7 @@
 `zipfile` reads no more of an entry than its size declares, and checks its sum; so the declared sizes are what counts.
 """
 
+import errno
 import struct
 import zipfile
 import zlib
@@ -37,6 +38,10 @@ def archive(path: Path, most_files: int, most_bytes: int, what: str = "") -> Ite
                 yield packed
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error) as error:
             raise UsageError(f"{name} is damaged: {error}; fetch it again.") from None
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a disk's, or of whoever writes what he reads here
+                raise
+            raise UsageError(f"{name} is damaged: an entry lies before its beginning; fetch it again.") from None
 
 
 def is_archive(path: Path) -> bool:

@@ -164,6 +164,8 @@ def json_lines(path: Path, what: str = "", limit: int = DATA) -> list[Any]:
 def json_or_lines(path: Path, what: str = "", limit: int = DATA, hint: str = "", finite: bool = True) -> Any:
     """The JSON value in a file, or the list of them where it has one per line; `hint` ends the error of another."""
     name, given = f"{what} {path}".strip(), text(path, what, limit)
+    if not given.strip():
+        raise UsageError(f"{name} is empty. {hint}".rstrip())
     try:
         return _parsed(given, name, finite)
     except json.JSONDecodeError as error:
