@@ -27,11 +27,13 @@ from tests.words import tokenizer
 torch.set_num_threads(1)
 
 
-def tiny(hidden: int, layers: int, words: int) -> LlavaForConditionalGeneration:
+def tiny(
+    hidden: int, layers: int, words: int, vision: CLIPVisionConfig | None = None
+) -> LlavaForConditionalGeneration:
     torch.manual_seed(0)
     return LlavaForConditionalGeneration(
         LlavaConfig(
-            vision_config=CLIPVisionConfig(
+            vision_config=vision or CLIPVisionConfig(
                 hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=2, num_attention_heads=4,
                 image_size=16, patch_size=8, projection_dim=hidden,
             ),

@@ -7,7 +7,7 @@ key on `revision`.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +17,7 @@ from harness.contracts.settings import HUB, Dtype, Lora
 from harness.models.folder import inspect, readable
 from harness.models.hublayout import write_weights
 from harness.models.targets import targets
-from harness.models.weights import insist_on_finite, insist_on_whole, reading
+from harness.models.weights import gathered, insist_on_finite, insist_on_whole, reading, sharding
 from harness.store.closure import code
 from harness.store.contents import CONTENTS
 from harness.system.errors import UsageError
@@ -83,10 +83,17 @@ def _source(folder: str | Path) -> tuple[str, dict[str, Any]]:
     return str(folder), {**common, "local_files_only": True}
 
 
-def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shelf: Path | None = None) -> Loaded:
+def load(
+    folder: str | Path,
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+    shelf: Path | None = None,
+    shards: Mapping[str, Any] | None = None,
+) -> Loaded:
     """A model, its tokenizer, how images become pixels and features; the vision tower frozen.
 
-    `shelf` is the folder where features are kept (`harness.models.shelf.Shelf`).
+    `shelf` is the folder where features are kept (`harness.models.shelf.Shelf`); `shards` is DeepSpeed's configuration of
+    ZeRO-3, by which each rank gets its part of the weights alone.
     """
     import torch
 
@@ -98,19 +105,20 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
     family = families.of(config)
     tokenizer, eyes = _words(folder, config, family), _eyes(folder, config, family)
     name, arguments = _source(folder)
-    model, info = reading(
-        folder,
-        "weights",
-        lambda: family.model_class().from_pretrained(
-            name,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            attn_implementation="sdpa",  # others take no boolean mask of trees, or add it as if it were numbers
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **arguments,
-        ),
-    )
+    with sharding(shards):
+        model, info = reading(
+            folder,
+            "weights",
+            lambda: family.model_class().from_pretrained(
+                name,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                attn_implementation="sdpa",  # others take no boolean mask of trees, or add it as if it were numbers
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **arguments,
+            ),
+        )
     insist_on_whole(info, folder)
     model.requires_grad_(True)
     tower = family.tower(model)
@@ -118,9 +126,11 @@ def load(folder: str | Path, dtype: Dtype = "float32", device: str = "cpu", shel
     model = model.to(device)
     insist_on_finite(model, folder)
     flops = family.flops(config)
+    with gathered(tower):
+        kind = tower_kind(tower, {**code(families.file_of(family)), "family": config.model_type, **eyes.settings()})
     features = Shelf(
         lambda image: family.features(model, eyes.pixels(image), eyes.layout(image)),
-        tower_kind(tower, {**code(families.file_of(family)), "family": config.model_type, **eyes.settings()}),
+        kind,
         cost=lambda image: flops.tower(eyes.layout(image)),
     )
     features.folder = shelf

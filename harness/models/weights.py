@@ -1,13 +1,18 @@
 """Whether the weights that were read are a whole model: none missing, none left over, each of its shape, all finite.
 
-transformers draws what a file lacks at random and says so in a warning only; two runs would give two tables.
+transformers draws what a file lacks at random and says so in a warning only; two runs would give two tables. Weights may
+be sharded over ranks (DeepSpeed's ZeRO-3): of such a one a rank has an empty stand-in, and a part in `ds_tensor`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.system.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Size, Tensor, nn
 
 DERIVED = (".inv_freq", ".position_ids")  # follow from the config; old checkpoints have them
 SHOWN = 3  # tensors named in an error
@@ -30,6 +35,57 @@ def reading(folder: str | Path, what: str, read: Callable[[], Any]) -> Any:
         raise UsageError(f"the {what} of {folder} cannot be read ({first}); fetch the whole folder again.") from error
     finally:
         logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def sharding(config: Mapping[str, Any] | None) -> Iterator[None]:
+    """What transformers reads is sharded over the ranks weight by weight, as DeepSpeed's `config` says; None: it is not.
+
+    Rank 0 reads, the others have what they are sent: none ever holds a whole model.
+    """
+    if config is None:
+        yield
+        return
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+    told = HfDeepSpeedConfig(dict(config))  # transformers looks it up while somebody holds it
+    try:
+        yield
+    finally:
+        unset_hf_deepspeed_config()
+        del told
+
+
+@contextmanager
+def gathered(module: "nn.Module") -> Iterator[None]:
+    """The module's weights are whole on every rank meanwhile; where they are sharded, all ranks must enter."""
+    if not any(hasattr(weight, "ds_tensor") for weight in module.parameters()):
+        yield
+        return
+    from deepspeed.runtime.zero import GatheredParameters
+
+    with GatheredParameters([*module.parameters()]):
+        yield
+
+
+def brought(module: "nn.Module", here: bool) -> None:
+    """Make sharded weights whole in this rank's host memory, if they are wanted `here`; all ranks must call.
+
+    One after another, so that no device holds a whole model.
+    """
+    from deepspeed.runtime.zero import GatheredParameters
+
+    for weight in module.parameters():
+        with GatheredParameters([weight]):
+            whole = weight.detach().to("cpu", copy=True) if here else None
+        if whole is not None:
+            weight.data = whole
+
+
+def shape_of(weight: "Tensor") -> "Size":
+    """The shape of a whole weight."""
+    shape: Size = getattr(weight, "ds_shape", weight.shape)
+    return shape
 
 
 def insist_on_whole(info: Mapping[str, Any], folder: str | Path) -> None:
@@ -58,7 +114,8 @@ def insist_on_finite(model: Any, folder: str | Path) -> None:
     stamps = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     if stamps and stamps in _finite:
         return
-    for name, weight in model.state_dict().items():
+    held = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    for name, weight in ((name, getattr(one, "ds_tensor", one).detach()) for name, one in held.items()):
         if (
             weight.is_floating_point()
             and weight.numel()

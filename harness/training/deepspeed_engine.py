@@ -17,6 +17,7 @@ from torch import nn
 
 from harness.contracts.settings import Runtime, Training, insist_on_optimizer
 from harness.models.footprint import BUCKET
+from harness.models.weights import shape_of
 
 
 class Seat(NamedTuple):
@@ -69,16 +70,14 @@ def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, 
 
     `size`: records in a micro-batch.
     """
-    import deepspeed
     from transformers import get_scheduler
 
     insist_on_optimizer(training, runtime)
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's, at every step
-    # its shared-memory collectives are compiled on first use, minutes of g++ in the middle of a run
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed = _tamed()
+    for weight in module.parameters():  # of adapters; DeepSpeed takes it that all are so where some are sharded
+        weight.data = weight.data.to(getattr(torch, training.dtype))
     learned = [p for p in module.parameters() if p.requires_grad]
-    matrices, vectors = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
+    matrices, vectors = ([p for p in learned if (len(shape_of(p)) > 1) is many] for many in (True, False))
     groups = [{"params": matrices, "weight_decay": training.weight_decay}]
     if vectors:  # norms and biases do not decay, as in the HF Trainer
         groups.append({"params": vectors, "weight_decay": 0.0})
@@ -88,9 +87,30 @@ def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, 
         model=module,
         optimizer=optimizer,
         lr_scheduler=schedule,
-        config=config(training, runtime, world, sum(p.numel() for p in learned), size),
+        config=config(training, runtime, world, sum(shape_of(p).numel() for p in learned), size),
     )
     return made
+
+
+def _tamed() -> Any:
+    """DeepSpeed, which says little and compiles nothing."""
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's, at every step
+    # its shared-memory collectives are compiled on first use, minutes of g++ in the middle of a run
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def shards(training: Training, runtime: Runtime, world: int) -> dict[str, Any] | None:
+    """How a model is sharded while it is read (`harness.models.load`); None below ZeRO-3."""
+    if runtime.zero_stage < 3:
+        return None
+    _tamed()
+    return config(training, runtime, world, 1, 1)
 
 
 def adamw(groups: list[dict[str, Any]], training: Training) -> torch.optim.Optimizer:

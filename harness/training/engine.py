@@ -8,8 +8,8 @@ taken in another order, so that their last bits differ. Nothing is compiled at r
 import hashlib
 import json
 import math
+import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from harness.models.load import load, save
 from harness.models.logps import LogProbs, Policy
 from harness.models.roles import assemble
 from harness.models.tree import Batch, Tree, pack
+from harness.models.weights import brought, gathered, shape_of
 from harness.store.store import failpoint
 from harness.system.boards import Boards
 from harness.system.errors import Exhausted, HarnessError, UsageError
@@ -68,7 +69,9 @@ class Run:
     def __init__(self, job: Job, method: Method, rank: int, world: int, tick: Tick = quiet) -> None:
         self.job, self.method, self.rank, self.world = job, method, rank, world
         shelf = Path(job.shelf or Path(job.work) / "features")
-        self.loaded = load(job.model, job.training.dtype, reference.device(), shelf)
+        shards = deepspeed_engine.shards(job.training, job.runtime, world)
+        self.sharded = shards is not None
+        self.loaded = load(job.model, job.training.dtype, reference.device(), shelf, shards)
         stored = read_jsonl(Record, Path(job.records))
         records = [resolved(record, job.places) if job.places else record for record in stored]
         self.trees = {tree.id: tree for tree in reference.trees(records, self.loaded, job.training.max_length)}
@@ -85,10 +88,9 @@ class Run:
         forest = self.trees.values()
         self.layout = room.laid_out(self.roles, training, job.runtime, self.lesson, forest, job.shortages)
         recompute.again(self.roles, self.layout.again)
-        self.trainable = sum(p.numel() for p in self.roles.parameters() if p.requires_grad)
-        self.adapters = sum(
-            p.numel() for name, p in self.roles.named_parameters() if p.requires_grad and "lora_" in name
-        )
+        learned = {name: shape_of(p).numel() for name, p in self.roles.named_parameters() if p.requires_grad}
+        self.trainable = sum(learned.values())
+        self.adapters = sum(count for name, count in learned.items() if "lora_" in name)
         self.realised = realised(self.lesson, job.runtime.reference, training.lora is not None)
         self.cached = _reference(job) if self.realised == "cached" else None
         self.copy = (
@@ -110,16 +112,17 @@ class Run:
         self.boards = Boards(shown, name, Path(job.runtime.logging_dir), settings)
 
     def see(self, tick: Tick) -> None:
-        """All images' features onto the shelf: once weights are sharded, no rank can run the tower alone."""
+        """All images' features onto the shelf: where weights are sharded, no rank can run the tower alone later."""
         images = {row.image.key: row.image for tree in self.trees.values() for row in tree.rows if row.image}
         mine = list(images.values())[self.rank :: self.world]
-        for number, image in enumerate(mine, 1):
-            self.loaded.features(image)
-            tick(number, len(mine))
+        with gathered(self.loaded.family.tower(self.loaded.model)):
+            for number, image in enumerate(mine, 1):
+                self.loaded.features(image)
+                tick(number, len(mine))
         spent = torch.tensor(self.loaded.features.flops, device=reference.device())
         torch.distributed.all_reduce(spent)
         self.tower_flops = int(spent)
-        if self.world > 1 and self.job.runtime.zero_stage == 3:
+        if self.world > 1 and self.sharded:
             self.loaded.features.make = _lost
 
     def resume(self) -> int:
@@ -253,16 +256,15 @@ class Run:
 
     def save(self) -> None:
         """Write what was trained, if every weight is finite."""
-        from deepspeed.runtime.zero import GatheredParameters
-
-        sharded = self.job.runtime.zero_stage == 3
-        with ExitStack() as stack:
-            stack.enter_context(GatheredParameters(list(self.roles.parameters()), modifier_rank=0, enabled=sharded))
-            if self.rank == 0:
-                if not all(bool(torch.isfinite(p).all()) for p in self.roles.parameters()):
-                    raise HarnessError("the trained weights are not all finite; nothing was saved.")
-                failpoint("engine.save")
-                self.write(Path(self.job.out))
+        if self.sharded:
+            brought(self.roles, here=self.rank == 0)
+            if torch.cuda.is_available():  # what a device would have merged at once
+                torch.set_num_threads(os.cpu_count() or 1)
+        if self.rank == 0:
+            if not all(bool(torch.isfinite(p).all()) for p in self.roles.parameters()):
+                raise HarnessError("the trained weights are not all finite; nothing was saved.")
+            failpoint("engine.save")
+            self.write(Path(self.job.out))
 
     def write(self, out: Path) -> None:
         """The adapters that a later round goes on from, the policy's where none does, and the policy as a whole."""

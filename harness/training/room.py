@@ -14,6 +14,7 @@ from harness.contracts.settings import Runtime, Training
 from harness.models.footprint import Decoder, Layout, Load, Shape, laid, training
 from harness.models.roles import Roles
 from harness.models.tree import Tree
+from harness.models.weights import shape_of as whole_shape
 from harness.system.errors import HarnessError
 from harness.training.recompute import layers_of
 
@@ -57,7 +58,7 @@ def on_cpu(runtime: Runtime) -> Runtime:
 
 def shape_of(roles: Roles, full: bool) -> Shape:
     """The sizes of the model that roles stand on."""
-    counts = [(weight.numel(), weight.requires_grad) for name, weight in roles.named_parameters() if not _own(name)]
+    counts = [(whole_shape(weight).numel(), weight.requires_grad) for name, weight in roles.named_parameters() if not _own(name)]
     frozen = sum(count for count, learns in counts if full and not learns)
     return Shape(Decoder.of(roles.policy.plain.config), sum(count for count, _ in counts), frozen)
 
