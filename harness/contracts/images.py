@@ -52,12 +52,9 @@ def opened(image: Image) -> Pillow.Image:
 
 def _inside(image: Cropped, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """A crop's left, top, right and bottom in pixels of a picture of (width, height): one pixel at least."""
-    ends = [(int(image.box[at] * side), max(round(image.box[at + 2] * side), int(image.box[at] * side) + 1))
-            for at, side in enumerate(size)]  # fmt: skip
-    (left, right), (top, bottom) = (
-        (min(start, side - 1), min(end, side)) for (start, end), side in zip(ends, size, strict=True)
-    )
-    return left, top, right, bottom
+    starts = [min(int(image.box[at] * side), side - 1) for at, side in enumerate(size)]
+    ends = [min(max(round(image.box[at + 2] * side), starts[at] + 1), side) for at, side in enumerate(size)]
+    return starts[0], starts[1], ends[0], ends[1]
 
 
 @lru_cache(maxsize=1 << 17)

@@ -169,8 +169,8 @@ class Run:
 
     def remember(self, number: int, line: dict[str, float]) -> None:
         """Take the `number`-th step into the means of those so far."""
-        self.past = {name: before + (value - before) / number for name, value in line.items()
-                     for before in [self.past.get(name, 0.0)]}  # fmt: skip
+        before = dict.fromkeys(line, 0.0) | self.past
+        self.past = {name: before[name] + (value - before[name]) / number for name, value in line.items()}
 
     def step(self, number: int, trees: Sequence[Tree]) -> dict[str, float]:
         """One optimiser step over `trees`; returns its line of the log."""

@@ -119,6 +119,16 @@ def kto(chosen: "Tensor", rejected: "Tensor", divergence: float, beta: float) ->
     return (beta * (divergence - chosen)).sigmoid(), (beta * (rejected - divergence)).sigmoid()
 
 
+def mdpo(chosen: "Tensor", rejected: "Tensor", cropped: "Tensor", delta: float) -> "tuple[Tensor, Tensor, Tensor]":
+    """mDPO's terms, (pairs,) each: answers, pictures (the chosen answer under a crop is worse), anchor.
+
+    (pairs,) rewards, beta times log-ratios to the reference.
+    """
+    from torch.nn.functional import logsigmoid
+
+    return -logsigmoid(chosen - rejected), -logsigmoid(chosen - cropped), -logsigmoid(chosen - delta)
+
+
 def bradley_terry(chosen: "Tensor", rejected: "Tensor", centering: float) -> "Tensor":
     """-log sigma(r_chosen - r_rejected) + centering * |r_chosen + r_rejected| / 2 (LLaVA-RLHF's reward model).
 

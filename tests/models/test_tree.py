@@ -1,9 +1,10 @@
 """Records to trees to tensors: what is supervised, what is shared, what is refused."""
 
 import pytest
+import torch
 
 from harness.contracts.family import Layout
-from harness.contracts.records import Conversation, Image, Pair, Turn
+from harness.contracts.records import Beside, Conversation, Cropped, Image, Pair, Turn
 from harness.families.llava import Llava
 from harness.models.load import Loaded
 from harness.models.tree import Branch, Tree, pack, tree
@@ -94,3 +95,48 @@ def test_pack_by_hand(loaded: Loaded) -> None:
     ]
     assert batch.attention_mask[1, 0, 2:].int().tolist() == [[1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [1, 0, 0, 1, 1]]
     assert batch.features is None
+
+
+BOX = (0.1, 0.2, 0.6, 0.8)
+MORE = (Beside("a red ball"), Beside("a dog", BOX), Beside("no", (0.0, 0.0, 0.5, 0.5)), Beside("a ball", BOX))
+
+
+def test_more_answers_are_branches_and_those_under_a_crop_another_tree(loaded: Loaded, pictures: list[Image]) -> None:
+    made = tree(Pair("p", pictures[0], "what is there", "a dog", "a cat", beside=MORE), loaded)
+    said = [[loaded.tokenizer.decode(branch.ids) for branch in row.branches] for row in made.rows]
+    assert said == [[" a dog</s>", " a cat</s>", " a red ball</s>"], [" a dog</s>", " a ball</s>"], [" no</s>"]]
+    assert [row.image for row in made.rows] == [
+        pictures[0], *(Cropped(pictures[0].path, pictures[0].sha256, False, box) for box in (BOX, (0.0, 0.0, 0.5, 0.5)))
+    ]  # fmt: skip
+    assert [row.id for row in made.rows] == ["p", "p/1", "p/2"] and not any(row.more for row in made.more)
+    assert all(row.prefix == made.prefix for row in made.rows)  # this family has the same places for every picture
+    assert made.tokens == sum(len(row.prefix) + sum(len(b.ids) for b in row.branches) for row in made.rows)
+    assert made.supervised == sum(sum(b.supervised) for row in made.rows for b in row.branches)
+
+
+def test_a_record_s_trees_are_neighbours_in_a_batch_with_an_image_each(loaded: Loaded, pictures: list[Image]) -> None:
+    plain = tree(Pair("q", pictures[1], "what is there", "a dog", "a cat"), loaded)
+    made = tree(Pair("p", pictures[0], "what is there", "a dog", "a cat", beside=MORE), loaded)
+    batch = pack([made, plain], loaded)
+    assert batch.ids == ("p", "p/1", "p/2", "q")
+    assert batch.branch_tree.tolist() == [0] * 6 + [1] * 2
+    assert batch.input_ids.shape[0] == 4 and len(batch.labels) == made.supervised + plain.supervised
+    assert batch.features is not None and batch.features.shape[0] == 4 * 4
+    whole, crop = batch.features[:4], batch.features[4:8]
+    assert not torch.allclose(whole, crop) and torch.equal(crop, loaded.features(made.more[0].image))  # type: ignore[arg-type]
+
+
+def test_a_crop_of_no_picture_and_a_control_token_in_more_answers_are_refused(loaded: Loaded) -> None:
+    with pytest.raises(ValueError, match="a crop and no picture"):
+        tree(Pair("p", None, "what", "a dog", "a cat", beside=MORE), loaded)
+    with pytest.raises(ValueError, match="reserved token"):
+        tree(Pair("p", None, "what", "a dog", "a cat", beside=(Beside("no </s>"),)), loaded)
+
+
+def test_a_cut_reaches_more_answers_too(loaded: Loaded, pictures: list[Image]) -> None:
+    record = Pair("p", pictures[0], "what is there", "a dog", "a cat", beside=(Beside("a red red ball", BOX),))
+    whole = tree(record, loaded)
+    most = len(whole.prefix) + 3
+    made = tree(record, loaded, most)
+    assert [len(branch.ids) for row in made.rows for branch in row.branches] == [3, 3, 3]
+    assert made.cut == whole.tokens - made.tokens > 0

@@ -28,7 +28,7 @@ from harness.contracts import plugins
 from harness.contracts.backend import Running, Sampling
 from harness.contracts.family import Family, Layout
 from harness.contracts.images import opened
-from harness.contracts.records import Conversation, Image, Pair, Prompt, Record, Turn
+from harness.contracts.records import Beside, Conversation, Image, Pair, Prompt, Record, Turn
 from harness.contracts.settings import Lora
 from harness.models.folder import inspect
 from harness.models.load import Loaded, adapt, load, save
@@ -65,7 +65,8 @@ def records(pictures: Sequence[Image]) -> list[Record]:
     """Conversations and pairs about pictures of every shape, and one about none."""
     talks = [Conversation(f"c{n}", picture, (TALK[:1], TALK)) for n, picture in enumerate(pictures)]
     pairs = [Pair(f"p{n}", picture, "what is it", "a cat", "two dogs") for n, picture in enumerate(pictures)]
-    return [*talks, *pairs, Pair("p", None, "what is it", "a cat", "two dogs")]
+    cropped = Pair("m", pictures[0], "what is it", "a cat", "two dogs", beside=(Beside("a cat", (0.2, 0.3, 0.6, 0.7)),))
+    return [*talks, *pairs, Pair("p", None, "what is it", "a cat", "two dogs"), cropped]
 
 
 def given(loaded: Loaded, ids: Sequence[int], image: Image | None) -> dict[str, Any]:
@@ -87,7 +88,8 @@ def alone(loaded: Loaded, one: Tree, branch: Branch) -> Tensor:
 
 
 def apart(loaded: Loaded, forest: Sequence[Tree]) -> dict[str, Tensor]:
-    return {one.id: torch.cat([alone(loaded, one, branch) for branch in one.branches]) for one in forest}
+    return {one.id: torch.cat([alone(loaded, row, branch) for row in one.rows for branch in row.branches])
+            for one in forest}  # fmt: skip
 
 
 def together(loaded: Loaded, forest: Sequence[Tree]) -> dict[str, Tensor]:

@@ -13,8 +13,18 @@ import pytest
 from PIL import Image as Pillow
 
 import harness
-from harness.contracts.images import MAX_BYTES, Places, StoreImages, decode, read_image, relative, resolve
-from harness.contracts.records import Image
+from harness.contracts.images import (
+    MAX_BYTES,
+    Places,
+    StoreImages,
+    decode,
+    opened,
+    read_image,
+    relative,
+    resolve,
+    size_of,
+)
+from harness.contracts.records import Box, Cropped, Image
 from harness.store.digest import file_digest
 from harness.store.store import Stage, Store
 from harness.system.errors import UsageError
@@ -123,6 +133,39 @@ def test_read_as_llava_reads(name: str) -> None:
     """`Image.open(file).convert("RGB")`, to the bit."""
     data = {"turned": turned, "sixteen_bit": ramp, **READABLE}[name]()
     assert decode(data).tobytes() == Pillow.open(io.BytesIO(data)).convert("RGB").tobytes()
+
+
+def cropped(folder: Path, data: bytes, box: Box, upright: bool = False) -> Cropped:
+    (folder / "picture").write_bytes(data)
+    return Cropped(str(folder / "picture"), file_digest(folder / "picture"), upright, box)
+
+
+@pytest.mark.parametrize(
+    ("box", "upright", "size", "colour"),
+    [
+        ((0.0, 0.0, 0.5, 0.5), False, (32, 16), BLUE),
+        ((0.5, 0.25, 0.75, 1.0), False, (16, 24), RED),
+        ((0.999, 0.999, 1.0, 1.0), False, (1, 1), RED),
+        ((0.5, 0.0, 1.0, 0.5), True, (16, 32), BLUE),
+    ],
+    ids=["corner", "side", "one pixel", "turned first"],
+)
+def test_a_crop_is_that_part_of_what_is_read(
+    tmp_path: Path, box: Box, upright: bool, size: tuple[int, int], colour: tuple[int, ...]
+) -> None:
+    image = cropped(tmp_path, turned() if upright else saved(scene(), "PNG"), box, upright)
+    assert opened(image).size == size == size_of(image)[::-1]
+    assert near(opened(image).getpixel((size[0] // 2, size[1] // 2)), colour)
+
+
+def test_a_crop_is_another_picture_than_the_whole_and_than_other_crops(tmp_path: Path) -> None:
+    one, other = (
+        cropped(tmp_path, saved(scene(), "PNG"), (0.0, 0.0, 0.5, end), up) for end, up in ((0.5, False), (0.6, False))
+    )
+    turned_up = cropped(tmp_path, saved(scene(), "PNG"), (0.0, 0.0, 0.5, 0.5), True)
+    whole = Image(one.path, one.sha256)
+    assert len({image.key for image in (one, other, turned_up, whole)}) == 4
+    assert all(image.key.startswith(one.sha256) for image in (one, other, turned_up))
 
 
 def test_one_pixel() -> None:

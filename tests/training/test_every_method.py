@@ -171,7 +171,7 @@ def prefers(name: str, options: dict[str, Any], number: int) -> bool:
     return plugins.make("methods", name, Method, options).lesson(number).reference
 
 
-STARTS = {"ipo": 25.0, "kto": 0.5}  # (1 / (2 * 0.1))^2, sigma(0); others: log 2
+STARTS = {"ipo": 25.0, "kto": 0.5, "mdpo": 3 * math.log(2)}  # (1 / (2 * 0.1))^2, sigma(0); others: log 2
 
 
 @pytest.mark.parametrize(("name", "options", "number"), [case for case in CASES if prefers(*case.values)])

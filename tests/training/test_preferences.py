@@ -225,3 +225,39 @@ def test_another_mpo_would_be_caught(monkeypatch: pytest.MonkeyPatch, wrong: str
     else:
         monkeypatch.setattr(losses, "bco", lambda chosen, rejected, shift: right(chosen, rejected, 0.0))
     caught(test_mpo_by_hand)
+
+
+def mdpo(**options: Any) -> float:
+    """Log-ratios of -0.5 (chosen), -3 (rejected) and 2 (chosen under the crop)."""
+    policy, reference = torch.tensor([-1.0, -4, -1]), torch.tensor([-0.5, -1, -3])
+    given = LogProbs(policy, reference, SIDES[:3], torch.zeros(3, dtype=torch.int64), {"policy": policy})
+    return float(ours("mdpo", given, **options).values)
+
+
+def test_mdpo_by_hand() -> None:
+    assert mdpo() == pytest.approx(-sum(math.log(sigma(0.1 * x)) for x in (-0.5 + 3, -0.5 - 2, -0.5)))
+    wanted = -sum(math.log(sigma(x)) for x in (0.5 * 2.5, 0.5 * -2.5, 0.5 * -0.5 - 0.3))
+    assert mdpo(beta=0.5, delta=0.3) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda chosen, rejected, cropped, delta: (*right_mdpo(chosen, rejected, cropped, delta)[:2], chosen * 0),
+        lambda chosen, rejected, cropped, delta: right_mdpo(rejected, chosen, cropped, delta),
+        lambda chosen, rejected, cropped, delta: right_mdpo(chosen, rejected, cropped, -delta),
+    ],
+    ids=["no anchor", "sides", "sign of delta"],
+)
+def test_another_mdpo_would_be_caught(monkeypatch: pytest.MonkeyPatch, wrong: Callable[..., Any]) -> None:
+    monkeypatch.setattr(losses, "mdpo", wrong)
+    caught(test_mdpo_by_hand)
+
+
+@pytest.mark.parametrize("hand", ["kto", "mpo", "mdpo"])
+def test_a_loss_without_its_reference_would_be_caught(monkeypatch: pytest.MonkeyPatch, hand: str) -> None:
+    monkeypatch.setattr(LogProbs, "ratios", lambda self, mean=False: self.sequence(self.policy))
+    caught({"kto": test_kto_by_hand, "mpo": test_mpo_by_hand, "mdpo": test_mdpo_by_hand}[hand])
+
+
+right_mdpo = losses.mdpo
