@@ -179,9 +179,9 @@ def made(name: str) -> Executor:
     return plugins.make(EXECUTORS, name, Executor, {})
 
 
-def until(holds: Callable[[], object]) -> bool:
+def until(holds: Callable[[], object], patience_s: float = PATIENCE_S) -> bool:
     """Wait, within patience, until something holds."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience_s
     while not holds() and time.monotonic() < end:
         time.sleep(0.02)
     return bool(holds())
@@ -201,6 +201,8 @@ def living(processes: set[int]) -> set[int]:
 
 
 if __name__ == "__main__":
+    from tests.toy_steps import Toy  # the one that other processes know
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     name, folder, *seconds = sys.argv[1:]
     firsts = [step(title) for title in "abcd"]

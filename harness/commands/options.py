@@ -46,7 +46,10 @@ Own = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; default: one per CPU, at most 8.")]
 Executor = Annotated[
-    str, typer.Option(help="Who runs the stages: local, or a file of your own (docs/extend/executor.md).")
+    str,
+    typer.Option(
+        help="Who runs the stages: local, slurm (docs/slurm.md), or a file of yours (docs/extend/executor.md)."
+    ),
 ]
 Budget = Annotated[
     float | None,

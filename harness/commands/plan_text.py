@@ -14,7 +14,9 @@ from harness.comparison.bill import bills
 from harness.comparison.forecast import Forecast, parts, together
 from harness.comparison.plan import USUAL
 from harness.comparison.sizing import ANSWER, MFU, READING, Device, Need, by_row, device_of, needs
-from harness.contracts.schedule import pending
+from harness.contracts import plugins
+from harness.contracts.executor import Executor
+from harness.contracts.schedule import EXECUTORS, pending
 from harness.contracts.settings import Runtime
 from harness.contracts.steps import Plan, Step
 from harness.models.folder import family_of
@@ -96,6 +98,7 @@ def show_plan(
     """Print what each row has to run and may reuse, with time, disk and calls; `verbose`: every stage, and why.
 
     With the name of a `device` also what it takes there, by formula; on official data that is an H100 unless said.
+    An executor that hands its work to others shows what (`Executor.shown`).
     """
     todo = pending(planned.goals, store, planned.steps)
     forecast = Forecast(store, planned.steps)
@@ -103,6 +106,8 @@ def show_plan(
     known_at_all = any(share.seconds is not None for share in found)
     wall = together(todo, lambda step: forecast.of(step) or 0.0, workers) if known_at_all else None
     costs = [str(bill) for bill in bills(planned, todo, store, runtime)]
+    executor = plugins.make(EXECUTORS, runtime.executor, Executor, runtime.executor_options)
+    handed = executor.shown(todo, store.root)
     testbed = planned.testbed
     families = list(dict.fromkeys(family_of(Path(model)).title for model in testbed.models))
     there = device_of(device or "h100") if device or not testbed.synthetic else None
@@ -111,6 +116,7 @@ def show_plan(
         known = {"testbed": testbed.name, "synthetic": testbed.synthetic, "families": families, "to_run": len(todo)}
         summary = {"rows": [_row(share) for share in found], "seconds": wall, "workers": workers}
         takes = {"device": there.title, "estimate": [_need(one) for one in needed]} if there else {}
+        takes |= {"handed": handed} if handed else {}
         say_json({**known, "stages": _lines(planned, todo, store), "costs": costs, "summary": summary, **takes})
         return
     for line in _lines(planned, todo, store) if verbose else ():
@@ -124,6 +130,8 @@ def show_plan(
     else:
         taken = _size(sum(share.bytes for share in found))
         typer.echo(f"nothing to do: all {len(planned.steps)} stages are in the store ({taken})")
+    if handed:
+        typer.echo(handed)
     for cost in costs:
         typer.echo(f"{cost}.")
     if there and needed:

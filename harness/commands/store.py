@@ -18,6 +18,7 @@ OTHERS = {
     ".journal": "replies that were paid for",
     ".features": "images' features, by vision tower; made again where they are gone",
     ".work": "stages that were begun",
+    ".jobs": "what jobs of a cluster were given, and their logs",
     ".staging": "stages under way, or left by killed processes",
 }
 

@@ -12,6 +12,7 @@ What may begin, what a failure takes with it and what the watcher hears is decid
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from harness.system.errors import HarnessError
@@ -85,7 +86,8 @@ class Executor:
         wants side by side where no cluster decides; `course.next(processes=workers)` keeps to it.
 
         It promises that
-        - a step begins after `course.start` has allowed it: then all that it reads is in the store;
+        - a step begins after `course.start` has allowed it, or once a scheduler that has the graph of `course.waiting`
+          allows it: then all that it reads is in the store, and nobody has refused what it asks;
         - it begins once, and never beside itself; a node that was lost may have it begin again when its first body is
           known to have ended;
         - each of its ticks that is passed on comes in order between its start and its end, the last one always;
@@ -97,3 +99,10 @@ class Executor:
         HarnessError where the means fail: a worker that died, a cluster that cannot be reached.
         """
         raise NotImplementedError
+
+    def shown(self, steps: "Sequence[Step]", root: Path) -> str:
+        """What `--dry-run` shows of these steps beside the plan: what would be handed to others, and in which order.
+
+        `root` is the store's folder. Starts nothing and asks nobody.
+        """
+        return ""

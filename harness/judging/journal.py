@@ -243,8 +243,7 @@ class Journal:
             self._take_batch(record)
 
     def _settled(self, record: dict[str, Any]) -> None:
-        self.open.pop(record["settle"], None)
-        self.carried.pop(record["settle"].partition("/")[2], None)
+        self._close(record["settle"])
         self.settled += record["nano"]
         if "key" in record and record["reply"].get("finish", WHOLE[0]) in WHOLE:  # older ones may have been cut
             self.replies.setdefault(record["key"], record["reply"])
@@ -263,9 +262,14 @@ class Journal:
             self.batches[batch] = replace(self.batches[batch], **where)
         elif (batch := record.get("closed")) in self.batches:
             for key in self.batches[batch].keys:
-                if left := self.open.pop(f"{batch}/{key}", None):
-                    del self.carried[key]
+                if left := self._close(f"{batch}/{key}"):
                     self.settled += left.nano * record["paid"]
+
+    def _close(self, ticket: str) -> Reservation | None:
+        batch, _, key = ticket.partition("/")
+        if self.carried.get(key) == batch:
+            del self.carried[key]
+        return self.open.pop(ticket, None)
 
     def _append(self, record: dict[str, Any]) -> None:
         """Write one record. The caller is alone: what follows the last whole line is a dead writer's, and is closed."""

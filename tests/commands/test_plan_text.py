@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from harness.comparison import forecast
 from harness.comparison.forecast import Forecast, together
 from harness.comparison.plan import plan
 from harness.contracts.executor import Resources
-from harness.contracts.settings import MethodSpec
+from harness.contracts.settings import MethodSpec, Runtime
 from harness.contracts.steps import Plan, Request, Step
 from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
@@ -50,7 +51,7 @@ def of_kind(kind: str, planned: Plan = WANTED, row: str = "") -> list[Step]:
 def shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shown:
     monkeypatch.setenv("COLUMNS", "80")
 
-    def show(planned: Plan = WANTED, **how: bool) -> str:
+    def show(planned: Plan = WANTED, **how: Any) -> str:
         show_plan(planned, Store(tmp_path), 2, **how)
         return capsys.readouterr().out
 
@@ -147,3 +148,12 @@ def test_a_step_of_two_processes_takes_the_room_of_two() -> None:
 
 def test_the_family_of_the_bases_is_named(shown: Shown) -> None:
     assert "testbed: mini (synthetic), LLaVA-1.5;" in shown()
+
+
+def test_what_an_executor_would_hand_to_others_is_shown(shown: Shown, tmp_path: Path) -> None:
+    cluster = Runtime(executor="slurm", executor_options={"sbatch": ["--partition=gpu"]})
+    said = shown(runtime=cluster)
+    assert said.count("#SBATCH --partition=gpu") == len(WANTED.steps) and "# train dpo" in said
+    assert json.loads(shown(runtime=cluster, as_json=True))["handed"] in said
+    assert "#SBATCH" not in shown() and "handed" not in json.loads(shown(as_json=True))
+    assert not (tmp_path / ".jobs").exists()

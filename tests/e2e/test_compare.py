@@ -5,14 +5,18 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import pytest
 from transformers import LlavaForConditionalGeneration
 
 import harness as comparisons
 from reports.manifest import Manifest
+from tests import fake_slurm
 from tests.e2e.conftest import SMALL, Done, fingerprint, harness
 from tests.seams.found import OUTSIDE
+from tests.toy_steps import until
 
 IN_ORDER = OUTSIDE / "executor" / "in_order.py"
 
@@ -170,6 +174,34 @@ def test_another_executor_makes_the_same_stages_and_the_same_table(done: Done, t
     own = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "own"), "--executor", str(IN_ORDER)]
     ran = harness("compare", "--methods", "dpo", *SMALL, *small, *own)
     assert (local.status, ran.status) == (0, 0), ran.stderr
+    assert (tmp_path / "own" / "table.csv").read_bytes() == (tmp_path / "local" / "table.csv").read_bytes()
+    stages = [json.loads((tmp_path / name / "manifest.json").read_text())["stages"] for name in ("local", "own")]
+    assert stages[0] == stages[1] and len(stages[0]) > 10
+
+
+@pytest.mark.heavy
+def test_a_cluster_that_loses_a_machine_on_the_way_makes_the_same_table(done: Done, tmp_path: Path) -> None:
+    small = ["--benchmarks", "pope,gqa"]
+    local = done.again(*small, "--out", str(tmp_path / "local"), methods="dpo")
+    own = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "own"), "--executor", "slurm"]
+    quick = ["--set", "runtime.executor_options={poll_s: 0.5, settle_s: 2}"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in fake_slurm.install(tmp_path / "cluster").items():
+            patch.setenv(name, value)
+
+        def lose() -> None:
+            until(lambda: any(title.startswith("train dpo") for title, state in jobs() if state == "RUNNING"), 300)
+            fake_slurm.lose(next(title for title, _ in jobs() if title.startswith("train dpo")))
+
+        def jobs() -> list[tuple[str, str]]:
+            return [(job["title"], job["state"]) for job in fake_slurm.all_jobs()]
+
+        thread = threading.Thread(target=lose)
+        thread.start()
+        ran = harness("compare", "--methods", "dpo", *SMALL, *small, *own, *quick)
+        thread.join()
+        assert (local.status, ran.status) == (0, 0), ran.stderr
+        assert any(title.startswith("train dpo") for title, state in jobs() if state == "NODE_FAIL")
     assert (tmp_path / "own" / "table.csv").read_bytes() == (tmp_path / "local" / "table.csv").read_bytes()
     stages = [json.loads((tmp_path / name / "manifest.json").read_text())["stages"] for name in ("local", "own")]
     assert stages[0] == stages[1] and len(stages[0]) > 10

@@ -7,7 +7,7 @@ import random
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,7 +63,7 @@ class Histories(RuleBasedStateMachine):
         self.living: dict[int, Journal] = {}
         self.born = 0
         self.torn = False
-        self.lines = 0
+        self.lines = self.sent = 0
 
     def teardown(self) -> None:
         self.living.clear()
@@ -103,6 +103,55 @@ class Histories(RuleBasedStateMachine):
         self.known.settled += nano
         if key:
             self.known.replies.setdefault(key, text)  # the first that was paid for stays
+        self.wrote()
+
+    @rule(
+        which=st.integers(0, 9),
+        keys=st.lists(st.sampled_from("abcdef"), min_size=1, unique=True),
+        cents=st.integers(0, 4),
+        bound=st.booleans(),
+    )
+    def send(self, which: int, keys: list[str], cents: int, bound: bool) -> None:
+        """A batch of questions that are in no other: the first of them that fit."""
+        number, journal = self.one(which)
+        keys = [key for key in keys if key not in self.carried]
+        held = any(sole and whose in self.living for _, whose, sole in self.known.open.values())
+        room = round(BUDGET * NANO) - self.known.spent if bound and not held else -1 if bound else 10**18
+        count = sum((number + 1) * cents * CENT <= room for number in range(len(keys)))
+        self.sent += 1
+        batch = f"batch-{self.sent}"
+        told = journal.reserve_batch(batch, dict.fromkeys(keys, cents / 100), BUDGET if bound else None, "host")
+        assert told == bool(count)
+        self.known.open |= {f"{batch}/{key}": (cents * CENT, number, False) for key in keys[:count]}
+        if told:
+            self.wrote()
+
+    @property
+    def carried(self) -> dict[str, str]:
+        """Key -> its batch, of those still open."""
+        return {key: batch for batch, _, key in (ticket.partition("/") for ticket in self.known.open) if key}
+
+    @precondition(lambda self: bool(self.carried))
+    @rule(which=st.integers(0, 9), what=st.integers(0, 99), share=st.integers(0, 100), text=st.text(max_size=5))
+    def collect(self, which: int, what: int, share: int, text: str) -> None:
+        """Whoever comes settles a question of a batch, also one whose process is gone."""
+        _, journal = self.one(which)
+        key, batch = sorted(self.carried.items())[what % len(self.carried)]
+        nano = self.known.open.pop(f"{batch}/{key}")[0] * share // 100
+        journal.settle(f"{batch}/{key}", nano / NANO, key, {"text": text})
+        self.known.settled += nano
+        self.known.replies.setdefault(key, text)
+        self.wrote()
+
+    @precondition(lambda self: bool(self.carried))
+    @rule(which=st.integers(0, 9), what=st.integers(0, 99), paid=st.booleans())
+    def close(self, which: int, what: int, paid: bool) -> None:
+        """Nobody will settle what is open of a batch."""
+        _, journal = self.one(which)
+        batch = sorted(set(self.carried.values()))[what % len(set(self.carried.values()))]
+        journal.close_batch(batch, paid)
+        for ticket in [ticket for ticket in self.known.open if ticket.startswith(f"{batch}/")]:
+            self.known.settled += self.known.open.pop(ticket)[0] * paid
         self.wrote()
 
     @rule(which=st.integers(0, 9), key=st.sampled_from(["a", "b"]), own=st.booleans())
@@ -146,6 +195,7 @@ class Histories(RuleBasedStateMachine):
             journal.refresh()
             assert round(journal.spent * NANO) == self.known.spent
             assert {key: reply["text"] for key, reply in journal.replies.items()} == self.known.replies
+            assert journal.carried == self.carried
             assert {ticket: one.nano for ticket, one in journal.open.items()} == {
                 ticket: nano for ticket, (nano, *_) in self.known.open.items()
             }
@@ -222,7 +272,22 @@ class Stale(Journal):
         return super().reserve(usd, None, alone)
 
 
-@pytest.mark.parametrize("kind", [Forgetful, Careless, Generous, Latest, Grabbing, Stale])
+class Wholesale(Journal):
+    """A mutant: a batch goes whole where its first question fits."""
+
+    def reserve_batch(self, batch: str, usd: Mapping[str, float], budget: float | None, server: str) -> bool:
+        first = dict([next(iter(usd.items()))]) if usd else {}
+        return super().reserve_batch("", first, budget, server) and super().reserve_batch(batch, usd, None, server)
+
+
+class Waiving(Journal):
+    """A mutant: what is given up of a batch costs nothing."""
+
+    def close_batch(self, batch: str, paid: bool = False) -> None:
+        super().close_batch(batch)
+
+
+@pytest.mark.parametrize("kind", [Forgetful, Careless, Generous, Latest, Grabbing, Stale, Wholesale, Waiving])
 def test_a_wrong_journal_loses(kind: type[Journal]) -> None:
     caught(journals_agree, kind, 80)
 

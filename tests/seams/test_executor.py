@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +22,7 @@ from harness.contracts.schedule import EXECUTORS, Course, attempt
 from harness.contracts.steps import Step
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
+from tests import fake_slurm
 from tests.seams.found import found, package
 from tests.toy_steps import TICKS, Ran, Toy, living, made, run, step, text, until
 
@@ -30,7 +31,22 @@ IN_ORDER = ROOT / "tests" / "outside" / "executor" / "in_order.py"
 WORKERS = 3
 
 
-@pytest.fixture(scope="module", params=found("executor"))
+EACH = [
+    pytest.param(name, marks=pytest.mark.heavy) if name == "slurm" else name  # where each step is a process of its own
+    for name in found("executor")
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One for executors that want one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in fake_slurm.install(tmp_path_factory.mktemp("slurm") / "cluster").items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module", params=EACH)
 def executor(request: pytest.FixtureRequest) -> Executor:
     return made(request.param)
 
@@ -218,14 +234,14 @@ def signalled(name: str, folder: Path, number: signal.Signals) -> tuple[int, set
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("name", found("executor"))
+@pytest.mark.parametrize("name", EACH)
 def test_a_signal_ends_whatever_it_started(name: str, number: signal.Signals, tmp_path: Path) -> None:
     status, left = signalled(name, tmp_path, number)
     assert status != 0 and left == set()
 
 
 def test_all_files_of_the_seam_are_tried() -> None:
-    assert package("executor") == EXECUTORS and {"local"} < set(found("executor"))
+    assert package("executor") == EXECUTORS and {"local", "slurm"} < set(found("executor"))
 
 
 def test_the_page_on_adding_one_shows_one_that_is_tried() -> None:
