@@ -92,7 +92,7 @@ class Mmbench(Benchmark):
         if table := _parquet.rows(folder, self.hub, "dev", self.config):
             yield from self._from_rows(table, images)
             return
-        rows = _once(_filled(spreadsheet(required(folder, self.file, self.layout))))
+        rows = _once(_filled(spreadsheet(required(folder, self.file, self.told(folder)))))
         pictures = {row["index"]: row.get("image", "") for row in rows}
         passes = {number: len(steps) for number, steps in _by_question(rows).items()}
         circular = any(int(row["index"]) >= PASS for row in rows)

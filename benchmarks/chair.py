@@ -82,6 +82,11 @@ class Chair(Benchmark):
         "(chair.variant=listed), synonyms.txt (a line per object: its name, then every other accepted form, plurals "
         "too, between commas). Or the parquet files of tsunghanwu/mscoco_chair."
     )
+    fetch: ClassVar[str] = (
+        "wget -P {home} http://images.cocodataset.org/zips/val2014.zip "
+        "http://images.cocodataset.org/annotations/annotations_trainval2014.zip && "
+        "unzip -q '{home}/*.zip' -d {home} && mv {home}/val2014 {home}/images"
+    )
     official_n: ClassVar[int] = 500
     protocol: ClassVar[str] = "open question"
 
@@ -96,9 +101,9 @@ class Chair(Benchmark):
         if table := _parquet.rows(folder, self.hub, "test"):
             yield from self._from_rows(table, images)
             return
-        pictures = required(folder, "images", self.layout)
+        pictures = required(folder, "images", self.told(folder))
         if (folder / "gt_objects.json").is_file() or not (folder / "annotations").is_dir():
-            gold = read_json(folder, "gt_objects.json", self.layout)
+            gold = read_json(folder, "gt_objects.json", self.told(folder))
         else:
             gold = self._annotated(folder / "annotations", sorted(_id(path.stem) for path in pictures.iterdir()))
         own = folder / "synonyms.txt"

@@ -15,6 +15,7 @@ from benchmarks._groups import means, tally
 from benchmarks._parses import answers, is_phrase
 from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.contracts.judge import Judge
+from harness.contracts.offered import Hub
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import SHORT_ANSWER
 from harness.system.errors import UsageError
@@ -47,6 +48,9 @@ class Gqa(Benchmark):
         "testdev_balanced_questions.json and images/, both from the downloads at cs.stanford.edu/people/dorarad/gqa. "
         "Or the parquet files of lmms-lab/GQA."
     )
+    offered: ClassVar[Hub] = Hub(
+        "lmms-lab/GQA", ("testdev_balanced_instructions/*", "testdev_balanced_images/*"), "67 MB"
+    )
     official_n: ClassVar[int] = 12578
     protocol: ClassVar[str] = "short answer"
 
@@ -56,8 +60,8 @@ class Gqa(Benchmark):
             seen = _parquet.rows(folder, self.hub, "testdev", "testdev_balanced_images")
             yield from self._from_rows(table, seen or iter(()), images)
             return
-        pictures = required(folder, "images", self.layout)
-        for id, row in read_json(folder, "testdev_balanced_questions.json", self.layout).items():
+        pictures = required(folder, "images", self.told(folder))
+        for id, row in read_json(folder, "testdev_balanced_questions.json", self.told(folder)).items():
             if row.get("isBalanced", True):
                 yield _item(id, row, images.at(picture(pictures, row["imageId"])))
 

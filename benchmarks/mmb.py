@@ -38,4 +38,7 @@ class Mmb(Mmbench):
         "mmbench_dev_20230712.tsv (set mmb.file for another) from github.com/open-compass/MMBench. "
         "Or the parquet files of lmms-lab/MMBench (en)."
     )
+    fetch: ClassVar[str] = (
+        "wget -P {home} https://download.openmmlab.com/mmclassification/datasets/mmbench/mmbench_dev_20230712.tsv"
+    )
     official_n: ClassVar[int] = 1176

@@ -34,4 +34,7 @@ class MmbCn(Mmbench):
         "mmbench_dev_cn_20231003.tsv (set mmb_cn.file for another) from github.com/open-compass/MMBench. "
         "Or the parquet files of lmms-lab/MMBench (cn)."
     )
+    fetch: ClassVar[str] = (
+        "wget -P {home} https://download.openmmlab.com/mmclassification/datasets/mmbench/mmbench_dev_cn_20231003.tsv"
+    )
     official_n: ClassVar[int] = 1164

@@ -15,6 +15,7 @@ from benchmarks._files import picture, text_of
 from benchmarks._parses import yes_or_no
 from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, Unit, cluster, ratio
 from harness.contracts.judge import Judge
+from harness.contracts.offered import Hub
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import SHORT_ANSWER
 from harness.system.errors import UsageError
@@ -64,6 +65,7 @@ class Mme(Benchmark):
         "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models (branch Evaluation). "
         "Or the parquet files of lmms-lab/MME."
     )
+    offered: ClassVar[Hub] = Hub("lmms-lab/MME", ("data/*",), "865 MB")
     official_n: ClassVar[int] = 2374
     protocol: ClassVar[str] = "short answer"
 

@@ -14,6 +14,7 @@ from benchmarks._groups import tally
 from benchmarks._judging import ask, fenced
 from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.contracts.judge import Judge
+from harness.contracts.offered import Hub
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.system.errors import UsageError
 
@@ -122,6 +123,8 @@ class Mmhal(Benchmark):
         "response_template.json and images/<image_id>.jpg (or under the name in image_src), from test_data.zip at "
         "huggingface.co/datasets/Shengcao1006/MMHal-Bench."
     )
+    offered: ClassVar[Hub] = Hub("Shengcao1006/MMHal-Bench", ("response_template.json", "test_data.zip"), "174 MB")
+    fetch: ClassVar[str] = "unzip -q {home}/test_data.zip -d {home}"
     official_n: ClassVar[int] = 96
     protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
@@ -129,8 +132,8 @@ class Mmhal(Benchmark):
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The 96 questions in the official order; the prompt is the bare question."""
-        pictures = required(folder, "images", self.layout)
-        for number, row in enumerate(read_json(folder, "response_template.json", self.layout)):
+        pictures = required(folder, "images", self.told(folder))
+        for number, row in enumerate(read_json(folder, "response_template.json", self.told(folder))):
             original = pictures / PurePosixPath(row.get("image_src", "")).name
             path = original if original.is_file() else picture(pictures, row["image_id"])
             yield _item(number, row, images.at(path))

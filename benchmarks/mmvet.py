@@ -18,6 +18,7 @@ from benchmarks._groups import means, tally
 from benchmarks._judging import ask, fenced
 from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals
 from harness.contracts.judge import Judge
+from harness.contracts.offered import Hub
 from harness.contracts.records import Item, Response, Score, Unscored
 from harness.system.errors import UsageError
 
@@ -102,6 +103,7 @@ class Mmvet(Benchmark):
         "mm-vet.json and images/, both from mm-vet.zip at github.com/yuweihao/MM-Vet. "
         "Or the parquet files of lmms-lab/MMVet."
     )
+    offered: ClassVar[Hub] = Hub("lmms-lab/MMVet", ("data/*",), "67 MB")
     official_n: ClassVar[int] = 218
     protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
@@ -112,8 +114,8 @@ class Mmvet(Benchmark):
         if table := _parquet.rows(folder, self.hub, "test"):
             yield from self._from_rows(table, images)
             return
-        pictures = required(folder, "images", self.layout)
-        for id, row in read_json(folder, "mm-vet.json", self.layout).items():
+        pictures = required(folder, "images", self.told(folder))
+        for id, row in read_json(folder, "mm-vet.json", self.told(folder)).items():
             facts = {"answer": row["answer"], "capability": row["capability"]}
             yield Item(id, images.at(pictures / row["imagename"]), row["question"], id, facts)
 

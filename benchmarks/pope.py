@@ -17,6 +17,7 @@ from benchmarks._files import name_of, read_json, records, required, said
 from benchmarks._parses import yes_or_no
 from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, json_line, ratio
 from harness.contracts.judge import Judge
+from harness.contracts.offered import Hub
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import SHORT_ANSWER
 from harness.system.errors import UsageError
@@ -77,6 +78,7 @@ class Pope(Benchmark):
         "github.com/AoiDragon/POPE (output/coco), and val2014/ with COCO's 2014 validation images. "
         "Or the parquet files of lmms-lab/POPE."
     )
+    offered: ClassVar[Hub] = Hub("lmms-lab/POPE", ("data/*",), "255 MB")
     official_n: ClassVar[int] = 9000
     protocol: ClassVar[str] = "short answer"
 
@@ -90,11 +92,11 @@ class Pope(Benchmark):
         if table := _parquet.rows(folder, self.hub, "test"):
             yield from self._from_rows(table, images)
             return
-        pictures = required(folder, "val2014", self.layout)
+        pictures = required(folder, "val2014", self.told(folder))
         for split in SPLITS:
             name = f"coco_pope_{split}.json"
             name = f"{name}l" if (folder / f"{name}l").exists() else name
-            rows = read_json(folder, name, self.layout)
+            rows = read_json(folder, name, self.told(folder))
             if split == "random":
                 self._check(len(rows), folder / name)
             for row in rows:

@@ -16,6 +16,7 @@ from benchmarks._groups import means, tally
 from benchmarks._parses import choice
 from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.contracts.judge import Judge
+from harness.contracts.offered import Hub
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import OPTION_LETTER
 from harness.system.errors import UsageError
@@ -48,6 +49,8 @@ class Seed(Benchmark):
         "SEED-Bench.json and SEED-Bench-image/ with a file per data_id, both from "
         "huggingface.co/datasets/AILab-CVC/SEED-Bench. Or the parquet files of lmms-lab/SEED-Bench."
     )
+    offered: ClassVar[Hub] = Hub("AILab-CVC/SEED-Bench", ("SEED-Bench.json", "SEED-Bench-image.zip"), "1.7 GB")
+    fetch: ClassVar[str] = "unzip -q {home}/SEED-Bench-image.zip -d {home}"
     official_n: ClassVar[int] = 14233
     protocol: ClassVar[str] = "option letter"
     missing_is_wrong: ClassVar[bool] = True
@@ -59,8 +62,8 @@ class Seed(Benchmark):
         if table := _parquet.rows(folder, self.hub, "test"):
             yield from self._from_rows(table, images)
             return
-        held = read_json(folder, "SEED-Bench.json", self.layout)
-        pictures = required(folder, "SEED-Bench-image", self.layout)
+        held = read_json(folder, "SEED-Bench.json", self.told(folder))
+        pictures = required(folder, "SEED-Bench-image", self.told(folder))
         types = _types(held)
         for row in held["questions"]:
             if row["data_type"] == "image":

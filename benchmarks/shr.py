@@ -11,6 +11,7 @@ from benchmarks._files import parsed, read_json, text_in
 from benchmarks._judging import ask, fenced
 from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.contracts.judge import Judge
+from harness.contracts.offered import Hub
 from harness.contracts.records import Item, Response, Score, Unscored
 from harness.system.errors import UsageError
 
@@ -106,6 +107,7 @@ class Shr(Benchmark):
         "huggingface.co/datasets/juliozhao/SHR, and of Visual Genome image_data.json, region_descriptions.json and the "
         "folders VG_100K/ and VG_100K_2/."
     )
+    offered: ClassVar[Hub] = Hub("juliozhao/SHR", ("*.json", "*.jsonl"), "and Visual Genome's, 15 GB")
     official_n: ClassVar[int] = 200
     protocol: ClassVar[str] = "open question"
     judged: ClassVar[bool] = True
@@ -114,16 +116,16 @@ class Shr(Benchmark):
         """One description per image, in the order of val_images_final.json."""
         notes: dict[str, list[str]] = {}
         for part in (1, 2):
-            rows = read_json(folder, f"shr_factual_part{part}.jsonl", self.layout)
+            rows = read_json(folder, f"shr_factual_part{part}.jsonl", self.told(folder))
             for row in [rows] if isinstance(rows, dict) else rows:  # a file of one line is one value
                 notes |= {str(image): texts for image, texts in row.items()}
-        known = {row["image_id"]: row for row in read_json(folder, "image_data.json", self.layout)}
+        known = {row["image_id"]: row for row in read_json(folder, "image_data.json", self.told(folder))}
         regions = {
             row["regions"][0]["image_id"]: row["regions"]
-            for row in read_json(folder, "region_descriptions.json", self.layout)
+            for row in read_json(folder, "region_descriptions.json", self.told(folder))
             if row["regions"]
         }
-        for row in read_json(folder, "val_images_final.json", self.layout):
+        for row in read_json(folder, "val_images_final.json", self.told(folder)):
             id = int(row["image_id"])
             picture = folder.joinpath(*PurePosixPath(known[id]["url"]).parts[-2:])
             facts = {"regions": described(known[id], regions.get(id, ())), "facts": "\n".join(notes.get(str(id), ()))}

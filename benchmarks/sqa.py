@@ -17,6 +17,7 @@ from benchmarks._groups import means, tally
 from benchmarks._parses import choice
 from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, ratio
 from harness.contracts.judge import Judge
+from harness.contracts.offered import Hub
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import OPTION_LETTER
 from harness.system.errors import UsageError
@@ -57,6 +58,7 @@ class Sqa(Benchmark):
         "problems.json, pid_splits.json and images/test/<id>/image.png, all from github.com/lupantech/ScienceQA. "
         "Or the parquet files of lmms-lab/ScienceQA."
     )
+    offered: ClassVar[Hub] = Hub("lmms-lab/ScienceQA", ("ScienceQA-IMG/test*",), "130 MB")
     official_n: ClassVar[int] = 2017
     protocol: ClassVar[str] = "option letter"
     extras: ClassVar[Mapping[str, str]] = {"split": "pid_splits.json, whose test problems are asked"}
@@ -68,12 +70,12 @@ class Sqa(Benchmark):
         if table := _parquet.rows(folder, self.hub, "test", config):
             yield from self._from_rows(table, images)
             return
-        problems = read_json(folder, "problems.json", self.layout)
-        for id in read_json(folder, "pid_splits.json", self.layout)["test"]:
+        problems = read_json(folder, "problems.json", self.told(folder))
+        for id in read_json(folder, "pid_splits.json", self.told(folder))["test"]:
             problem = problems[id]
             if not problem.get("image") and self.images_only:
                 continue
-            pictures = required(folder, "images", self.layout) if problem.get("image") else None
+            pictures = required(folder, "images", self.told(folder)) if problem.get("image") else None
             image = images.at(pictures / "test" / id / problem["image"]) if pictures else None
             yield _item(id, problem, image)
 

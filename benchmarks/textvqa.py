@@ -18,6 +18,7 @@ from benchmarks._groups import means, tally
 from benchmarks._parses import contains, is_phrase
 from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals
 from harness.contracts.judge import Judge
+from harness.contracts.offered import Hub
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.contracts.wordings import SHORT_ANSWER
 
@@ -109,6 +110,7 @@ class Textvqa(Benchmark):
         "TextVQA_0.5.1_val.json, train_images/ and (for ocr=true) TextVQA_Rosetta_OCR_v0.2_val.json, all from "
         "textvqa.org/dataset. Or the parquet files of lmms-lab/textvqa."
     )
+    offered: ClassVar[Hub] = Hub("lmms-lab/textvqa", ("data/validation*",), "920 MB")
     official_n: ClassVar[int] = 5000
     protocol: ClassVar[str] = "short answer, OCR tokens"
 
@@ -119,10 +121,10 @@ class Textvqa(Benchmark):
             return
         tokens: dict[str, list[str]] = {}
         if self.ocr:
-            read = read_json(folder, "TextVQA_Rosetta_OCR_v0.2_val.json", self.layout)["data"]
+            read = read_json(folder, "TextVQA_Rosetta_OCR_v0.2_val.json", self.told(folder))["data"]
             tokens = {row["image_id"]: row["ocr_tokens"] for row in read}
-        pictures = required(folder, "train_images", self.layout)
-        for row in read_json(folder, "TextVQA_0.5.1_val.json", self.layout)["data"]:
+        pictures = required(folder, "train_images", self.told(folder))
+        for row in read_json(folder, "TextVQA_0.5.1_val.json", self.told(folder))["data"]:
             read_off = tokens.get(row["image_id"], []) if self.ocr else None
             yield _item(row, read_off, images.at(picture(pictures, row["image_id"])))
 

@@ -54,11 +54,12 @@ def _trained_on(columns: Sequence[Column], setting: Setting) -> Iterator[str]:
     told = {labels[name]: one for name, one in setting.shared.items() if name in labels}
     if found := {label: one for label, one in told.items() if one.files or one.coco}:
         counts = (
-            f"{label} {one.files + one.coco:,} of {one.pictures:,} ({', '.join(_ways(one))})" for label, one in found.items()
+            f"{label} {one.files + one.coco:,} of {one.pictures:,} ({', '.join(_ways(one))})"
+            for label, one in found.items()
         )
         yield f"TRAINED ON pictures of the benchmarks: {', '.join(counts)}; their scores are not of unseen pictures"
     elif told:
-        yield Detail("no picture of the benchmarks was trained on, by file and by COCO id; near ones: harness data leaks")
+        yield Detail("no picture of the benchmarks was trained on, by file or COCO id; near ones: harness data leaks")
 
 
 def _ways(one: Shared) -> Iterator[str]:

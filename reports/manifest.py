@@ -179,6 +179,8 @@ class Manifest(_Known):
     """Row that nobody trained here -> the identity of its model."""
     split_lock: dict[str, Any]
     """Title of a split -> the digest of its examples, as far as it is made."""
+    fetched: dict[str, str] = {}
+    """Source or benchmark -> owner/name@commit of what `harness data where --download` fetched of it."""
     shared: dict[str, Shared] = {}
     """Benchmark -> how many of its pictures were trained on; empty where nothing was."""
     report: str = ""

@@ -144,7 +144,7 @@ def asked_pictures(name: str, testbed: Testbed, limit: int | None = None) -> Pic
             home.mkdir()
             bed.draw_benchmark(name, "benchmark", 0, limit or testbed.scenes, home)
         if not home.is_dir():
-            raise UsageError(f"{home} is not there; {benchmark.layout}")
+            raise UsageError(f"{home} is not there; {benchmark.told(home)}")
         places = Places(scratch, bed.home.absolute() if bed.home else None)
         images = StoreImages(places, scratch, scratch, testbed.reading.images == "upright")
         for item in benchmark.items(home, images):

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness.commands.options import STORE, Benchmarks, Examples, Images, Json, Limit, StoreRoot, TestbedName
+from harness.commands.where import where
 from harness.system.console import columns, console, duration, say_json
 from harness.system.errors import UsageError
 from harness.system.files import put
@@ -36,9 +37,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     no_args_is_help=True,
-    subcommand_metavar="inspect SOURCE | leaks SOURCE | prepare SOURCE | [make] mini",
+    subcommand_metavar="inspect SOURCE | leaks SOURCE | prepare SOURCE | where | [make] mini",
     help="Look into a source, find benchmark pictures in it, read it ahead, or make the embedded testbed's own parts.",
 )
+
+app.command("where", short_help="Which sources and benchmarks are there, and where the others come from")(where)
 
 
 @app.command("inspect", short_help="Counts, lengths, pictures, doubles, what is dropped, ten examples")

@@ -152,7 +152,8 @@ def explain(name: str, benchmark: Benchmark) -> None:
     about = [(sys.modules[type(benchmark).__module__].__doc__ or "").strip(), inspect.getdoc(type(benchmark)) or ""]
     how = f"Protocol: {benchmark.protocol}, greedy, at most {benchmark.max_new_tokens} tokens. "
     how += "Scored by a judge." if benchmark.judged else "Scored without a judge."
-    typer.echo("\n\n".join([*about, f"Items: {count(benchmark)}. {how}", f"Files: {benchmark.layout}", ""]))
+    files = f"Files: {benchmark.told(Path('benchmarks') / name)}"
+    typer.echo("\n\n".join([*about, f"Items: {count(benchmark)}. {how}", files, ""]))
     grid = Grid("metric", "label", "better", "scale", "chance", box=None)
     for metric in benchmark.metrics:
         scale = f"{min(metric.scale):g} to {max(metric.scale):g}"

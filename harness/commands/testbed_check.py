@@ -116,7 +116,9 @@ def _source(name: str, bed: TestbedKind) -> str:
         usable = [record for record in few if not isinstance(record, Dropped)]
         if not usable:
             why = next((record.reason for record in few if isinstance(record, Dropped)), "there are no records")
-            raise UsageError(f"none of the first {FEW} records is usable ({why}); {training.layout}")
+            raise UsageError(
+                f"none of the first {FEW} records is usable ({why}); {training.told(training.home or Path())}"
+            )
         for example in usable:
             if example.image:
                 read_image(Path(example.image.path))
@@ -135,7 +137,7 @@ def _benchmark(name: str, testbed: Testbed, bed: TestbedKind) -> str:
             home.mkdir()
             bed.draw_benchmark(name, "benchmark", 0, SCENES, home)
         if not home.is_dir():
-            raise UsageError(f"{home} is not there; {benchmark.layout}")
+            raise UsageError(f"{home} is not there; {benchmark.told(home)}")
         places = Places(Path(scratch))
         images = StoreImages(places, places.store, places.store, testbed.reading.images == "upright")
         few = list(islice(benchmark.items(home, images), FEW))
@@ -143,7 +145,7 @@ def _benchmark(name: str, testbed: Testbed, bed: TestbedKind) -> str:
             if item.image:
                 read_image(Path(located(item.image, places).path))
     if not few:
-        raise UsageError(f"{home} holds no items; {benchmark.layout}")
+        raise UsageError(f"{home} holds no items; {benchmark.told(home)}")
     return f"the first {len(few)} items have prompts and readable pictures"
 
 

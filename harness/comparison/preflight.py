@@ -148,7 +148,7 @@ def lacking(request: Request, testbed: Testbed) -> Iterator[str]:
         benchmark, home = plugins.plugin("benchmarks", name, Benchmark), folder_of(name, bed.home, request.data)
         if bed.home:
             if not home.is_dir() and not testbed.benchmarks.get(name, {}).get("hub"):
-                yield f"benchmark: {home} is not there; {benchmark.layout}"
+                yield f"benchmark: {home} is not there; {benchmark.told(home)}"
         elif name not in plugins.installed("benchmarks"):
             file = plugins.source("benchmarks", name)
             if not plugins.own_folder("benchmarks", name):

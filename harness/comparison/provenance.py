@@ -16,6 +16,7 @@ from harness.comparison.plan import base_model
 from harness.comparison.run_folder import identity
 from harness.contracts import plugins
 from harness.contracts.behind import behind
+from harness.contracts.benchmark import folder_of
 from harness.contracts.row_names import BASELINE
 from harness.contracts.steps import Plan, Step
 from harness.models.folder import inspect
@@ -23,6 +24,7 @@ from harness.stages.generate import Generate
 from harness.stages.score import Score
 from harness.store.digest import file_digest
 from harness.store.store import Stage, Store
+from harness.system.hub import revision_of
 from harness.system.jsonl import dumps
 from harness.system.secret import redact
 from reports.manifest import Asked, Failed, Manifest, ScoredCell, Trained
@@ -76,6 +78,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
             for name, _ in request.published
         },
         split_lock=dict(locks(planned, store)),
+        fetched=fetched(planned),
         shared=shared((cell.score.stage for cell in planned.cells), finished),
         report=planned.report.key,
         cells=list(cells(planned)),
@@ -90,6 +93,14 @@ def locks(planned: Plan, store: Store) -> Iterator[tuple[str, str]]:
         file = store.path(step.stage) / "split.lock"
         if file.is_file():
             yield step.title, json.loads(file.read_text(encoding="utf-8"))["digest"]
+
+
+def fetched(planned: Plan) -> dict[str, str]:
+    """Source or benchmark -> the commit of the hub that its files were fetched at, where they were."""
+    request, home = planned.request, behind(planned.testbed.data).home
+    homes = {part.name: part.home for part in request.data.parts}
+    homes |= {name: folder_of(name, home, request.data) for name in request.benchmarks} if home else {}
+    return {name: of for name, folder in homes.items() if (of := revision_of(folder))}
 
 
 def cells(planned: Plan) -> Iterator[ScoredCell]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.contracts import plugins
 from harness.contracts.judge import Judge
+from harness.contracts.offered import Offered
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.system.errors import HarnessError, UsageError
 
@@ -98,19 +99,19 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Offered):
     """One scored evaluation set. A file in benchmarks/ defines one subclass; its fields are its options.
 
-    `metrics[0]` is the column of the paper's table. `layout` says which files `items` reads and where they come
-    from, for the error when they are missing. `official_n` counts the items of the official set (0: there is none),
-    `protocol` says how the model is asked. `extras` are the files that `harness score --option NAME=PATH` may name.
+    `metrics[0]` is the column of the paper's table. `layout` says which files `items` reads, `offered` and `fetch`
+    where they come from (`Offered`), for the error when they are missing. `official_n` counts the items of the official
+    set (0: there is none), `protocol` says how the model is asked. `extras` are the files that
+    `harness score --option NAME=PATH` may name.
     """
 
     label: ClassVar[str]
     group: ClassVar[Group]
     metrics: ClassVar[tuple[Metric, ...]]
     max_new_tokens: ClassVar[int]
-    layout: ClassVar[str]
     official_n: ClassVar[int]
     protocol: ClassVar[str]
     judged: ClassVar[bool] = False

@@ -1,9 +1,9 @@
 """What `harness data prepare` has read of a source, so that a comparison need not read it again.
 
 A stage "prepared" of the store, under what identifies the data, how they are read and the code that read them: every
-record as its example, or as dropped with the reason, a JSON line each; where each line begins; and all ids. So a draw of
-10,000 of 665,000 sorts the ids and reads 10,000 lines. It gives what the source itself would give, and where one byte of
-the data is another it is passed over: then the source is read.
+record as its example, or as dropped with the reason, a JSON line each; where each line begins; and all ids. So a draw
+of 10,000 of 665,000 sorts the ids and reads 10,000 lines. It gives what the source itself would give, and where one
+byte of the data is another it is passed over: then the source is read.
 """
 
 import json
@@ -159,8 +159,8 @@ def _parts(
 
 def _fileless(data: bytes) -> Image:
     raise UsageError(
-        "its pictures have no files of their own: they lie in its tables, or its code makes them. A comparison takes them "
-        "from there, and there is nothing to prepare."
+        "its pictures have no files of their own: they lie in its tables, or its code makes them. A comparison takes "
+        "them from there, and there is nothing to prepare."
     )
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.contracts import plugins, prepared
+from harness.contracts.offered import Offered
 from harness.contracts.pictures import Keep, Pictures, Seen
 from harness.contracts.records import Dropped, Example, Turn
 from harness.contracts.settings import Reading
@@ -38,13 +39,12 @@ Order = Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Offered):
     """A source, and where its files lie; a place is in no identity and in nothing that is stored.
 
     `home` is the folder of its files (of data without a source of their own: the data file); None where the testbed
     draws them. `images` is the folder of the user's that image paths start from; None where pictures come with the
-    testbed. `layout` says which files it needs, of what size, and where from, `fetch` is the one command that gets them
-    into {home}; both are empty where the code makes its examples. `beside` names the folder or file beside an outside
+    testbed. `beside` names the folder or file beside an outside
     file, by default that of its own name. `short_answers`: every answer is a word or a name that can be read off the
     picture, so that a response which differs is wrong, and no writer need say so.
     """
@@ -52,8 +52,6 @@ class Source:
     home: Path | None = None
     images: Path | None = None
 
-    layout: ClassVar[str] = ""
-    fetch: ClassVar[str] = ""
     beside: ClassVar[str] = ""
     short_answers: ClassVar[bool] = False
 
@@ -109,10 +107,17 @@ class Source:
         if self.layout and self.home and not self.home.exists():
             raise self.missing("its files")
 
+    def lacks(self) -> str:
+        """What `check` says; empty where all is there."""
+        try:
+            self.check()
+        except UsageError as error:
+            return str(error)
+        return ""
+
     def missing(self, what: str) -> UsageError:
         """The error for what is not in `home`: what, which layout, where from, how."""
-        how = f" Fetch it: {self.fetch.replace('{home}', str(self.home))}" if self.fetch else ""
-        return UsageError(f"source {self.name} needs {what} in {self.home}. {self.layout}{how}")
+        return UsageError(f"source {self.name} needs {what} in {self.home}. {self.told(self.home or Path())}")
 
     def identity(self, reading: Reading) -> dict[str, str]:
         """What decides the examples beside `reading` and the code: the content of every file, wherever it lies."""

@@ -3,6 +3,7 @@
 Liu et al., Visual Instruction Tuning (NeurIPS 2023).
 """
 
+from harness.contracts.offered import Hub
 from harness.sources._published import Published
 
 
@@ -15,7 +16,5 @@ class Llava150k(Published):
         "Put llava_instruct_150k.json (229 MB) from https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K "
         "there, and the photos of http://images.cocodataset.org/zips/train2017.zip (18 GB) as train2017/ beside it."
     )
-    fetch = (
-        "hf download liuhaotian/LLaVA-Instruct-150K llava_instruct_150k.json --repo-type dataset --local-dir {home} && "
-        "wget -P {home} http://images.cocodataset.org/zips/train2017.zip && unzip -q {home}/train2017.zip -d {home}"
-    )
+    offered = Hub("liuhaotian/LLaVA-Instruct-150K", ("llava_instruct_150k.json",), "229 MB, and 18 GB of photos")
+    fetch = "wget -P {home} http://images.cocodataset.org/zips/train2017.zip && unzip -q {home}/train2017.zip -d {home}"

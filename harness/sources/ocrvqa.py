@@ -3,6 +3,7 @@
 Mishra et al., OCR-VQA (ICDAR 2019). In LLaVA's mix these are the records whose image is under `ocr_vqa/`.
 """
 
+from harness.contracts.offered import Hub
 from harness.sources._published import Published
 
 
@@ -17,4 +18,4 @@ class OcrVqa(Published):
         "there, and the covers (the download script at https://ocr-vqa.github.io fetches them; save all as .jpg) as "
         "ocr_vqa/images/ beside it."
     )
-    fetch = "hf download liuhaotian/LLaVA-Instruct-150K llava_v1_5_mix665k.json --repo-type dataset --local-dir {home}"
+    offered = Hub("liuhaotian/LLaVA-Instruct-150K", ("llava_v1_5_mix665k.json",), "1.03 GB, and the covers")

@@ -3,6 +3,7 @@
 Sidorov et al., TextCaps (ECCV 2020). In LLaVA's mix these are the records whose image is under `textvqa/`.
 """
 
+from harness.contracts.offered import Hub
 from harness.sources._published import Published
 
 
@@ -16,8 +17,8 @@ class TextCaps(Published):
         "there, and the photos of https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip (7 GB) as "
         "textvqa/train_images/ beside it."
     )
+    offered = Hub("liuhaotian/LLaVA-Instruct-150K", ("llava_v1_5_mix665k.json",), "1.03 GB, and 7 GB of photos")
     fetch = (
-        "hf download liuhaotian/LLaVA-Instruct-150K llava_v1_5_mix665k.json --repo-type dataset --local-dir {home} && "
         "wget -P {home} https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip && "
         "unzip -q {home}/train_val_images.zip -d {home}/textvqa"
     )

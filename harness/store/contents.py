@@ -25,6 +25,7 @@ THREADS = 8
 AT_ONCE = 2000  # files between two lines of the memo: what a kill can cost
 # File managers leave them, and Python beside the files that it has imported.
 NOBODYS = {".DS_Store", ".localized", ".directory", "Thumbs.db", "desktop.ini", "__pycache__"}
+NOT_DATA = ".cache/huggingface"  # what `hf download --local-dir` leaves in a folder: when it fetched each file
 SPARE = 1000  # lines that no longer count, beyond as many as do: then the memo is written anew
 
 
@@ -103,9 +104,8 @@ class Contents:
         if not self._due or self._memo is None or not self._memo.parent.is_dir():
             return
         due, self._due = self._due, b""
-        with suppress(OSError):  # a memo that cannot be written costs time, nothing else
-            with self._memo.open("ab", buffering=0) as file:
-                file.write(b"\n" + due)  # whatever was torn before, ends here
+        with suppress(OSError), self._memo.open("ab", buffering=0) as file:  # without a memo it costs time, no more
+            file.write(b"\n" + due)  # whatever was torn before, ends here
 
     def _rewrite(self) -> None:
         assert self._memo is not None
@@ -164,7 +164,7 @@ def _files(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = 
             mode = entry.stat().st_mode
         except OSError:
             continue  # a link to nothing
-        if entry.name in NOBODYS:
+        if entry.name in NOBODYS or f"{prefix}{entry.name}" == NOT_DATA:
             continue
         if stat.S_ISDIR(mode):
             yield from _files(folder / entry.name, f"{prefix}{entry.name}/", (*above, me))

@@ -137,7 +137,11 @@ def test_a_kill_costs_no_more_than_what_is_read_at_once(
     tmp_path: Path, later: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contents, "AT_ONCE", 2)
-    files, told, killed = [aged(tmp_path / str(n), b"x") for n in range(5)], list[tuple[int, int]](), contents.Contents()
+    files, told, killed = (
+        [aged(tmp_path / str(n), b"x") for n in range(5)],
+        list[tuple[int, int]](),
+        contents.Contents(),
+    )
     killed.keep(tmp_path)
 
     def tell(done: int, total: int) -> None:
