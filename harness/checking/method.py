@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from harness.checking.fake_round import FakeRound, examples
 from harness.checking.promises import asked, want
@@ -18,6 +18,9 @@ from harness.contracts.records import Conversation, Dropped, Pair, Record, Rollo
 from harness.contracts.settings import Lora
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps, loads
+
+if TYPE_CHECKING:
+    from harness.models.tree import Tree
 
 BASE = Path(__file__).parents[1] / "mini/bases/0"
 COLUMNS = ("policy", "competitor", "kl_forward", "kl_reverse", "value", "reward")
@@ -127,11 +130,21 @@ def _round_trip(here: str, record: Record | Dropped) -> None:
         raise UsageError(f"{here}.build's record {record.id} does not come back from JSON as it was; use plain data.")
 
 
+def _check_answers(here: str, lesson: Lesson, records: Sequence[Record], forest: "Sequence[Tree]") -> None:
+    """UsageError for a pair that has more or fewer answers, by picture, than its lesson says."""
+    for record, grown in zip(records, forest, strict=True):
+        answers = tuple(len(row.branches) for row in grown.rows)
+        if isinstance(record, Pair) and answers != lesson.answers:
+            raise UsageError(
+                f"{here}.build gives the pair {record.id} with {answers} answers by picture; lesson(...).answers says "
+                f"{lesson.answers}."
+            )
+
+
 def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Record], shelf: Path) -> int:
     """The loss and its gradient on the embedded testbed's base; how many units the loss had."""
     import torch
 
-    from harness.contracts.method import Loss
     from harness.models.load import load
     from harness.models.logps import LogProbs
     from harness.models.reference import trees
@@ -141,13 +154,7 @@ def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Recor
     warnings.simplefilter("ignore", FutureWarning)  # transformers' own, at every adapter
     loaded = load(BASE, "float32", "cpu", shelf)
     forest = asked(here, "records that cannot be trained on", lambda: trees(records, loaded))
-    for record, grown in zip(records, forest, strict=True):
-        answers = tuple(len(row.branches) for row in grown.rows)
-        if isinstance(record, Pair) and answers != lesson.answers:
-            raise UsageError(
-                f"{here}.build gives the pair {record.id} with {answers} answers by picture; lesson(...).answers says "
-                f"{lesson.answers}."
-            )
+    _check_answers(here, lesson, records, forest)
     adapters = lesson.continues or lesson.trains != (Role.POLICY,)
     roles = assemble(loaded.model, Lora(r=4, lora_alpha=8) if adapters else None, 0, lesson, {})
     batch = pack(forest, loaded)
@@ -159,11 +166,27 @@ def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Recor
     reference = plain.get("policy") if lesson.reference else None
     policy = found.get("policy", torch.zeros(0))
     given = LogProbs(policy, reference, batch.branch, batch.branch_tree, {**found, **known, **batch.columns})
+    units = sum(tree.supervised for tree in forest) if lesson.unit == "token" else len(forest)
     if lesson.anchored:
         anchor = asked(here, "anchor", lambda: method.anchor(given))
+        if not isinstance(anchor, torch.Tensor) or anchor.shape != (units,):
+            raise UsageError(f"{here}.anchor gives no tensor of shape ({units},), one figure per {lesson.unit}.")
         given = replace(given, anchor=float(anchor.detach().mean()))
     loss = asked(here, "loss", lambda: method.loss(given))
-    units = sum(tree.supervised for tree in forest) if lesson.unit == "token" else len(forest)
+    _check_loss(here, lesson, loss, units)
+    asked(here, "the gradient of loss", lambda: torch.autograd.backward(loss.values.sum()))
+    slopes = [weight.grad for weight in roles.parameters() if weight.grad is not None]
+    if not slopes or not all(bool(torch.isfinite(slope).all()) for slope in slopes):
+        raise UsageError(f"{here}.loss has a gradient that is not finite on two records.")
+    return units
+
+
+def _check_loss(here: str, lesson: Lesson, loss: object, units: int) -> None:
+    """UsageError for what is no loss: one finite value per unit that depends on the policy, and finite metrics."""
+    import torch
+
+    from harness.contracts.method import Loss
+
     if not isinstance(loss, Loss) or not isinstance(loss.values, torch.Tensor):
         raise UsageError(f"{here}.loss gives a {type(loss).__name__}; wanted: a Loss with a tensor of values.")
     if loss.values.shape != (units,):
@@ -183,8 +206,3 @@ def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Recor
         raise UsageError(
             f"{here}.loss depends on no log-prob of the policy, so nothing would be learnt; was it detached?"
         )
-    asked(here, "the gradient of loss", lambda: torch.autograd.backward(loss.values.sum()))
-    slopes = [weight.grad for weight in roles.parameters() if weight.grad is not None]
-    if not slopes or not all(bool(torch.isfinite(slope).all()) for slope in slopes):
-        raise UsageError(f"{here}.loss has a gradient that is not finite on two records.")
-    return units

@@ -98,6 +98,19 @@ BROKEN = {
     "detached": (loss("return Loss(torch.ones(2), {})"), "depends on no log-prob"),
     "bad gradient": (loss("return Loss((logps.policy.sum() * 0).sqrt().expand(2), {})"), "gradient that is not finite"),
     "metrics": (loss("return Loss(logps.policy.sum().expand(2), {'m': 'x'})"), "metric 'm'"),
+    "other answers": (
+        HEAD + "    def lesson(self, n):\n        return Lesson(unit='record', answers=(2, 1))\n" + BUILD + LOSS,
+        "with (2,) answers by picture; lesson(...).answers says (2, 1)",
+    ),
+    "no anchor": (
+        HEAD + "    def lesson(self, n):\n        return Lesson(unit='record', anchored=True)\n" + BUILD + LOSS,
+        "anchor",
+    ),
+    "a scalar for an anchor": (
+        HEAD + "    def lesson(self, n):\n        return Lesson(unit='record', anchored=True)\n"
+        "    def anchor(self, logps):\n        return logps.policy.sum()\n" + BUILD + LOSS,
+        "mine.anchor gives no tensor of shape (2,), one figure per record",
+    ),
     "exits": (loss("raise SystemExit(1)"), "SystemExit: 1 (in loss)"),
 }
 
