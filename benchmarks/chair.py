@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -58,12 +59,22 @@ def found(text: str, forms: Forms) -> list[tuple[str, int, int]]:
     return [(forms[form], start, stop) for form, start, stop in matched]
 
 
+def drawn(ids: Sequence[str], n: int, seed: int) -> list[str]:
+    """`n` of the ids, in their order; all of them where there are no more."""
+    chosen = {*sorted(ids, key=lambda id: sha256(f"{seed}/{_id(id)}".encode()).hexdigest())[:n]}
+    return [id for id in ids if id in chosen]
+
+
 @dataclass(frozen=True)
 class Chair(Benchmark):
     """CHAIRi is made-up mentions over mentions, CHAIRs captions with one over captions; the paper's is their mean.
 
     Read it beside recall and words: captions that say less look better. Where nothing is mentioned CHAIRi is NaN (the
     official script divides by zero). Beyond `metrics`, `compute` gives "chair/words", the mean length of a caption.
+
+    Of a folder with more COCO pictures than `n`, such as all of val2014, as many are asked about: those whose ids the
+    `seed` hashes lowest, whatever the folder's order; a smaller `n` asks about some of the same. Papers take 500 at
+    random and publish no list (OPERA shuffles what `os.listdir` gives), so the list is ours and in no paper's figures.
 
     Traps: the list of images, the prompt, the token limit and the decoding differ by paper, and longer captions make
     more up. `question` and `variant` are the same for all rows of a comparison.
@@ -72,6 +83,8 @@ class Chair(Benchmark):
     question: str = "Please describe this image in detail."
     variant: Literal["noun", "lemma", "listed"] = "noun"
     hub: str = ""
+    n: int = 500
+    seed: int = 0
 
     label: ClassVar[str] = "CHAIR"
     group: ClassVar[Group] = "hallucination"
@@ -91,6 +104,8 @@ class Chair(Benchmark):
     protocol: ClassVar[str] = "open question"
 
     def __post_init__(self) -> None:
+        if self.n < 1:
+            raise UsageError(f"chair.n={self.n}: ask about one picture or more.")
         labels = {"mean_is": "CHAIR", "i": "CHAIRi", "s": "CHAIRs"}
         metrics = [Metric(f"chair/{id}@{self.variant}", label, (100.0, 0.0)) for id, label in labels.items()]
         metrics.append(Metric(f"chair/recall@{self.variant}", "Object recall", (0.0, 100.0)))
@@ -105,14 +120,16 @@ class Chair(Benchmark):
         if (folder / "gt_objects.json").is_file() or not (folder / "annotations").is_dir():
             gold = read_json(folder, "gt_objects.json", self.told(folder))
         else:
-            gold = self._annotated(folder / "annotations", sorted(_id(path.stem) for path in pictures.iterdir()))
+            there = sorted(_id(path.stem) for path in pictures.iterdir())
+            gold = self._annotated(folder / "annotations", drawn(there, self.n, self.seed))
         own = folder / "synonyms.txt"
         if own.is_file() != (self.variant == "listed"):
             raise UsageError(
                 f"chair.variant={self.variant} and {own} do not go together: that file lists every form of objects "
                 "that are not COCO's, and the variant listed needs it."
             )
-        for id, objects in gold.items():
+        for id in gold if self.variant == "listed" else drawn(list(gold), self.n, self.seed):
+            objects = gold[id]
             coco = pictures / f"COCO_val2014_{id:0>12}.jpg"
             image = images.at(coco if coco.is_file() else picture(pictures, id))
             facts = {"objects": objects} | ({"synonyms": text_of(own)} if own.is_file() else {})

@@ -179,8 +179,41 @@ def test_items_from_cocos_annotations(tmp_path: Path) -> None:
     gone.unlink()
     old.rename(old.with_name("COCO_val2014_000000000005.jpg"))
     annotations(tmp_path / "annotations")
-    (read,) = Chair().items(tmp_path, Files())
+    (read,) = Chair(n=1).items(tmp_path, Files())
     assert (read.id, read.facts) == ("5", {"objects": ["cat", "dog"]})
+
+
+def val2014(folder: Path, count: int, name: str = "COCO_val2014_{:012d}") -> Path:
+    """So many pictures, each with a dog, and ids of COCO's kind."""
+    (folder / "images").mkdir(parents=True)
+    ids = [name.format(7 * number) for number in range(count)]
+    for id in ids:
+        (folder / "images" / f"COCO_val2014_{int(id[-12:]):012d}.jpg").write_bytes(b"picture")
+    as_json(folder / "gt_objects.json", {id: ["dog"] for id in ids})
+    return folder
+
+
+def asked(folder: Path, **options: Any) -> list[int]:
+    return [int(one.id[-12:]) for one in Chair(**options).items(folder, Files())]
+
+
+def test_500_of_all_pictures_are_asked_about_by_the_seed(tmp_path: Path) -> None:
+    """The same ones however ids are written and files are ordered; a smaller draw is a part of a larger one."""
+    folder = val2014(tmp_path / "a", 600)
+    usual = asked(folder)
+    assert len(usual) == len(set(usual)) == 500 and usual == sorted(usual)
+    assert asked(val2014(tmp_path / "b", 600, "{}")) == usual
+    assert set(asked(folder, n=20)) < set(asked(folder, n=40)) < set(usual)
+    assert asked(folder, seed=1) != usual and len(asked(folder, seed=1)) == 500
+    gold = json.loads((folder / "gt_objects.json").read_text())
+    as_json(folder / "gt_objects.json", dict(reversed(gold.items())))
+    assert asked(folder) == usual[::-1]
+
+
+def test_a_folder_of_no_more_pictures_is_its_own_list(tmp_path: Path) -> None:
+    assert asked(val2014(tmp_path, 12), n=12) == [7 * number for number in range(12)]
+    with pytest.raises(UsageError, match=r"chair\.n=0"):
+        Chair(n=0)
 
 
 def published(folder: Path, rows: list[dict[str, Any]]) -> Path:
