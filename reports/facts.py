@@ -15,7 +15,7 @@ from harness.contracts.row_names import BASELINE
 from harness.store.store import MANIFEST, Store
 from harness.system import untrusted
 from harness.system.errors import HarnessError, UsageError
-from reports.runs import Run
+from reports.runs import Run, named
 
 MEASURED = ("profile.json", "summary.json")
 
@@ -169,15 +169,26 @@ class RowFacts:
 
 
 def row_facts(run: Run) -> list[RowFacts]:
-    """Every row and seed of a run, or of the runs joined in it; a policy that several runs have comes once."""
+    """Every row and seed of a run, or of the runs joined in it; a policy that several runs have comes once, with all
+    that tried it.
+    """
     found: dict[tuple[str, int], RowFacts] = {}
-    for number, part in enumerate(run.parts or (run,), 1):
+    parts = run.parts or (run,)
+    for part, names in zip(parts, named(parts), strict=True):
         for facts in _of_one(part):
-            known = found.setdefault((facts.row, facts.seed), facts)
-            if [stage.folder.name for stage in known.made] != [stage.folder.name for stage in facts.made]:
-                own = replace(facts, row=f"{facts.row}#{number}", label=f"{facts.label} ({Path(part.name).name})")
-                found[own.row, own.seed] = own
+            row, label = names[facts.row]
+            known = found.get((row, facts.seed))
+            found[row, facts.seed] = _together(known, facts) if known else replace(facts, row=row, label=label)
     return list(found.values())
+
+
+def _together(one: RowFacts, other: RowFacts) -> RowFacts:
+    """One policy of two runs: what tried it in either, from the store that has it."""
+    tried = {stage.folder.name: stage for stage in one.tried}
+    for stage in other.tried:
+        if not ((known := tried.get(stage.folder.name)) and known.manifest):
+            tried[stage.folder.name] = stage
+    return replace(one, made=one.made or other.made, tried=tuple(tried.values()))
 
 
 def _of_one(run: Run) -> Iterator[RowFacts]:

@@ -89,13 +89,19 @@ class Run:
         """What all rows share."""
         parts = self.parts or (self,)
         models = {seed: dumps(model) for part in parts for seed, model in part.manifest.models.items()}
-        shared = {name: told for part in parts for name, told in part.manifest.shared.items()}
+        told = [one for part in parts for one in part.manifest.shared.items()]  # more seeds share more
+        shared = dict(sorted(told, key=lambda one: one[1].files + one[1].coco))
         return Setting(self.manifest.testbed, self.manifest.protocol, self.manifest.synthetic, models, shared)
 
     @property
     def failed(self) -> list[Failed]:
         """What failed when the run ended, as far as it is not scored now."""
-        told = [one for part in self.parts or (self,) for one in part.manifest.failed]
+        parts = self.parts or (self,)
+        told = [
+            one.model_copy(update=dict(zip(("row", "label"), names.get(one.row, (one.row, one.label)), strict=True)))
+            for part, names in zip(parts, named(parts), strict=True)
+            for one in part.manifest.failed
+        ]
         missing = {(cell.row, cell.seed, cell.benchmark) for cell in self.missing}
         cells = {(cell.row, cell.seed, cell.benchmark) for cell in self.cells}
         return [one for one in told if (at := (one.row, one.seed, one.benchmark)) in missing or at not in cells]
@@ -180,22 +186,17 @@ def join(runs: Sequence[Run]) -> Run:
     if not others:
         return first
     cells = {(cell.row, cell.seed, cell.benchmark): cell for cell in first.cells}
-    notes, made = list(first.notes), [first]
-    policies = {row: {row: (label, [_policy(first, row)])} for row, label in first.rows.items()}
-    for run in others:
+    notes, known, made = list(first.notes), {*first.rows}, [first]
+    for run, names in zip(others, named(runs)[1:], strict=True):
         for earlier in made:
             _refuse(earlier, run)
-        for row, label in run.rows.items():
-            known, mine = policies.setdefault(row, {}), _policy(run, row)
-            name = next((name for name, (_, its) in known.items() if all(_agree(one, mine) for one in its)), "")
-            clash = not name and bool(known)
-            name = name or (f"{row}#{len(made) + 1}" if known else row)
-            shown, its = known.setdefault(name, (_told_apart(label, run, known) if clash else label, []))
-            its.append(mine)
-            if clash:
+        for row, (name, shown) in names.items():
+            if name not in known and name != row:
                 notes.append(
-                    f"two runs of {label} that differ in options, training, weights or code: {shown} is of {run.name}"
+                    f"two runs of {run.rows[row]} that differ in options, training, weights or code: {shown} is of "
+                    f"{run.name}"
                 )
+            known.add(name)
             for cell in (cell for cell in run.cells if cell.row == row):
                 before = cells.get((name, cell.seed, cell.benchmark))
                 if before is None or (cell.done and not before.done):
@@ -207,10 +208,24 @@ def join(runs: Sequence[Run]) -> Run:
     return Run(name, first.folder, first.store, first.manifest, tuple(ordered), tuple(notes), tuple(runs))
 
 
-def _told_apart(label: str, run: Run, known: Mapping[str, tuple[str, Any]]) -> str:
-    """A label with the run's name; with a number too where several runs are called so."""
-    named = f"{label} ({Path(run.name).name})"
-    return named if named not in {shown for shown, _ in known.values()} else f"{named[:-1]}, {len(known) + 1})"
+def named(runs: Sequence[Run]) -> list[dict[str, tuple[str, str]]]:
+    """Of each run its rows with the name and the label that they have where all of these runs are joined."""
+    known: dict[str, dict[str, tuple[str, list[dict[str, str]]]]] = {}  # row -> its names -> label, policies
+    found = []
+    for number, run in enumerate(runs, 1):
+        names = dict[str, tuple[str, str]]()
+        for row, label in run.rows.items():
+            mine, policy = known.setdefault(row, {}), _policy(run, row)
+            name = next((name for name, (_, its) in mine.items() if all(_agree(one, policy) for one in its)), "")
+            if not name and mine:
+                name, label = f"{row}#{number}", f"{label} ({Path(run.name).name})"
+                if label in {taken for taken, _ in mine.values()}:
+                    label = f"{label[:-1]}, {number})"
+            shown, policies = mine.setdefault(name or row, (label, []))
+            policies.append(policy)
+            names[row] = name or row, shown
+        found.append(names)
+    return found
 
 
 def _policy(run: Run, row: str) -> dict[str, str]:

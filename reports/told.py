@@ -28,7 +28,12 @@ PLAIN = re.compile(r"[\w.=+-]+(/[\w.=+-]+)*")  # a path that is no address with 
 def when(run: Run, facts: Sequence[RowFacts]) -> str:
     """The day and hour of its first and last stage, and how long the work of all took; empty where nobody knows."""
     times = sorted(time for row in facts for stage in (*row.made, *row.tried) if (time := _time(stage.manifest)))
-    seconds = sum(took.get("seconds") or 0.0 for part in run.parts or (run,) for took in part.profile()["stages"])
+    took = {
+        str(one.get("key") or (part.name, at)): one.get("seconds") or 0.0  # runs that share a stage tell it each
+        for part in run.parts or (run,)
+        for at, one in enumerate(part.profile()["stages"])
+    }
+    seconds = sum(took.values())
     said = []
     if times:
         first, last = (f"{time:%Y-%m-%d %H:%M}" for time in (times[0], times[-1]))

@@ -1,18 +1,23 @@
 """Runs joined in any order, parts of a whole among them: a policy is one row, with every score it was given, once."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.system.console import duration
 from reports import runs
+from reports.facts import row_facts
 from reports.findings import Cell
 from reports.report import Measured
 from reports.runs import Run, join, opened
+from reports.told import when
 from tests.fake_run import FakeRun, drawn
 from tests.laws import caught, law
 
@@ -131,6 +136,59 @@ def test_the_same_run_twice_tests_nothing_twice() -> None:
     once = Measured.of(joined([0, 5])).findings
     for again in ([0, 5, 0], [0, 5, 5], [0, 5, 1, 6]):
         assert Measured.of(joined(again)).findings.rows == once.rows
+
+
+@law(80)
+@given(CHOSEN)
+def test_cards_and_profile_have_the_rows_of_the_table_by_the_same_names(which: list[int]) -> None:
+    run = joined(which)
+    facts = row_facts(run)
+    assert {(one.row, one.label) for one in facts} == {*run.rows.items()}
+    assert len({(one.row, one.seed) for one in facts}) == len(facts)
+    assert all(one.made for one in facts if one.row != "baseline")
+    tried = {(one.row, stage.folder.name) for one in facts for stage in one.tried if stage.manifest}
+    assert {(cell.row, Path(cell.score).name) for cell in run.cells if cell.done} <= tried
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (0, 0, 1)])
+def test_work_that_runs_share_is_told_once(order: tuple[int, ...], tmp_path: Path) -> None:
+    """Each run's profile has the baseline's stages, and what it trained itself: 100 s, and 20 s each."""
+    given = []
+    for number in order:
+        folder = POOL[(0, 5, 8)[number]].run.write(tmp_path / f"{number}")
+        own = {"stage": "train", "title": "train dpo", "key": f"own {number}", "seconds": 20.0}
+        shared = {"stage": "generate", "title": "generate baseline", "key": "shared", "seconds": 100.0}
+        (folder / "profile.json").write_text(json.dumps({"stages": [shared, own]}))
+        given.append(folder)
+    with opened(given) as found:
+        assert f", {duration(100 + 20 * len(set(order)))} of work in all stages" in when(
+            join(found), row_facts(found[0])
+        )
+
+
+def with_fields(number: int, folder: Path, **fields: Any) -> Path:
+    """A run of the pool, written again with other fields in its manifest."""
+    return replace(POOL[number].run, spoilt=fields).write(folder)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_pictures_that_any_run_trained_on_are_told(order: tuple[int, int], tmp_path: Path) -> None:
+    """One with more seeds has drawn more examples: the other's count is no answer for both."""
+    counts = ({"pictures": 12, "files": 1, "coco": 0}, {"pictures": 12, "files": 5, "coco": 2})
+    given = [with_fields(n, tmp_path / f"{n}", shared={"sqa": counts[n]}) for n in order]
+    with opened(given) as found:
+        assert join(found).setting.shared["sqa"].files == 5
+
+
+def test_why_a_cell_failed_stands_in_the_row_of_its_own_run(tmp_path: Path) -> None:
+    """Of two rows called dpo the second has no scores: its reason is not the first one's, nor lost."""
+    why = {"label": "GT-DPO", "seed": 0, "stage": "train dpo seed 0", "why": "the loss is NaN"}
+    failed = [{"row": "dpo", "benchmark": name, **why} for name in BOTH]
+    with opened([POOL[0].run.write(tmp_path / "a"), with_fields(9, tmp_path / "b", failed=failed)]) as found:
+        run = join(found)
+        assert {(one.row, one.label) for one in run.failed} == {("dpo#2", run.rows["dpo#2"])}
+        rows = {row.method: row for row in Measured.of(run).findings.rows}
+    assert rows["dpo#2"].failed == "the loss is NaN" and not rows["dpo"].failed
 
 
 def by_name_alone(run: Run, row: str) -> dict[str, str]:
