@@ -31,7 +31,7 @@ SAYS = {
     "curves": ("Learning curves", "One line per seed; the rounds of a method follow each other"),
     "lens": (
         "Negative-supervision lens",
-        "Log-probs of chosen (black) and rejected (grey) responses before and after training, on the split's first "
+        "Log-probs of chosen (solid) and rejected (dotted) responses before and after training, on the split's first "
         "examples (in a run without that stage from the log: the first and the last tenth of the steps)",
     ),
     "distribution": ("Judged scores, unit by unit", "All seeds together"),

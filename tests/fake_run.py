@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
-from harness.contracts.records import Image, Item, Response
+from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.store.store import MANIFEST, Stage, Store
 from harness.system.jsonl import dumps
 from reports.manifest import Asked, Manifest, ScoredCell, Trained
@@ -42,8 +42,8 @@ class FakeRun:
     Without `skill` every benchmark asks one question about each of `items` pictures, and a row gets one more right than
     the baseline. With it, row -> chance to be right, it asks four about each of `items` images (no pictures are
     written), with the same luck for every row, so that rows are paired; its rows are the run's. `said` maps a row to
-    what it answers to everything; `spoilt` are fields of the manifest's file and `units` the text of every score's,
-    right or wrong.
+    what it answers to everything; `heard` is what the judge replied to everything (nothing is kept where it is None);
+    `spoilt` are fields of the manifest's file and `units` the text of every score's, right or wrong.
     """
 
     rows: Sequence[str] = ("nsft", "dpo")
@@ -62,6 +62,7 @@ class FakeRun:
     examples: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     said: Mapping[str, str] = field(default_factory=dict)
+    heard: str | None = None
     cut: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     trained: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     unfinished: Sequence[tuple[str, str]] = ()
@@ -165,10 +166,15 @@ class _Writing:
         kept = units[: len(units) - run.unscored]
         lost = {unit["id"]: "no verdict" for unit in units[len(kept) :]}
         files = {"units.json": run.units or dumps({"units": kept, "unscored": lost, "items": len(units)})}
+        files["scores.jsonl"] = lines([Score(unit["id"], unit["parts"]) for unit in kept])
+        files["scores.jsonl"] += lines([Unscored(*one) for one in lost.items()])
         told = {"name": "oracle", "items": len(units), "runs": 3, "verdicts": len(units), "values": {}}
         files |= {"judge.json": dumps(told)} if name == JUDGED else {}
+        if name == JUDGED and run.heard is not None:
+            reply = {"run": 0, "text": run.heard, "model": "gpt-4-0613", "server": "api.openai.com", "usd": 0.0123}
+            files["replies.jsonl"] = lines([{"id": f"{name}/{question}", **reply} for question, *_ in asked])
         scored = {"benchmark": name, "judge": run.judge if name == JUDGED else "", "source": run.scorer}
-        scored |= {"skill": run.skill.get(row), "unscored": run.unscored}
+        scored |= {"skill": run.skill.get(row), "unscored": run.unscored, "heard": run.heard}
         reads = {"items": items, "responses": responses}
         done = (row, name) not in run.unfinished
         score = self.stage("score", scored, reads, files) if done else Stage("score", scored, reads)
@@ -183,7 +189,7 @@ class _Writing:
         where = Stage("items", {"benchmark": name, "questions": questions})
         pictures = {} if self.run.skill else {f"{number}.png": png(number) for number in range(len(asked))}
         images = [Image(f"{where.name}/{file}", hashlib.sha256(data).hexdigest()) for file, data in pictures.items()]
-        facts = {"answer": "yes", "types": {}}
+        facts = {"answer": "yes", "types": {}, "content": ["dog"], "type": "attribute"}
         pairs = zip(questions.items(), images or [None] * len(asked), strict=True)
         rows = lines([Item(id, image, text, id, facts) for (id, text), image in pairs])
         return self.stage("items", where.identity, {}, {"items.jsonl": rows, **pictures})

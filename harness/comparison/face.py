@@ -12,7 +12,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -196,9 +196,13 @@ class Comparison:
     def items(self, benchmark: str, seed: int | None = None) -> "DataFrame":
         """A line per item and row: what was asked, which picture, what the row said, and the parts of its score.
 
-        Parts are columns "score/NAME"; "unscored" says why there are none. Without `seed`, all seeds.
+        Parts are columns "score/NAME"; "unscored" says why there are none. Where a judge was asked, "judge" lists per
+        reply that was kept the question, the reply as it came, what was made of it, the model, its server, the USD and
+        the run. Without `seed`, all seeds.
         """
         import pandas
+
+        from reports.report import without
 
         with self.opened() as run:
             if benchmark not in run.manifest.benchmarks:
@@ -206,7 +210,8 @@ class Comparison:
             cells = [c for c in run.cells if c.benchmark == benchmark and c.done and seed in (None, c.seed)]
             if not cells:
                 raise UsageError(f"{run.name} has no scores of {benchmark} with seed {seed}.")
-            return pandas.DataFrame([line for cell in cells for line in _lines(cell)])
+            others = run.manifest.benchmarks.keys() - {benchmark}
+            return pandas.DataFrame([line for cell in cells for line in _lines(cell, without(run, others))])
 
     def checkpoint(self, row: str, seed: int | None = None) -> Path:
         """The folder of a row's trained model, in Hugging Face's layout, adapters merged; HarnessError if damaged."""
@@ -248,22 +253,27 @@ class Comparison:
         return f"<p>{escape(str(self.folder))}, testbed {escape(beds)}</p>{table}"
 
 
-def _lines(cell: "StoredCell") -> Iterator[dict[str, Any]]:
-    """A cell's items with what was said to them and how that was scored."""
+def _lines(cell: "StoredCell", run: "Run") -> Iterator[dict[str, Any]]:
+    """A cell's items with what was said to them and how that was scored, and what a judge said to it."""
     from harness.contracts.images import Places, resolve
     from harness.contracts.records import Item, Response, Score, Unscored
+    from harness.scoring.heard import REPLIES, heard, kept
     from harness.system.jsonl import read_jsonl
 
     places = Places(cell.store, cell.data)
     said = {one.id: one for one in read_jsonl(Response, cell.file(cell.responses, "responses.jsonl"))}
     scores = {one.id: one for one in read_jsonl(Score | Unscored, cell.file(cell.score, "scores.jsonl"))}
+    file = cell.file(cell.score, REPLIES)
+    replies = kept(file) if file.is_file() else {}
+    benchmark = run.benchmarks()[cell.benchmark] if replies else None
     for item in read_jsonl(Item, cell.file(cell.items, "items.jsonl")):
         score = scores[item.id]
         about = {"id": item.id, "unit": item.unit, "row": cell.row, "label": cell.label, "seed": cell.seed}
         asked = {"prompt": item.prompt, "image": resolve(item.image, places).path if item.image else ""}
         parts = {f"score/{name}": value for name, value in score.parts.items()} if isinstance(score, Score) else {}
         why = score.reason if isinstance(score, Unscored) else ""
-        yield {**about, **asked, "response": said[item.id].text, **parts, "unscored": why}
+        told = {"judge": [asdict(one) for one in heard(benchmark, item, said[item.id], replies)]} if benchmark else {}
+        yield {**about, **asked, "response": said[item.id].text, **parts, "unscored": why, **told}
 
 
 def _words(what: str, given: str | Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from harness.contracts.benchmark import Benchmark, Unit
 from harness.contracts.images import Places
 from harness.contracts.records import Image, Item, Response
 from harness.contracts.row_names import BASELINE
+from harness.scoring.heard import REPLIES, Heard, Kept, heard, kept
 from harness.system.console import visible, visible_lines
 from harness.system.errors import HarnessError
 from harness.system.jsonl import loads
@@ -26,7 +27,7 @@ from harness.system.untrusted import DATA, fits, json_object, opened
 from reports.items import moved
 from reports.numerals import numeral
 from reports.outcomes import measure
-from reports.runs import UNITS, Run, StoredCell
+from reports.runs import JUDGE, UNITS, Run, StoredCell
 
 PART = 100  # items in a part
 LONGEST = 8000  # characters of a question or a response that are shown
@@ -86,17 +87,24 @@ def stored(cell: StoredCell, stage: str, name: str) -> Path:
 
 @dataclass
 class Answered:
-    """What one row said to a benchmark, and how it was scored: units by id, reasons by the ids of unscored items."""
+    """What one row said to a benchmark, and how it was scored: units by id, reasons by the ids of unscored items, and
+    who judged (empty where nobody was asked), with the replies that were kept.
+    """
 
     lines: Lines
     units: Sequence[Unit]
     reasons: Mapping[str, str]
+    judge: str = ""
+    replies: Kept = field(default_factory=dict)
 
     @classmethod
     def of(cls, cell: StoredCell) -> "Answered":
         """Read from a cell that is done; HarnessError where a file of it is damaged."""
         reasons = json_object(stored(cell, cell.score, UNITS), limit=DATA)["unscored"]
-        return cls(Lines(cell, cell.responses, RESPONSES, Response), cell.outcome().units, reasons)
+        told, replies = cell.file(cell.score, JUDGE), cell.file(cell.score, REPLIES)
+        judge = str(json_object(told, limit=DATA).get("name", "")) if told.is_file() else ""
+        said = kept(replies) if replies.is_file() else {}
+        return cls(Lines(cell, cell.responses, RESPONSES, Response), cell.outcome().units, reasons, judge, said)
 
     @cached_property
     def by_id(self) -> dict[str, Unit]:
@@ -145,6 +153,8 @@ class Set:
         for cell in self.cells.values():
             for stage, name in ((cell.items, ITEMS), (cell.responses, RESPONSES), (cell.score, UNITS)):
                 stored(cell, stage, name)
+            for name in (JUDGE, REPLIES):  # which not every judge leaves
+                cell.file(cell.score, name)
 
     def listing(self) -> dict[str, Any]:
         """A sign per row and item, and the kind of each item by the benchmark's own groups."""
@@ -221,6 +231,23 @@ class Set:
             "why": cut(response.unanswered or why, 300)[0],
             "score": self._alone(unit) if unit else "",
             "parts": visible(", ".join(f"{name} {value:g}" for name, value in parts.items() if value))[:600],
+            "judge": visible(answered.judge)[:200],
+            "heard": [self._heard(one) for one in self._asked(answered, item, response)],
+        }
+
+    def _asked(self, answered: Answered, item: Item, response: Response) -> Sequence[Heard]:
+        return heard(self.benchmark, item, response, answered.replies) if answered.replies else ()
+
+    @staticmethod
+    def _heard(one: Heard) -> dict[str, str]:
+        """A judge's question and reply, and what was made of it, by whom, for how much."""
+        who = " at ".join(filter(None, (one.model, one.server)))
+        cost = "" if one.usd is None else f"{one.usd:.2g} USD"
+        return {
+            "question": cut(one.question)[0],
+            "reply": cut(one.reply)[0],
+            "made": cut(one.made, FACT)[0],
+            "by": visible(", ".join(filter(None, (f"run {one.run + 1}", who, cost))))[:200],
         }
 
     def _alone(self, unit: Unit) -> str:

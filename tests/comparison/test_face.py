@@ -62,6 +62,16 @@ def test_reasons_and_labels_are_as_they_were_not_as_a_spreadsheet_needs_them(tmp
     assert withheld.loc["=DPO", "gqa/all"] == "failed: -1 GPUs; +1 is needed"
 
 
+def test_items_have_what_the_judge_said_where_one_was_asked(tmp_path: Path) -> None:
+    done = harness.load(FakeRun(heard="Hm.\nRating: 4").write(tmp_path))
+    assert "judge" not in done.items("gqa")
+    items = done.items("mmhal")
+    assert len(items) == 12 and items["score/all/n"].notna().all()
+    for [told], response in zip(items["judge"], items["response"], strict=True):
+        assert told["reply"] == "Hm.\nRating: 4" and response in told["question"] and "all/sum 4" in told["made"]
+        assert (told["model"], told["server"], told["usd"], told["run"]) == ("gpt-4-0613", "api.openai.com", 0.0123, 0)
+
+
 def test_a_figure_that_is_none_is_named(comparison: harness.Comparison) -> None:
     with pytest.raises(UsageError, match='no figure "values"; did you mean "value"'):
         comparison.table("values")

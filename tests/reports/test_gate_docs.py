@@ -108,7 +108,7 @@ def test_without_an_accepted_run_it_passes_and_says_what_to_do(runner, capfd: py
 )
 def test_one_comment_is_kept_up_to_date(runner, tmp_path: Path, known: str, call: str) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "gate" / "comment.md").write_text(f"{MARK}\nhello")
-    status, calls = runner("Comment", REPOSITORY="o/r", NUMBER="7", KNOWN=known)
+    status, calls = runner("Comment", REPOSITORY="o/r", HEAD="o/r", NUMBER="7", KNOWN=known)
     assert status == 0 and calls[1:] == [call] and f'startswith("{MARK}")' in calls[0]
     assert (tmp_path / "gate" / "shown.md").read_text() == f"{MARK}\nhello"
 

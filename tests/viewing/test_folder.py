@@ -123,7 +123,7 @@ def test_hostile_text_is_text_in_the_page_and_in_every_script(text: str, tmp_pat
     ids = {f"{text[:20]}{number}": text for number in range(4)}
     run = FakeRun(
         labels={**LABELS, "dpo": text}, said=dict.fromkeys(("baseline", "nsft", "dpo"), text), item_id=text[:20],
-        questions=ids, spoilt={"data": text, "testbed": text},
+        questions=ids, heard=text, spoilt={"data": text, "testbed": text},
     )  # fmt: skip
     shared = written(tmp_path, run)
     page = Page((shared / "index.html").read_text())
@@ -131,6 +131,7 @@ def test_hostile_text_is_text_in_the_page_and_in_every_script(text: str, tmp_pat
     assert (page.found, page.inside) == (plain.found, plain.inside)
     found = data(shared)
     assert found["0-0"][0]["said"][1]["text"] == visible_lines(text)
+    assert found["1-0"][0]["said"][1]["heard"][0]["reply"] == visible_lines(text)
     for shown in strings(found):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", shown)
     for file in shared.rglob("*"):

@@ -88,6 +88,30 @@ def test_unscored_items_say_why_and_are_neither_right_nor_wrong(view: View) -> N
     assert lost["why"] == "no verdict" and lost["score"] == lost["parts"] == ""
 
 
+def test_where_a_judge_was_asked_its_replies_are_shown_and_elsewhere_nothing_is(view: View) -> None:
+    viewed = view(FakeRun(heard="<think>so so</think>Rating: 4"))
+    plain, judged = (parts(viewed, number)[0]["said"][1] for number in (0, 1))
+    assert (plain["judge"], plain["heard"]) == ("", [])
+    [told] = judged["heard"]
+    assert judged["judge"] == "oracle" and told["reply"] == "<think>so so</think>Rating: 4"
+    assert "nsft says" in told["question"] and "all/sum 4" in told["made"]
+    assert told["by"] == "run 1, gpt-4-0613 at api.openai.com, 0.012 USD"
+
+
+def test_a_judge_that_keeps_no_replies_is_named(view: View) -> None:
+    said = parts(view(FakeRun()), 1)[0]["said"][1]
+    assert (said["judge"], said["heard"]) == ("oracle", [])
+
+
+@pytest.mark.parametrize("name", ["judge.json", "replies.jsonl"])
+def test_replies_that_were_changed_are_refused_by_name(view: View, tmp_path: Path, name: str) -> None:
+    viewed = view(FakeRun(heard="Rating: 4"), "b")
+    for file in tmp_path.glob(f"b/store/*/*/{name}"):
+        file.write_text(file.read_text().replace("4", "5"))
+    with pytest.raises(HarnessError, match=rf"{name} is not what was stored"):
+        viewed.check()
+
+
 def test_an_item_that_only_the_baseline_lacks_is_compared_with_nothing(view: View) -> None:
     viewed = view(FakeRun())
     one = viewed.set(0)

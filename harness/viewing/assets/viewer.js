@@ -136,6 +136,20 @@ function made(document, tag, style, ...inside) {
   return one;
 }
 
+/** What the judge of a response was asked, what it replied, and what was made of that. */
+function judged(document, said) {
+  if (!said.heard.length) return made(document, "p", "quiet", `judged by ${said.judge}, which keeps no replies`);
+  const box = made(document, "details", "", made(document, "summary", "", `what the judge said: ${said.judge}`));
+  for (const one of said.heard) {
+    const list = made(document, "dl", "facts");
+    for (const [name, text] of [["reply", one.reply || "(none is kept)"], ["made of it", one.made], ["by", one.by],
+      ["asked", one.question]])
+      list.append(made(document, "dt", "", name), made(document, "dd", "text", text));
+    box.append(list);
+  }
+  return box;
+}
+
 /** What one row said to an item. */
 function response(document, index, list, at, row, said, pieces) {
   const box = made(document, "section", "");
@@ -156,6 +170,7 @@ function response(document, index, list, at, row, said, pieces) {
   if (said.cut) text.append(made(document, "span", "quiet", ` … ${said.cut} characters more`));
   box.append(text);
   if (said.parts) box.append(made(document, "details", "", made(document, "summary", "", "parts of the score"), said.parts));
+  if (said.judge) box.append(judged(document, said));
   return box;
 }
 
