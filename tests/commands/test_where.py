@@ -51,7 +51,7 @@ def test_what_is_missing_is_said_with_place_size_layout_and_command(home: Path) 
     assert "Fetch it (255 MB):" in shown
 
 
-@pytest.mark.parametrize("name", [*ALL_BENCHMARKS, "llava150k", "ocrvqa", "textcaps"])
+@pytest.mark.parametrize("name", [*ALL_BENCHMARKS, "llava150k", "ocrvqa", "textcaps", "mix665k"])
 def test_all_that_the_paper_needs_has_a_command_and_a_layout(name: str, home: Path) -> None:
     (place,) = json.loads(said(name, "--json"))["places"]
     assert place["layout"] and place["command"].startswith(("hf download ", "wget "))

@@ -203,3 +203,20 @@ def test_ids_do_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
 def test_order_is_the_callers(tmp_path: Path) -> None:
     source(tmp_path, *(record(id) for id in "bca"))
     assert [example.id for example in named(tmp_path).load(lambda id: id)] == ["a", "b", "c"]
+
+
+def test_the_whole_mix_is_a_source_of_all_its_pictures_and_of_records_without(tmp_path: Path) -> None:
+    """Its five folders may be links to where the sets lie; another link leads out."""
+    home, sets = tmp_path / "mix665k", tmp_path / "sets"
+    names = ["coco/train2017/2c.jpg", "vg/VG_100K_2/3d.jpg", "mine/4e.jpg"]
+    for name in names:
+        picture(sets / name)
+    home.mkdir()
+    for part in ("coco", "vg", "mine"):
+        (home / part).symlink_to(sets / part)
+    said = [record(name, name) for name in names] + [record("words", None, "Why?", "So.") | {"model": "gpt4"}]
+    (home / "llava_v1_5_mix665k.json").write_text(json.dumps(said))
+    coco, vg, mine, words = named(home, "mix665k").load()
+    assert isinstance(coco, Example) and coco.image and coco.image.path == str(home / names[0])
+    assert isinstance(vg, Example) and isinstance(words, Example) and words.image is None
+    assert isinstance(mine, Dropped) and "leads out of its folder" in mine.reason
