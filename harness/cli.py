@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from textwrap import fill
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -24,7 +25,7 @@ from harness.commands.store import app as store_app
 from harness.commands.sweep import sweep
 from harness.commands.view import view
 from harness.system.blame import DEBUG, called_exit, explained, plugin_fault
-from harness.system.console import NOBODY_READS, behind_doors, say
+from harness.system.console import NOBODY_READS, behind_doors, columns, say
 from harness.system.errors import HarnessError
 
 app = typer.Typer(
@@ -148,7 +149,8 @@ def explain(word: Annotated[str, typer.Argument(help="A word, or part of one; wi
     """Explain a word of a table, a verdict or a report in plain language; without one, list them."""
     from reports.glossary import entry, glossary
 
-    typer.echo("\n\n".join(entry(word)) if word else "\n".join(glossary()))
+    parts = [part for text in entry(word) for part in text.split("\n\n")] if word else []
+    typer.echo("\n\n".join(fill(part, columns()) for part in parts) if word else "\n".join(glossary()))
 
 
 command(

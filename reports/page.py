@@ -51,7 +51,7 @@ def report_page(
     known = items.asked(run, seed)
     sides = items.side_by_side(known, list(run.rows.values()))
     why = {
-        "items": "Items that decided",
+        "items": "Items: worse and better",
         "lens": "What training did",
         **({"distribution": "Judged scores"} if "distribution" in pictures else {}),
         **({"side": "Side by side"} if sides else {}),

@@ -15,7 +15,7 @@ from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.store.store import MANIFEST, Stage, Store
 from harness.system.jsonl import dumps
 from reports.manifest import Asked, Manifest, ScoredCell, Trained
-from tests.scored import parts
+from tests.scored import FACTS, parts
 
 LABELS = {"baseline": "baseline", "sft": "Cont. SFT", "nsft": "nSFT", "dpo": "GT-DPO"}
 EXAMPLES = 32
@@ -54,6 +54,7 @@ class FakeRun:
     items: int = 4
     item_id: str = "item"
     questions: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=lambda: FACTS[JUDGED] | FACTS["gqa"])
     options: Mapping[str, Any] = field(default_factory=dict)
     split: str = ""
     judge: str = "oracle:1"
@@ -189,9 +190,8 @@ class _Writing:
         where = Stage("items", {"benchmark": name, "questions": questions})
         pictures = {} if self.run.skill else {f"{number}.png": png(number) for number in range(len(asked))}
         images = [Image(f"{where.name}/{file}", hashlib.sha256(data).hexdigest()) for file, data in pictures.items()]
-        facts = {"answer": "yes", "types": {}, "content": ["dog"], "type": "attribute"}
         pairs = zip(questions.items(), images or [None] * len(asked), strict=True)
-        rows = lines([Item(id, image, text, id, facts) for (id, text), image in pairs])
+        rows = lines([Item(id, image, text, id, dict(self.run.facts)) for (id, text), image in pairs])
         return self.stage("items", where.identity, {}, {"items.jsonl": rows, **pictures})
 
     def stage(

@@ -217,7 +217,7 @@ def in_one_line(row: "Row", found: "Changes") -> str:
 
 def changed(moved: Any) -> str:
     """How many items came out otherwise, and the first ids."""
-    words = ("to right", "to wrong") if moved.right else ("better", "worse")
+    words = ("flipped to right", "flipped to wrong") if moved.right else ("better", "worse")
     said = []
     for word, ids in zip(words, (moved.better, moved.worse), strict=True):
         named = ", ".join(ids[:FIRST]) + (", ..." if ids[FIRST:] else "")

@@ -214,12 +214,12 @@ def lines(one: Listed) -> Iterator[str]:
         return
     yield visible(one.name)
     when = datetime.fromtimestamp(written(one)).astimezone().strftime("%Y-%m-%d %H:%M")
-    named, many = [shown(row) for row in rows(one)], seeds(one)
+    named, many = [shown(row) for row in rows(one)], seeds(one)  # seed 0 alone goes without saying
     what = ", ".join(named[:MOST]) + (f" and {len(named) - MOST} more" if named[MOST:] else "") or "baseline"
     sized = f", sizes {', '.join(map(str, one.sizes))}" if one.sizes else ""
     on = "nothing yet"
     if told := one.first:
         on = f"{what} on {shown(told.data)}, {shown(told.testbed)}{' (synthetic)' if told.synthetic else ''}"
-    drawn = f", seed{'s' * (len(many) != 1)} {', '.join(map(str, many[:MOST]))}" if many else ""
+    drawn = f", seed{'s' * (len(many) != 1)} {', '.join(map(str, many[:MOST]))}" if many not in ([], [0]) else ""
     said = f"{state(one)}  {when}  {on}{drawn}{sized}  {decimal(size(one.folder))}"
     yield from textwrap.wrap(said, columns(), initial_indent="  ", subsequent_indent="    ")

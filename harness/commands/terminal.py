@@ -40,8 +40,8 @@ def show_cost(folder: Path, store: Store) -> None:
     from reports.runs import opened
 
     with opened([folder], store.root) as (run,):
-        for label, words in cards.cost(row_facts(run)):
-            typer.echo(f"{'cost':<18}{label}: {words}")
+        for number, (label, words) in enumerate(cards.cost(row_facts(run))):
+            typer.echo(f"{'' if number else 'cost':<18}{label}: {words}")
     page = folder / "report.html"
     typer.echo(f"\nOpen {page}" if page.is_file() else f"\nTables, results and provenance are in {folder}")
 

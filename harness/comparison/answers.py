@@ -13,6 +13,15 @@ from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
 from reports.runs import StoredCell
 
+OLD = (KeyError, TypeError, AttributeError, ValueError)  # what facts of another version make of code of this one
+
+
+def _another_version(cell: StoredCell) -> UsageError:
+    return UsageError(
+        f"{cell.benchmark}: its items or responses are not what this version writes; run the comparison again, or name "
+        "others with --benchmarks."
+    )
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -26,12 +35,15 @@ class Answers:
 
     @classmethod
     def of(cls, cell: StoredCell, benchmark: Benchmark) -> "Answers | None":
-        """None where the store has no responses."""
+        """None where the store has no responses; UsageError where they are not what this version writes."""
         if not (cell.store / cell.responses / MANIFEST).is_file():
             return None
-        said = {one.id: one for one in read_jsonl(Response, cell.file(cell.responses, "responses.jsonl"))}
-        asked = list(read_jsonl(Item, cell.file(cell.items, "items.jsonl")))
-        return cls(cell, benchmark, [item for item in asked if not said[item.id].unanswered], len(asked), said)
+        try:
+            said = {one.id: one for one in read_jsonl(Response, cell.file(cell.responses, "responses.jsonl"))}
+            asked = list(read_jsonl(Item, cell.file(cell.items, "items.jsonl")))
+            return cls(cell, benchmark, [item for item in asked if not said[item.id].unanswered], len(asked), said)
+        except OLD:
+            raise _another_version(cell) from None
 
     @property
     def scores(self) -> dict[str, Score | Unscored]:
@@ -48,10 +60,13 @@ class Answers:
 
 
 def official(out: Path, given: Sequence[Answers]) -> list[str]:
-    """A folder per benchmark with its official answer files; a line about each. KeyError and the like, of old items."""
+    """A folder per benchmark with its official answer files; a line about each. UsageError for items of old versions."""
     told = list[str]()
     for one in given:
-        files = one.benchmark.answers(one.items, {item.id: one.said[item.id].text for item in one.items})
+        try:
+            files = one.benchmark.answers(one.items, {item.id: one.said[item.id].text for item in one.items})
+        except OLD:
+            raise _another_version(one.cell) from None
         (out / one.cell.benchmark).mkdir()
         for name, content in files.items():
             (out / one.cell.benchmark / name).write_text(content, encoding="utf-8")

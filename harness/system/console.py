@@ -25,6 +25,7 @@ NOBODY_READS = 141  # as of a program that the signal of a closed pipe ended
 NARROWEST = 30  # columns; a name and a number need no less
 PLAIN_WIDTH = 120  # columns where nobody says how many there are: a pipe or a file
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+BLANKS = re.compile(r"[ \t]+((?:\x1b\[[0-9;]*m)*)\n")  # before the end of a line, and of its style
 _STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
 _STAND_INS = str.maketrans(
     {"–": "-", "—": "-", "−": "-", "…": "~", "↓": "v", "↑": "^", "Δ": "d", "×": "x", "→": ">"}
@@ -174,12 +175,17 @@ def say_styled(text: str) -> None:
     """Print a text that rich has styled, on stdout: of its escape sequences only colours and weights get through."""
     pieces = _STYLE.split(text + "\n")  # every second one is a style
     shown = "".join(piece if at % 2 else visible_lines(piece) for at, piece in enumerate(pieces))
-    _past(sys.stdout)(shown if sys.stdout.isatty() else _STYLE.sub("", shown))
+    _past(sys.stdout)(unfilled(shown if sys.stdout.isatty() else _STYLE.sub("", shown)))
 
 
 def say_json(value: object) -> None:
     """Print one line of JSON; whatever has no glyph is escaped as JSON has it, so that it reads back as it was."""
     print(json.dumps(value, allow_nan=False))  # noqa: T201
+
+
+def unfilled(text: str) -> str:
+    """A text whose lines have no blanks at their ends."""
+    return BLANKS.sub(r"\1\n", text)
 
 
 def _past(stream: Any) -> Callable[[str], object]:
@@ -190,8 +196,12 @@ class _Past:
     """A stream as rich wants it, which it writes its own sequences to."""
 
     def __init__(self, stream: Any) -> None:
-        self.write, self.flush, self.isatty = _past(stream), stream.flush, stream.isatty
+        self.pass_on, self.flush, self.isatty = _past(stream), stream.flush, stream.isatty
         self.encoding, self.fileno = getattr(stream, "encoding", None) or "utf-8", stream.fileno
+
+    def write(self, text: str) -> None:
+        """Pass a text on, without the blanks that rich fills lines with."""
+        self.pass_on(unfilled(text))
 
 
 def console(err: bool = False) -> "Console":

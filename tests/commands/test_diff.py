@@ -120,7 +120,7 @@ def test_few_images_are_not_tested(harness: Said, tmp_path: Path) -> None:
     run = FakeRun(items=4).write(tmp_path)
     shown = harness("diff", f"{run}:baseline", f"{run}:dpo")
     assert "not tested" in shown and "resolved" not in shown.replace("not resolved", "")
-    assert "1 to right (item1); 0 to wrong" in shown
+    assert "1 flipped to right (item1); 0 flipped to wrong" in shown
     assert "synthetic testbed: it says nothing about real models" in shown
 
 

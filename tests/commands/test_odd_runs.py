@@ -240,7 +240,7 @@ def test_a_format_that_forgets_the_history_would_be_caught(monkeypatch: pytest.M
 
 def test_what_another_version_asked_is_exported_as_a_sentence_and_what_is_not_there_is_said(tmp_path: Path) -> None:
     """Facts that this version's format needs are missing; or a benchmark failed before anything was said to it."""
-    run = FakeRun().write(tmp_path / "facts")
+    run = FakeRun(facts={"answer": "yes"}).write(tmp_path / "facts")
     assert "mmhal: its items or responses are not what" in says(
         "export", run, "--responses", "nsft", "--out", tmp_path / "x"
     )

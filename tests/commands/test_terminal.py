@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from harness.cli import app
 from harness.contracts import plugins
 from harness.contracts.method import Method
+from harness.system.console import unfilled
 from harness.system.errors import UsageError
 
 METHODS = plugins.names("methods")
@@ -27,6 +28,15 @@ def sections(listing: str) -> dict[str, str]:
         name: min((at for at in starts.values() if at > start), default=len(listed)) for name, start in starts.items()
     }
     return {name: " ".join(listed[starts[name] : ends[name]].split()) for name in METHODS}
+
+
+@pytest.mark.parametrize("words", [["methods"], ["benchmarks"], ["methods", "dpo"]])
+def test_no_line_ends_in_blanks(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """rich fills cells up to their columns; whoever copies a line, or compares two outputs, wants none of it."""
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = CliRunner().invoke(app, words).output.splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert unfilled("a \x1b[1mb  \x1b[0m\n  c\t\nd ") == "a \x1b[1mb\x1b[0m\n  c\nd "
 
 
 @pytest.mark.parametrize("kind", ["methods", "benchmarks"])

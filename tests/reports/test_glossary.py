@@ -1,7 +1,9 @@
 """Every word that a verdict or legend leans on is explained, and found by a part of it."""
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli import app
 from harness.system.errors import UsageError
 from reports.glossary import entry, glossary
 from reports.outcomes import MAX_UNSCORED
@@ -15,6 +17,13 @@ from reports.statistics import LEAST, LEVEL, REPLICATES
 def test_a_word_of_the_legend_is_explained(word: str) -> None:
     name, about = entry(word)
     assert word.casefold() in name.casefold() and len(about) > 60
+
+
+def test_an_explanation_fits_the_terminal() -> None:
+    for width in (60, 80):
+        shown = CliRunner().invoke(app, ["explain", "holm"], env={"COLUMNS": str(width)}).output.splitlines()
+        assert shown[:2] == ["Holm's correction", ""] and max(map(len, shown)) <= width
+        assert " ".join(shown[2:]) == " ".join(entry("holm")[1].split())
 
 
 def test_a_mark_is_a_word_too() -> None:
