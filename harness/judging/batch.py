@@ -131,8 +131,12 @@ class Batches:
             state = await self._ended(batch, name, len(mine))
             if state is None:
                 return
-            found = await self._replies(state, mine)
-            lost = [self._settle(batch, key, ask, found.get(key, []), state) for key, ask in mine.items()]
+            found, whole = await self._replies(state, mine)
+            # of a batch that ended before its time, what has no reply was not begun and is not billed
+            none = Failure(
+                f"batch {state.id} ({state.status}) has no reply to it", paid=state.status == "completed" or not whole
+            )
+            lost = [self._settle(f"{batch}/{key}", key, ask, found.get(key, [none])) for key, ask in mine.items()]
             await self.journal.force()
             self._judge(state, mine, [one for one in lost if one])
 
@@ -183,26 +187,23 @@ class Batches:
             cure += f" (or give it up, counted as paid, and ask one by one: {ONE_BY_ONE})"
         raise self.llm.stop(f"batch {name} with {size} questions: {said.reason}", cure)
 
-    async def _replies(self, state: State, mine: Mapping[str, Ask]) -> dict[str, list[Answer | Failure]]:
-        """What the batch's files say of these questions. A file that is gone or cannot be read says nothing."""
-        found: dict[str, list[Answer | Failure]] = {}
+    async def _replies(self, state: State, mine: Mapping[str, Ask]) -> tuple[dict[str, list[Answer | Failure]], bool]:
+        """What the batch's files say of these questions, and whether none of the files is gone or cannot be read."""
+        found, whole = dict[str, list[Answer | Failure]](), True
         for file in state.files:
             data = await self._told(lambda file=file: self.service.get(file))  # type: ignore[misc]
             if isinstance(data, Failure):
                 if data.status != 404 and not data.reason.startswith("the reply"):
                     self._silent(state.id, len(mine), data)
-                data = b""
+                data, whole = b"", False
             for key, said in batch_api.outcomes(data, mine).items():
                 found.setdefault(key, []).extend(said)
-        return found
+        return found, whole
 
-    def _settle(self, batch: str, key: str, ask: Ask, said: list[Answer | Failure], state: State) -> Failure | None:
+    def _settle(self, ticket: str, key: str, ask: Ask, said: list[Answer | Failure]) -> Failure | None:
         """Close a question: the first answer counts, and everything that may have been paid for; why there is none."""
-        if not said:
-            begun = state.status == "completed"  # of one that has ended before, what has no reply is not billed
-            said = [Failure(f"batch {state.id} ({state.status}) has no reply to it", paid=begun)]
         said = sorted(said, key=lambda one: isinstance(one, Failure))
-        self.llm.settle(f"{batch}/{key}", key, ask, said, self.host, BATCH_SHARE)
+        self.llm.settle(ticket, key, ask, said, self.host, BATCH_SHARE)
         first = said[0]
         if isinstance(first, Failure):
             self._lose(key, f"{self.llm.name}: {first.reason}", 1 if first.retry else self.llm.runtime.ask_attempts)
@@ -218,7 +219,7 @@ class Batches:
         if hopeless := next((one for one in lost if one.cure), None):
             raise self.llm.stop(hopeless.reason, hopeless.cure)
         if state.status == "cancelled":
-            raise self.llm.stop(f"batch {state.id} was cancelled", "to ask anew what has no reply, start again")
+            raise self.llm.stop(f"batch {state.id} was cancelled", "see who cancelled it")
         if state.status == "failed" and state.code == TOO_MANY and len(mine) > 1:
             self.most = (len(mine) + 1) // 2  # what was too much for the account's queue goes in halves
             self.tries.subtract(mine.keys())

@@ -189,6 +189,16 @@ def test_a_file_that_is_gone_was_paid_for_and_is_asked_again(tmp_path: Path) -> 
     assert there.did.total() == 12 and there.billed <= settled(tmp_path)
 
 
+def test_what_an_expired_batch_has_done_counts_as_paid_where_its_file_is_gone(tmp_path: Path) -> None:
+    with desk() as there:
+        there.ends, there.run_share = "expired", 0.5
+        there.faults["GET /files/ID/content"] = [(404, b"{}")]
+        llm = judge(tmp_path, ask_attempts=1)
+        assert replies(llm, 6) == [None] * 6
+    reserved = 3 * llm.cost(asked(1)) / 2
+    assert there.billed <= settled(tmp_path) == pytest.approx(reserved)
+
+
 def test_a_file_without_end_is_not_read_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_api, "MAX_FILE", 1 << 20)
     with desk() as there:
