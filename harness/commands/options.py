@@ -48,7 +48,7 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side
 Executor = Annotated[
     str,
     typer.Option(
-        help="Who runs the stages: local, slurm (docs/slurm.md), or a file of yours (docs/extend/executor.md)."
+        help="Who runs the stages: local, slurm, ray (docs/clusters.md), or a file (docs/extend/executor.md)."
     ),
 ]
 Budget = Annotated[

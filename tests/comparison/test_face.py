@@ -96,7 +96,7 @@ def test_settings_may_be_a_dict_or_the_words_of_the_command() -> None:
         ({"set": {"dpo.beta": True}}, "beta is True, which is no number"),
         ({"store": __file__}, "is a file; give a folder"),
         ({"executor": "locla"}, 'no executor "locla"; did you mean "local"'),
-        ({"set": {"runtime.executor": "ray"}}, 'no executor "ray"'),
+        ({"set": {"runtime.executor": "pbs"}}, 'no executor "pbs"'),
     ],
 )  # fmt: skip
 def test_words_that_mean_nothing_are_sentences(words: dict[str, Any], said: str) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -168,43 +169,45 @@ def test_adding_a_method_runs_its_own_stages_only(done: Done, tmp_path: Path) ->
     assert more.json["stages_run"] == 2 + 5 + 5 + 5 + 1  # build and train, generate, score, crosscheck, report
 
 
-def test_another_executor_makes_the_same_stages_and_the_same_table(done: Done, tmp_path: Path) -> None:
+def made_alike(done: Done, folder: Path, executor: str, *how: str) -> None:
+    """A comparison by this executor has the stages and the table of one that the local one runs."""
     small = ["--benchmarks", "pope,gqa"]
-    local = done.again(*small, "--out", str(tmp_path / "local"), methods="dpo")
-    own = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "own"), "--executor", str(IN_ORDER)]
+    local = done.again(*small, "--out", str(folder / "local"), methods="dpo")
+    own = ["--store", str(folder / "store"), "--out", str(folder / "own"), "--executor", executor, *how]
     ran = harness("compare", "--methods", "dpo", *SMALL, *small, *own)
     assert (local.status, ran.status) == (0, 0), ran.stderr
-    assert (tmp_path / "own" / "table.csv").read_bytes() == (tmp_path / "local" / "table.csv").read_bytes()
-    stages = [json.loads((tmp_path / name / "manifest.json").read_text())["stages"] for name in ("local", "own")]
+    assert (folder / "own" / "table.csv").read_bytes() == (folder / "local" / "table.csv").read_bytes()
+    stages = [json.loads((folder / name / "manifest.json").read_text())["stages"] for name in ("local", "own")]
     assert stages[0] == stages[1] and len(stages[0]) > 10
+
+
+def test_another_executor_makes_the_same_stages_and_the_same_table(done: Done, tmp_path: Path) -> None:
+    made_alike(done, tmp_path, str(IN_ORDER))
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_ray_makes_the_same_stages_and_the_same_table(done: Done, tmp_path: Path) -> None:
+    made_alike(done, tmp_path, "ray")
 
 
 @pytest.mark.heavy
 def test_a_cluster_that_loses_a_machine_on_the_way_makes_the_same_table(done: Done, tmp_path: Path) -> None:
-    small = ["--benchmarks", "pope,gqa"]
-    local = done.again(*small, "--out", str(tmp_path / "local"), methods="dpo")
-    own = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "own"), "--executor", "slurm"]
-    quick = ["--set", "runtime.executor_options={poll_s: 0.5, settle_s: 2}"]
+    def lose() -> None:
+        until(lambda: any(title.startswith("train dpo") for title, state in jobs() if state == "RUNNING"), 300)
+        fake_slurm.lose(next(title for title, _ in jobs() if title.startswith("train dpo")))
+
+    def jobs() -> list[tuple[str, str]]:
+        return [(job["title"], job["state"]) for job in fake_slurm.all_jobs()]
+
     with pytest.MonkeyPatch.context() as patch:
         for name, value in fake_slurm.install(tmp_path / "cluster").items():
             patch.setenv(name, value)
-
-        def lose() -> None:
-            until(lambda: any(title.startswith("train dpo") for title, state in jobs() if state == "RUNNING"), 300)
-            fake_slurm.lose(next(title for title, _ in jobs() if title.startswith("train dpo")))
-
-        def jobs() -> list[tuple[str, str]]:
-            return [(job["title"], job["state"]) for job in fake_slurm.all_jobs()]
-
         thread = threading.Thread(target=lose)
         thread.start()
-        ran = harness("compare", "--methods", "dpo", *SMALL, *small, *own, *quick)
+        made_alike(done, tmp_path, "slurm", "--set", "runtime.executor_options={poll_s: 0.5, settle_s: 2}")
         thread.join()
-        assert (local.status, ran.status) == (0, 0), ran.stderr
         assert any(title.startswith("train dpo") for title, state in jobs() if state == "NODE_FAIL")
-    assert (tmp_path / "own" / "table.csv").read_bytes() == (tmp_path / "local" / "table.csv").read_bytes()
-    stages = [json.loads((tmp_path / name / "manifest.json").read_text())["stages"] for name in ("local", "own")]
-    assert stages[0] == stages[1] and len(stages[0]) > 10
 
 
 def test_the_plan_says_what_is_done_and_why_the_rest_runs(done: Done) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -31,10 +32,11 @@ IN_ORDER = ROOT / "tests" / "outside" / "executor" / "in_order.py"
 WORKERS = 3
 
 
-EACH = [
-    pytest.param(name, marks=pytest.mark.heavy) if name == "slurm" else name  # where each step is a process of its own
-    for name in found("executor")
-]
+ELSEWHERE = {  # where each step is a process of its own
+    "slurm": [pytest.mark.heavy],
+    "ray": [pytest.mark.heavy, pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")],
+}
+EACH = [pytest.param(name, marks=ELSEWHERE.get(name, ())) for name in found("executor")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -241,7 +243,7 @@ def test_a_signal_ends_whatever_it_started(name: str, number: signal.Signals, tm
 
 
 def test_all_files_of_the_seam_are_tried() -> None:
-    assert package("executor") == EXECUTORS and {"local", "slurm"} < set(found("executor"))
+    assert package("executor") == EXECUTORS and {"local", *ELSEWHERE} < set(found("executor"))
 
 
 def test_the_page_on_adding_one_shows_one_that_is_tried() -> None:
