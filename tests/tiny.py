@@ -27,9 +27,7 @@ from tests.words import tokenizer
 torch.set_num_threads(1)
 
 
-def tiny(
-    hidden: int, layers: int, words: int, vision: CLIPVisionConfig | None = None
-) -> LlavaForConditionalGeneration:
+def tiny(hidden: int, layers: int, words: int, vision: CLIPVisionConfig | None = None) -> LlavaForConditionalGeneration:
     torch.manual_seed(0)
     return LlavaForConditionalGeneration(
         LlavaConfig(

@@ -60,7 +60,7 @@ class Answers:
 
 
 def official(out: Path, given: Sequence[Answers]) -> list[str]:
-    """A folder per benchmark with its official answer files; a line about each. UsageError for items of old versions."""
+    """A folder per benchmark with its official answer files; a line about each. UsageError for old versions' items."""
     told = list[str]()
     for one in given:
         try:

@@ -92,8 +92,8 @@ def load(
 ) -> Loaded:
     """A model, its tokenizer, how images become pixels and features; the vision tower frozen.
 
-    `shelf` is the folder where features are kept (`harness.models.shelf.Shelf`); `shards` is DeepSpeed's configuration of
-    ZeRO-3, by which each rank gets its part of the weights alone.
+    `shelf` is the folder where features are kept (`harness.models.shelf.Shelf`); `shards` is DeepSpeed's configuration
+    of ZeRO-3, by which each rank gets its part of the weights alone.
     """
     import torch
 

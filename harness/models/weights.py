@@ -1,7 +1,7 @@
 """Whether the weights that were read are a whole model: none missing, none left over, each of its shape, all finite.
 
-transformers draws what a file lacks at random and says so in a warning only; two runs would give two tables. Weights may
-be sharded over ranks (DeepSpeed's ZeRO-3): of such a one a rank has an empty stand-in, and a part in `ds_tensor`.
+transformers draws what a file lacks at random and says so in a warning only; two runs would give two tables. Weights
+may be sharded over ranks (DeepSpeed's ZeRO-3): of such a one a rank has an empty stand-in, and a part in `ds_tensor`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +39,7 @@ def reading(folder: str | Path, what: str, read: Callable[[], Any]) -> Any:
 
 @contextmanager
 def sharding(config: Mapping[str, Any] | None) -> Iterator[None]:
-    """What transformers reads is sharded over the ranks weight by weight, as DeepSpeed's `config` says; None: it is not.
+    """What transformers reads is sharded over the ranks weight by weight, as DeepSpeed's `config` says; None: it isn't.
 
     Rank 0 reads, the others have what they are sent: none ever holds a whole model.
     """

@@ -22,9 +22,12 @@ class Mix665k(Published):
     layout = (
         "Put llava_v1_5_mix665k.json (1.03 GB) from https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K "
         "there, and beside it coco/train2017/, gqa/images/, ocr_vqa/images/, textvqa/train_images/, vg/VG_100K/ and "
-        "vg/VG_100K_2/, as https://github.com/haotian-liu/LLaVA says under Visual Instruction Tuning. Each may be a link."
+        "vg/VG_100K_2/, as https://github.com/haotian-liu/LLaVA says under Visual Instruction Tuning. "
+        "Each may be a link."
     )
-    offered = Hub("liuhaotian/LLaVA-Instruct-150K", ("llava_v1_5_mix665k.json",), "1.03 GB, and the pictures of five sets")
+    offered = Hub(
+        "liuhaotian/LLaVA-Instruct-150K", ("llava_v1_5_mix665k.json",), "1.03 GB, and the pictures of five sets"
+    )
 
     def pictures(self, reading: Reading, *given: Any) -> Pictures:
         """Paths start from the folder; those of the five sets may be links."""

@@ -134,7 +134,8 @@ def step(engine: Any) -> float:
 
 def config(training: Training, runtime: Runtime, world: int, trainable: int, size: int) -> dict[str, Any]:
     """DeepSpeed's configuration. `gradient_clipping` would silently default to 1.0, offloading to an AdamW in C++."""
-    cuda, zero = torch.cuda.is_available(), {"stage": runtime.zero_stage, "reduce_bucket_size": min(BUCKET, trainable)}
+    cuda = torch.cuda.is_available()
+    zero: dict[str, Any] = {"stage": runtime.zero_stage, "reduce_bucket_size": min(BUCKET, trainable)}
     for name in ("offload_optimizer", "offload_param"):
         if getattr(runtime, name) != "none":
             zero[name] = {"device": getattr(runtime, name), "pin_memory": cuda}

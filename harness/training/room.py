@@ -58,7 +58,11 @@ def on_cpu(runtime: Runtime) -> Runtime:
 
 def shape_of(roles: Roles, full: bool) -> Shape:
     """The sizes of the model that roles stand on."""
-    counts = [(whole_shape(weight).numel(), weight.requires_grad) for name, weight in roles.named_parameters() if not _own(name)]
+    counts = [
+        (whole_shape(weight).numel(), weight.requires_grad)
+        for name, weight in roles.named_parameters()
+        if not _own(name)
+    ]
     frozen = sum(count for count, learns in counts if full and not learns)
     return Shape(Decoder.of(roles.policy.plain.config), sum(count for count, _ in counts), frozen)
 

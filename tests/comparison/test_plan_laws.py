@@ -267,7 +267,8 @@ def test_a_field_of_the_testbed_moves_the_kinds_that_it_says(field: str) -> None
 TRAINING: dict[str, tuple[Any, set[str]]] = {
     "learning_rate": (3e-3, TRAINED), "num_train_epochs": (3, TRAINED), "train_batch_size": (5, TRAINED),
     "warmup_ratio": (0.5, TRAINED), "lr_scheduler_type": ("constant_with_warmup", TRAINED),
-    "optim": ("adamw_8bit", TRAINED), "weight_decay": (0.1, TRAINED), "adam_beta1": (0.8, TRAINED), "adam_beta2": (0.9, TRAINED),
+    "optim": ("adamw_8bit", TRAINED), "weight_decay": (0.1, TRAINED),
+    "adam_beta1": (0.8, TRAINED), "adam_beta2": (0.9, TRAINED),
     "max_grad_norm": (0.5, TRAINED), "dtype": ("bfloat16", {"train", "reference", "generate", "score", "lens"}),
     "max_length": (444, {"build", "reference", *TRAINED}), "lora": ({"r": 4}, TRAINED),
 }  # fmt: skip

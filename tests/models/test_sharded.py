@@ -97,7 +97,8 @@ with zero.local_rank(seat):
     def resident():
         while not over:
             lines = Path("/proc/self/status").read_text().splitlines()
-            seen.append({line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line[:3] in ("VmR", "Rss")})
+            lines = [line.split() for line in lines if line[:3] in ("VmR", "Rss")]
+            seen.append({name[:-1]: int(size) * 1024 for name, size, *_ in lines})
             time.sleep(0.002)
 
     watch = threading.Thread(target=resident)
@@ -111,7 +112,7 @@ print(json.dumps({name: max(one[name] for one in seen) - seen[0][name] for name 
 
 
 def peaks(small: Path, folder: Path, stage: int) -> list[dict[str, int]]:
-    """By rank of two, how much more memory is resident at the worst moment of loading; RssAnon: without mapped files."""
+    """By rank of two, how much more memory is resident at the worst moment of loading; RssAnon: no mapped files."""
     rendezvous, root = folder.parent / f"rendezvous-{stage}", str(Path(__file__).parents[2])
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "100000", "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     ranks = [

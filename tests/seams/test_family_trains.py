@@ -93,7 +93,7 @@ def changed(folder: Path, now: dict[str, Tensor]) -> set[str]:
 
 
 def test_all_but_the_tower_learns_however_a_step_is_cut(folder: Path, pictures: list[Image], tmp_path: Path) -> None:
-    """Pictures of several layouts in a micro-batch; one record each, sharded weights, layers that are computed again."""
+    """Pictures of several layouts in a micro-batch; one record each, sharded weights, layers computed again."""
     chosen = conversations(pictures)
     whole = trained(task(folder, tmp_path / "whole", "sft", chosen))
     cut = {"per_device_train_batch_size": 1, "gradient_checkpointing": "on", "zero_stage": 3}

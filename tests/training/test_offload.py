@@ -30,7 +30,7 @@ def test_offloaded_equals_what_is_not(  # type: ignore[no-untyped-def]
     job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, stage: int, offloaded: dict[str, str],
     dtype: str,
 ) -> None:  # fmt: skip
-    """With gradients of several micro-batches, clipped: by a norm that is summed in another order, so not bit for bit."""
+    """With gradients of several micro-batches, clipped: by a norm summed in another order, so not bit for bit."""
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
     how = {"num_processes": processes, "zero_stage": stage, "dtype": dtype, "per_device_train_batch_size": 1}
     resident, away = job("resident", **how), job("away", **how, **offloaded)
