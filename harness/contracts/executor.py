@@ -30,15 +30,13 @@ Bodies = Callable[[], Body]  # picklable; called in every process that makes sta
 class Resources:
     """What one step takes while it runs.
 
-    processes: that compute side by side. gpus: of machines that have some; none of others. nodes: machines that work on
-    it together. memory_gib: of the main memory; 0 where nobody knows. asks: the judge or writer whose replies it waits
-    for, perhaps over the network; "" for none.
+    processes: that compute side by side, on one machine. gpus: of machines that have some, which no other step uses
+    meanwhile; none of others. asks: the judge or writer whose replies it waits for, perhaps over the network; "" for
+    none.
     """
 
     processes: int = 1
     gpus: int = 0
-    nodes: int = 1
-    memory_gib: float = 0.0
     asks: str = ""
 
 

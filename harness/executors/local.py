@@ -1,7 +1,8 @@
 """Runs steps on this machine: in this process, or in worker processes side by side.
 
 A worker has one CPU thread, so that a number does not depend on how many workers there are. It has a line to this
-process for one step at a time, its ticks and its end; and it goes when this process is gone, however that ends.
+process for one step at a time, its ticks and its end; and it goes when this process is gone, however that ends. On a
+machine with GPUs it sees so many as its steps need, from its birth on, and no two that are at work see the same one.
 """
 
 import os
@@ -13,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from harness.contracts.executor import Bodies, Executor
 from harness.contracts.schedule import Course, attempt
 from harness.contracts.steps import Step
-from harness.system import lifeline
+from harness.system import lifeline, machine
 from harness.system.console import install
 from harness.system.errors import HarnessError
 
@@ -31,11 +32,13 @@ class Local(Executor):
                 course.end(step, attempt(bodies, step, partial(course.tick, step)))
             return
         pool: list[Worker] = []
+        gpus = machine.gpus()
+        room = {"processes": workers, **({"gpus": len(gpus)} if gpus else {})}
         try:
             while course.waiting or course.running:
-                while step := course.next(processes=workers):
+                while step := course.next(**room):
                     course.start(step)
-                    _idle(pool, bodies).begin(step)
+                    _idle(pool, bodies, gpus, step.resources.gpus).begin(step)
                 lines = {worker.line: worker for worker in pool}
                 for line in wait(list(lines)):
                     assert isinstance(line, Connection)
@@ -47,10 +50,12 @@ class Local(Executor):
 class Worker:
     """A process that makes one stage after the other, as this one hands them out."""
 
-    def __init__(self, bodies: Bodies) -> None:
+    def __init__(self, bodies: Bodies, sees: tuple[str, ...] | None) -> None:
+        """`sees`: the GPUs that it sees; None: whatever there is."""
         context = get_context("spawn")
         self.line, self._its = context.Pipe()
-        self.process = context.Process(target=_work, args=(self._its, bodies, os.getpid()))
+        self.process = context.Process(target=_work, args=(self._its, bodies, os.getpid(), sees))
+        self.sees = sees
         self.step: Step | None = None
 
     def start(self) -> None:
@@ -88,12 +93,21 @@ class Worker:
             course.end(ended, said)
 
 
-def _idle(pool: list[Worker], bodies: Bodies) -> Worker:
-    """A worker that has nothing to do, a new one where there is none."""
-    for worker in pool:
-        if worker.step is None:
+def _idle(pool: list[Worker], bodies: Bodies, gpus: tuple[str, ...], needs: int) -> Worker:
+    """A worker that has nothing to do and sees as many GPUs as are needed, a new one where there is none.
+
+    Idle ones that see some of a new one's end before it begins: what they have loaded would take its memory.
+    """
+    idle = [worker for worker in pool if worker.step is None]
+    for worker in idle:
+        if worker.sees is None or len(worker.sees) == min(needs, len(gpus)):
             return worker
-    pool.append(Worker(bodies))  # before it starts, so that whatever comes between, it is ended
+    busy = {gpu for worker in pool if worker.step for gpu in worker.sees or ()}
+    sees = tuple(gpu for gpu in gpus if gpu not in busy)[:needs] if gpus else None
+    taken = [worker for worker in idle if {*(worker.sees or ())} & {*(sees or ())}]
+    pool[:] = [worker for worker in pool if worker not in taken]
+    _end(taken, at_once=False)
+    pool.append(Worker(bodies, sees))  # before it starts, so that whatever comes between, it is ended
     pool[-1].start()
     return pool[-1]
 
@@ -118,8 +132,10 @@ def _end(pool: list[Worker], at_once: bool) -> None:
         worker.process.join()
 
 
-def _work(line: Connection, bodies: Bodies, parent: int) -> None:
+def _work(line: Connection, bodies: Bodies, parent: int, sees: tuple[str, ...] | None) -> None:
     """A worker's life: it goes when its parent is gone."""
+    if sees is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(sees)  # before anything asks for a device
     install()
     here = parent_process()
     assert here is not None, "a worker was started by this module"

@@ -2,6 +2,8 @@
 
 import errno
 import gc
+import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +55,15 @@ def halved(items: Sequence[Item], work: Callable[[Sequence[Item]], Made]) -> Ite
     middle = len(items) // 2
     yield from halved(items[:middle], work)
     yield from halved(items[middle:], work)
+
+
+def gpus() -> tuple[str, ...]:
+    """This machine's GPUs that a command may use, as CUDA_VISIBLE_DEVICES has them; asks no driver."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is None:
+        return tuple(str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*")))))
+    named = [name.strip() for name in told.split(",")]
+    return tuple(itertools.takewhile(lambda name: name not in ("", "-1"), named))
 
 
 def reclaim() -> None:

@@ -77,13 +77,13 @@ def test_a_plugin_that_exits_fails_its_step_and_a_signal_ends_the_run(tmp_path: 
 
 
 def test_the_first_that_may_begin_is_not_overtaken_for_want_of_room(tmp_path: Path) -> None:
-    steps, toy = [step("a"), step("b", processes=2, memory_gib=40), step("c")], Toy(tmp_path)
+    steps, toy = [step("a"), step("b", processes=2, gpus=4), step("c")], Toy(tmp_path)
     under = Course(steps, Silent(), toy.store)
     for one in steps:
         toy.make(one, lambda *_: None)
     assert under.next(processes=2) is steps[0]
     under.start(steps[0])
-    assert under.next(processes=2) is None and under.next(memory_gib=39) is None
+    assert under.next(processes=2) is None and under.next(gpus=3) is None
     assert under.next(processes=3) is steps[1] and under.next() is steps[1]
     under.end(steps[0], None)
     assert under.next(processes=1) is steps[1], "what needs more than there is runs alone"
