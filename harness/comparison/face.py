@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.executor import Watcher
-from harness.contracts.plugins import adopt_files, called, unknown
+from harness.contracts.judge_kind import called
+from harness.contracts.plugins import adopt_files, unknown
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Request
 from harness.store.store import MANIFEST, Store

@@ -17,6 +17,7 @@ from harness.comparison.run_folder import identity
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import folder_of
+from harness.contracts.judge_kind import called
 from harness.contracts.row_names import BASELINE
 from harness.contracts.steps import Plan, Step
 from harness.models.folder import inspect
@@ -59,8 +60,8 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         testbed=testbed.name,
         synthetic=testbed.synthetic,
         protocol=testbed.protocol,
-        judge=plugins.called(testbed.judge),
-        writer=plugins.called(testbed.writer),
+        judge=called(testbed.judge),
+        writer=called(testbed.writer),
         judging=testbed.judging.model_dump(),
         writing=testbed.writing.model_dump(),
         data=str(request.data),

@@ -17,7 +17,7 @@ from harness.contracts.plugins import adopt, installed, make, stem, unknown
 from harness.contracts.schedule import EXECUTORS
 from harness.contracts.settings import Fixed, MethodSpec, Runtime, Testbed, Training, first_error
 from harness.contracts.steps import ALL_BENCHMARKS, Request
-from harness.contracts.testbed_file import read_testbed, weights, words_in
+from harness.contracts.testbed_file import locate, paths_in, read_testbed, weights, words_in
 from harness.sources import _chosen
 from harness.system import boards
 from harness.system.errors import UsageError
@@ -73,6 +73,7 @@ def request(
         raise UsageError(problem)
     cores = 1 if Path("/dev/nvidia0").exists() else min(os.cpu_count() or 1, 8)  # steps would share one GPU's memory
     runtime = validated(Runtime(workers=workers or cores, executor=executor), chosen.get("runtime", {}))
+    runtime = runtime.model_copy(update={"logging_dir": str(locate(runtime.logging_dir, Path()))})
     make(EXECUTORS, runtime.executor, Executor, runtime.executor_options)
     boards.check(runtime.report_to)
     source = _chosen.source(data, images, behind(bed.data).home)
@@ -108,7 +109,7 @@ def settings(sets: list[str], known: list[str]) -> dict[str, dict[str, Any]]:
         if name not in known:
             raise unknown("method, benchmark or part of this comparison", name, known)
         parsed = parse_yaml(value, f"--set {text}")
-        found.setdefault(name, {})[field] = float(parsed) if _is_number(parsed) else parsed
+        found.setdefault(name, {})[field] = float(parsed) if _is_number(parsed) else paths_in(parsed, Path())
     return found
 
 

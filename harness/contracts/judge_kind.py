@@ -20,12 +20,16 @@ answers. A file that works:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.contracts import plugins
 from harness.contracts.judge import Ask
 from harness.contracts.records import Unscored
 from harness.contracts.settings import Chat, Price, Runtime
-from harness.system.profile import Tick
+from harness.system.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.system.profile import Tick
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Post:
     root: Path
     data: Path | None = None
     drawn: Path | None = None
-    tick: Tick | None = None
+    tick: "Tick | None" = None
 
 
 class Hired:
@@ -89,6 +93,9 @@ class Hired:
         """HarnessError where no call can succeed, found at the cost of one cheap call; asked of paid kinds only."""
 
 
+JUDGES = "harness.judges"
+
+
 @dataclass(frozen=True)
 class JudgeKind:
     """Words of a testbed, read. A file of a kind defines one subclass, which adds no fields.
@@ -110,6 +117,9 @@ class JudgeKind:
     probed before anything runs."""
     told: ClassVar[bool] = True
     """Whether `chat` means anything to it."""
+    takes_file: ClassVar[bool] = False
+    """Whether what stands behind the colon is a file: it is found from where the words are written, `rest` is its
+    whole path, and `name` has its name alone."""
     drawn_only: ClassVar[bool] = False
     """Whether it knows only the images that its testbed drew."""
 
@@ -131,3 +141,20 @@ class JudgeKind:
     def hire(self, post: Post) -> Hired:
         """Whoever answers; asks nobody yet. UsageError where `post.runtime.budget` is one that it could not keep."""
         raise NotImplementedError
+
+
+def takes_file(words: str) -> bool:
+    """Whether words name a kind that takes a file; not so where they name none."""
+    which, rest = plugins.parted(words)
+    if not rest or not (which.endswith(".py") or which in plugins.installed(JUDGES)):
+        return False
+    try:
+        return plugins.plugin(JUDGES, which, JudgeKind).takes_file
+    except UsageError:  # told where somebody is needed who answers
+        return False
+
+
+def called(words: str) -> str:
+    """What sentences and tables call a judge or writer: its words without a path."""
+    which, rest = plugins.parted(words)
+    return plugins.called(f"{which}:{Path(rest).name}" if takes_file(words) else words)

@@ -94,6 +94,9 @@ def _method(spec: MethodSpec) -> Method:
     if spec.name == "baseline":
         return Baseline()
     made: Method = plugins.make("methods", spec.name, Method, spec.options)
+    for source in made.sources:
+        if not source.is_absolute():  # another process may have another folder
+            raise UsageError(f"{spec.id} reads {source}; write ./{source}, from the testbed's file or this folder.")
     return made
 
 

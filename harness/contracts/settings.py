@@ -320,6 +320,8 @@ class Testbed(Fixed):
 
     def setting(self) -> dict[str, Any]:
         """What of it changes a number, whichever files it reads: by this, not by its name, is a testbed another's."""
+        from harness.contracts import judge_kind  # whose fields are settings
+
         left_out: dict[str, Any] = dict.fromkeys(
             (
                 "name",
@@ -340,7 +342,7 @@ class Testbed(Fixed):
         left_out |= {"judging": {"price", "runs"}, "writing": {"price"}, "reading": {"max_dropped", "links"}}
         told = self.model_dump(mode="json", exclude=left_out)
         told["generation"]["backend"] = called(self.generation.backend)
-        return told | {"judge": called(self.judge), "writer": called(self.writer)}
+        return told | {"judge": judge_kind.called(self.judge), "writer": judge_kind.called(self.writer)}
 
 
 def first_error(error: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.contracts.behind import behind, words
+from harness.contracts.judge_kind import takes_file
 from harness.contracts.plugins import adopt, parted, unknown
 from harness.contracts.settings import HUB, Testbed, first_error
 from harness.system.errors import UsageError
@@ -39,8 +40,9 @@ def read_testbed(name: str) -> Testbed:
     if bed.clip:
         located["clip"] = str(locate(bed.clip, home))
     located |= {"judge": words_in(bed.judge, home), "writer": words_in(bed.writer, home)}
-    backend = words_in(bed.generation.backend, home)
-    located["generation"] = bed.generation.model_copy(update={"backend": backend})
+    located |= {part: paths_in(getattr(bed, part), home) for part in ("methods", "benchmarks")}
+    given = {"backend": words_in(bed.generation.backend, home), "options": paths_in(bed.generation.options, home)}
+    located["generation"] = bed.generation.model_copy(update=given)
     located["data"] = bed.data if bed.data in words() else str(locate(bed.data, home))
     located["synthetic"] = bed.synthetic or behind(located["data"]).synthetic
     return bed.model_copy(update=located)
@@ -65,9 +67,20 @@ def weights(model: str, home: Path) -> str:
 
 
 def words_in(words: str, home: Path) -> str:
-    """A judge's or writer's words; a file of one's own is found from `home`."""
+    """A judge's, writer's or backend's words; files in them are found from `home`."""
     which, rest = parted(words)
-    return f"{locate(which, home)}{':' * bool(rest)}{rest}" if which.endswith(".py") else words
+    which = str(locate(which, home)) if which.endswith(".py") else which
+    rest = str(locate(rest, home)) if takes_file(f"{which}:{rest}") else rest
+    return f"{which}:{rest}" if rest else which if which.endswith(".py") else words
+
+
+def paths_in(options: Any, home: Path) -> Any:
+    """Options whose paths are found from `home`: a text that begins with ./, ../ or ~/ is one, however deep it lies."""
+    if isinstance(options, str) and options.startswith(("./", "../", "~/")):
+        return str(locate(options, home))
+    if isinstance(options, dict):
+        return {name: paths_in(value, home) for name, value in options.items()}
+    return [paths_in(value, home) for value in options] if isinstance(options, list) else options
 
 
 def locate(path: str, home: Path) -> Path:

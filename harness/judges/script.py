@@ -18,6 +18,7 @@ class Scripted(JudgeKind):
 
     form = "script:FILE"
     told = False
+    takes_file = True
 
     def unusable(self) -> str:
         """That no file is named, or none is there."""

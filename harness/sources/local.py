@@ -23,8 +23,8 @@ class Local(Source):
     """`home` is the data file or folder."""
 
     def __str__(self) -> str:
-        """The path."""
-        return str(self.home)
+        """The file's or folder's name: not its place, which no table says and no key has."""
+        return self.data.name
 
     @property
     def data(self) -> Path:
