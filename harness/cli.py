@@ -121,7 +121,7 @@ command(
 )(export)
 
 
-command("Try a method or benchmark of yours on made-up data", "check ./mine.py")(check)
+command("Try a plugin of yours, of any kind, on made-up data", "check ./mine.py")(check)
 
 
 @command("List the methods, or explain one", "methods", "methods nsft")

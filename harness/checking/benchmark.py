@@ -47,12 +47,8 @@ def check_benchmark(name: str, options: Mapping[str, Any], data: Path | None) ->
     Items are those of `data`, of the folder beside an outside file, or of the embedded world.
     """
     here = plugins.stem(name)
-    beside = Path(name).with_suffix("")
-    data = data or (beside if name.endswith(".py") and beside.is_dir() else None)
-    own = read_testbed("mini").benchmarks.get(here, {}) if data is None and not name.endswith(".py") else {}
-    if plugins.plugin("benchmarks", name, Benchmark).heldout:
-        own = {"source": DRAWN, **own}
-    benchmark: Benchmark = plugins.make("benchmarks", name, Benchmark, {**own, **options})
+    data = data or plugins.own_folder("benchmarks", name)
+    benchmark = _made(name, options, drawn=data is None and not name.endswith(".py"))
     for what in ("label", "layout", "protocol"):
         want(isinstance(getattr(benchmark, what, None), str), here, what, "a text", benchmark)
     want(getattr(benchmark, "group", None) in get_args(Group), here, "group", " or ".join(get_args(Group)), benchmark)
@@ -78,6 +74,23 @@ def check_benchmark(name: str, options: Mapping[str, Any], data: Path | None) ->
         if scored:
             _check_metrics(here, benchmark, scored)
             yield f"{here}: metrics from sums, one by one and for arrays"
+
+
+def drawn_items(name: str, scratch: Path) -> tuple[Benchmark, list[Item]]:
+    """One of our benchmarks, and its items that the embedded world draws into a new folder; none if it draws none."""
+    scratch.mkdir()
+    benchmark = _made(name, {}, drawn=True)
+    folder, images = _world(name, benchmark, scratch / "data"), StoreImages(Places(scratch), scratch, scratch)
+    return benchmark, list(benchmark.items(folder, images)) if folder else []
+
+
+def _made(name: str, options: Mapping[str, Any], drawn: bool) -> Benchmark:
+    """A benchmark with these options; `drawn`: and those that the embedded world's files need."""
+    own = read_testbed("mini").benchmarks.get(name, {}) if drawn else {}
+    if plugins.plugin("benchmarks", name, Benchmark).heldout:
+        own = {"source": DRAWN, **own}
+    made: Benchmark = plugins.make("benchmarks", name, Benchmark, {**own, **options})
+    return made
 
 
 def _world(here: str, benchmark: Benchmark, folder: Path) -> Path | None:

@@ -26,6 +26,12 @@ BASE = Path(__file__).parents[1] / "mini/bases/0"
 COLUMNS = ("policy", "competitor", "kl_forward", "kl_reverse", "value", "reward")
 
 
+def check_named(name: str, options: Mapping[str, Any], data: Path | None) -> Iterator[str]:
+    """A method by its name or file."""
+    method: Method = plugins.make("methods", name, Method, dict(options))
+    yield from check_method(plugins.stem(name), method, options)
+
+
 def check_method(here: str, method: Method, options: Mapping[str, Any]) -> Iterator[str]:
     """A method, with these options set: its declarations, two records, one step of each round on a tiny model."""
     asked(here, "its options", lambda: dumps(options))
@@ -57,7 +63,7 @@ def check_method(here: str, method: Method, options: Mapping[str, Any]) -> Itera
                 continue
             _check_training_only(here, method, number, Path(scratch), [*records, *dropped])
             yield f"{tag}: {len(records)} records from two examples"
-            units = _one_step(here, method, lesson, records, Path(scratch) / "features")
+            units = one_step(here, method, lesson, records, Path(scratch) / "features")
             yield f"{tag}: one step on a tiny model, {units} {lesson.unit}s, loss and gradient finite"
 
 
@@ -141,8 +147,10 @@ def _check_answers(here: str, lesson: Lesson, records: Sequence[Record], forest:
             )
 
 
-def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Record], shelf: Path) -> int:
-    """The loss and its gradient on the embedded testbed's base; how many units the loss had."""
+def one_step(
+    here: str, method: Method, lesson: Lesson, records: Sequence[Record], shelf: Path, base: Path = BASE
+) -> int:
+    """The loss and its gradient on a base, the embedded testbed's; how many units the loss had."""
     import torch
 
     from harness.models.load import load
@@ -152,7 +160,7 @@ def _one_step(here: str, method: Method, lesson: Lesson, records: Sequence[Recor
     from harness.models.tree import pack
 
     warnings.simplefilter("ignore", FutureWarning)  # transformers' own, at every adapter
-    loaded = load(BASE, "float32", "cpu", shelf)
+    loaded = load(base, "float32", "cpu", shelf)
     forest = asked(here, "records that cannot be trained on", lambda: trees(records, loaded))
     _check_answers(here, lesson, records, forest)
     adapters = lesson.continues or lesson.trains != (Role.POLICY,)

@@ -1,31 +1,66 @@
-"""`harness check`: a method or a benchmark, by name or file."""
+"""`harness check`: a plugin of any seam, by name or file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.contracts import plugins
+from harness.contracts.backend import Backend
 from harness.contracts.benchmark import Benchmark
+from harness.contracts.executor import Executor
+from harness.contracts.family import Family
+from harness.contracts.judge_kind import JudgeKind
 from harness.contracts.method import Method
+from harness.contracts.source import Source
+from harness.contracts.testbed_kind import TestbedKind
+from harness.system.errors import UsageError
+
+Try = Callable[[str, Mapping[str, Any], Path | None], Iterator[str]]  # name or file, options, a folder; what was tried
+
+
+class Seam(NamedTuple):
+    """Where a seam's plugins are, what they are, and who tries one: "MODULE:FUNCTION" of this package."""
+
+    package: str
+    contract: type
+    by: str
+
+
+SEAMS = (
+    Seam("methods", Method, "method:check_named"),
+    Seam("benchmarks", Benchmark, "benchmark:check_benchmark"),
+    Seam("harness.sources", Source, "source:check_source"),
+    Seam("harness.judges", JudgeKind, "judge:check_judge"),
+    Seam("harness.testbeds", TestbedKind, "testbed:check_testbed"),
+    Seam("harness.backends", Backend, "model:check_backend"),
+    Seam("harness.families", Family, "model:check_family"),
+    Seam("harness.executors", Executor, "executor:check_executor"),
+)
 
 
 def check_plugin(name: str, options: Mapping[str, Any], data: Path | None = None) -> Iterator[str]:
-    """Try a method or benchmark, by name or file; yields what was tried. UsageError for the first broken contract."""
-    if is_benchmark(name):
-        from harness.checking.benchmark import check_benchmark
+    """Try a plugin, by name or file; yields what was tried, and what cannot be. UsageError for a broken contract.
 
-        yield from check_benchmark(name, options, data)
-    else:
-        from harness.checking.method import check_method  # imports torch
-
-        method: Method = plugins.make("methods", name, Method, dict(options))
-        yield from check_method(plugins.stem(name), method, options)
+    `data` is a folder that it needs: a benchmark's or a source's files, a model of a family.
+    """
+    seam = seam_of(plugins.parted(name)[0])
+    module, _, function = seam.by.partition(":")
+    check: Try = getattr(import_module(f"harness.checking.{module}"), function)  # some import torch
+    yield from check(name, options, data)
 
 
-def is_benchmark(name: str) -> bool:
-    """Whether a name or file is a benchmark's."""
+def seam_of(name: str) -> Seam:
+    """Whose contract a name or file has; UsageError where there is none of that name, or the file has no one class."""
     if not name.endswith(".py"):
-        return name in plugins.names("benchmarks") and name not in plugins.names("methods")
-    loaded = vars(plugins.module("benchmarks", name))
+        for seam in SEAMS:
+            if name in plugins.names(seam.package):
+                return seam
+        raise plugins.unknown("plugin", name, [known for seam in SEAMS for known in plugins.installed(seam.package)])
+    loaded = vars(plugins.module(SEAMS[0].package, name))
     own = [thing for thing in loaded.values() if isinstance(thing, type) and thing.__module__ == loaded["__name__"]]
-    return any(issubclass(thing, Benchmark) for thing in own)
+    found = [seam for seam in SEAMS if any(issubclass(thing, seam.contract) for thing in own)]
+    if len(found) != 1:
+        known = ", ".join(seam.contract.__name__ for seam in found or SEAMS)
+        raise UsageError(f"{name} has {'several of' if found else 'no class of'} {known}; a plugin defines one.")
+    return found[0]

@@ -1,4 +1,4 @@
-"""`harness check`: a plugin of one's own on made-up data."""
+"""`harness check`: a plugin of one's own, of any seam, on made-up data."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,16 @@ import typer
 
 
 def check(
-    plugin: Annotated[str, typer.Argument(help="A method or benchmark: a name, or the path of a file.")],
+    plugin: Annotated[str, typer.Argument(help="A plugin of any kind: a name, or the path of a file.")],
     options: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE: an option of it.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A folder with a benchmark's files.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder with a benchmark's or source's files, or a family's model.")
+    ] = None,
 ) -> None:
-    """Try a method or benchmark on made-up data: every contract, two records, one step on a tiny model."""
+    """Try what a plugin's contract promises on made-up data and a tiny model, and say what was not tried.
+
+    A method, benchmark, source, judge, testbed, backend, family or executor.
+    """
     from harness.checking.plugin import check_plugin
     from harness.comparison.request import settings
 

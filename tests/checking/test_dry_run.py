@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.checking.plugin import check_plugin, is_benchmark
+from harness.checking.plugin import check_plugin, seam_of
 from harness.contracts import plugins
 from harness.system.errors import UsageError
 from tests.seams.found import found
@@ -58,7 +58,7 @@ BROKEN = {
     "import": ("import nothing_of_this_name\n", "mine.py:1: ModuleNotFoundError"),
     "at import": ("x = {}\ny = x['k']\n", "mine.py:2: KeyError: 'k' (at import)"),
     "exit at import": ("import sys\nsys.exit(1)\n", "mine.py:2: SystemExit: 1 (at import)"),
-    "no class": ("x = 1\n", "defines 0 subclasses of Method"),
+    "no class": ("x = 1\n", "has no class of Method, Benchmark"),
     "two classes": (HEAD + BUILD + LOSS + HEAD.replace("Mine", "Other"), "defines 2 subclasses of Method"),
     "no dataclass": (
         HEAD.replace("@dataclass(frozen=True)", "").replace("Method", "Method", 1) + "    pass\n    x: int",
@@ -133,7 +133,7 @@ def test_every_method_passes(name: str) -> None:
 
 @pytest.mark.parametrize("name", found("benchmark"), ids=plugins.stem)
 def test_every_benchmark_passes(name: str) -> None:
-    assert is_benchmark(name)
+    assert seam_of(name).package == "benchmarks"
     told = list(check_plugin(name, {}))
     assert "metrics" in told[0]
     assert any(said in told[-1] for said in ("metrics from sums", "no items were tried", "0 scores")), told
