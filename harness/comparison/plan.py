@@ -22,7 +22,7 @@ from harness.contracts.settings import Dtype, Runtime, Testbed, insist_on_optimi
 from harness.contracts.stage import Kind, Plugins
 from harness.contracts.steps import Cell, Plan, Request, Step
 from harness.judging.codebook import common
-from harness.judging.hire import Office, kind_for
+from harness.judging.hire import Office, identity, kind_for
 from harness.models.folder import family_of
 from harness.models.load import revision
 from harness.stages._model import Modelled
@@ -37,7 +37,7 @@ from harness.stages.report import Report
 from harness.stages.score import Score
 from harness.stages.split import Split
 from harness.stages.train import Train
-from harness.store.closure import code
+from harness.store.closure import Entry, code
 from harness.store.contents import listing
 from harness.store.store import Stage
 from harness.system.errors import UsageError
@@ -82,11 +82,12 @@ class Planner:
         given = reads.named()
         inputs = {name: stage for name, stage in given.items() if name not in reads.derived}
         derived = {name: stage for name, stage in given.items() if name in reads.derived}
-        stage = Stage(made.kind(), {**made.identity(), **code(*self.sources(made, row))}, inputs)
-        step = Step(title, stage, derived, after, row.id if row else "", made.takes(self.runtime))
+        sources = tuple(self.sources(made, row))
+        stage = Stage(made.kind(), {**made.identity(), **code(*sources)}, inputs)
+        step = Step(title, stage, derived, after, row.id if row else "", made.takes(self.runtime), sources)
         return self.steps.setdefault(step.key, step)
 
-    def sources(self, made: Kind, row: Row | None = None) -> Iterator[str | Path]:
+    def sources(self, made: Kind, row: Row | None = None) -> Iterator[Entry]:
         """Modules and files whose code is in a stage's key: its kind's, and the plugins that this loads by name."""
         yield from (type(made).__module__, *made.also)
         family = self.families[made.model] if isinstance(made, Modelled) else None
@@ -254,8 +255,7 @@ class Planner:
 
     def asked(self, role: Office) -> dict[str, Any]:
         """What identifies the judge or writer: what it is, how it is asked, and its code."""
-        kind = kind_for(role, self.testbed)
-        return {**plugins.plain(kind.identity(), kind.name), **code(kind.file)}
+        return identity(kind_for(role, self.testbed))
 
     def options(self, name: str) -> dict[str, Any]:
         """A benchmark's options on the testbed."""

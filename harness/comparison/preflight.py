@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
+from harness.contracts.method import Method
 from harness.contracts.row import Row, resolved
 from harness.contracts.row_names import BASELINE, CONTROLS
 from harness.contracts.settings import HUB, Testbed
@@ -47,13 +48,8 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
                 f"{name} needs a judge, and the {oracle} of {testbed.name} knows its own benchmarks only; name another "
                 "in a testbed of yours (judge: openai:MODEL)."
             )
-    given: dict[str, str] = {}
-    for name in request.benchmarks:
-        made: Benchmark = plugins.make("benchmarks", name, Benchmark, testbed.benchmarks.get(name, {}))
-        for what in (made.label, *(metric.id for metric in made.metrics)):
-            if given.setdefault(what, name) != name:
-                raise UsageError(f'{given[what]} and {name} both have "{what}", and a table could not tell them apart.')
     rows = resolved(request, testbed)
+    tell_apart(request, testbed, rows)
     for name, count in Counter([row.id for row in rows] + [name for name, _ in request.published]).items():
         if count > 1:
             raise UsageError(f"the row {name} is named twice; give the rows different options or names.")
@@ -74,6 +70,25 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
     for _, folder in request.published:
         inspect(Path(folder))
     return rows
+
+
+def tell_apart(request: Request, testbed: Testbed, rows: Sequence[Row]) -> None:
+    """UsageError where a table could not tell two of its columns apart, or a user's column or row from one of ours."""
+    ours = plugins.installed("benchmarks")
+    given: dict[str, str] = {}
+    for name in dict.fromkeys((*request.benchmarks, *ours)):
+        known = testbed.benchmarks.get(name, {}) if name in request.benchmarks else {}
+        made: Benchmark = plugins.make("benchmarks", name, Benchmark, known)
+        for what in (made.label, *(metric.id for metric in made.metrics)):
+            if given.setdefault(what, name) != name:
+                raise UsageError(f'{given[what]} and {name} both have "{what}", and a table could not tell them apart.')
+    labels = {plugins.plugin("methods", name, Method).label: name for name in plugins.installed("methods")}
+    for row in rows:
+        if row.method.label in labels and row.spec.name.endswith(".py"):
+            raise UsageError(
+                f'{row.spec.stem} and {labels[row.method.label]} both have the label "{row.method.label}", and a table '
+                "could not tell them apart; give yours another."
+            )
 
 
 def drawn_only(role: Office, testbed: Testbed) -> str:

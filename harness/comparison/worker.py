@@ -9,6 +9,7 @@ from harness.contracts.row import Row
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.stage import Kind, Work
 from harness.contracts.steps import Request, Step
+from harness.store.closure import SOURCES, Read
 from harness.store.contents import CONTENTS
 from harness.store.store import Store
 from harness.system.profile import Tick
@@ -26,7 +27,7 @@ class Bodies:
     """Makes stages. Picklable, so that a worker process can have one; call it to get the body of a step.
 
     `adopted` are the outside files that the process which makes this one has taken in, `editions` what it has loaded of
-    outside files.
+    outside files, `ours` our own as it has read them for keys.
     """
 
     root: str
@@ -35,12 +36,14 @@ class Bodies:
     runtime: Runtime
     adopted: plugins.Adopted = field(default_factory=plugins.adopted)
     editions: plugins.Editions = field(default_factory=plugins.editions)
+    ours: dict[Path, Read] = field(default_factory=SOURCES.known)
 
     def __call__(self) -> Callable[[Step, Tick], None]:
         """A body bound to an open store."""
         CONTENTS.keep(Path(self.root))
         plugins.adopt_all(self.adopted)
         plugins.hold(self.editions)
+        SOURCES.hold(self.ours)
         return Worker(Store(Path(self.root)), self.testbed, self.request, self.runtime).run
 
 
@@ -55,9 +58,14 @@ class Worker:
     rows: dict[str, Row] = field(default_factory=dict)
 
     def run(self, step: Step, tick: Tick) -> None:
-        """Make the step's stage, unless somebody made it meanwhile."""
+        """Make the step's stage, unless somebody made it meanwhile, with the code that its key has."""
         made = kind(step.stage.kind).of(step)
-        self.store.run(step.stage, lambda out: made.fill(self.work(step, out, tick)))
+
+        def fill(out: Path) -> None:
+            with SOURCES.held(*step.sources):
+                made.fill(self.work(step, out, tick))
+
+        self.store.run(step.stage, fill)
 
     def work(self, step: Step, out: Path, tick: Tick) -> Work:
         """What the step's body is handed."""

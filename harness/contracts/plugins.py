@@ -1,7 +1,11 @@
 """Finds methods, benchmarks and data sources: a plugin is a file, and the file's name is its name.
 
-No registry and no decorator: `methods/dpo.py` is `dpo`, and `./mine.py` is the method in that file. A benchmark's file
-that a user names is adopted under its own name, for as long as the process lives.
+No registry and no decorator: `methods/dpo.py` is `dpo`, and `./mine.py` is the method in that file, whose name may be
+none of ours. A benchmark's file that a user names is adopted under its own name, for as long as the process lives.
+
+What is a user's is the same for every seam. The file is executed once, until it or what it counts with changes. It
+imports what lies beside it, wherever the command was given. What it reads beside itself lies in the folder of its name
+(`mine/`), or is named by it. All this is in keys (`harness.store.closure`).
 """
 
 import difflib
@@ -11,13 +15,15 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import fields, is_dataclass
 from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from harness.store.closure import OURS, SOURCES
+from harness.store.closure import OURS, SOURCES, Alone, Entry
 from harness.system.blame import import_fault, plugin_fault, shown
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
@@ -26,9 +32,12 @@ T = TypeVar("T")
 Adopted = dict[tuple[str, str], Path]
 Editions = dict[Path, str]
 
+HANDED = ("benchmarks", "harness.sources")  # are handed their folder, whose content is in the keys of items and splits
+
 _adopted: Adopted = {}
 _loaded: Editions = {}
 _held: Editions = {}
+_beside: dict[str, Path] = {}  # first names of what outside files import of their user's -> where it lies
 
 
 def installed(package: str) -> list[str]:
@@ -52,7 +61,7 @@ def adopt(package: str, file: str) -> str:
     if not file.endswith(".py"):
         return file
     path, name = source(package, file), stem(file)
-    if name in installed(package) or _adopted.get((package, name), path) != path:
+    if _adopted.get((package, name), path) != path:
         raise UsageError(f'{file}: there is another {_noun(package)} "{name}"; rename the file.')
     _adopted[package, name] = path
     return name
@@ -93,15 +102,28 @@ def hold(files: Editions) -> None:
     _held.update(files)
 
 
+def leave() -> None:
+    """Hold to nothing, and load anew what a user's files are from now on."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in _beside]:
+        del sys.modules[name]
+    for known in (_held, _loaded, _beside):
+        known.clear()
+
+
 def held() -> Editions:
     """What this process holds to, for others to do the same."""
     return dict(_held)
 
 
 def own_folder(package: str, name: str) -> Path | None:
-    """The folder of data beside an adopted file, of its name (`mine/` beside `mine.py`); None where there is none."""
-    file = _adopted.get((package, name))
+    """The folder of data beside an outside file, of its name (`mine/` beside `mine.py`); None where there is none."""
+    file = source(package, name) if outside(package, name) else None
     return file.with_suffix("") if file and file.with_suffix("").is_dir() else None
+
+
+def outside(package: str, name: str) -> bool:
+    """Whether a name is that of a user's file."""
+    return name.endswith(".py") or (package, name) in _adopted
 
 
 def stem(name: str) -> str:
@@ -146,6 +168,8 @@ def source(package: str, name: str) -> Path:
         path = Path(name).expanduser().resolve()
         if not path.is_file():
             raise UsageError(f"no file {name}; give a path to a Python file that defines one plugin.")
+        if path.stem in installed(package) and path != source(package, path.stem):
+            raise UsageError(f'{name}: the {_noun(package)} "{path.stem}" is ours; rename the file.')
         return path
     if (package, name) in _adopted:
         return _adopted[package, name]
@@ -155,6 +179,12 @@ def source(package: str, name: str) -> Path:
     if module is None or module.origin is None:
         raise UsageError(f"{package}/{name}.py cannot be found; is another package called {package} in the way?")
     return Path(module.origin)
+
+
+def counted(package: str, name: str) -> Entry:
+    """A plugin's file as it counts in keys: an outside one with the folder of its name beside it, where it has one."""
+    file = source(package, name)
+    return Alone(file) if package in HANDED and outside(package, name) else file
 
 
 def lmms_eval() -> str:
@@ -169,43 +199,76 @@ def module(package: str, name: str) -> ModuleType:
     UsageError for an outside file that is not what it is held to (`hold`): a stage's key is that of what it was.
     """
     path = source(package, name)
-    if not name.endswith(".py") and (package, name) not in _adopted:
+    if not outside(package, name):
         try:
             return importlib.import_module(f"{package}.{name}")
         except Exception as error:
             raise import_fault(error, path) from None
-    if path in _loaded:
-        _forget(path)
     qualified = f"{package}_file_{stem(name)}"
+    edition = SOURCES.digest(counted(package, name))
+    if _held.get(path, edition) != edition:
+        raise _changed(path)
+    known = sys.modules.get(qualified)
+    if known is None or known.__file__ != str(path) or _loaded.get(path) != edition:
+        known = _executed(qualified, path)
+        if SOURCES.digest(counted(package, name)) != edition:
+            raise _changed(path)
+        _loaded[path] = edition
+    return known
+
+
+def _executed(qualified: str, path: Path) -> ModuleType:
+    """An outside file as a new module."""
+    _forget(path)
+    _claim(path)
     spec = importlib.util.spec_from_file_location(qualified, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{name} is not a Python module.")
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[qualified] = loaded
+    assert spec is not None and spec.loader is not None, "its name ends in .py"
+    made = sys.modules[qualified] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(loaded)
+        with redirect_stdout(sys.stderr):  # what a file prints is no result
+            spec.loader.exec_module(made)
     except BaseException as error:
         del sys.modules[qualified]
         if isinstance(error, KeyboardInterrupt):
             raise
         raise import_fault(error, path) from None
-    _loaded[path] = SOURCES.digest(path)
-    if _held.get(path, _loaded[path]) != _loaded[path]:
-        raise UsageError(
-            f"{shown(str(path))} has changed since this comparison began; the same command again makes what it "
-            "decides anew."
-        )
-    return loaded
+    return made
+
+
+def _changed(path: Path) -> UsageError:
+    return UsageError(
+        f"{shown(str(path))} has changed since this comparison began; the same command again makes what it decides "
+        "anew."
+    )
 
 
 def _forget(file: Path) -> None:
-    """Have an outside file import anew what it imported of a user's files, where any of that has changed."""
-    if SOURCES.digest(file) == _loaded[file]:
-        return
+    """Have an outside file import anew what it imports of a user's files."""
     of_file = {str(path) for path in SOURCES.files(file).values()}
     for name, known in list(sys.modules.items()):
         if name.partition(".")[0] not in (*OURS, "__main__") and getattr(known, "__file__", None) in of_file:
             del sys.modules[name]
+
+
+class _Beside:
+    """Finds what outside files import of their user's where keys have it from, before it is looked for elsewhere."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """The module or package of a first name that is claimed; None for any other name."""
+        return PathFinder.find_spec(name, [str(_beside[name])]) if name in _beside else None
+
+
+def _claim(file: Path) -> None:
+    """Have an outside file find its user's modules; UsageError where others have their names in this process."""
+    if _Beside not in sys.meta_path:
+        sys.meta_path.insert(0, _Beside)
+    importlib.invalidate_caches()
+    for name, home in SOURCES.homes(file).items():
+        other = getattr(sys.modules.get(name), "__file__", None) or _beside.get(name, home)
+        if other != home:
+            raise UsageError(f"{shown(str(file))} imports {home / name}, and {other} has this name too; rename one.")
+        _beside[name] = home
 
 
 def plugin(package: str, name: str, base: type[T]) -> type[T]:

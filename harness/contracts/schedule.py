@@ -4,8 +4,10 @@ A step that fails takes those with it that read what it did not make; all others
 """
 
 import errno
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 
 from harness.contracts import plugins
 from harness.contracts.executor import Bodies, Body, Executor, Failure, Tick, Watcher
@@ -152,7 +154,7 @@ def _leave() -> None:
     """Nothing is made here any more: the next comparison loads a user's files as they are then."""
     global _here
     _here = None
-    plugins.hold({})
+    plugins.leave()
 
 
 def attempt(bodies: Bodies, step: Step, tick: Tick = quiet) -> Failure | None:
@@ -161,7 +163,8 @@ def attempt(bodies: Bodies, step: Step, tick: Tick = quiet) -> Failure | None:
     try:
         if _here is None or _here[0] != bodies:
             _here = bodies, bodies()
-        _here[1](step, tick)
+        with redirect_stdout(sys.stderr):  # what a user's file prints is no result
+            _here[1](step, tick)
     except Exception as error:
         return failure(step, error)
     except BaseException as stop:

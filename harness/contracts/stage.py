@@ -34,6 +34,7 @@ from harness.contracts.executor import Resources
 from harness.contracts.images import Places
 from harness.contracts.settings import Fixed, Runtime, Testbed
 from harness.contracts.steps import Request, Step
+from harness.store.closure import Entry
 from harness.store.store import Stage, Store
 from harness.system.jsonl import dumps
 from harness.system.profile import Tick
@@ -139,7 +140,7 @@ class Kind(Fixed):
         """The fields that were given, as plain data."""
         return self.model_dump(include=self.model_fields_set, by_alias=True)
 
-    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+    def loads(self, known: Plugins) -> tuple[Entry | None, ...]:
         """Files of plugins that the body loads by name: their code is in the key."""
         return ()
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from harness.contracts.executor import Resources
 from harness.contracts.settings import MethodSpec, Testbed
+from harness.store.closure import Entry
 from harness.store.store import Stage
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Step:
 
     `derived` are stages it reads too but that follow from its inputs, so that they are not in its key (a cache of
     reference log-probs); `after` are keys it lets go first when they run at all. `row` is the id of the row that
-    it is made for where its method makes it; `resources` are what it takes while it runs.
+    it is made for where its method makes it; `resources` are what it takes while it runs; `sources` are the modules and
+    files whose code is in its key.
     """
 
     title: str
@@ -51,6 +53,7 @@ class Step:
     after: tuple[str, ...] = ()
     row: str = ""
     resources: Resources = field(default_factory=Resources)
+    sources: tuple[Entry, ...] = ()
 
     @property
     def key(self) -> str:

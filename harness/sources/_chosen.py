@@ -65,9 +65,13 @@ def _single(word: str, images: str, home: Path | None) -> Source:
     if word.endswith(".py"):
         kind, file = declared(plugins.adopt(PACKAGE, word)), path.resolve()
         beside = file.parent / (kind.beside or file.stem)
-        return kind(beside, beside)
+        made = kind(beside, beside)
+        if other := {made.name, str(made)} - {file.stem}:
+            raise UsageError(f"{word} calls itself {min(other)}; a source is called as its file, {file.stem}.")
+        return made
     if word in named():
         return declared(word)(home / "sources" / word if home else None)
     if "/" in word or path.is_file() or is_data(path):
-        return Local(path, Path(images).expanduser() if images else path if path.is_dir() else path.parent)
+        path, start = path.absolute(), Path(images).expanduser().absolute() if images else None
+        return Local(path, start or (path if path.is_dir() else path.parent))
     raise UsageError(f"{plugins.unknown('data', word, named())} Or data of your own: a Python file, {FORMATS}.")

@@ -1,10 +1,10 @@
 """Stages that are about a benchmark."""
 
-from pathlib import Path
 from typing import Any
 
 from harness.contracts import plugins
 from harness.contracts.stage import Kind
+from harness.store.closure import Entry
 
 
 class Benchmarked(Kind):
@@ -18,6 +18,6 @@ class Benchmarked(Kind):
     options: dict[str, Any]
 
     @property
-    def file(self) -> Path:
+    def file(self) -> Entry:
         """The benchmark's file."""
-        return plugins.source("benchmarks", self.benchmark)
+        return plugins.counted("benchmarks", self.benchmark)

@@ -15,6 +15,10 @@ class Drawn(Kind.Reads):
     data: Stage | None = None
 
 
-def changed(place: Path) -> HarnessError:
-    """The error for files that are not those which the stage's key has: read, they would lie under the wrong one."""
-    return HarnessError(f"{place} has changed since this comparison began; the same command again reads it anew.")
+def changed(*places: Path) -> HarnessError:
+    """The error for files that are not those which the stage's key has: read, they would lie under the wrong one.
+
+    Of several places it is one that has changed.
+    """
+    which = " or ".join(map(str, places))
+    return HarnessError(f"{which} has changed since this comparison began; the same command again reads it anew.")

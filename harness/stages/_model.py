@@ -10,6 +10,8 @@ from harness.contracts.settings import Runtime
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.models.folder import family_of
 from harness.models.load import revision
+from harness.stages._drawn import changed
+from harness.store.closure import Entry
 from harness.store.shelves import shelf
 from harness.store.store import Stage
 
@@ -37,7 +39,7 @@ class Modelled(Kind):
 
     model: str
 
-    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+    def loads(self, known: Plugins) -> tuple[Entry | None, ...]:
         """The model's family."""
         return (known.family,)
 
@@ -46,9 +48,12 @@ class Modelled(Kind):
         return replace(super().takes(runtime), gpus=1)
 
     def base(self, work: Work) -> Path:
-        """The base model's folder."""
+        """The base model's folder; HarnessError where it is not what it was. Files are read where they have changed."""
         known = (*work.testbed.models, *(folder for _, folder in work.request.published))
-        return next(Path(folder) for folder in known if revision(Path(folder)) == self.model)
+        found = next((Path(folder) for folder in known if revision(Path(folder)) == self.model), None)
+        if found is None:
+            raise changed(*map(Path, known))
+        return found
 
     def policy(self, work: Work, trained: Stage | None) -> Path:
         """The policy that the step starts from: the checkpoint of a training, else the base model."""

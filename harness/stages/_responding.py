@@ -1,6 +1,5 @@
 """Stages in which a policy responds to examples and a writer may be asked."""
 
-from pathlib import Path
 from typing import Any
 
 from harness.contracts.judge import Writer
@@ -8,6 +7,7 @@ from harness.contracts.method import Lesson
 from harness.contracts.settings import Dtype, Training
 from harness.contracts.stage import Asked, Plugins, Work
 from harness.stages._model import Modelled, Trained
+from harness.store.closure import Entry
 from harness.training.rounds import OwnRound
 
 
@@ -29,7 +29,7 @@ class Responding(Modelled):
     dtype: Dtype
     writer: Asked
 
-    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+    def loads(self, known: Plugins) -> tuple[Entry | None, ...]:
         """The model's family, and who makes it respond."""
         return known.family, known.backend
 

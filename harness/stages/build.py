@@ -10,13 +10,15 @@ from harness.contracts.images import movable
 from harness.contracts.judge import Writer, answered
 from harness.contracts.records import Conversation, Dropped, Example, Record
 from harness.contracts.stage import Plugins, Work
-from harness.models.load import kept
+from harness.models.load import kept, revision
 from harness.scoring.verdicts import insist, keep_replies
 from harness.stages._asked import asked
+from harness.stages._drawn import changed
 from harness.stages._examples import locked_examples
 from harness.stages._model import Trained
 from harness.stages._responding import Responding
 from harness.stages._row import row_of
+from harness.store.closure import Entry
 from harness.store.store import Stage
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps, write_jsonl
@@ -45,13 +47,15 @@ class Build(Responding):
 
         split: Stage
 
-    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+    def loads(self, known: Plugins) -> tuple[Entry | None, ...]:
         """The method, the model's family, and who makes it respond."""
         return known.method, known.family, known.backend
 
     def fill(self, work: Work) -> None:
         """Write `records.jsonl`, `dropped.jsonl` and what it took."""
-        reads, row = self.Reads.of(work.step), row_of(work)
+        reads, row = self.Reads.of(work.step), row_of(work, self.files)
+        if self.clip and revision(work.testbed.clip) != self.clip:
+            raise changed(Path(work.testbed.clip))
         writer = asked(work, "writer", reads.split) if row.method.needs_writer else NoWriter()
         lesson = row.builder.lesson(self.round)
         examples = locked_examples(work, reads.split)[lesson.part[0] :: lesson.part[1]]

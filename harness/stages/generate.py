@@ -1,7 +1,6 @@
 """A policy's responses to a benchmark."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from harness import backends
@@ -10,6 +9,7 @@ from harness.contracts.images import resolved
 from harness.contracts.records import Item, Prompt
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.stages._model import Modelled
+from harness.store.closure import Entry
 from harness.store.store import Stage
 from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 from harness.system.profile import measure
@@ -29,7 +29,7 @@ class Generate(Modelled):
     blank: bool
     batch_size: int = 0
 
-    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+    def loads(self, known: Plugins) -> tuple[Entry | None, ...]:
         """The model's family, and who makes it respond."""
         return known.family, known.backend
 

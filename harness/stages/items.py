@@ -1,6 +1,5 @@
 """A benchmark's items."""
 
-from pathlib import Path
 from typing import Literal
 
 from harness.contracts import plugins
@@ -11,6 +10,7 @@ from harness.contracts.stage import Plugins, Work
 from harness.scoring.limit import stratified
 from harness.stages._benchmarked import Benchmarked
 from harness.stages._drawn import Drawn, changed
+from harness.store.closure import Entry
 from harness.store.contents import listing
 from harness.system.jsonl import write_jsonl
 
@@ -30,10 +30,10 @@ class Items(Benchmarked):
     class Reads(Drawn):
         """The files of its benchmark."""
 
-    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+    def loads(self, known: Plugins) -> tuple[Entry | None, ...]:
         """The benchmark, and the source that it takes held-out examples from."""
         heldout = benchmark_of(self).heldout
-        return (self.file, *([plugins.source("harness.sources", self.options["source"])] if heldout else []))
+        return (self.file, *([plugins.counted("harness.sources", self.options["source"])] if heldout else []))
 
     def fill(self, work: Work) -> None:
         """Write the items, and the pictures that lie in no file of their own."""

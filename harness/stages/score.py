@@ -13,6 +13,7 @@ from harness.contracts.stage import Asked, Kind, Plugins, Work
 from harness.scoring.verdicts import combined, keep_verdicts, score_runs
 from harness.stages._asked import asked
 from harness.stages._benchmarked import Benchmarked
+from harness.store.closure import Entry
 from harness.store.store import Stage
 from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 
@@ -32,7 +33,7 @@ class Score(Benchmarked):
         items: Stage
         responses: Stage
 
-    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+    def loads(self, known: Plugins) -> tuple[Entry | None, ...]:
         """The benchmark."""
         return (self.file,)
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import PlainSerializer
@@ -13,6 +12,7 @@ from harness.contracts.joined import parts_of
 from harness.contracts.settings import Reading
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.stages._drawn import Drawn, changed
+from harness.store.closure import Entry
 from harness.training import split as drawing
 
 
@@ -43,9 +43,9 @@ class Split(Kind):
     class Reads(Drawn):
         """The files of its source."""
 
-    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+    def loads(self, known: Plugins) -> tuple[Entry | None, ...]:
         """The source, or all that are joined."""
-        return tuple(plugins.source("harness.sources", name) for name in parts_of(self.source))
+        return tuple(plugins.counted("harness.sources", name) for name in parts_of(self.source))
 
     def fill(self, work: Work) -> None:
         """Draw the examples from those that the source has."""

@@ -1,7 +1,6 @@
 """A trained policy."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.contracts import plugins
@@ -10,6 +9,7 @@ from harness.contracts.settings import Runtime, Training
 from harness.contracts.stage import Plugins, Work
 from harness.stages._model import Modelled, Trained
 from harness.stages._row import row_of
+from harness.store.closure import SOURCES, Entry
 from harness.store.store import Stage
 
 
@@ -41,7 +41,7 @@ class Train(Modelled):
         build: Stage
         reference: Stage | None = None
 
-    def loads(self, known: Plugins) -> tuple[Path | None, ...]:
+    def loads(self, known: Plugins) -> tuple[Entry | None, ...]:
         """The method, the model's family, and the optimiser where it is another package's."""
         eight = plugins.source("harness.training", "eight_bit") if self.training.optim == "adamw_8bit" else None
         return known.method, known.family, eight
@@ -55,7 +55,7 @@ class Train(Modelled):
         from harness.training.engine import Job  # by which the engine is in the key
         from harness.training.launch import launch
 
-        reads, row = self.Reads.of(work.step), row_of(work)
+        reads, row = self.Reads.of(work.step), row_of(work, self.files)
         reference = work.folder(reads.reference) / "logps.safetensors" if reads.reference else None
         trained = None if row.lessons[self.round].continues else reads.policy
         heirs = {role: work.folder(stage) / "adapters" / role for role, stage in reads.roles.items()}
@@ -76,5 +76,6 @@ class Train(Modelled):
             family=work.testbed.family,
             places=work.places,
             editions=plugins.held(),
+            ours=SOURCES.known(),
         )
         launch(job, work.tick)

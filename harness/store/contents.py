@@ -127,7 +127,7 @@ def listing(folder: Path, names: Sequence[str] | None = None) -> str:
     With `names`, of those files alone, and of which of them are not there.
     """
     if names is None:
-        names = sorted(_files(folder))
+        names = sorted(files_in(folder))
     there = [name for name in names if os.path.isfile(f"{folder}/{name}")]  # noqa: PTH113
     digests = dict(zip(there, CONTENTS.digests([f"{folder}/{name}" for name in there]), strict=True))
     lines = (f"{json.dumps(name)} {digests.get(name, 'is not there')}" for name in names)
@@ -147,7 +147,7 @@ def _read(place: str) -> tuple[Stamp | None, str]:
     return after if lasting else None, digest
 
 
-def _files(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
+def files_in(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
     """Names of the plain files, relative to the first folder; a link that leads back up is not followed."""
     try:
         status = folder.stat()
@@ -167,9 +167,17 @@ def _files(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = 
         if entry.name in NOBODYS or f"{prefix}{entry.name}" == NOT_DATA:
             continue
         if stat.S_ISDIR(mode):
-            yield from _files(folder / entry.name, f"{prefix}{entry.name}/", (*above, me))
+            yield from files_in(folder / entry.name, f"{prefix}{entry.name}/", (*above, me))
         elif stat.S_ISREG(mode):
             yield prefix + entry.name
+
+
+def stamp(path: Path) -> Stamp:
+    """A file's; UsageError where there is none."""
+    try:
+        return _stamp(path.stat())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _stamp(status: os.stat_result) -> Stamp:

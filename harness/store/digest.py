@@ -4,6 +4,7 @@ import ast
 import hashlib
 from pathlib import Path
 
+from harness.system.blame import import_fault
 from harness.system.errors import UsageError
 
 
@@ -20,9 +21,9 @@ def source(path: Path) -> tuple[str, ast.Module | None]:
     """
     try:
         data = path.read_bytes()
-        tree = ast.parse(data) if path.suffix == ".py" else None
+        tree = ast.parse(data, str(path)) if path.suffix == ".py" else None
     except (SyntaxError, ValueError) as error:
-        raise UsageError(f"{path} is not valid Python: {error}.") from None
+        raise import_fault(error, path) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     return _sha256(ast.dump(tree).encode() if tree else data), tree

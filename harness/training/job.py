@@ -12,6 +12,7 @@ from harness.contracts.method import Role
 from harness.contracts.records import Dropped
 from harness.contracts.settings import Fixed, Runtime, Training
 from harness.models.load import revision
+from harness.store.closure import Read
 from harness.store.digest import file_digest
 from harness.system.errors import HarnessError
 from harness.system.jsonl import dumps, read_jsonl
@@ -24,8 +25,8 @@ class Job(Fixed):
     `adapters/ROLE/` (on the base, for later rounds) or `adapter/` (the policy's, on `model`), `log.jsonl`,
     `summary.json`; `work` keeps resumable state and is the caller's to delete; `shelf` keeps images' features (by
     default in `work`). `family` is a file of the user's own with the model's family, or empty. `places` are what the
-    records' image paths start from, `editions` what outside files must be (`plugins.hold`), `shortages` how often
-    memory has run out before.
+    records' image paths start from, `editions` what outside files must be (`plugins.hold`), `ours` what our own must be
+    that other processes import, `shortages` how often memory has run out before.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Job(Fixed):
     family: str = ""
     places: Places | None = None
     editions: plugins.Editions = Field(default_factory=dict)
+    ours: dict[Path, Read] = Field(default_factory=dict)
     shortages: int = 0
 
     def identity(self) -> str:

@@ -20,6 +20,7 @@ from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
+from harness.store.closure import SOURCES
 from harness.system import lifeline, machine
 from harness.system.blame import debugging, explained
 from harness.system.errors import Denied, Exhausted, Full, HarnessError, Unexpected, UsageError
@@ -100,10 +101,11 @@ def _start(request: Path, seat: Seat) -> Rank:
     mine, its = Pipe()
     output = request.with_name(f"rank-{seat.rank}.txt")
     told = [str(request), *map(str, seat), str(os.getpid()), str(its.fileno())]
+    begin = f"import sys; sys.path[:] = {sys.path!r}; from harness.training.launch import main; main()"
     env = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}  # no key is needed
     with output.open("wb") as file, its:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.training.launch", *told],
+            [sys.executable, "-P", "-c", begin, *told],  # a random.py in the current folder is nobody's random
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -176,7 +178,7 @@ def _signal(number: int) -> str:
 
 
 def main() -> None:
-    """`python -m harness.training.launch JOB RANK WORLD RENDEZVOUS PARENT LINE`: one rank of a launched training."""
+    """One rank of a launched training; the words are JOB RANK WORLD RENDEZVOUS PARENT LINE."""
     request, rank, world, rendezvous, parent, descriptor = sys.argv[1:]
     line = Connection(int(descriptor))
     lifeline.follow(int(parent), line)
@@ -186,6 +188,8 @@ def main() -> None:
     tempfile.tempdir = job.work  # a traceback that nobody is shown goes with the rest
     try:
         with machine.explained(Path(os.path.commonpath([job.work, job.out]))):
+            SOURCES.hold(job.ours)
+            SOURCES.imported()
             train(job, tick, Seat(int(rank), int(world), rendezvous))
         status = 0
     except Exception as error:
@@ -199,7 +203,3 @@ def main() -> None:
 
 def _tell_progress(line: Connection, done: int, total: int) -> None:
     line.send_bytes(dumps({"done": done, "total": total}).encode())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,22 +1,31 @@
-"""Data that change between the plan and the stage that reads them: the stage is not made, under either key."""
+"""Files that change between the plan and the stage that reads them: the stage is not made, under either key."""
 
 import json
+import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image as Pillow
 
-from harness.comparison.plan import Planner
+from harness.comparison.plan import Planner, plan
 from harness.comparison.request import request
 from harness.comparison.worker import Bodies
 from harness.contracts import plugins
 from harness.contracts.settings import Runtime
 from harness.contracts.steps import Step
+from harness.judging.codebook import SHIPPED
+from harness.models.load import revision
+from harness.store.contents import CONTENTS, RACY_NS
 from harness.store.store import Store
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
 
 OUTSIDE = Path(__file__).parents[1] / "outside"
+HARNESS = Path(plugins.__file__).parents[1]
+MINI, BED = HARNESS / "mini", HARNESS / "testbeds" / "mini.yaml"
 
 
 def made(store: Path, step: Step, planner: Planner) -> Path:
@@ -60,3 +69,63 @@ def test_a_users_records_are_those_of_the_key(tmp_path: Path) -> None:
         made(tmp_path / "store", step, planner)
     data.write_text(json.dumps(rows))
     assert made(tmp_path / "store", step, planner).is_dir()
+
+
+def replaced(file: Path) -> None:
+    """Other bytes of the same length in a file's last place, as another download of a model would have."""
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> Path:
+    """The embedded testbed with a base and a CLIP of its own, a codebook, and replies that are there already."""
+    for name, folder in (("base", "bases/0"), ("clip", "clip")):
+        shutil.copytree(MINI / folder, tmp_path / name)
+    shutil.copy(SHIPPED, tmp_path / "book.yaml")
+    (tmp_path / "said.json").write_text("{}")
+    told = yaml.safe_load(BED.read_text())
+    told |= {"models": ["./base"], "clip": "./clip", "judge": "script:said.json", "writer": "script:./said.json"}
+    told["methods"]["nsft"] = {"codebook": "./book.yaml"}
+    (tmp_path / "bed.yaml").write_text(yaml.safe_dump(told))
+    return tmp_path / "bed.yaml"
+
+
+CHANGES = [
+    ("base/model.safetensors", "train sft seed 0", "base has changed"),
+    ("base/model.safetensors", "generate baseline mmvet seed 0", "base has changed"),
+    ("clip/model.safetensors", "build csr seed 0 round 1", "clip has changed"),
+    ("book.yaml", "build nsft seed 0", r"book\.yaml has changed"),
+    ("said.json", "build nsft seed 0", r"script:said\.json has changed"),
+    ("said.json", "score baseline mmvet seed 0", r"script:said\.json has changed"),
+]
+
+
+@pytest.mark.parametrize(("file", "title", "said"), CHANGES)
+def test_what_a_stage_reads_is_what_its_key_has(
+    file: str, title: str, said: str, bed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models, CLIP, a method's files, a judge's: looked at again when a stage begins, by size and time first."""
+    monkeypatch.setattr(Store, "sound", lambda store, name: tmp_path)
+    for name in ("items.jsonl", "responses.jsonl"):
+        (tmp_path / name).touch()
+    words = ("sft,nsft,csr", "llava150k", "", str(bed), 1, "mmvet", 8, 4, None, 1)
+    read, asked, runtime = request(*words)
+    planned = plan(asked, read)
+    (step,) = (step for step in planned.steps if step.title == title)
+    replaced(tmp_path / file) if file != "said.json" else (tmp_path / file).write_text('{"a": "b"}')
+    with pytest.raises(HarnessError, match=f"{said} since this comparison began"):
+        Bodies(str(tmp_path / "store"), read, asked, runtime)()(step, quiet)
+
+
+def test_a_model_that_was_not_touched_is_not_read_again(bed: Path, tmp_path: Path) -> None:
+    """7B weights are 14 GB: their digest is remembered with size and times."""
+    old = time.time() - 60
+    for file in (tmp_path / "base").iterdir():
+        os.utime(file, (old, old))
+    time.sleep(RACY_NS / 1e9)  # what was changed a moment ago is never trusted
+    revision(tmp_path / "base")
+    before = CONTENTS.read
+    revision(tmp_path / "base")
+    assert CONTENTS.read == before

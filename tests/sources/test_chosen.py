@@ -52,7 +52,7 @@ def test_a_word_that_means_nothing_is_a_sentence(word: str, images: str, said: s
 @pytest.mark.parametrize("name", ["llava150k", "local"])
 def test_a_user_s_file_of_a_name_that_is_taken_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text("")
-    with pytest.raises(UsageError, match=f'there is another .* "{name}"; rename the file'):
+    with pytest.raises(UsageError, match=f'the source "{name}" is ours; rename the file'):
         source(str(tmp_path / f"{name}.py"))
 
 

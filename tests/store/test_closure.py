@@ -15,6 +15,7 @@ from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
 from harness.store import closure
 from harness.store.closure import DATA, NEUTRAL, OURS, SOURCES, Sources
+from harness.store.syntax import imports_of
 from harness.system.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -46,10 +47,10 @@ class Changed:
     def by(self, module: str) -> set[str]:
         """Titles of the steps whose own code is another after a change to the module."""
         sources, path = closure.SOURCES, ROOT / f"{module.replace('.', '/')}.py"
-        kept = sources._reads[path, 0]
-        sources._reads[path, 0] = ("changed", kept[1])
+        kept = sources._reads[path]
+        sources._reads[path] = kept._replace(digest="changed")
         after = titles_of(plan(REQUEST, BED))
-        sources._reads[path, 0] = kept
+        sources._reads[path] = kept
         return {title for title, code in after.items() if code != self.before[title]}
 
 
@@ -114,9 +115,9 @@ def test_every_file_of_ours_is_in_the_keys_of_those_who_import_it_and_in_no_othe
         names -= {"harness"}
     for path in PYTHON:
         kept = sources._read(path)
-        sources._reads[path, 0] = ("changed", kept[1])
+        sources._reads[path] = kept._replace(digest="changed")
         moved = {kind for kind in KINDS if sources.digest(f"harness.stages.{kind}") != before[kind]}
-        sources._reads[path, 0] = kept
+        sources._reads[path] = kept
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         assert moved == {kind for kind in KINDS if name in imported[kind]}, path
 
@@ -215,7 +216,7 @@ def test_neutral_modules_are_there_and_no_plugin_is_one() -> None:
         assert not name.startswith(("methods.", "benchmarks.", "harness.mini", "harness.stages"))
     top = ast.parse((ROOT / "harness" / "__init__.py").read_bytes()).body
     now = [node for node in top if not isinstance(node, ast.FunctionDef)]
-    imported = {name for node in now for name in closure._imported(ast.Module([node], []))}
+    imported = {name for node in now for name in imports_of(ast.Module([node], []), False)}
     assert not {name for name in imported if name.partition(".")[0] in OURS}, "importing harness runs code of ours"
 
 
@@ -266,7 +267,7 @@ def test_a_change_beside_a_user_s_method_builds_it_anew(tmp_path: Path) -> None:
 def test_a_file_that_is_no_python_is_a_sentence(tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text("def (")
-    with pytest.raises(UsageError, match=r"mine\.py is not valid Python"):
+    with pytest.raises(UsageError, match=r"mine\.py:1: SyntaxError"):
         SOURCES.files(mine)
 
 

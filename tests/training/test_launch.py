@@ -15,6 +15,8 @@ import pytest
 
 import harness.training.launch
 from harness.contracts.settings import Lora
+from harness.store.closure import Read
+from harness.store.contents import Stamp
 from harness.system.errors import Full, HarnessError, Unexpected, UsageError
 from harness.system.profile import Tick, quiet
 from harness.training.engine import train
@@ -39,7 +41,7 @@ def process_of(number: int) -> int:
             words = path.with_name("cmdline").read_text().split("\0")
         except OSError:
             continue
-        if parent == os.getpid() and "harness.training.launch" in words and words[4] == str(number):
+        if parent == os.getpid() and "harness.training.launch" in "".join(words[3:4]) and words[5] == str(number):
             return int(path.parent.name)
     raise AssertionError(f"rank {number} is not running")
 
@@ -110,8 +112,8 @@ def instead(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     start = subprocess.Popen
 
     def popen(command: list[str], **more: Any) -> Any:
-        assert command[1:3] == ["-m", "harness.training.launch"]
-        return start([sys.executable, "-c", program, *command[3:]], **more)
+        assert command[1:3] == ["-P", "-c"] and "harness.training.launch" in command[3]
+        return start([sys.executable, "-c", program, *command[4:]], **more)
 
     monkeypatch.setattr(harness.training.launch.subprocess, "Popen", popen)
 
@@ -227,3 +229,23 @@ def test_one_process_is_this_one_whatever_a_cluster_has_set(job, monkeypatch: py
         monkeypatch.setenv(name, value)
     assert launch(job(num_train_epochs=1), quiet).steps == 3
     assert os.environ["LOCAL_RANK"] == "3"
+
+
+def test_ranks_hold_to_the_code_that_was_planned_with(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """They import our files anew, when a training begins; one that was edited by then is not what the key has."""
+    file = Path(harness.training.launch.__file__)
+    known = {file: Read(Stamp(0, 0, 0, 0), "as it was")}
+    with pytest.raises(UsageError, match=r"training/launch\.py has changed since this comparison began"):
+        launch(two(job, "edited").model_copy(update={"ours": known}))
+
+
+def test_a_file_in_the_current_folder_is_no_module_of_a_rank(
+    job,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,  # type: ignore[no-untyped-def]
+) -> None:
+    """A user's method may be called random, and stand where the command is given."""
+    (tmp_path / "random.py").write_text("raise SystemExit('nobody asked for this file')\n")
+    monkeypatch.chdir(tmp_path)
+    made = job("made", num_processes=2, per_device_train_batch_size=3, num_train_epochs=1)
+    assert launch(made).steps == 3
