@@ -68,7 +68,7 @@ def stage_of(source: "Source", reading: Reading) -> Stage:
     """The stage that holds a source as it would be read now."""
     told = plugins.plain(source.records_identity(reading), source.name)
     read = {"reading": reading.model_dump(exclude={"max_dropped"})}
-    return Stage(KIND, {**told, **read, **code(__name__, plugins.source("harness.sources", source.name))})
+    return Stage(KIND, {**told, **read, **code(__name__, plugins.counted("harness.sources", source.name))})
 
 
 def candidate(source: "Source", reading: Reading) -> Prepared | None:

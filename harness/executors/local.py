@@ -18,6 +18,7 @@ from harness.system import lifeline, machine
 from harness.system.console import install
 from harness.system.errors import HarnessError
 
+SAFE_PATH = "PYTHONSAFEPATH"
 SETTLED_S = 10.0  # for a worker to end by itself, with nothing left to do, before it is killed
 
 
@@ -54,21 +55,28 @@ class Worker:
         """`sees`: the GPUs that it sees; None: whatever there is."""
         context = get_context("spawn")
         self.line, self._its = context.Pipe()
-        self.process = context.Process(target=_work, args=(self._its, bodies, os.getpid(), sees))
+        told = self._its, bodies, os.getpid(), sees, os.environ.get(SAFE_PATH)
+        self.process = context.Process(target=_work, args=told)
         self.sees = sees
         self.step: Step | None = None
 
     def start(self) -> None:
         """Let it run; from then on the line ends when the process does.
 
-        It is born with Ctrl-C blocked, which is its parent's to handle: it would say so in a traceback.
+        It is born with Ctrl-C blocked, which is its parent's to handle: it would say so in a traceback. A file in the
+        current folder (`random.py`) is no module for it.
         """
-        resource_tracker.ensure_running()  # else `process.start` starts it, and unblocks Ctrl-C
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        told = os.environ.get(SAFE_PATH)
+        os.environ[SAFE_PATH] = "1"
         try:
-            self.process.start()
+            resource_tracker.ensure_running()  # else `process.start` starts it, and unblocks Ctrl-C
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self.process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _told(told)
         self._its.close()
 
     def begin(self, step: Step) -> None:
@@ -132,8 +140,15 @@ def _end(pool: list[Worker], at_once: bool) -> None:
         worker.process.join()
 
 
-def _work(line: Connection, bodies: Bodies, parent: int, sees: tuple[str, ...] | None) -> None:
+def _told(told: str | None) -> None:
+    """The environment as it was: processes that a plugin starts find what they would find elsewhere."""
+    os.environ.pop(SAFE_PATH, None)
+    os.environ.update({SAFE_PATH: told} if told is not None else {})
+
+
+def _work(line: Connection, bodies: Bodies, parent: int, sees: tuple[str, ...] | None, told: str | None) -> None:
     """A worker's life: it goes when its parent is gone."""
+    _told(told)
     if sees is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(sees)  # before anything asks for a device
     install()

@@ -254,16 +254,19 @@ class Sources:
         texts = self._read(path).texts
         for text in texts:
             place = os.path.join(path.parent, text)  # noqa: PTH118 -- a text may be too long for a Path to ask about
+            if os.path.isabs(text) or not text.strip("./"):  # noqa: PTH117
+                continue
             if os.path.isfile(place):  # noqa: PTH113
                 yield text, place
-            elif "__file__" in texts and text.strip("./") and not os.path.isabs(text) and os.path.isdir(place):  # noqa: PTH112, PTH117
+            elif "__file__" in texts and os.path.isdir(place):  # noqa: PTH112
                 yield from ((f"{text}/{name}", f"{place}/{name}") for name in files_in(Path(place)))
 
     def _read(self, path: Path) -> Read:
         """A file as it is now; UsageError for one of ours that is not as it was, or was imported as it was before."""
-        now, known, ours = stamp(path), self._reads.get(path), self._inside(path)
+        now, known = stamp(path), self._reads.get(path)
         if known and known.stamp == now:
             return known
+        ours = self._inside(path)
         if path.suffix == ".py":
             digest, tree = source(path)
             assert tree is not None, "it is Python"

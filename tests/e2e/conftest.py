@@ -31,9 +31,15 @@ class Ran:
         return json.loads(self.stdout)
 
 
-def harness(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: int = 900) -> Ran:
-    """Run `harness` with these arguments."""
-    command = [sys.executable, "-m", "harness.cli", *arguments]
+def harness(
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: int = 900,
+    script: Path | None = None,
+) -> Ran:
+    """Run `harness` with these arguments; `script`: by a file as the installed command is one."""
+    command = [sys.executable, *([str(script)] if script else ["-m", "harness.cli"]), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=timeout, check=False

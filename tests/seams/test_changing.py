@@ -129,3 +129,26 @@ def test_a_model_that_was_not_touched_is_not_read_again(bed: Path, tmp_path: Pat
     before = CONTENTS.read
     revision(tmp_path / "base")
     assert CONTENTS.read == before
+
+
+def test_two_processes_on_one_store_make_each_its_own_edition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One has planned, the file is edited, another plans and makes; the first makes nothing under its old key."""
+    monkeypatch.setattr(plugins, "_adopted", {})
+    file, store = tmp_path / "mine.py", tmp_path / "store"
+    first = (OUTSIDE / "source" / "squares.py").read_text()
+    other = first.replace("(0, 0, 200)", "(0, 0, 201)")
+    steps, bodies = [], []
+    for text in (first, other):
+        file.write_text(text)
+        read, asked, runtime = request("sft", str(file), "", "mini", 1, "gqa", 8, 4, None, 1)
+        steps.append(Planner(asked, read, runtime, ()).split(0))
+        bodies.append(Bodies(str(store), read, asked, runtime))
+    bodies[1]()(steps[1], quiet)
+    with pytest.raises(HarnessError, match=r"mine\.py has changed since this comparison began"):
+        bodies[0]()(steps[0], quiet)
+    assert Store(store).finished("split") == [steps[1].stage.name] and steps[0].key != steps[1].key
+    plugins.leave()
+    file.write_text(first)
+    bodies[0]()(steps[0], quiet)
+    assert Store(store).done(steps[0].stage)
+    plugins.leave()
