@@ -85,7 +85,7 @@ BROKEN = [
     ("backend", '{"engine": "naive"}', '{"engine": object()}', "naive.identity gives"),
     ("backend", "[]\n        if len({", TWO_MORE + "\n        if len({", "to two prompts at once, and"),
     ("executor", "while step := course.next():", "if step := course.next():", "run stopped before"),
-    ("family", "title, example, lead", "heading, example, lead", "toy.title is 'not there'"),
+    ("family", 'title, example, lead = "Toy"', "title, example, lead = 7", "toy.title is 7"),
 ]
 
 

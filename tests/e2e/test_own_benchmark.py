@@ -114,7 +114,7 @@ def test_published_answers_are_scored_by_its_rule(home: Path) -> None:
         (lambda home: shutil.rmtree(home / "colours"), "colours is not there, the folder of colours.py's own files"),
         (lambda home: (home / "colours.py").write_text("x = 1"), "defines 0 subclasses of Benchmark"),
         (lambda home: (home / "colours.py").write_text(MINE.replace('= response.', '= x.')), "colours.py:42"),
-        (lambda home: (home / "colours.py").rename(home / "pope.py"), 'another benchmark "pope"; rename the file'),
+        (lambda home: (home / "colours.py").rename(home / "pope.py"), 'the benchmark "pope" is ours; rename the file'),
     ],
     ids=["no data", "no class", "a fault in its code", "a name that is taken"],
 )  # fmt: skip

@@ -168,6 +168,7 @@ LOADERS = {
     "harness.training.engine": "the same method, in the training process",
     "harness.training.deepspeed_engine": "an optimiser of another package: Train.loads names its file",
     "harness.judging.hire": "a judge or writer: Planner.asked has its file's code",
+    "harness.contracts.judge_kind": "whether words of a judge name a file; Planner.asked has its file's code",
     "harness.contracts.benchmark": "a benchmark: Items.loads and Score.loads name its file",
     "harness.contracts.source": "a source: Split.loads and, for held-out examples, Items.loads name its file",
     "reports.earned": "benchmarks of a finished run, for how many questions the official ones have",
