@@ -84,11 +84,9 @@ class Slurm(Executor):
         folder, takes = _job.folder_of(root, step.key), step.resources
         given = {
             "job-name": NAME + step.key, "comment": step.title, "chdir": Path.cwd(), "output": folder / "log",
-            "open-mode": "append", "nodes": takes.nodes, "ntasks-per-node": 1,
-            "cpus-per-task": math.ceil(takes.processes / takes.nodes),
+            "open-mode": "append", "nodes": 1, "ntasks-per-node": 1, "cpus-per-task": takes.processes,
         }  # fmt: skip
-        given |= {"gres": f"gpu:{math.ceil(takes.gpus / takes.nodes)}"} if takes.gpus else {}
-        given |= {"mem": f"{math.ceil(takes.memory_gib)}G"} if takes.memory_gib else {}
+        given |= {"gres": f"gpu:{takes.gpus}"} if takes.gpus else {}
         options = [*(f"--{name}={shlex.quote(str(value))}" for name, value in given.items()), "--requeue", *self.sbatch]
         options += self.asking if takes.asks else ()
         command = shlex.join([sys.executable, "-m", _job.__name__, str(folder)])
