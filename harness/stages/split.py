@@ -1,5 +1,6 @@
 """The examples that every method of a comparison consumes."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Annotated
@@ -49,7 +50,8 @@ class Split(Kind):
 
     def fill(self, work: Work) -> None:
         """Draw the examples from those that the source has."""
-        data, reading, source = self.Reads.of(work.step).data, work.testbed.reading, work.request.data
+        data, reading = self.Reads.of(work.step).data, work.testbed.reading
+        source = deepcopy(work.request.data)  # by its file as it is now, which is held to what the key has
         if data:
             source = source.at(work.folder(data))
         pictures = StoreImages(work.places, work.out, work.store.path(work.step.stage), reading.images == "upright")

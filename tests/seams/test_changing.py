@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import time
 from pathlib import Path
@@ -143,9 +144,13 @@ def test_two_processes_on_one_store_make_each_its_own_edition(tmp_path: Path, mo
         read, asked, runtime = request("sft", str(file), "", "mini", 1, "gqa", 8, 4, None, 1)
         steps.append(Planner(asked, read, runtime, ()).split(0))
         bodies.append(Bodies(str(store), read, asked, runtime))
+    handed = pickle.dumps(bodies[0])
     bodies[1]()(steps[1], quiet)
     with pytest.raises(HarnessError, match=r"mine\.py has changed since this comparison began"):
         bodies[0]()(steps[0], quiet)
+    plugins.leave()
+    with pytest.raises(HarnessError, match=r"mine\.py has changed since this comparison began"):
+        pickle.loads(handed)()(steps[0], quiet)  # in another process, which has loaded the edited file for the request
     assert Store(store).finished("split") == [steps[1].stage.name] and steps[0].key != steps[1].key
     plugins.leave()
     file.write_text(first)
