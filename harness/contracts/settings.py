@@ -322,23 +322,8 @@ class Testbed(Fixed):
         """What of it changes a number, whichever files it reads: by this, not by its name, is a testbed another's."""
         from harness.contracts import judge_kind  # whose fields are settings
 
-        left_out: dict[str, Any] = dict.fromkeys(
-            (
-                "name",
-                "synthetic",
-                "protocol",
-                "models",
-                "family",
-                "data",
-                "clip",
-                "lens",
-                "crosscheck",
-                "prices",
-                "examples",
-                "scenes",
-            ),
-            True,
-        )
+        aside = "name synthetic protocol models family data clip lens crosscheck prices examples scenes"
+        left_out: dict[str, Any] = dict.fromkeys(aside.split(), True)
         left_out |= {"judging": {"price", "runs"}, "writing": {"price"}, "reading": {"max_dropped", "links"}}
         told = self.model_dump(mode="json", exclude=left_out)
         told["generation"]["backend"] = called(self.generation.backend)
