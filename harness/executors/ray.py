@@ -90,10 +90,7 @@ class Tasks:
         folder, takes = _job.folder_of(self.course.store.root, step.key), step.resources
         _job.give(folder, self.bodies, step, ())
         cpus, gpus = min(takes.processes, has.get("CPU", 1)), min(takes.gpus, has.get("GPU", 0))
-        memory = int(takes.memory_gib * GIB) or None
-        return self.make.options(name=step.title, num_cpus=cpus, num_gpus=gpus, memory=memory).remote(
-            str(folder), sys.path
-        )
+        return self.make.options(name=step.title, num_cpus=cpus, num_gpus=gpus).remote(str(folder), sys.path)
 
     def _pass_on(self, step: Step) -> None:
         for done, total in _job.ticks(_job.folder_of(self.course.store.root, step.key)):
