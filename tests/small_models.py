@@ -15,13 +15,13 @@ from harness.models.load import save
 from tests.seams.found import found, package
 from tests.words import tokenizer
 
-SIZES = ((32, 32), (37, 90), (64, 20), (33, 31), (9, 100))  # height, width
+SIZES = ((32, 32), (37, 90), (64, 20), (33, 31), (9, 100), (3, 100))  # height, width
 FAMILIES = [plugins.adopt(package("family"), name) for name in found("family")]
 
 
-def made(family: Family, folder: Path) -> Path:
-    """A small random model of a family, saved as a training saves a policy."""
-    words = tokenizer(family.image_token, *family.control, **family.named)
+def made(family: Family, folder: Path, known: str = "") -> Path:
+    """A small random model of a family, saved as a training saves a policy; its tokenizer knows the words of a text."""
+    words = tokenizer(family.image_token, *family.control, known=known, **family.named)
     config, processor = family.small(words)
     torch.manual_seed(0)
     model = family.model_class()(config).eval()

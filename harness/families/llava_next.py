@@ -93,7 +93,7 @@ class LlavaNext(Llava):
         parts: list[Tensor] = []
         for seen, layout in zip(made.split([seen_places(one) for one in layouts]), layouts, strict=True):
             rows, columns = layout.grid[2:]
-            grid = seen[len(seen) - rows * columns :].view(rows, columns, -1)
+            grid = seen[len(seen) - rows * columns :].view(rows, columns, seen.shape[-1])
             ended = torch.cat([grid, newline.expand(rows, 1, -1).to(grid.dtype)], 1)
             parts += [seen[: len(seen) - rows * columns], ended.flatten(0, 1)]
         return {"inputs_embeds": merged(words, ids == model.config.image_token_id, torch.cat(parts))}
