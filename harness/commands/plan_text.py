@@ -13,7 +13,7 @@ from rich.text import Text
 from harness.comparison.bill import bills
 from harness.comparison.forecast import Forecast, parts, together
 from harness.comparison.plan import USUAL
-from harness.comparison.sizing import ANSWER, MFU, READING, Device, Need, by_row, device_of, needs
+from harness.comparison.sizing import ANSWER, MFU, READING, SHOWN, Device, Need, by_row, device_of, needs
 from harness.contracts import plugins
 from harness.contracts.executor import Executor
 from harness.contracts.schedule import EXECUTORS, pending
@@ -162,8 +162,9 @@ def _show_needs(needed: Sequence[Need], device: Device, labels: Mapping[str, str
         if need.cure:
             typer.echo(f"{labels.get(need.row, need.row)} {need.kind} WILL NOT FIT; it does with {need.cure}")
     typer.echo(
-        f"by formula, of answers of {ANSWER} tokens, at {MFU:.0%} of the published FLOP/s and {READING:.0%} of the "
-        "bandwidth; learning: gradients and optimiser; kept: for the backward pass, or keys and values"
+        f"by formula, of answers of {ANSWER} tokens and pictures of {SHOWN[0]} x {SHOWN[1]}, at {MFU:.0%} of the "
+        f"published FLOP/s and {READING:.0%} of the bandwidth; learning: gradients and optimiser; kept: for the "
+        "backward pass, or keys and values"
     )
 
 

@@ -1,19 +1,24 @@
 """What the steps of a plan take, by formula: memory of a device, FLOPs, hours, disk; and which of them will not fit.
 
-The lengths of texts are assumed (`PROMPT`, `ANSWER`) until a training has its records, and sizes itself for them. Hours
-are FLOPs by a share of what the device's maker publishes; of generation they are weights and keys read once per token.
+The lengths of texts and the size of pictures are assumed (`PROMPT`, `ANSWER`, `SHOWN`) until a training has its
+records, and sizes itself for them. Hours are FLOPs by a share of what the device's maker publishes; of generation they
+are weights and keys read once per token.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import PIL.Image
+
 from harness.comparison.bill import Taken, Unmeasured
+from harness.contracts.family import Eyes, Stored
 from harness.contracts.family import Layout as Places
 from harness.contracts.method import Method, Role
-from harness.contracts.records import Example, Prompt, Response, Turn
+from harness.contracts.records import Example, Image, Prompt, Response, Turn
 from harness.contracts.settings import Runtime
 from harness.contracts.steps import Plan, Step
 from harness.models.folder import inspect
@@ -28,6 +33,7 @@ from harness.system.errors import UsageError
 from harness.system.profile import Flops
 
 PROMPT, ANSWER = 60, 100  # tokens, of template and question and of an answer
+SHOWN = (640, 480)  # pixels of a picture, width and height, as most of COCO's are
 MFU, READING = 0.4, 0.5  # of the published FLOP/s while training, of the published bandwidth while generating
 USED = 0.92  # of a device's memory, as a training uses it (`harness.training.room`)
 
@@ -74,7 +80,7 @@ class Need:
 class _Model(NamedTuple):
     shape: Shape
     flops: Flops
-    places: int
+    seen: Places
     shelf: int  # bytes of one picture's features
 
 
@@ -98,9 +104,23 @@ def _model(folder: Path, size: int) -> _Model:
     looked, config = inspect(folder), config_of(folder)
     tower = sum(prod(one.shape) for name, one in looked.tensors.items() if "vision" in name or "visual" in name)
     shape = Shape(Decoder.of(config), looked.architecture["parameters"], tower)
-    places = looked.places[1]
-    wide = getattr(getattr(config, "vision_config", None), "hidden_size", shape.decoder.width)
-    return _Model(shape, looked.family.flops(config), places, places * wide * size)
+    seen = _seen(looked.family.eyes(lambda kind: kind.from_pretrained(folder, local_files_only=True), config))
+    kept = seen.places * _kept(looked.tensors, shape.decoder.width)
+    return _Model(shape, looked.family.flops(config), seen, kept * size)
+
+
+def _seen(eyes: Eyes) -> Places:
+    """How a picture of the usual size lies in a sequence."""
+    with TemporaryDirectory() as home:
+        PIL.Image.new("RGB", SHOWN).save(Path(home) / "picture.png")
+        return eyes.layout(Image(f"{home}/picture.png", ""))
+
+
+def _kept(tensors: Mapping[str, Stored], width: int) -> int:
+    """Width of what is kept of a place: what a projector reads, or what frozen mergers make for the decoder."""
+    read = [one.shape[1] for name, one in tensors.items() if name.endswith("projector.linear_1.weight")]
+    mergers = [one for name, one in tensors.items() if "merger" in name and len(one.shape) == 2]
+    return read[0] if read else sum(width for one in mergers if one.shape[0] == width)
 
 
 def _examples(planned: Plan, step: Step) -> int:
@@ -112,8 +132,8 @@ def _examples(planned: Plan, step: Step) -> int:
 
 def _tree(model: _Model, answers: tuple[int, ...]) -> Tree:
     """A record with so many answers under each of its pictures."""
-    branch, prefix = Branch((0,) * ANSWER, (True,) * ANSWER), (0,) * (model.places + PROMPT)
-    first, *more = (Tree("", None, prefix, (branch,) * count, layout=Places(model.places)) for count in answers)
+    branch, prefix = Branch((0,) * ANSWER, (True,) * ANSWER), (0,) * (model.seen.places + PROMPT)
+    first, *more = (Tree("", None, prefix, (branch,) * count, layout=model.seen) for count in answers)
     return replace(first, more=tuple(more))
 
 
@@ -165,7 +185,7 @@ def _build(planned: Plan, step: Step, device: Device, model: _Model) -> Need:
     """The own responses that the method asks for, and the features of their pictures."""
     build, row = Build.of(step), planned.rows[step.row]
     count = ceil(_examples(planned, step) / row.lessons[build.round].part[1])
-    asked, prompt, places = count * _responses(row.method, build), model.places + PROMPT, Places(model.places)
+    asked, prompt, places = count * _responses(row.method, build), model.seen.places + PROMPT, model.seen
     if not asked:
         weights = Memory(weights=BYTES[build.dtype] * model.shape.parameters)
         return Need(step.row, "build", weights, 0, 0.0, 0)
@@ -182,7 +202,7 @@ def _responses(method: Method, build: Build) -> int:
     turn = Turn("What is in the image?", "A cup.")
     round = _Asking(build.round, build.seed)
     try:
-        list(method.build([Example("", "", None, (turn,))], round))
+        list(method.build([Example("", "", Image("", ""), (turn,))], round))
     except Exception:  # it came to figures that only a model gives, or a file of the user's knows its own data alone
         round.asked.append(0 if round.asked else 1)
     return sum(round.asked)
@@ -196,7 +216,8 @@ class _Asking(Taken):
 
     def respond(self, prompts: Sequence[Prompt], *rest: Any, **named: Any) -> list[Response]:
         self.asked.append(len(prompts))
-        return super().respond(prompts, *rest, **named)
+        said = super().respond(prompts, *rest, **named)
+        return [replace(one, text=f"{one.text} {len(self.asked)}") for one in said]  # no two of them are alike
 
     def candidates(
         self, prompts: Sequence[Prompt], count: int, penalty: float, stop: str, max_new_tokens: int

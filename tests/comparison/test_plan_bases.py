@@ -15,7 +15,8 @@ from harness.commands.testbed_check import examine
 from harness.comparison.plan import plan
 from harness.comparison.preflight import check
 from harness.comparison.request import request
-from harness.contracts.settings import Testbed
+from harness.comparison.sizing import by_row, device_of, needs
+from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import ALL_BENCHMARKS, Plan, Step
 from harness.contracts.testbed_file import read_testbed
 from harness.models.folder import fetch, inspect
@@ -97,6 +98,14 @@ def test_every_method_builds_and_trains_from_one_split_of_ten_thousand(bed: Test
         assert {step.reads["split"].key for step in builds} == {split.key}
         assert {Train.of(step).model for step in trains} == {revision(bed.models[0])}
     assert len(whole.cells) == (1 + len(METHODS)) * len(ALL_BENCHMARKS)
+
+
+def test_a_plan_says_what_every_stage_takes(whole: Plan) -> None:
+    found = by_row([*needs(whole, whole.steps, Runtime(), device_of("h100"))])
+    trains = {need.row: need for need in found if need.kind == "train"}
+    assert trains.keys() == set(METHODS) and all(need.flops > 0 and need.seconds > 0 for need in trains.values())
+    asking = {need.row for need in found if need.kind == "build" and need.flops > 0}
+    assert asking == set(METHODS) - {"sft"}
 
 
 def test_the_doctor_names_the_family_and_a_picture_s_places(bed: Testbed) -> None:

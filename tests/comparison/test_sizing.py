@@ -7,18 +7,22 @@ from typing import Any
 
 import pytest
 
+from harness import families
 from harness.commands.plan_text import show_plan
 from harness.comparison import sizing
 from harness.comparison.plan import plan
 from harness.comparison.sizing import DEVICES, USED, Need, by_row, device_of, needs
+from harness.contracts.family import Layout
 from harness.contracts.settings import Lora, MethodSpec, Runtime, Training
 from harness.contracts.steps import Plan, Request
 from harness.contracts.testbed_file import read_testbed
 from harness.families.llava import Llava
 from harness.models.footprint import Decoder, Shape
+from harness.models.load import load
 from harness.sources._chosen import source
 from harness.store.store import Store
 from harness.system.errors import UsageError
+from tests.small_models import FAMILIES, made, noise
 from tests.true_shapes import llava_7b
 
 LIKE_THE_PAPER = Training(dtype="bfloat16", lora=Lora(), max_length=2048)
@@ -38,7 +42,9 @@ Sized = Callable[..., dict[tuple[str, str], Need]]
 def sized(monkeypatch: pytest.MonkeyPatch) -> Sized:
     """The needs by row and kind, as if the testbed's models were of 7 B."""
     config = llava_7b()
-    model = sizing._Model(Shape(Decoder.of(config), 7_063_427_072, 303_507_456), Llava().flops(config), 576, 576 * 2048)
+    model = sizing._Model(
+        Shape(Decoder.of(config), 7_063_427_072, 303_507_456), Llava().flops(config), Layout(576), 576 * 2048
+    )
     monkeypatch.setattr(sizing, "_model", lambda folder, size: model)
 
     def made(planned: Plan, device: str = "h100", **runtime: Any) -> dict[tuple[str, str], Need]:
@@ -86,6 +92,26 @@ def test_own_responses_are_counted_where_a_method_asks_for_them(sized: Sized) ->
     assert found["dpo", "build"].disk == 10_000 * 576 * 1024 * 2  # features: 1.2 MB a picture
     assert found["dpo", "build"].flops / 10_000 == pytest.approx(12.95e9 * 736, rel=0.15)
     assert found["dpo", "train"].disk == 2 * (7_063_427_072 + 319_815_680)  # the model, and its adapter
+
+
+def test_methods_that_ask_about_pictures_alone_are_counted_too(sized: Sized) -> None:
+    """SeVa answers with and without noise, SIMA judges a pair, CSR begins with five sentences."""
+    found = sized(asked(dpo={}, seva={}, sima={}, csr={}))
+    count = {row: found[row, "build"].flops / found["dpo", "build"].flops for row in ("seva", "sima", "csr")}
+    assert count["seva"] == pytest.approx(2, rel=0.05) and count["sima"] == pytest.approx(3, rel=0.05)
+    assert count["csr"] > 10  # in three rounds
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_picture_takes_what_the_model_makes_of_it(name: str, tmp_path: Path) -> None:
+    """Of every family: places, bytes on disk, and FLOPs that depend on how it lies."""
+    folder = made(families.named(name), tmp_path / "small")
+    found, loaded, [shown] = sizing._model(folder, 4), load(folder), noise(tmp_path, [sizing.SHOWN[::-1]])
+    layout = loaded.eyes.layout(shown)
+    features = loaded.features(shown)
+    assert found.seen == layout and found.flops.tower(layout) == loaded.flops.tower(layout) > 0
+    newlines = layout.grid[2] if name == "llava_next" else 0  # places that no tower makes
+    assert found.shelf == 4 * (features.numel() + newlines * features.shape[1])
 
 
 def test_the_plan_prints_it(  # type: ignore[no-untyped-def]
