@@ -7,11 +7,15 @@ SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
 WORDS = "a red blue green dog cat ball cup table is there what yes no the and two near on".split()
 
 
-def tokenizer(*control: str, **named: str) -> PreTrainedTokenizerFast:
-    """Whole words where it knows them, bytes where it does not; `control` are tokens 4 and on, some `named`."""
+def tokenizer(*control: str, known: str = "", **named: str) -> PreTrainedTokenizerFast:
+    """Whole words where it knows them, also those of the text `known`, and bytes where it does not; `control` are
+    tokens 4 and on, some `named`.
+    """
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = ["Ġ" + word for word in WORDS] + ["USER", "ASSISTANT", "ĠUSER", "ĠASSISTANT"]
-    vocab = {piece: number for number, piece in enumerate([*SPECIAL, *control, *letters, *words])}
+    words += [piece for piece, _ in pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(known)]
+    pieces = dict.fromkeys([*SPECIAL, *control, *letters, *words])
+    vocab = {piece: number for number, piece in enumerate(pieces)}
     made = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
