@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+from transformers import CLIPVisionConfig, InternVLConfig, LlamaConfig, LlavaConfig, Qwen2_5_VLConfig
 
 from harness import families
 from harness.contracts.settings import Lora
@@ -24,6 +24,28 @@ def llava_7b(layers: int = 32) -> LlavaConfig:
         patch_size=14, projection_dim=768,
     )  # fmt: skip
     return LlavaConfig(text_config=LlamaConfig(vocab_size=32064, num_hidden_layers=layers), vision_config=tower)
+
+
+def qwen2_5_vl_7b() -> Qwen2_5_VLConfig:
+    """Qwen2.5-VL-7B-Instruct as its config.json has it."""
+    text = {
+        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4, "vocab_size": 152064, "max_position_embeddings": 128000, "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+    }  # fmt: skip
+    tower = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "out_hidden_size": 3584}
+    return Qwen2_5_VLConfig(text_config=text, vision_config=tower, tie_word_embeddings=False)
+
+
+def internvl_8b() -> InternVLConfig:
+    """InternVL3.5-8B as its config.json has it: InternViT-300M and Qwen3-8B."""
+    text = {
+        "model_type": "qwen3", "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+        "max_position_embeddings": 40960, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+    }  # fmt: skip
+    return InternVLConfig(text_config=text, tie_word_embeddings=False)
 
 
 def model(config: Any, lora: Lora | None, dtype: torch.dtype = torch.bfloat16) -> Any:
