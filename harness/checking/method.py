@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.models.tree import Tree
 
 BASE = Path(__file__).parents[1] / "mini/bases/0"
-COLUMNS = ("policy", "competitor", "kl_forward", "kl_reverse", "value", "reward")
+COLUMNS = ("policy", "logit", "competitor", "kl_forward", "kl_reverse", "value", "reward")
 
 
 def check_named(name: str, options: Mapping[str, Any], data: Path | None) -> Iterator[str]:

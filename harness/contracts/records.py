@@ -39,6 +39,19 @@ class Cropped(Image):
 
 
 @dataclass(frozen=True, slots=True)
+class Noised(Image):
+    """A picture after so many steps of diffusion, its noise drawn by `seed` (`harness.models.noise.diffuse`)."""
+
+    step: int = 0
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """The picture's, and which noise."""
+        return f"{Image(self.path, self.sha256, self.upright).key}.noise-{self.step}-{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One exchange: what the user asks (without the image token) and what the assistant answers."""
 
@@ -100,10 +113,20 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """One more answer to a pair's prompt that a loss reads; with `crop` under that part of the picture alone."""
+    """One more answer to a pair's prompt that a loss reads, under the picture, a part of it, or noise (step, seed)."""
 
     answer: str
     crop: Box | None = None
+    noise: tuple[int, int] | None = None
+
+    def seen(self, image: Image | None) -> Image | None:
+        """The pair's picture as this answer has it; ValueError for a part of none, or for both at once."""
+        if self.crop is None and self.noise is None:
+            return image
+        if image is None or (self.crop and self.noise):
+            raise ValueError("the record has a crop and no picture" if image is None else "a crop under noise is none")
+        own = image.path, image.sha256, image.upright
+        return Cropped(*own, self.crop) if self.crop else Noised(*own, *(self.noise or ()))
 
 
 @dataclass(frozen=True, slots=True)

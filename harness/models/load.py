@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import families
 from harness.contracts.family import Eyes, Family
+from harness.contracts.records import Image, Noised
 from harness.contracts.settings import HUB, Dtype, Lora
 from harness.models.folder import inspect, readable
 from harness.models.hublayout import write_weights
@@ -24,6 +25,8 @@ from harness.system.errors import UsageError
 from harness.system.profile import Flops
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from harness.models.shelf import Shelf
 
 UNREAD = {".md", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".png", ".jpg", ".gif", ".pdf"}
@@ -129,7 +132,7 @@ def load(
     with gathered(tower):
         kind = tower_kind(tower, {**code(families.file_of(family)), "family": config.model_type, **eyes.settings()})
     features = Shelf(
-        lambda image: family.features(model, eyes.pixels(image), eyes.layout(image)),
+        lambda image: family.features(model, _seen(eyes, image), eyes.layout(image)),
         kind,
         cost=lambda image: flops.tower(eyes.layout(image)),
     )
@@ -185,6 +188,14 @@ def _pad(tokenizer: Any, config: Any) -> int:
     """The token that fills rows up, always under a mask: the tokenizer's own, else its unknown or its end token."""
     given = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id)
     return next(int(id) for id in given if id is not None and id < config.get_text_config().vocab_size)
+
+
+def _seen(eyes: Eyes, image: Image) -> "Tensor":
+    """A picture's pixels, under its noise where it has some."""
+    from harness.models.noise import diffuse
+
+    pixels = eyes.pixels(image)
+    return diffuse(pixels, image.step, image.seed) if isinstance(image, Noised) else pixels
 
 
 def _eyes(folder: str | Path, config: Any, family: Family) -> Eyes:

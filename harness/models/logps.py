@@ -16,7 +16,7 @@ from harness import families
 from harness.models.tree import Batch
 
 CHUNK = 4096  # tokens whose logits exist at once: 0.5 GiB in float32 at LLaVA-1.5's 32,000 words
-OF_LOGITS = ("policy", "competitor", "kl_forward", "kl_reverse")
+OF_LOGITS = ("policy", "logit", "competitor", "kl_forward", "kl_reverse")
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class Policy(nn.Module):
     ) -> dict[str, Tensor]:
         """Each of `columns`, a figure of the next-token distribution at the N supervised tokens, (N,).
 
-        policy: log-prob of the label. competitor: log-prob of the likeliest token that is not the label. kl_forward and
-        kl_reverse: KL(reference | policy) and KL(policy | reference), nats; they need the reference's head and (B*L,
-        width) hidden states.
+        policy: log-prob of the label. logit: what the head gives the label. competitor: log-prob of the likeliest token
+        that is not the label. kl_forward and kl_reverse: KL(reference | policy) and KL(policy | reference), nats; they
+        need the reference's head and (B*L, width) hidden states.
         """
         wanted, labels = torch.split(hidden[batch.source], CHUNK), torch.split(batch.labels, CHUNK)
         other = torch.split(reference[1][batch.source], CHUNK) if reference else [None] * len(labels)
@@ -121,6 +121,9 @@ def _figures(heads: Any, states: Tensor, other: Tensor | None, labels: Tensor, c
     for column in columns:
         if column == "policy":
             rows.append(-cross_entropy(logits, labels, reduction="none"))
+            continue
+        if column == "logit":
+            rows.append(logits.gather(-1, labels[:, None])[:, 0])
             continue
         logs = logits.log_softmax(-1)
         if column == "competitor":

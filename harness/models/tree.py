@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.contracts.encoding import Pieces, Tokens
 from harness.contracts.family import Family, Layout
-from harness.contracts.records import Conversation, Cropped, Image, Pair, Record, Rollout, Turn
+from harness.contracts.records import Beside, Conversation, Image, Pair, Record, Rollout, Turn
 
 if TYPE_CHECKING:
     import torch
@@ -88,14 +88,9 @@ def _seen(record: Conversation | Pair, family: Family, end: str) -> dict[Image |
     if isinstance(record, Conversation):
         return {record.image: [family.segments(turns, has_image, end) for turns in record.branches]}
     seen: dict[Image | None, list[Pieces]] = {}
-    for answer, crop in ((record.chosen, None), (record.rejected, None), *((b.answer, b.crop) for b in record.beside)):
-        image = record.image
-        if crop is not None:
-            if image is None:
-                raise ValueError("the record has a crop and no picture")
-            image = Cropped(image.path, image.sha256, image.upright, crop)
-        pieces = family.segments([*record.history, Turn(record.question, answer)], has_image, end)
-        seen.setdefault(image, []).append([(text, False) for text, _ in pieces[:-1]] + pieces[-1:])
+    for one in (Beside(record.chosen), Beside(record.rejected), *record.beside):
+        pieces = family.segments([*record.history, Turn(record.question, one.answer)], has_image, end)
+        seen.setdefault(one.seen(record.image), []).append([(text, False) for text, _ in pieces[:-1]] + pieces[-1:])
     return seen
 
 

@@ -129,6 +129,15 @@ def mdpo(chosen: "Tensor", rejected: "Tensor", cropped: "Tensor", delta: float) 
     return -logsigmoid(chosen - rejected), -logsigmoid(chosen - cropped), -logsigmoid(chosen - delta)
 
 
+def visual_shift(difference: "Tensor", chosen: "Tensor") -> "Tensor":
+    """log c of each token: c = sigma(z) + 1/2 where it is of a chosen response, else 3/2 - sigma(z) (TPO).
+
+    difference: (n,) z, a token's logit less its logit under a noised picture. chosen: (n,) bool.
+    """
+    share = difference.sigmoid()
+    return (share + 0.5).where(chosen, 1.5 - share).log()
+
+
 def bradley_terry(chosen: "Tensor", rejected: "Tensor", centering: float) -> "Tensor":
     """-log sigma(r_chosen - r_rejected) + centering * |r_chosen + r_rejected| / 2 (LLaVA-RLHF's reward model).
 

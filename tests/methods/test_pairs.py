@@ -22,7 +22,7 @@ def made(name: str, **options: object) -> Pairs:
 
 
 def test_there_are_several() -> None:
-    assert {"dpo", "simpo", "ipo", "orpo", "mpo", "kto", "mdpo"} <= {*METHODS}
+    assert {"dpo", "simpo", "ipo", "orpo", "mpo", "kto", "mdpo", "tpo"} <= {*METHODS}
 
 
 @pytest.mark.parametrize("rejected", ["greedy", "sampled", "data"])

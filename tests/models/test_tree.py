@@ -7,6 +7,7 @@ from harness.contracts.family import Layout
 from harness.contracts.records import Beside, Conversation, Cropped, Image, Pair, Turn
 from harness.families.llava import Llava
 from harness.models.load import Loaded
+from harness.models.noise import diffuse
 from harness.models.tree import Branch, Tree, pack, tree
 
 LLAVA = Llava()
@@ -140,3 +141,21 @@ def test_a_cut_reaches_more_answers_too(loaded: Loaded, pictures: list[Image]) -
     made = tree(record, loaded, most)
     assert [len(branch.ids) for row in made.rows for branch in row.branches] == [3, 3, 3]
     assert made.cut == whole.tokens - made.tokens > 0
+
+
+def test_an_answer_under_noise_sees_the_diffused_pixels(loaded: Loaded, pictures: list[Image]) -> None:
+    """Of the step and seed that the record says; another seed is another picture."""
+    record = Pair("p", pictures[0], "what", "a dog", "a cat", beside=(Beside("a dog", noise=(500, 7)),))
+    [noisy] = tree(record, loaded).more
+    assert noisy.image is not None and noisy.layout == tree(record, loaded).layout
+    pixels = diffuse(loaded.eyes.pixels(pictures[0]), 500, 7)
+    wanted = loaded.family.features(loaded.model, pixels, loaded.eyes.layout(pictures[0]))
+    assert torch.equal(loaded.features(noisy.image), wanted)
+    assert not torch.allclose(loaded.features(pictures[0]), wanted)
+    assert len({Beside("", noise=noise).seen(pictures[0]).key for noise in ((500, 7), (500, 8), (400, 7))}) == 3  # type: ignore[union-attr]
+
+
+def test_a_crop_under_noise_is_refused(loaded: Loaded, pictures: list[Image]) -> None:
+    record = Pair("p", pictures[0], "what", "a dog", "a cat", beside=(Beside("a dog", BOX, (500, 7)),))
+    with pytest.raises(ValueError, match="a crop under noise"):
+        tree(record, loaded)

@@ -69,9 +69,8 @@ every_method = pytest.mark.parametrize(("name", "options", "number"), CASES)
 def beside(pair: Pair, answers: tuple[int, ...]) -> Pair:
     """The pair with as many more answers, under its picture and parts of it."""
     own = [Beside("a red ball" + " dog" * n) for n in range(answers[0] - 2)]
-    crops = [
-        Beside(pair.chosen, (0.1, 0.2 * n, 0.5, 0.2 * n + 0.4)) for n, few in enumerate(answers[1:]) for _ in range(few)
-    ]
+    crops = [Beside(answer, (0.1, 0.2 * n, 0.5, 0.2 * n + 0.4)) for n, few in enumerate(answers[1:])
+             for answer in (pair.chosen, pair.rejected)[:few]]  # fmt: skip
     return replace(pair, beside=(*own, *crops))
 
 

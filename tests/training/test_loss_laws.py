@@ -74,6 +74,9 @@ class World:
             ]
             for _ in range(records)
         ]
+        if pairs:  # under further pictures stand the first answers again
+            self.lengths = [[*own[: lesson.answers[0]], *(n for few in lesson.answers[1:] for n in own[:few])]
+                            for own in self.lengths]  # fmt: skip
         drawn = torch.Generator().manual_seed(seed)
 
         def figures(count: int, shift: float = 0.0) -> Tensor:

@@ -261,3 +261,37 @@ def test_a_loss_without_its_reference_would_be_caught(monkeypatch: pytest.Monkey
 
 
 right_mdpo = losses.mdpo
+
+
+def tpo() -> float:
+    """Chosen of two tokens, rejected of one: policy's z are 1, -2 and 0.5, the reference's 0, 0 and 3."""
+    policy, reference = torch.tensor([-1.0, -2, -4, -9, -9, -9]), torch.tensor([-0.5, -2, -1, -9, -9, -9])
+    logit, known = torch.tensor([3.0, 1, 2, 2, 3, 1.5]), torch.tensor([1.0, 1, 4, 1, 1, 1])
+    columns = {"policy": policy, "logit": logit, "reference/policy": reference, "reference/logit": known}
+    owner = torch.tensor([0, 0, 1, 2, 2, 3])
+    return float(ours("tpo", LogProbs(policy, reference, owner, torch.zeros(4, dtype=torch.int64), columns)).values)
+
+
+def test_tpo_by_hand() -> None:
+    """Each log-prob is shifted by log c, of policy and reference alike; under noise logits alone count."""
+    chosen = -3 + math.log(sigma(1) + 0.5) + math.log(sigma(-2) + 0.5)
+    rejected = -4 + math.log(1.5 - sigma(0.5))
+    known = -2.5, -1 + math.log(1.5 - sigma(3))
+    assert tpo() == pytest.approx(-math.log(sigma(0.1 * (chosen - known[0] - rejected + known[1]))))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda z, chosen: right_shift(-z, chosen),
+        lambda z, chosen: right_shift(z, ~chosen),
+        lambda z, chosen: 0 * z,
+    ],
+    ids=["sign", "sides", "plain DPO"],
+)
+def test_another_tpo_would_be_caught(monkeypatch: pytest.MonkeyPatch, wrong: Callable[..., Tensor]) -> None:
+    monkeypatch.setattr(losses, "visual_shift", wrong)
+    caught(test_tpo_by_hand)
+
+
+right_shift = losses.visual_shift
