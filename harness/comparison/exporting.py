@@ -197,6 +197,7 @@ class Made:
             rounds = self.rounds()
             rank, library = write_adapter(rounds, out), "peft"
             said = [f"A LoRA adapter of rank {rank}: `PeftModel.from_pretrained(base, folder)`."]
+            said += ["Load the base in float32, or in the training's dtype below."]
             said += ["It adds what each round's adapter added to the model of the round before."] * bool(rounds[1:])
             said += ["Scores are those of the merged model, whose weights were rounded to the training's dtype."]
         else:

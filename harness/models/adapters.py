@@ -16,6 +16,7 @@ def write_adapter(rounds: Sequence[tuple[Path, Lora]], out: Path) -> int:
     """
     import torch
     from peft import LoraConfig
+    from peft.utils import CONFIG_NAME
     from safetensors.torch import load_file, save_file
 
     learned = [(load_file(folder / WEIGHTS), lora) for folder, lora in rounds]
@@ -31,4 +32,5 @@ def write_adapter(rounds: Sequence[tuple[Path, Lora]], out: Path) -> int:
     layers = "|".join(re.escape(name.removeprefix("base_model.model.")) for name in names)
     LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers, inference_mode=True).save_pretrained(str(out))
     save_file(whole, out / WEIGHTS, metadata={"format": "pt"})
+    (out / WEIGHTS).chmod((out / CONFIG_NAME).stat().st_mode)  # which safetensors leaves to its owner alone
     return rank

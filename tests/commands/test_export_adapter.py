@@ -72,6 +72,7 @@ def test_it_comes_with_a_card_and_without_a_path_of_this_machine(tmp_path: Path)
     assert ran.exit_code == 0 and "the adapter of nsft" in ran.output, ran.output
     files = {file.name: file for file in (tmp_path / "x").iterdir()}
     assert sorted(files) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    assert len({file.stat().st_mode for file in files.values()}) == 1
     card = files["README.md"].read_text()
     for words in ("library_name: peft", "adapter of rank 4", "m" * 64, "synthetic", "of the round before"):
         assert words in card
