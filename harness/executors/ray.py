@@ -20,7 +20,6 @@ from harness.system.errors import HarnessError, UsageError
 
 BEAT_S = 0.25  # between looks at how far tasks are
 ENDED_S = 30.0  # for cancelled tasks to be gone
-GIB = 1 << 30
 
 
 @dataclass(frozen=True)
