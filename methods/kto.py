@@ -1,9 +1,8 @@
-"""KTO: each response by itself better or worse than what training has changed anyway (Ethayarajh et al. 2024).
+"""KTO: each response by itself better or worse than the drift from the reference (Ethayarajh et al. 2024, 2402.01306).
 
-arXiv 2402.01306. With r the log-ratio of a response to the reference, a desirable one has the loss lambda_D (1 -
-sigma(beta (r - z0))), an undesirable one lambda_U (1 - sigma(beta (z0 - r))): responses need no partner. The point that
-they are held to is z0 = max(0, mean r of responses to other prompts), an estimate of the divergence from the reference
-without a gradient.
+With r the log-ratio of a response to the reference, a desirable one has the loss lambda_D (1 - sigma(beta (r - z0))),
+an undesirable one lambda_U (1 - sigma(beta (z0 - r))): responses need no partner. The point that they are held to is
+z0 = max(0, mean r of responses to other prompts), an estimate of the divergence from the reference without a gradient.
 
 Desirable and undesirable are the two sides of GT-DPO's pairs (`rejected=data`: of the data's), taken apart as the paper
 does with DPO's data, so that rows differ in the loss alone; a record has both and their mean. z0 is the mean over the
