@@ -81,5 +81,6 @@ def names() -> list[str]:
 
 def test_every_page_has_a_place_in_the_site() -> None:
     nav = yaml.safe_load((ROOT / ".github" / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
-    named = [page for entry in nav for page in (next(iter(entry.values())) if isinstance(entry, dict) else [entry])]
+    under = [next(iter(entry.values())) if isinstance(entry, dict) else entry for entry in nav]
+    named = [page for pages in under for page in ([pages] if isinstance(pages, str) else pages)]
     assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))

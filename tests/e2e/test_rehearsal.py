@@ -87,4 +87,4 @@ def test_joined_sources_and_judged_benchmarks_in_full_precision(data: Path, aske
     drawn = {id.partition(":")[0] for id, _ in json.loads(lock.read_text())["examples"]}
     assert drawn == {"ocrvqa", "textcaps", "llava150k"}
     told = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
-    assert {row["value"] for row in told if row["metric"] == "mmhal/score"} == {3.0}
+    assert {row["value"] for row in told if row["metric"] == "mmhal/rating"} == {3.0}
