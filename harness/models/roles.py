@@ -140,6 +140,18 @@ def assemble(
     return roles
 
 
+@contextmanager
+def bare(roles: Roles) -> "Iterator[None]":
+    """The backbone is as it was before `assemble` when this ends, for whoever it is kept."""
+    try:
+        yield
+    finally:
+        wrapped: Any = roles.policy.model
+        if hasattr(wrapped, "unload"):
+            plain = wrapped.unload()
+            vars(plain).pop("peft_config", None)  # some versions of peft leave it, and the next adapters come to these
+
+
 def _head(role: Role, width: int) -> Head:
     head = Head(width, 1)
     nn.init.zeros_(head.bias)

@@ -18,7 +18,7 @@ from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Dropped, Image, Pair, Prompt, Record, Response, Unscored
 from harness.contracts.settings import Dtype, Runtime, Testbed, Training
 from harness.models.folder import family_of
-from harness.models.load import Loaded, load, revision
+from harness.models.load import Loaded, kept, revision
 from harness.store.closure import code
 from harness.store.shelves import shelf
 from harness.store.store import Stage, Store
@@ -178,12 +178,13 @@ class OwnRound:
         of 1.
         """
         from harness.models import reference
-        from harness.models.roles import HEADED, assemble
+        from harness.models.roles import HEADED, assemble, bare
 
         headed = role in HEADED
         base = self.policy if role is Role.POLICY else self.base if headed or self.lesson.continues else self.policy
         dtype = self.training.dtype if self.training else self.dtype
-        loaded = load(base, dtype, reference.device(), self.shelf)
+        loaded = kept(base, dtype)
+        loaded.features.folder = self.shelf
         lora = self.training.lora if self.training and headed else None
         trunk = [Role.POLICY] if role is Role.CRITIC and self.lesson.shared_trunk else []
         folders = {r: self.store.sound(stage.name) / "adapters" / r for r, stage in self.trained.items()}
@@ -194,7 +195,8 @@ class OwnRound:
         read = [readable(record, loaded, role, self.max_length) for record in records]
         forest = [one for one in read if not isinstance(one, Dropped)]
         self.spent["forward_tokens"] += sum(tree.tokens for tree in forest)
-        found = reference.figures(roles, loaded, forest, size, [column], self.tick)
+        with bare(roles):
+            found = reference.figures(roles, loaded, forest, size, [column], self.tick)
         return [one if isinstance(one, Dropped) else tuple(found[one.id][column].tolist()) for one in read]
 
 

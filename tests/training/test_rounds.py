@@ -1,16 +1,28 @@
 """What cannot be learnt from is dropped with its reason; too much of it stops the run before any training."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import torch
 
-from harness.contracts.method import Role
+import harness.models.load
+import harness.models.roles
+from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Conversation, Dropped, Pair, Record, Rollout, Turn
-from harness.models.load import kept
-from harness.system.errors import HarnessError
-from harness.training.rounds import readable, refuse_malformed, trainable
+from harness.contracts.settings import Lora, Runtime, Training
+from harness.contracts.testbed_file import read_testbed
+from harness.models.load import kept, load
+from harness.models.roles import assemble
+from harness.store.store import Stage, Store
+from harness.system.errors import HarnessError, UsageError
+from harness.system.profile import quiet
+from harness.training.rounds import NoWriter, OwnRound, readable, refuse_malformed, trainable
 
 BASE = Path(__file__).parents[2] / "harness" / "mini" / "bases" / "0"
+ADAPTERS = Lora(r=4, lora_alpha=8)
 GOOD = [Pair(str(n), None, "What is it?", "a dog", "a cat") for n in range(200)]
 SPELT = Conversation("spelt", None, ((Turn("What is it?", "An <image> of a dog."),),))
 
@@ -54,3 +66,52 @@ def test_more_than_one_percent_malformed_stops_the_run() -> None:
 def test_what_a_method_drops_itself_only_counts() -> None:
     mostly: list[Record | Dropped] = [*GOOD[:100], *(Dropped(str(n), "own filter") for n in range(100))]
     refuse_malformed(mostly, built(mostly))
+
+
+def learned(folder: Path, role: Role) -> None:
+    """What a training of a role leaves behind, at random."""
+    torch.manual_seed(len(role))
+    roles = assemble(load(BASE).model, ADAPTERS, 0, Lesson((role,)), {})
+    for name, weight in roles.named_parameters():
+        if "lora_" in name or "heads." in name:
+            weight.data.normal_(std=0.1)
+    roles.save(role, folder / "adapters" / role)
+
+
+@pytest.fixture
+def round(tmp_path: Path) -> OwnRound:
+    """One of PPO's, whose reward model and critic have been trained."""
+    stages = {role: Stage("train", {"role": str(role)}) for role in (Role.REWARD, Role.CRITIC)}
+    for role, stage in stages.items():
+        learned(tmp_path / stage.name, role)
+    lesson = Lesson((Role.POLICY, Role.CRITIC), ("policy", "value"), continues=True)
+    store = cast(Store, SimpleNamespace(sound=lambda name: tmp_path / name))
+    return OwnRound(
+        1, 0, NoWriter(), store, read_testbed("mini"), Runtime(), lesson, 8, "float32", BASE, "", BASE,
+        tmp_path / "shelf", quiet, trained=stages, training=Training(lora=ADAPTERS),
+    )  # fmt: skip
+
+
+def test_all_roles_are_measured_on_one_model(round: OwnRound, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is loaded once, and each role reads what it reads on a model of its own."""
+    records = [Rollout(str(n), None, "What is it?", (5, 6 + n), {}) for n in range(3)]
+    roles, loads = (Role.REWARD, Role.POLICY, Role.CRITIC, Role.REFERENCE, Role.REWARD), list[object]()
+    alone = []
+    for role in roles:
+        harness.models.load._kept.clear()
+        alone.append(round.measure(records, role))
+    assert alone[0] == alone[-1] != alone[2] != alone[1] == alone[3]
+    harness.models.load._kept.clear()
+    monkeypatch.setattr(harness.models.load, "load", lambda *how: (loads.append(how), load(*how))[1])
+    assert [round.measure(records, role) for role in roles] == alone
+    assert len(loads) == 1
+
+
+def test_adapters_that_stay_behind_would_be_caught(round: OwnRound, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next role finds no bare layer to put its own on."""
+    monkeypatch.setattr(harness.models.roles, "bare", lambda roles: nullcontext())
+    harness.models.load._kept.clear()
+    round.measure([], Role.REWARD)
+    with pytest.raises(UsageError, match="none of the language model's linear layers"):
+        round.measure([], Role.CRITIC)
+    harness.models.load._kept.clear()
