@@ -13,7 +13,7 @@ from rich.text import Text
 from harness.comparison.bill import bills
 from harness.comparison.forecast import Forecast, parts, together
 from harness.comparison.plan import USUAL
-from harness.comparison.sizing import ANSWER, MFU, READING, SHOWN, Device, Need, by_row, device_of, needs
+from harness.comparison.sizing import ANSWER, MFU, READING, SHOWN, Device, Need, by_row, device_of, needs, whole_rows
 from harness.contracts import plugins
 from harness.contracts.executor import Executor
 from harness.contracts.schedule import EXECUTORS, pending
@@ -135,7 +135,7 @@ def show_plan(
     for cost in costs:
         typer.echo(f"{cost}.")
     if there and needed:
-        _show_needs(needed, there, {cell.row: cell.label for cell in planned.cells})
+        _show_needs(needed, there, {cell.row: cell.label for cell in planned.cells}, verbose)
     more = "" if verbose else "; every stage, and why it runs: -v"
     typer.echo(f"testbed: {testbed.name}{' (synthetic)' if testbed.synthetic else ''}, {', '.join(families)}{more}")
 
@@ -146,16 +146,18 @@ def _need(need: Need) -> dict[str, object]:
     return {"row": need.row, "stage": need.kind, "memory": memory, **takes, "layout": need.how, "cure": need.cure}
 
 
-def _show_needs(needed: Sequence[Need], device: Device, labels: Mapping[str, str]) -> None:
-    """What rows take on a device, and what will not fit."""
+def _show_needs(needed: Sequence[Need], device: Device, labels: Mapping[str, str], verbose: bool) -> None:
+    """What rows take on a device, `verbose` stage by stage, and what will not fit."""
     numbers = ("GB", "weights", "learning", "kept", "PFLOP", "time", "disk")
     heads = Column(f"on one {device.title}", overflow="fold"), *(Column(name, justify="right") for name in numbers)
     grid = Grid(*heads, Column("laid out"), box=None, pad_edge=False)
-    for need in needed:
+    for need in needed if verbose else whole_rows(needed):
         memory, learning = need.memory, need.memory.gradients + need.memory.optimizer
         parts = (memory.peak, memory.weights, learning, memory.peak - memory.weights - learning)
-        told = [f"{labels.get(need.row, need.row)} {need.kind}", *(f"{part / 1e9:.1f}" for part in parts)]
-        told += [f"{need.flops / 1e15:,.0f}", duration(max(need.seconds, 1)), _size(need.disk), need.how]
+        label, how = [labels.get(need.row, need.row)], [need.how] if need.how else []
+        (label if verbose else how).insert(verbose, need.kind)  # of a whole row, the kind that takes the most memory
+        told = [" ".join(label), *(f"{part / 1e9:.1f}" for part in parts), f"{need.flops / 1e15:,.0f}"]
+        told += [duration(max(need.seconds, 1)), _size(need.disk), ", ".join(how)]
         grid.add_row(*map(Text, told))
     console().print(grid, highlight=False)
     for need in needed:

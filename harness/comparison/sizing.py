@@ -5,7 +5,7 @@ records, and sizes itself for them. Hours are FLOPs by a share of what the devic
 are weights and keys read once per token.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, prod
 from pathlib import Path
@@ -15,17 +15,22 @@ from typing import Any, NamedTuple
 import PIL.Image
 
 from harness.comparison.bill import Taken, Unmeasured
+from harness.contracts import plugins
+from harness.contracts.benchmark import Benchmark
 from harness.contracts.family import Eyes, Stored
 from harness.contracts.family import Layout as Places
 from harness.contracts.method import Method, Role
 from harness.contracts.records import Example, Image, Prompt, Response, Turn
-from harness.contracts.settings import Runtime
+from harness.contracts.settings import Dtype, Runtime, Training
 from harness.contracts.steps import Plan, Step
 from harness.models.folder import inspect
-from harness.models.footprint import BYTES, Decoder, Memory, Shape, generating, laid, most_rows
+from harness.models.footprint import BYTES, Decoder, Load, Memory, Shape, generating, laid, most_rows, reading
+from harness.models.footprint import Layout as Fitted
 from harness.models.load import config_of, revision
 from harness.models.tree import Branch, Tree
 from harness.stages.build import Build
+from harness.stages.generate import Generate
+from harness.stages.lens import Lens
 from harness.stages.reference import Reference
 from harness.stages.split import Split
 from harness.stages.train import Train
@@ -35,6 +40,7 @@ from harness.system.profile import Flops
 PROMPT, ANSWER = 60, 100  # tokens, of template and question and of an answer
 SHOWN = (640, 480)  # pixels of a picture, width and height, as most of COCO's are
 MFU, READING = 0.4, 0.5  # of the published FLOP/s while training, of the published bandwidth while generating
+NOTHING = "no switch: up to 16 such devices are not enough"
 USED = 0.92  # of a device's memory, as a training uses it (`harness.training.room`)
 
 
@@ -83,21 +89,46 @@ class _Model(NamedTuple):
     seen: Places
     shelf: int  # bytes of one picture's features
 
+    @property
+    def prompt(self) -> int:
+        """Places of a picture and a question."""
+        return self.seen.places + PROMPT
+
+
+class _Fit(NamedTuple):
+    rows: int
+    memory: Memory
+    how: str
+    cure: str
+
+
+class _Here(NamedTuple):
+    """Whose plan it is, and on what it is to run."""
+
+    planned: Plan
+    runtime: Runtime
+    device: Device
+
+    @property
+    def room(self) -> int:
+        """Bytes."""
+        return int(USED * self.device.memory)
+
+    def seconds(self, flops: float) -> float:
+        """Of work that is bound by them, on one device."""
+        return flops / (MFU * self.device.flops)
+
 
 def needs(planned: Plan, steps: Sequence[Step], runtime: Runtime, device: Device) -> Iterator[Need]:
-    """One for each step of a kind whose cost is known before it runs: build, reference, train."""
-    known: dict[str, _Model] = {}
+    """One for each step in which a model takes part."""
+    known, here = dict[str, _Model](), _Here(planned, runtime, device)
+    folders = {revision(one): one for one in (*planned.testbed.models, *(one for _, one in planned.request.published))}
     for step in steps:
-        if made := next((one for one in (Build, Reference, Train) if one.kind() == step.stage.kind), None):
-            wanted = made.of(step).model
-            folder = next(one for one in planned.testbed.models if revision(one) == wanted)
-            model = known.setdefault(folder, _model(Path(folder), BYTES[planned.testbed.training.dtype]))
-            if made is Train:
-                yield _train(planned, step, runtime, device, model)
-            elif made is Build:
-                yield _build(planned, step, device, model)
-            else:
-                yield _reference(planned, step, device, model)
+        if sized := SIZED.get(step.stage.kind):
+            folder = folders[str(step.stage.identity["model"])]
+            if folder not in known:
+                known[folder] = _model(Path(folder), BYTES[planned.testbed.training.dtype])
+            yield sized(here, step, known[folder])
 
 
 def _model(folder: Path, size: int) -> _Model:
@@ -132,69 +163,131 @@ def _examples(planned: Plan, step: Step) -> int:
 
 def _tree(model: _Model, answers: tuple[int, ...]) -> Tree:
     """A record with so many answers under each of its pictures."""
-    branch, prefix = Branch((0,) * ANSWER, (True,) * ANSWER), (0,) * (model.seen.places + PROMPT)
+    branch, prefix = Branch((0,) * ANSWER, (True,) * ANSWER), (0,) * model.prompt
     first, *more = (Tree("", None, prefix, (branch,) * count, layout=model.seen) for count in answers)
     return replace(first, more=tuple(more))
 
 
-def _train(planned: Plan, step: Step, runtime: Runtime, device: Device, model: _Model) -> Need:
-    made, row = Train.of(step), planned.rows[step.row]
-    lesson, how = row.lessons[made.round], made.training
+def _train(here: _Here, step: Step, model: _Model) -> Need:
+    made, row = Train.of(step), here.planned.rows[step.row]
+    lesson, how, runtime = row.lessons[made.round], made.training, here.runtime
     tree = _tree(model, lesson.answers if lesson.unit == "record" else (1,))
     passes = 2 if "value" in lesson.columns and not lesson.shared_trunk else 1
-    count = ceil(_examples(planned, step) / lesson.part[1])
+    count, layers = ceil(_examples(here.planned, step) / lesson.part[1]), model.shape.decoder.layers
+    lengths = [(tree.tokens, tree.supervised)] * how.train_batch_size
 
-    def fitted(runtime: Runtime, room: float) -> tuple[str, Memory, float]:
-        lengths = [(tree.tokens, tree.supervised)] * how.train_batch_size
-        found = laid(model.shape, how, runtime, lengths, int(room), passes, passes)
-        again = f", {found.again} of {model.shape.decoder.layers} layers computed again" if found.again else ""
-        return f"{found.rows} at a time{again}", found.memory, found.again / model.shape.decoder.layers
+    def fitted(runtime: Runtime) -> Fitted:
+        return laid(model.shape, how, runtime, lengths, here.room, passes, passes)
 
-    room = USED * device.memory
-    text, memory, share = fitted(runtime, room)
-    cure = "" if memory.peak <= room else "no switch: up to 16 such devices are not enough"
-    for world in (1, 2, 4, 8, 16) if cure else ():
-        switches = {"per_device_train_batch_size": "auto", "gradient_checkpointing": "auto"}
-        switches |= {} if world == 1 else {"num_processes": str(world), "zero_stage": "3"}
-        other = Runtime.model_validate(
-            runtime.model_dump() | switches | {"num_processes": world, "zero_stage": 2 + (world > 1)}
-        )
-        if fitted(other, room)[1].peak <= room:
-            cure = " ".join(f"--set runtime.{name}={value}" for name, value in switches.items())
-            break
+    rows, found, memory = fitted(runtime)
+    again = f", {found} of {layers} layers computed again" if found else ""
+    host = f", {memory.host / 1e9:.0f} GB on the host" if memory.host else ""
+    cure = "" if memory.peak <= here.room else _cure(how, runtime, here.room, fitted)
     learns = model.shape.decoder.adapters(how.lora) if how.lora else None
     flops = passes * how.num_train_epochs * count * model.flops.train(tree, learns)
-    more = passes * how.num_train_epochs * count * model.flops.forward(tree) * (share + lesson.anchored)
-    seconds = (flops + more) / (MFU * device.flops * runtime.num_processes)
+    more = passes * how.num_train_epochs * count * model.flops.forward(tree) * (found / layers + lesson.anchored)
+    seconds = here.seconds(flops + more) / runtime.num_processes
     kept = model.shape.parameters * (Role.POLICY in lesson.trains) + passes * (learns or 0)
+    text = f"{rows} at a time{again}{host}"
     return Need(step.row, "train", memory, flops, seconds, BYTES[how.dtype] * kept, text, cure)
 
 
-def _reference(planned: Plan, step: Step, device: Device, model: _Model) -> Need:
-    answers = planned.rows[_row(planned, step)].lessons[0].answers
-    flops = _examples(planned, step) * model.flops.forward(_tree(model, answers))
-    memory = Memory(weights=BYTES[Reference.of(step).dtype] * model.shape.parameters)
-    return Need(_row(planned, step), "reference", memory, flops, flops / (MFU * device.flops), 0)
+def _cure(how: Training, runtime: Runtime, room: int, fitted: Callable[[Runtime], Fitted]) -> str:
+    """Switches with which a training fits: on more devices, or on fewer with its optimiser on the host."""
+    usual, found = {"zero_stage": 2, "num_processes": 1, "offload_optimizer": "none", "offload_param": "none"}, []
+    for away in ({}, {"offload_optimizer": "cpu"}):
+        for world in (1, 2, 4, 8, 16) if how.optim != "adamw_8bit" else (1,) if not away else ():
+            switches: dict[str, Any] = {"per_device_train_batch_size": "auto", "gradient_checkpointing": "auto"}
+            switches |= {"num_processes": world, "zero_stage": 3} if world > 1 else {}
+            switches |= away
+            memory = fitted(Runtime.model_validate(runtime.model_dump() | usual | switches)).memory
+            if memory.peak <= room:
+                host = f" and {world * memory.host / 1e9:.0f} GB of the machine's memory" if away else ""
+                words = " ".join(f"--set runtime.{name}={value}" for name, value in switches.items())
+                found.append((world, f"{words}{host}"))
+                break
+    if len(found) == 2 and found[1][0] >= found[0][0]:
+        found.pop()
+    return "; or, slower, with ".join(words for _, words in found) or NOTHING
 
 
-def _row(planned: Plan, step: Step) -> str:
-    return next((row for (row, _), steps in planned.trained.items() if step in steps), step.row)
+def _reference(here: _Here, step: Step, model: _Model) -> Need:
+    planned = here.planned
+    row = next((row for (row, _), steps in planned.trained.items() if step in steps), step.row)
+    tree = _tree(model, planned.rows[row].lessons[0].answers)
+    flops = _examples(planned, step) * model.flops.forward(tree)
+    _, memory, how, cure = _read(here, model, Reference.of(step).dtype, tree)
+    return Need(row, "reference", memory, flops, here.seconds(flops), 0, how, cure)
 
 
-def _build(planned: Plan, step: Step, device: Device, model: _Model) -> Need:
+def _read(here: _Here, model: _Model, dtype: Dtype, tree: Tree) -> _Fit:
+    """A pass without a gradient."""
+
+    def taken(rows: int) -> Memory:
+        return reading(model.shape, dtype, Load(rows, tree.tokens, rows * tree.supervised))
+
+    return _halved(here.runtime.read_batch_size, taken, here.room)
+
+
+def _halved(rows: int, taken: Callable[[int], Memory], room: int) -> _Fit:
+    """As many rows at once as fit of those that are wanted: halved, as they will be where memory runs out."""
+    fitting = next((less for at in range(16) if (less := rows >> at) and taken(less).peak <= room), 1)
+    memory, how = taken(fitting), f"{fitting} at a time" + (f" ({rows} do not fit)" if fitting < rows else "")
+    return _Fit(fitting, memory, how, "" if memory.peak <= room else NOTHING)
+
+
+def _build(here: _Here, step: Step, model: _Model) -> Need:
     """The own responses that the method asks for, and the features of their pictures."""
-    build, row = Build.of(step), planned.rows[step.row]
-    count = ceil(_examples(planned, step) / row.lessons[build.round].part[1])
-    asked, prompt, places = count * _responses(row.method, build), model.seen.places + PROMPT, model.seen
+    build, row = Build.of(step), here.planned.rows[step.row]
+    count = ceil(_examples(here.planned, step) / row.lessons[build.round].part[1])
+    asked = count * _responses(row.method, build)
     if not asked:
         weights = Memory(weights=BYTES[build.dtype] * model.shape.parameters)
         return Need(step.row, "build", weights, 0, 0.0, 0)
-    rows = most_rows(model.shape, build.dtype, prompt, build.response_tokens, int(USED * device.memory))
-    memory = generating(model.shape, build.dtype, rows, prompt, build.response_tokens)
-    flops = asked * model.flops.respond(prompt, ANSWER, places) + count * model.flops.tower(places)
-    read = asked * model.flops.respond(prompt, 0, places) / (MFU * device.flops)
-    said = ceil(asked / rows) * ANSWER * (memory.weights + memory.cache) / (READING * device.bandwidth)
-    return Need(step.row, "build", memory, flops, read + said, count * model.shelf, f"{rows} at a time")
+    said = _respond(here, step.row, "build", model, build.dtype, asked, build.response_tokens)
+    return replace(said, flops=said.flops + count * model.flops.tower(model.seen), disk=count * model.shelf)
+
+
+def _generate(here: _Here, step: Step, model: _Model) -> Need:
+    """Responses to a benchmark's questions; the official number of them, where a world draws none."""
+    planned, made = here.planned, Generate.of(step)
+    cell = next(cell for cell in planned.cells if cell.responses.key == step.key)
+    benchmark = plugins.plugin("benchmarks", cell.benchmark, Benchmark)
+    asked = min(filter(None, (planned.request.limit, benchmark.official_n)), default=planned.testbed.scenes)
+    return _respond(here, cell.row, "generate", model, made.sampling.dtype, asked, made.sampling.max_new_tokens)
+
+
+def _lens(here: _Here, step: Step, model: _Model) -> Need:
+    """Responses of base and policy to some examples, then both models' log-probs of them."""
+    made = Lens.of(step)
+    row = next(row for (row, _), lens in here.planned.lenses.items() if lens.key == step.key)
+    said = _respond(here, row, "lens", model, made.dtype, 2 * made.examples, made.response_tokens)
+    tree = _tree(model, (2,))
+    read = _read(here, model, made.dtype, tree)
+    flops = 2 * made.examples * model.flops.forward(tree)
+    most, seconds = max(said.memory, read.memory, key=lambda one: one.peak), said.seconds + here.seconds(flops)
+    return replace(said, memory=most, flops=said.flops + flops, seconds=seconds, cure=said.cure or read.cure)
+
+
+def _respond(here: _Here, row: str, kind: str, model: _Model, dtype: Dtype, asked: int, new: int) -> Need:
+    """So many responses of the usual length, of at most `new` tokens."""
+    said, shape, prompt = min(new, ANSWER), model.shape, model.prompt
+    wanted = here.runtime.answered_at_once or most_rows(shape, dtype, prompt, new, here.room)
+    fit = _halved(wanted, lambda rows: generating(shape, dtype, rows, prompt, said), here.room)
+    flops = asked * model.flops.respond(prompt, said, model.seen)
+    read = here.seconds(asked * model.flops.respond(prompt, 0, model.seen))
+    told = ceil(asked / fit.rows) * said * (fit.memory.weights + fit.memory.cache)
+    seconds = read + told / (READING * here.device.bandwidth)
+    return Need(row, kind, fit.memory, flops, seconds, 0, fit.how, fit.cure)
+
+
+SIZED: dict[str, Callable[[_Here, Step, _Model], Need]] = {
+    Build.kind(): _build,
+    Reference.kind(): _reference,
+    Train.kind(): _train,
+    Generate.kind(): _generate,
+    Lens.kind(): _lens,
+}
 
 
 def _responses(method: Method, build: Build) -> int:
@@ -228,16 +321,29 @@ class _Asking(Taken):
 
 def by_row(found: Sequence[Need]) -> list[Need]:
     """One per row and kind: the most memory, all else summed over seeds and rounds; features are on disk once."""
+    return [
+        _joined(members, sum if kind == "train" else max)
+        for (_, kind), members in _groups(found, lambda need: (need.row, need.kind)).items()
+    ]
+
+
+def whole_rows(by_kind: Sequence[Need]) -> list[Need]:
+    """One per row, of the kind that takes the most memory."""
+    return [_joined(members, sum) for members in _groups(by_kind, lambda need: (need.row, "")).values()]
+
+
+def _groups(found: Sequence[Need], of: Callable[[Need], tuple[str, str]]) -> dict[tuple[str, str], list[Need]]:
     groups: dict[tuple[str, str], list[Need]] = {}
     for need in found:
-        groups.setdefault((need.row, need.kind), []).append(need)
-    return [
-        replace(
-            max(members, key=lambda one: one.memory.peak),
-            flops=sum(one.flops for one in members),
-            seconds=sum(one.seconds for one in members),
-            disk=sum(one.disk for one in members) if kind == "train" else max(one.disk for one in members),
-            cure=next((one.cure for one in members if one.cure), ""),
-        )
-        for (_, kind), members in groups.items()
-    ]
+        groups.setdefault(of(need), []).append(need)
+    return groups
+
+
+def _joined(members: Sequence[Need], disk: Callable[[list[int]], int]) -> Need:
+    return replace(
+        max(members, key=lambda one: one.memory.peak),
+        flops=sum(one.flops for one in members),
+        seconds=sum(one.seconds for one in members),
+        disk=disk([one.disk for one in members]),
+        cure=next((one.cure for one in members if one.cure), ""),
+    )

@@ -15,6 +15,8 @@ BYTES: dict[Dtype, int] = {"bfloat16": 2, "float32": 4, "float64": 8}
 CHUNK = 4096  # tokens whose logits exist at once (`harness.models.logps`)
 ROOM = 64  # places by which a cache grows (`harness.models.kvcache`)
 BUCKET = 200_000_000  # elements that DeepSpeed exchanges at once, allocated whole; small models get a smaller one
+LIVE = 1_000_000_000  # elements of sharded weights that are whole at once on a rank, at most (ZeRO-3)
+EIGHT_BIT = 2 + 2 * 4 / 256  # bytes of AdamW's state a weight, with the scales of its blocks
 FILLS = 4096  # places that keep a device busy: fewer, and its matrices are too small for it
 
 
@@ -94,7 +96,8 @@ class Memory(NamedTuple):
     """What is on a device at once, at the worst moment of a micro-batch; `step`: beside the rest in an optimiser step.
 
     `gradients`: with the bucket that they are exchanged in. `working`: what the backward pass of one layer takes, or
-    logits and their gradients, whichever is more.
+    logits and their gradients, whichever is more. `gathered`: sharded weights that are whole for a while. `host`: what
+    is offloaded, in the machine's memory and not in `peak`.
     """
 
     weights: int
@@ -104,12 +107,14 @@ class Memory(NamedTuple):
     working: int = 0
     cache: int = 0
     step: int = 0
+    gathered: int = 0
+    host: int = 0
 
     @property
     def peak(self) -> int:
         """Of micro-batch and step the one that takes more."""
         standing = self.weights + self.gradients + self.optimizer
-        return standing + max(self.activations + self.working + self.cache, self.step)
+        return standing + max(self.gathered + self.activations + self.working + self.cache, self.step)
 
 
 def kept_by_layer(of: Decoder, lora: Lora | None, load: Load, size: int) -> int:
@@ -157,11 +162,8 @@ def training(
 
     `fused`: AdamW needs no room of its own, as on an accelerator.
     """
-    size, world, lora, stage, of = BYTES[how.dtype], runtime.num_processes, how.lora, runtime.zero_stage, shape.decoder
+    size, lora, of = BYTES[how.dtype], how.lora, shape.decoder
     learns = roles * of.adapters(lora) if lora else shape.parameters - shape.frozen
-    held = shape.parameters + (learns if lora else 0)
-    masters = 4 if stage or how.dtype == "bfloat16" else 0  # DeepSpeed keeps a copy even of float32
-    share = learns // world if stage else learns
     scored = min(load.scored, CHUNK)
     drawn = 9 if lora and lora.lora_dropout else 0  # words that dropout is drawn by, and what it has dropped
     layer = load.places * of.inner * max(3 * size, 2 * size + drawn)
@@ -170,15 +172,39 @@ def training(
     if again:  # the upper layers are gone when those below are computed again
         below = load.passes * again * load.places * size * of.width + kept_by_layer(of, lora, load, size) + layer
         working = max(working, below - activations)
+    held = shape.parameters + (learns if lora else 0)
+    largest = lora.r * max(of.inner, of.width) if lora else of.words * of.width
+    standing = divided(held, learns, min(largest, learns), how, runtime, fused)
+    return standing._replace(activations=activations, working=working)
+
+
+def divided(held: int, learns: int, largest: int, how: Training, runtime: Runtime, fused: bool) -> Memory:
+    """What DeepSpeed keeps of `held` weights, of which `learns` learn, beside micro-batches; `largest`: in a tensor."""
+    size, world, stage = BYTES[how.dtype], runtime.num_processes, runtime.zero_stage
+    away, lent = runtime.offload_optimizer == "cpu", runtime.offload_param == "cpu"
+    share = learns // world if stage else learns
+    masters = 4 if stage or how.dtype == "bfloat16" else 0  # a copy even of float32
+    state = int((masters + (EIGHT_BIT if how.optim == "adamw_8bit" else 8)) * share)
+    weights = size * held // (world if stage == 3 else 1)
+    summed = largest if away and stage >= 2 else share if stage >= 2 else learns  # or on its way to the host
     return Memory(
-        weights=size * held // (world if stage == 3 else 1),
-        gradients=size * ((share if stage >= 2 else learns) + (min(BUCKET, learns) if stage else 0)),
-        optimizer=(masters + 8) * share,
-        activations=activations,
-        working=working,
+        weights=0 if lent else weights,
+        gradients=size * (summed + (min(BUCKET, learns) if stage else 0)),
+        optimizer=0 if away else state,
         # flattened and in float32, before those of the micro-batches go; then what AdamW works in
-        step=max(size + (4 if size < 4 else 0), 0 if fused else 12 - size) * share,
+        step=0 if away else max(size + (4 if size < 4 else 0), 0 if fused else 12 - size) * share,
+        gathered=size * min(LIVE, held) if stage == 3 and (world > 1 or lent) else 0,
+        # gradients as they are summed and in float32, weights on their way back, what AdamW works in
+        host=(state + (2 * size + (4 if fused else 12)) * share if away else 0) + (weights if lent else 0),
     )
+
+
+def reading(shape: Shape, dtype: Dtype, load: Load) -> Memory:
+    """A forward pass without a gradient: one layer's values, or logits and their log-probs in float32."""
+    size, of = BYTES[dtype], shape.decoder
+    layer = load.places * size * (3 * of.inner + 4 * of.width)
+    logits = min(load.scored, CHUNK) * of.words * 8 + (load.places + load.scored) * size * of.width
+    return Memory(weights=size * shape.parameters, working=max(layer, logits))
 
 
 def generating(shape: Shape, dtype: Dtype, rows: int, prompt: int, new: int) -> Memory:

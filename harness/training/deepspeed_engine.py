@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from harness.contracts.settings import Runtime, Training, insist_on_optimizer
-from harness.models.footprint import BUCKET
+from harness.models.footprint import BUCKET, LIVE
 from harness.models.weights import shape_of
 
 
@@ -134,11 +134,11 @@ def step(engine: Any) -> float:
 
 def config(training: Training, runtime: Runtime, world: int, trainable: int, size: int) -> dict[str, Any]:
     """DeepSpeed's configuration. `gradient_clipping` would silently default to 1.0, offloading to an AdamW in C++."""
-    cuda = torch.cuda.is_available()
     zero: dict[str, Any] = {"stage": runtime.zero_stage, "reduce_bucket_size": min(BUCKET, trainable)}
+    zero |= {"stage3_max_live_parameters": LIVE} if runtime.zero_stage == 3 else {}
     for name in ("offload_optimizer", "offload_param"):
         if getattr(runtime, name) != "none":
-            zero[name] = {"device": getattr(runtime, name), "pin_memory": cuda}
+            zero[name] = {"device": getattr(runtime, name), "pin_memory": torch.cuda.is_available()}
     return {
         "train_micro_batch_size_per_gpu": size,
         "gradient_accumulation_steps": ceil(training.train_batch_size / (size * world)),

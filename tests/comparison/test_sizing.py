@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from harness.commands.plan_text import show_plan
 from harness.comparison import sizing
 from harness.comparison.plan import plan
 from harness.comparison.sizing import DEVICES, USED, Need, by_row, device_of, needs
+from harness.contracts import settings
 from harness.contracts.family import Layout
 from harness.contracts.settings import Lora, MethodSpec, Runtime, Training
 from harness.contracts.steps import Plan, Request
@@ -122,9 +124,12 @@ def test_the_plan_prints_it(  # type: ignore[no-untyped-def]
     show_plan(full, Store(tmp_path), 1, device="h100")
     said = capsys.readouterr().out
     assert "on one H100 SXM 80 GB" in said and "Cont. SFT train WILL NOT FIT; it does with --set runtime" in said
+    assert "train, 1 at a time" in said and "Cont. SFT generate" not in said  # a row has one line
+    show_plan(full, Store(tmp_path), 1, verbose=True, device="h100")
+    assert "Cont. SFT generate" in capsys.readouterr().out
     show_plan(full, Store(tmp_path), 1, as_json=True, device="h100")
     told = json.loads(capsys.readouterr().out)
-    assert {one["stage"] for one in told["estimate"]} == {"build", "train"}
+    assert {one["stage"] for one in told["estimate"]} == {"build", "train", "generate", "lens"}
     show_plan(full, Store(tmp_path), 1)
     assert "WILL NOT FIT" not in capsys.readouterr().out  # of a drawn world nobody asks that
 
@@ -132,3 +137,42 @@ def test_the_plan_prints_it(  # type: ignore[no-untyped-def]
 def test_a_device_that_is_not_known_is_named() -> None:
     with pytest.raises(UsageError, match="--device b300: known are h100, h200"):
         device_of("b300")
+
+
+def test_every_stage_with_a_model_is_sized(sized: Sized) -> None:
+    """The base is asked too; POPE's 9,000 questions are the official ones, and a reference reads every pair."""
+    found = sized(asked(dpo={}))
+    assert {kind for row, kind in found if row == "dpo"} == {"build", "reference", "train", "generate", "lens"}
+    assert {kind for row, kind in found if row == "baseline"} == {"generate"}
+    answers, read = found["dpo", "generate"], found["dpo", "reference"]
+    assert answers.memory.cache > 0 and answers.seconds > 0 and answers.disk == 0
+    assert read.memory.working > 0 and read.flops / 10_000 == pytest.approx(12.95e9 * (636 + 200), rel=0.15)
+
+
+def test_what_is_done_at_once_is_halved_until_it_fits(sized: Sized, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it will be: answers by keys and values, records of a reference by what one layer makes."""
+    many, few = (sized(asked(dpo={}), generate_batch_size=size)["dpo", "generate"] for size in (512, 64))
+    assert many == replace(few, how="64 at a time (512 do not fit)") and many.cure == ""
+    many, few = (sized(asked(dpo={}), per_device_train_batch_size=size)["dpo", "reference"] for size in (2048, 512))
+    assert many == replace(few, how="512 at a time (2048 do not fit)")
+    assert USED * 80e9 / 2 < many.memory.peak < USED * 80e9
+    monkeypatch.setitem(DEVICES, "h100", DEVICES["h100"]._replace(memory=4 * 10**9))
+    assert "no switch" in sized(asked(dpo={}))["dpo", "generate"].cure
+
+
+def test_one_device_and_its_host_can_do_what_four_devices_do(sized: Sized) -> None:
+    full = asked(LIKE_THE_PAPER.model_copy(update={"lora": None}), sft={})
+    devices, _, host = sized(full)["sft", "train"].cure.partition("; or, slower, with ")
+    assert "num_processes=4" in devices and "offload_optimizer=cpu and 1" in host and "num_processes" not in host
+    away = sized(full, offload_optimizer="cpu")["sft", "train"]
+    assert away.cure == "" and "GB on the host" in away.how
+    assert away.memory.optimizer == 0 and away.memory.host > 12 * 6.7e9
+
+
+def test_an_8_bit_optimizer_is_cured_on_one_device_or_not(sized: Sized, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "find_spec", lambda package: package)
+    full = LIKE_THE_PAPER.model_copy(update={"lora": None, "optim": "adamw_8bit"})
+    usual = full.model_copy(update={"optim": "adamw_torch"})
+    need, usual = (sized(asked(how, sft={}))["sft", "train"] for how in (full, usual))
+    assert usual.memory.optimizer / need.memory.optimizer == pytest.approx(12 / 6, rel=0.01)
+    assert "num_processes" not in need.cure

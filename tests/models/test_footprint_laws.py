@@ -124,10 +124,15 @@ def test_a_higher_rank_and_a_second_role_take_no_less_and_more_cards_no_more(giv
         assert no_less(footprint.training(**{**given, "how": wide}), before)
         assert no_less(footprint.training(**{**given, "roles": given["roles"] + 1}), before)
     spread = runtime.model_copy(update={"num_processes": runtime.num_processes + 1})
-    assert no_less(before, footprint.training(**{**given, "runtime": spread}))
+    assert no_less(before, standing(**{**given, "runtime": spread}))
     if runtime.zero_stage in (1, 2):
         sharded = runtime.model_copy(update={"zero_stage": runtime.zero_stage + 1})
-        assert no_less(before, footprint.training(**{**given, "runtime": sharded}))
+        assert no_less(before, standing(**{**given, "runtime": sharded}))
+
+
+def standing(**given: Any) -> Memory:
+    """Without what is gathered of sharded weights for a while, of which a small model has all."""
+    return footprint.training(**given)._replace(gathered=0)
 
 
 @law(100)
