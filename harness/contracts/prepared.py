@@ -7,13 +7,13 @@ byte of the data is another it is passed over: then the source is read.
 """
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from hashlib import sha256
 from os import cpu_count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ from harness.store.contents import CONTENTS
 from harness.store.store import Stage, Store, failpoint
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps, loads
+from harness.system.locks import exclusive
+from harness.system.machine import explained
 from harness.system.profile import Tick
 
 if TYPE_CHECKING:
@@ -107,19 +109,18 @@ def prepare(source: "Source", reading: Reading, store: Store, tick: Tick) -> Pre
     store.root.mkdir(parents=True, exist_ok=True)
     CONTENTS.keep(store.root)
     stage = stage_of(source, reading)
-    if (known := candidate(source, reading)) and not found(source, reading):
-        store.discard(f"{KIND}/{known.folder.name}")
-    return Prepared(store.run(stage, lambda out: _fill(out, store.work(stage), source, reading, tick)))
+    with explained(store.root), exclusive(store.root / ".locks" / f"prepare-{stage.key}"):  # what one discards, all do
+        if candidate(source, reading) and not found(source, reading):
+            store.discard(stage.name)
+        return Prepared(store.run(stage, lambda out: _fill(out, store.work(stage), source, reading, tick)))
 
 
 def _fill(out: Path, work: Path, source: "Source", reading: Reading, tick: Tick) -> None:
     identity = source.identity(reading)
-    if not (work / ABOUT).is_file() or json.loads((work / ABOUT).read_text()) != identity:
-        shutil.rmtree(work)  # begun on other files
-        work.mkdir()
-        (work / ABOUT).write_text(dumps(identity))
+    begun = work / sha256(dumps(identity).encode()).hexdigest()[:20]  # what was begun on other files lies elsewhere
+    begun.mkdir(exist_ok=True)
     records = list(source.records(reading))
-    parts = _parts(records, work, source, reading, tick)
+    parts = _parts(records, begun, source, reading, tick)
     sizes, dropped = list[int](), Counter[str]()
     with (out / EXAMPLES).open("wb") as file:
         for part in parts:

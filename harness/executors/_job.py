@@ -1,9 +1,10 @@
 """A step made by a job on another machine: its folder in the store, by which whoever hands it out and the job talk.
 
-`order` says what to make, `ticks` how far it has come, `log` what it printed, `end` how it ended. The order is read by
-the job alone; what is read back of a job is plain text, so that no folder of a stranger's runs code.
+`order` says what to make, `ticks` how far it has come, `log` what it printed, `end` how it ended. Order and `begin.py`,
+by which a job begins, are read by the job alone; what is read back of a job is plain text, so that no folder of a
+stranger's runs code.
 
-    python -m harness.executors._job STORE/.jobs/KEY
+    python -P STORE/.jobs/KEY/begin.py
 """
 
 import math
@@ -22,6 +23,12 @@ from harness.system.console import install
 from harness.system.errors import Denied, HarnessError
 from harness.system.jsonl import dumps, loads
 
+BEGIN = """import sys
+sys.path[:] = {path!r}
+from pathlib import Path
+from {name} import main
+sys.exit(main(Path(__file__).parent))
+"""
 BEAT_S = 0.2  # between ticks that are written down
 KINDS = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, HarnessError)}
 
@@ -56,12 +63,18 @@ def folder_of(root: Path, key: str) -> Path:
     return root.absolute() / ".jobs" / key
 
 
+def command(folder: Path) -> list[str]:
+    """What makes the step of a job's folder, on any machine: a random.py in the current folder is nobody's random."""
+    return [sys.executable, "-P", str(folder / "begin.py")]
+
+
 def give(folder: Path, bodies: Bodies, step: Step, waits: Sequence[str]) -> None:
     """Write a job's order, and take away what an earlier one left; `waits` are the keys that its job waits for."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("ticks", "end", "log"):
         (folder / name).unlink(missing_ok=True)
-    (folder / "order").write_bytes(pickle.dumps(sys.path) + pickle.dumps((bodies, step, waits)))
+    (folder / "begin.py").write_text(BEGIN.format(path=sys.path, name=__name__), encoding="utf-8")
+    (folder / "order").write_bytes(pickle.dumps((bodies, step, waits)))
 
 
 def main(folder: Path) -> int:
@@ -70,8 +83,7 @@ def main(folder: Path) -> int:
     if (before := end_of(folder)) is not None:
         return int(before.failed)
     with (folder / "order").open("rb") as file:
-        sys.path[:] = pickle.load(file)  # noqa: S301  # of whoever handed this job in
-        bodies, step, waits = pickle.load(file)  # noqa: S301
+        bodies, step, waits = pickle.load(file)  # noqa: S301  # of whoever handed this job in
     if any((end := end_of(folder.parent / key)) and end.takes(step) for key in waits):
         return 1
     told = Told(folder)
@@ -146,7 +158,3 @@ def end_of(folder: Path) -> End | None:
     except (OSError, ValueError):
         return None
     return end if end.kind in ("", *KINDS) else None
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

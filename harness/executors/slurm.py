@@ -89,7 +89,7 @@ class Slurm(Executor):
         given |= {"gres": f"gpu:{takes.gpus}"} if takes.gpus else {}
         options = [*(f"--{name}={shlex.quote(str(value))}" for name, value in given.items()), "--requeue", *self.sbatch]
         options += self.asking if takes.asks else ()
-        command = shlex.join([sys.executable, "-m", _job.__name__, str(folder)])
+        command = shlex.join(_job.command(folder))
         directives = "\n".join(f"#SBATCH {option}" for option in options)
         return Template(self._template()).safe_substitute(directives=directives, command=command)
 

@@ -60,4 +60,4 @@ def _check(file: Path, entry: Any) -> None:
 def revision_of(home: Path | None) -> str:
     """What `download` fetched into a folder, "owner/name@commit"; empty where it fetched nothing."""
     note = home / NOTE if home else None
-    return note.read_text(encoding="utf-8").strip()[:200] if note and note.is_file() else ""
+    return note.read_bytes()[:200].decode("utf-8", "replace").strip() if note and note.is_file() else ""

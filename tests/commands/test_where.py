@@ -144,6 +144,12 @@ def test_what_is_not_what_the_hub_lists_is_refused(
     assert revision_of(home / "benchmarks" / "pope") == ""
 
 
+def test_a_commit_s_note_that_is_no_text_is_shown_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / NOTE).parent.mkdir(parents=True)
+    (tmp_path / NOTE).write_bytes(b"\xff" + b"a" * 300)
+    assert revision_of(tmp_path) == "\N{REPLACEMENT CHARACTER}" + "a" * 199
+
+
 def test_a_hub_that_is_not_there_is_a_sentence(home: Path) -> None:
     done = fetched("http://127.0.0.1:9", home)
     assert done.returncode == 2 and "lmms-lab/POPE cannot be fetched" in " ".join(done.stderr.split())

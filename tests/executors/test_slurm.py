@@ -260,7 +260,7 @@ def test_the_script_says_what_a_step_takes(tmp_path: Path) -> None:
     for wanted in ("nodes=1", "ntasks-per-node=1", "cpus-per-task=4", "gres=gpu:4", "requeue"):
         assert f"#SBATCH --{wanted}" in lines
     assert f"#SBATCH --job-name=harness-{trained.key}" in lines and lines[-2] == "#SBATCH --partition=gpu"
-    assert lines[-1] == f"exec {sys.executable} -m harness.executors._job {tmp_path}/.jobs/{trained.key}"
+    assert lines[-1] == f"exec {sys.executable} -P {tmp_path}/.jobs/{trained.key}/begin.py"
     judged = how.script(step("score", asks="a judge"), tmp_path)
     assert "gres" not in judged and "--mem" not in judged
     assert judged.index("--partition=gpu") < judged.index("--partition=login")  # the last counts
@@ -290,6 +290,18 @@ def test_a_template_without_its_places_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("#!/bin/bash\n$directives\n")
     with pytest.raises(UsageError, match=r"mine lacks \$command"):
         Slurm(template=str(tmp_path / "mine"))
+
+
+@pytest.mark.parametrize("name", ["random.py", "typing.py", "harness.py"])
+def test_a_file_in_the_current_folder_is_no_module_of_a_job(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even before the job knows its modules: Python would take typing from there while it imports us."""
+    (here := tmp_path / "here").mkdir()
+    (here / name).write_text("raise SystemExit('nobody asked for this file')\n")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *(each for each in sys.path if each)])
+    all_made(run(SOON, Toy(tmp_path / "toy"), [step("a")]))
 
 
 # What a job leaves.
@@ -332,8 +344,8 @@ class Blind(Slurm):
 
     def script(self, step: Any, root: Path) -> str:
         blind = "import sys; from pathlib import Path; from harness.executors import _job as job"
-        blind += "; job.End.takes = lambda *_: False; sys.exit(job.main(Path(sys.argv[1])))"
-        return super().script(step, root).replace("-m harness.executors._job", f'-c "{blind}"')
+        blind += "; job.End.takes = lambda *_: False; sys.exit(job.main(Path(sys.argv[1]).parent))"
+        return super().script(step, root).replace(" -P ", f' -c "{blind}" ')
 
 
 @pytest.mark.heavy

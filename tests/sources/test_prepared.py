@@ -4,8 +4,10 @@ import json
 import os
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
+from threading import BrokenBarrierError
 from time import process_time
 from typing import Any
 
@@ -192,6 +194,50 @@ def test_killed_anywhere_it_goes_on_and_is_what_it_would_have_been(
     assert outputs(prepare(mine, AS_LLAVA, Store(tmp_path / "store"), quiet)) == expected
     assert len(read) == {"prepared.part:1": 14, "prepared.part:3": 14 - 8}.get(point, 0)  # parts of 4
     assert not list((tmp_path / "store" / ".work").rglob("*.jsonl"))
+
+
+def test_what_a_lost_disk_left_empty_is_made_again(mine: Source, tmp_path: Path) -> None:
+    """Whichever file of those under way it is."""
+    expected = outputs(prepare(mine, AS_LLAVA, Store(tmp_path / "alone"), quiet))
+
+    def die() -> None:
+        os.environ["HARNESS_FAILPOINT"] = "prepared.part:3"
+        prepare(mine, AS_LLAVA, Store(tmp_path / "store"), quiet)
+
+    child = FORK.Process(target=die)
+    child.start()
+    child.join(60)
+    left = [file for file in (tmp_path / "store" / ".work").rglob("*") if file.is_file()]
+    assert len(left) == 3
+    for file in left:
+        file.write_text("")
+    assert outputs(prepare(mine, AS_LLAVA, Store(tmp_path / "store"), quiet)) == expected
+
+
+def test_two_that_prepare_what_has_changed_take_turns(
+    mine: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else both discard what is there, and one of them what the other has made since."""
+    prepare(mine, AS_LLAVA, Store(tmp_path / "store"), quiet)
+    changed_picture(tmp_path / "photos")
+    met, true = FORK.Barrier(2), prepared.found
+
+    def slowly(*given: Any) -> Prepared | None:
+        known = true(*given)
+        with suppress(BrokenBarrierError):
+            met.wait(2)
+        return known
+
+    monkeypatch.setattr(prepared, "found", slowly)
+    children = [FORK.Process(target=prepare, args=(mine, AS_LLAVA, Store(tmp_path / "store"), quiet)) for _ in "ab"]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    monkeypatch.undo()
+    assert [child.exitcode for child in children] == [0, 0]
+    CONTENTS.keep(tmp_path / "store")
+    assert found(mine, AS_LLAVA)
 
 
 def test_parts_of_other_pictures_are_not_gone_on_with(mine: Source, tmp_path: Path) -> None:
