@@ -117,8 +117,8 @@ class Llm(Hired):
         asyncio.run(self._all(wanted))
 
     def body(self, ask: Ask) -> dict[str, Any]:
-        """The request, with the image's digest for the image: whatever decides the reply."""
-        shown = {"image": ask.image.sha256} if ask.image and ask.see and self.chat.images else {}
+        """The request, with the image's key for the image: whatever decides the reply."""
+        shown = {"image": ask.image.key} if ask.image and ask.see and self.chat.images else {}
         chat, limit = self.chat, self.chat.max_tokens or ask.max_tokens
         fields = {"model": self.model, "temperature": chat.temperature, "max_tokens": limit, "seed": chat.seed}
         given = {name: value for name, value in {**fields, **chat.parameters}.items() if value is not None}

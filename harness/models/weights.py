@@ -88,6 +88,17 @@ def shape_of(weight: "Tensor") -> "Size":
     return shape
 
 
+def _own(weight: "Tensor") -> "Tensor":
+    """What this rank has of a weight; a shard that is longer than what is left of the weight ends in no value."""
+    import torch
+
+    shard: Tensor | None = getattr(weight, "ds_tensor", None)
+    if shard is None:
+        return weight
+    left: int = weight.ds_numel - torch.distributed.get_rank() * shard.numel()  # type: ignore[attr-defined]
+    return shard[: max(0, left)]
+
+
 def insist_on_whole(info: Mapping[str, Any], folder: str | Path) -> None:
     """UsageError where `from_pretrained` passed over a tensor; `info` is its `output_loading_info`, sizes ignored."""
     missing = sorted(info["missing_keys"])
@@ -115,7 +126,7 @@ def insist_on_finite(model: Any, folder: str | Path) -> None:
     if stamps and stamps in _finite:
         return
     held = {**dict(model.named_buffers()), **dict(model.named_parameters())}
-    for name, weight in ((name, getattr(one, "ds_tensor", one).detach()) for name, one in held.items()):
+    for name, weight in ((name, _own(one).detach()) for name, one in held.items()):
         if (
             weight.is_floating_point()
             and weight.numel()

@@ -230,6 +230,25 @@ def test_an_image_is_shown_to_a_judge_that_can_see_and_only_where_asked(tmp_path
     assert bodies[0][1]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
 
 
+def test_a_photo_that_is_turned_is_another_question(tmp_path: Path) -> None:
+    """One file, read as its rows lie and as its camera says: what a judge said of the one is not said of the other."""
+    from PIL import ExifTags
+    from PIL import Image as Pillow
+
+    from harness.store.digest import file_digest
+
+    photo, exif = tmp_path / "photo.jpg", Pillow.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Pillow.linear_gradient("L").save(photo, exif=exif)
+    ways = [Image("photo.jpg", file_digest(photo), upright) for upright in (False, True)]
+    shown: dict[str, str] = {}
+    with serving(
+        lambda body, times: shown.setdefault(body["messages"][0]["content"][1]["image_url"]["url"], f"{len(shown)}")
+    ):
+        said = [llm(tmp_path, images=True).reply(Ask("toy", "toy", one, "What?", {}, 16, see=True)) for one in ways]
+    assert said == ["0", "1"] and len(shown) == 2
+
+
 def test_parameters_go_into_the_request_and_null_takes_out(tmp_path: Path) -> None:
     bodies: list[Any] = []
     with serving(lambda body, times: bodies.append(body) or "fine"):

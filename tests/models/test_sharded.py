@@ -17,7 +17,7 @@ from harness import families
 from harness.contracts.settings import Runtime, Training
 from harness.families.llava import Squares
 from harness.models.load import load, save
-from harness.models.weights import brought, gathered, shape_of
+from harness.models.weights import brought, gathered, insist_on_finite, shape_of
 from harness.system.errors import UsageError
 from harness.training import deepspeed_engine
 from tests.small_models import FAMILIES, made, noise
@@ -68,6 +68,19 @@ def test_a_damaged_weight_is_found_in_whoever_has_it(
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UsageError, match=said):
         load(folder, shards=shards)
+
+
+def test_what_lies_behind_the_end_of_a_weight_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three ranks of a weight of four: shards of two, the last of which DeepSpeed leaves as the memory was."""
+    model = nn.Linear(2, 1, bias=False)
+    model.weight.ds_numel = 4
+    for rank, shard in enumerate([[1, 2], [3, 4], [torch.nan, torch.inf]]):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        model.weight.ds_tensor = torch.tensor(shard)
+        insist_on_finite(model, "here")
+    model.weight.ds_numel = 5
+    with pytest.raises(UsageError, match="NaN or infinity in weight"):
+        insist_on_finite(model, "here")
 
 
 def test_what_is_not_sharded_stays_as_it_is() -> None:
