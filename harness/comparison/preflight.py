@@ -84,10 +84,11 @@ def tell_apart(request: Request, testbed: Testbed, rows: Sequence[Row]) -> None:
                 raise UsageError(f'{given[what]} and {name} both have "{what}", and a table could not tell them apart.')
     labels = {plugins.plugin("methods", name, Method).label: name for name in plugins.installed("methods")}
     for row in rows:
-        if row.method.label in labels and row.spec.name.endswith(".py"):
+        name, label = row.spec.name, row.method.label
+        if name.endswith(".py") and (other := labels.setdefault(label, name)) != name:
             raise UsageError(
-                f'{row.spec.stem} and {labels[row.method.label]} both have the label "{row.method.label}", and a table '
-                "could not tell them apart; give yours another."
+                f'{row.spec.stem} and {plugins.stem(other)} both have the label "{label}", and a table could not tell '
+                "them apart; give yours another."
             )
 
 

@@ -56,11 +56,14 @@ def names(package: str) -> list[str]:
 def adopt(package: str, file: str) -> str:
     """Take an outside file in under its own name, which is returned; a word that is no path is returned as it is.
 
+    A link is called as the file that it leads to, whose folder it reads.
+
     Only what a user gives on the command line is adopted: its code will run. UsageError for a name that is taken.
     """
     if not file.endswith(".py"):
         return file
-    path, name = source(package, file), stem(file)
+    path = source(package, file)
+    name = path.stem
     if _adopted.get((package, name), path) != path:
         raise UsageError(f'{file}: there is another {_noun(package)} "{name}"; rename the file.')
     _adopted[package, name] = path
@@ -168,8 +171,9 @@ def source(package: str, name: str) -> Path:
         path = Path(name).expanduser().resolve()
         if not path.is_file():
             raise UsageError(f"no file {name}; give a path to a Python file that defines one plugin.")
-        if path.stem in installed(package) and path != source(package, path.stem):
-            raise UsageError(f'{name}: the {_noun(package)} "{path.stem}" is ours; rename the file.')
+        for word in (stem(name), path.stem):  # a link, and what it leads to
+            if word in installed(package) and path != source(package, word):
+                raise UsageError(f'{name}: the {_noun(package)} "{word}" is ours; rename the file.')
         return path
     if (package, name) in _adopted:
         return _adopted[package, name]

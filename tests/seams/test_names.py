@@ -43,6 +43,31 @@ def test_a_method_called_as_one_of_ours_is_refused(tmp_path: Path) -> None:
         checked(copied(tmp_path, "method", "margin", "sft"))
 
 
+@pytest.mark.parametrize(("link", "file"), [("sft", "mine"), ("mine", "sft")])
+def test_nor_is_a_link_or_what_it_leads_to_called_so(link: str, file: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / f"{link}.py").symlink_to(copied(tmp_path / "there", "method", "margin", file))
+    with pytest.raises(UsageError, match=r'the method "sft" is ours; rename the file'):
+        checked(str(tmp_path / f"{link}.py"))
+
+
+def test_data_and_questions_may_be_links_to_files_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for seam, file in (("source", "squares"), ("benchmark", "colours")):
+        (tmp_path / f"{seam}.py").symlink_to(copied(tmp_path / "there", seam, file, file))
+    (tmp_path / "there" / "colours").symlink_to(OUTSIDE / "benchmark" / "colours")
+    assert source(str(tmp_path / "source.py")).name == "squares"
+    assert plugins.adopt("benchmarks", str(tmp_path / "benchmark.py")) == "colours"
+    checked("dpo", benchmarks="colours")
+
+
+def test_two_files_of_one_label_are_refused_and_one_file_with_other_options_is_not(tmp_path: Path) -> None:
+    mine, yours = (copied(tmp_path, "method", "margin", name) for name in ("mine", "yours"))
+    checked(f"{mine},{mine}:gamma=0.5")
+    with pytest.raises(UsageError, match='yours and mine both have the label "margin"'):
+        checked(f"{mine},{yours}")
+
+
 def test_a_row_labelled_as_one_of_ours_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match='mine and nsft both have the label "nSFT"'):
         checked(copied(tmp_path, "method", "margin", **{'"margin"': '"nSFT"'}))
