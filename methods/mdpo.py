@@ -6,12 +6,13 @@ sigma(r_w - delta), which keeps the chosen answer as likely as it was. Weights a
 trainer (`mdpo_trainer.py`, Bunny). Pairs are GT-DPO's (`rejected=data`: those of the data); without a picture there is
 none.
 
-The crop has 1 to 20 % of the picture's area and sides in a proportion of 3:4 to 4:3, torchvision's `RandomResizedCrop(
-scale=(0.01, 0.2))`. It is the record's, drawn once by the comparison's seed, so that policy and reference see the same
-and reference log-probs are cached; the official code draws anew in every forward pass, for policy and reference apart.
-There it is cut from what the processor made of the picture; here from the picture itself, which the processor then
-sees, and no padding is in it. Families with places by size give a crop fewer places. The official training: beta 0.1,
-rate 1e-5, three passes, batches of 32, LoRA of rank 64.
+The crop has 1 to 20 % of the picture's area, torchvision's `RandomResizedCrop(scale=(0.01, 0.2))`; its sides, as shares
+of the picture's, are in a proportion of 3:4 to 4:3, which is the crop's own where the picture is square, as it always
+is in the official code: of a wide picture it is wider. It is the record's, drawn once by the comparison's seed, so that
+policy and reference see the same and reference log-probs are cached; the official code draws anew in every forward
+pass, for policy and reference apart. There it is cut from what the processor made of the picture; here from the picture
+itself, which the processor then sees, and no padding is in it. Families with places by size give a crop fewer places.
+The official training: beta 0.1, rate 1e-5, three passes, batches of 32, LoRA of rank 64.
 """
 
 import math

@@ -180,6 +180,7 @@ class Run:
         # a rank with nothing left still takes part in the exchange, with a loss of zero
         parts = [(ranks[self.rank], 1.0) if ranks[self.rank] else ([trees[0]], 0.0) for ranks in rounds]
         self.anchor = self.anchored(parts) / units if self.lesson.anchored else 0.0
+        self.guard(number, trees, "anchor", self.anchor)  # a loss may clamp it, and NaN would be a number
         sums: dict[str, float] = {}
         for at, (mine, share) in enumerate(parts):
             self.engine.set_gradient_accumulation_boundary(at == len(parts) - 1)

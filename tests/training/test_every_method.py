@@ -29,6 +29,7 @@ from harness.models.load import Loaded, load
 from harness.models.logps import LogProbs
 from harness.models.reference import reference_logps
 from harness.models.tree import Batch, Tree, pack
+from harness.system.errors import HarnessError
 from harness.system.jsonl import write_jsonl
 from harness.system.profile import quiet
 from harness.training.deepspeed_engine import distributed
@@ -423,6 +424,15 @@ def test_an_anchor_is_the_whole_step_s(task, begun, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Run, "logps", own)
     assert distance(whole, step(run, 3)) > 1e-4
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_an_anchor_that_is_no_number_stops_the_training(task, monkeypatch: pytest.MonkeyPatch, broken: float) -> None:  # type: ignore[no-untyped-def]
+    """KTO's loss takes the larger of it and 0, which is 0 for NaN and still a number for the others."""
+    method = plugins.make("methods", "kto", Method, {})
+    monkeypatch.setattr(type(method), "anchor", lambda self, logps: torch.full((logps.branch_tree.max() + 1,), broken))
+    with pytest.raises(HarnessError, match="the anchor of step 1 is not finite; its records: "):
+        train(task("kto", {}, 0))
 
 
 @pytest.mark.heavy
