@@ -57,4 +57,6 @@ def given(example: Example) -> Pair | Dropped:
     *history, last = example.turns
     if example.rejected is None:
         return Dropped(example.id, "the data have no rejected answer")
+    if example.rejected.strip() == last.answer.strip():
+        return Dropped(example.id, "the data's rejected answer equals the chosen one")
     return Pair(example.id, example.image, last.question, last.answer, example.rejected, tuple(history))

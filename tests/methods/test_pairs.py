@@ -38,6 +38,15 @@ def test_all_compare_the_answers_that_dpo_compares(name: str, rejected: str) -> 
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_a_pair_of_the_data_whose_sides_are_equal_is_none(name: str) -> None:
+    """It would have a share in a step's mean and teach nothing, or what is chosen alone."""
+    same = Example("s", "local", PICTURE, (Turn("What?", "A cup."),), " A cup.\n")
+    built = list(made(name, rejected="data").build([*PREFERENCES, same], Scripted()))
+    assert built[2] == Dropped("s", "the data's rejected answer equals the chosen one")
+    assert all(isinstance(one, Pair) for one in built[:2])
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_each_says_by_its_own_name_how_the_data_s_pairs_are_read(name: str) -> None:
     assert f"; {name}:rejected=data reads them" in made(name).preferences
     assert made(name, rejected="data").preferences.startswith("read: ")
