@@ -52,10 +52,9 @@ def _trained_on(columns: Sequence[Column], setting: Setting) -> Iterator[str]:
     """Which benchmarks ask about pictures that were trained on."""
     labels = {column.benchmark: column.label for column in reversed(columns) if column.scored}
     told = {labels[name]: one for name, one in setting.shared.items() if name in labels}
-    if found := {label: one for label, one in told.items() if one.files or one.coco}:
+    if found := {label: one for label, one in told.items() if one.found}:
         counts = (
-            f"{label} {one.files + one.coco:,} of {one.pictures:,} ({', '.join(_ways(one))})"
-            for label, one in found.items()
+            f"{label} {one.found:,} of {one.pictures:,} ({', '.join(_ways(one))})" for label, one in found.items()
         )
         yield f"TRAINED ON pictures of the benchmarks: {', '.join(counts)}; their scores are not of unseen pictures"
     elif told:

@@ -81,6 +81,11 @@ class Shared(_Known):
     coco: int
     """Another file of the same COCO id."""
 
+    @property
+    def found(self) -> int:
+        """Both together."""
+        return self.files + self.coco
+
 
 class Failed(_Known):
     """A cell that has no scores, or a stage beside the table ("lens", "crosscheck") that was not made, and why."""

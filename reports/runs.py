@@ -22,7 +22,7 @@ from harness.system.jsonl import dumps
 from harness.system.untrusted import json_object
 from reports.archive import is_bundle, unpack
 from reports.findings import Setting
-from reports.manifest import PROFILE, Failed, Manifest, checked
+from reports.manifest import PROFILE, Failed, Manifest, Shared, checked
 from reports.outcomes import Outcome, read_judged, read_second, read_units
 
 UNITS, SECOND, JUDGE = "units.json", "crosscheck.jsonl", "judge.json"
@@ -89,8 +89,11 @@ class Run:
         """What all rows share."""
         parts = self.parts or (self,)
         models = {seed: dumps(model) for part in parts for seed, model in part.manifest.models.items()}
-        told = [one for part in parts for one in part.manifest.shared.items()]  # more seeds share more
-        shared = dict(sorted(told, key=lambda one: one[1].files + one[1].coco))
+        silent = [part for part in parts if part.manifest.trained and "shared" not in part.manifest.model_fields_set]
+        shared = dict[str, Shared]()
+        for name, one in (told for part in parts for told in part.manifest.shared.items()):
+            if one.found or not silent:  # an earlier version's run does not know that there are none
+                shared[name] = max(shared.get(name, one), one, key=lambda one: one.found)  # more seeds share more
         return Setting(self.manifest.testbed, self.manifest.protocol, self.manifest.synthetic, models, shared)
 
     @property

@@ -1,17 +1,18 @@
 """The line on training pictures among a benchmark's: counted from stored stages, said under every table."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from harness.contracts.records import Example, Image, Item, Turn
-from harness.store.store import Stage, Store
+from harness.store.store import MANIFEST, Stage, Store
 from harness.system.jsonl import write_jsonl
 from reports.findings import Setting
 from reports.legend import Detail
 from reports.manifest import Shared
-from reports.runs import opened
+from reports.runs import join, opened
 from reports.shared import coco_id, shared
 from reports.tabulate import build
 from tests.fake_run import FakeRun
@@ -102,6 +103,23 @@ def test_a_benchmark_of_unseen_pictures_is_not_named_beside_one_of_seen_ones(tmp
 def test_a_table_of_unseen_pictures_says_so_among_its_details(tmp_path: Path) -> None:
     (line,) = [note for note in notes(tmp_path, gqa=Shared(pictures=5, files=0, coco=0)) if "trained on" in note]
     assert isinstance(line, Detail) and "TRAINED ON" not in line
+
+
+@pytest.mark.parametrize(("coco", "said"), [(0, {}), (2, {"gqa": Shared(pictures=5, files=0, coco=2)})])
+def test_beside_a_run_that_did_not_count_only_what_was_found_is_said(
+    coco: int, said: dict[str, Shared], tmp_path: Path
+) -> None:
+    """A run of an earlier version; where its manifest says that it found none, that is said of both."""
+    counted = {"shared": {"gqa": Shared(pictures=5, files=0, coco=coco).model_dump()}}
+    new = FakeRun(benchmarks=("gqa",), spoilt=counted).write(tmp_path / "new")
+    old = FakeRun(benchmarks=("gqa",)).write(tmp_path / "old")
+    with opened([new, old]) as runs:
+        assert join(runs).setting.shared == {"gqa": Shared(pictures=5, files=0, coco=coco)}
+    told = json.loads((old / MANIFEST).read_text())
+    del told["shared"]
+    (old / MANIFEST).write_text(json.dumps(told))
+    with opened([new, old]) as runs:
+        assert join(runs).setting.shared == said
 
 
 def test_nothing_is_said_where_nothing_was_counted(tmp_path: Path) -> None:
