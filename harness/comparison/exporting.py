@@ -31,6 +31,7 @@ from harness.store.digest import file_digest
 from harness.store.store import MANIFEST, Store
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import read_jsonl
+from harness.system.machine import explained
 from reports.markdown import md
 from reports.report import without
 from reports.results import results_rows
@@ -65,14 +66,15 @@ def new_folder(folder: Path, run: Run) -> Iterator[Path]:
     folder = Path.cwd() / folder.expanduser()
     if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already; name a new folder with --out.")
-    new = not folder.parent.exists()
+    new = [home for home in folder.parents if not home.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
     except OSError as error:
         raise UsageError(f"{folder} cannot be made ({error.strerror}); name another folder with --out.") from None
     try:
-        yield part
+        with explained(folder.parent):
+            yield part
         part.chmod(folder.parent.stat().st_mode & 0o777)
         try:
             part.rename(folder)  # an empty one gives way
@@ -80,8 +82,9 @@ def new_folder(folder: Path, run: Run) -> Iterator[Path]:
             raise UsageError(f"{folder} cannot be made ({error.strerror}); name another with --out.") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-        if new and not any(folder.parent.iterdir()):
-            folder.parent.rmdir()
+        for home in new:
+            if not any(home.iterdir()):
+                home.rmdir()
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,12 @@ class Made:
             said += ["It adds what each round's adapter added to the model of the round before."] * bool(rounds[1:])
             said += ["Scores are those of the merged model, whose weights were rounded to the training's dtype."]
         else:
-            shutil.copytree(self.model(), out, dirs_exist_ok=True)
+            model = self.model()
+            for file in sorted(
+                path for path in model.rglob("*") if path.is_file()
+            ):  # copytree hides that a disk is full
+                (place := out / file.relative_to(model)).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file, place)
             said, library = ["Adapters, where it had some, are merged."], "transformers"
         trained = self.of_kind("train")
         identity = Store(self.run.store).manifest_of(trained[-1])["identity"]

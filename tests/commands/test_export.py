@@ -1,6 +1,8 @@
 """What a comparison made reads back where it is taken: records through --data, a model in plain transformers."""
 
+import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from harness.contracts.settings import Reading
 from harness.sources._written import FORMS, written
 from harness.sources.local import Local
 from harness.store.store import Stage, Store
-from harness.system.errors import UsageError
+from harness.system.errors import Full, UsageError
 from harness.system.jsonl import write_jsonl
 from reports.manifest import Asked, Trained
 from reports.runs import opened
@@ -172,6 +174,17 @@ def test_a_damaged_model_is_not_passed_on(tmp_path: Path) -> None:
     (tmp_path / "store" / there.stages[1] / "checkpoint" / "config.json").write_text("[]")
     ran = there.export("--checkpoint", "nsft", "--out", str(tmp_path / "x"))
     assert "has changed" in str(ran.exception) and not (tmp_path / "x").exists()
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Path, place: Path) -> None:
+        place.write_bytes(file.read_bytes()[:1])
+        raise OSError(errno.ENOSPC, "No space left on device", str(place))
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    ran = World(tmp_path, [SPOKEN]).export("--checkpoint", "nsft", "--out", str(tmp_path / "new" / "deep" / "x"))
+    assert isinstance(ran.exception, Full) and "No space left on device" in str(ran.exception)
+    assert not (tmp_path / "new").exists()
 
 
 def test_two_exports_to_one_place_do_not_mix(tmp_path: Path) -> None:
