@@ -27,6 +27,7 @@ Told = TypeVar("Told")
 
 FIRST_POLL_S, MAX_POLL_S, WINDOW_S = 1.0, 60.0, 30 * 3600.0  # a batch ends within 24 hours, its files may take more
 PATIENCE = 30  # looks in a row without an answer
+LOOKS = 3  # for a batch that may have been made, before another is
 ONE_BY_ONE, NETWORK = "--set runtime.ask_batch=0", f"see to the network and {SERVER}"
 
 
@@ -100,12 +101,20 @@ class Batches:
                 said = name
                 if said.cure or not said.retry:
                     break
-                await self._pause(said)
-                name = await self._found(file)
+                name = await self._begun(file, said)
             if name:
                 self.journal.note_batch(batch, id=name)
                 return
         self._refused(batch, said)
+
+    async def _begun(self, file: str, said: Failure) -> str:
+        """The id of a batch whose making was not heard of; "" where the service, which may list it late, has none."""
+        name = ""
+        for _ in range(LOOKS):
+            await self._pause(said)
+            if name := await self._found(file):
+                break
+        return name
 
     async def _found(self, file: str) -> str:
         """The id of the batch of a file; "" where the service has none."""

@@ -314,6 +314,15 @@ def test_a_batch_whose_making_nobody_answered_is_found_again(tmp_path: Path) -> 
     assert len(there.batches) == 1 and there.seen["GET /batches"] == 1
 
 
+def test_a_batch_that_the_service_lists_late_is_not_made_twice(tmp_path: Path) -> None:
+    with desk() as there:
+        late = {"POST /batches": [DROPPED], "GET /batches": [ok({"data": [], "has_more": False})] * 2}
+        there.after = lambda what: late[what].pop(0) if late.get(what) else None
+        assert replies(judge(tmp_path), 6) == SIX
+    assert not any(late.values()) and len(there.batches) == 1
+    assert settled(tmp_path) == pytest.approx(there.billed)
+
+
 def test_it_is_found_on_a_later_page(tmp_path: Path) -> None:
     with desk() as there:
         pages = [ok({"data": [{"id": f"batch-9{page}"}], "has_more": True}) for page in range(3)]
