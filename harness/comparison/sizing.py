@@ -28,6 +28,7 @@ from harness.models.footprint import BYTES, Decoder, Load, Memory, Shape, genera
 from harness.models.footprint import Layout as Fitted
 from harness.models.load import config_of, revision
 from harness.models.tree import Branch, Tree
+from harness.stages._model import Modelled
 from harness.stages.build import Build
 from harness.stages.generate import Generate
 from harness.stages.lens import Lens
@@ -124,11 +125,11 @@ def needs(planned: Plan, steps: Sequence[Step], runtime: Runtime, device: Device
     known, here = dict[str, _Model](), _Here(planned, runtime, device)
     folders = {revision(one): one for one in (*planned.testbed.models, *(one for _, one in planned.request.published))}
     for step in steps:
-        if sized := SIZED.get(step.stage.kind):
-            folder = folders[str(step.stage.identity["model"])]
+        if made := next((one for one in SIZED if one.kind() == step.stage.kind), None):
+            folder = folders[made.of(step).model]
             if folder not in known:
                 known[folder] = _model(Path(folder), BYTES[planned.testbed.training.dtype])
-            yield sized(here, step, known[folder])
+            yield SIZED[made](here, step, known[folder])
 
 
 def _model(folder: Path, size: int) -> _Model:
@@ -281,12 +282,12 @@ def _respond(here: _Here, row: str, kind: str, model: _Model, dtype: Dtype, aske
     return Need(row, kind, fit.memory, flops, seconds, 0, fit.how, fit.cure)
 
 
-SIZED: dict[str, Callable[[_Here, Step, _Model], Need]] = {
-    Build.kind(): _build,
-    Reference.kind(): _reference,
-    Train.kind(): _train,
-    Generate.kind(): _generate,
-    Lens.kind(): _lens,
+SIZED: dict[type[Modelled], Callable[[_Here, Step, _Model], Need]] = {
+    Build: _build,
+    Reference: _reference,
+    Train: _train,
+    Generate: _generate,
+    Lens: _lens,
 }
 
 

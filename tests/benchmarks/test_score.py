@@ -69,7 +69,7 @@ def test_pope_answers_numbered_by_llava_are_paired_in_order(tmp_path: Path) -> N
     [
         ({0: "Yes", 1: "No"}, "2 ids without a response: 2, 3"),
         (ALL_YES | {9: "Yes"}, "1 ids in the answers only: 9"),
-        ({}, "4 ids without a response: 0, 1, 2, ..."),
+        ({9: "Yes"}, "4 ids without a response: 0, 1, 2, ..."),
     ],
 )
 def test_ids_that_do_not_pair_up_are_reported(tmp_path: Path, said: dict[int, str], report: str) -> None:

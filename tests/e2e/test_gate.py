@@ -10,9 +10,9 @@ import pytest
 from tests.e2e.conftest import ROOT, Ran, harness
 
 SIZES = ["--benchmarks", "pope", "--examples", "48", "--limit", "60", "--set", "training.learning_rate=1e-3"]
-POLICY = "margins: {pope: 1}\nrows: [baseline, dpo]\nbudgets: {train: {seconds: 600}}\n"
-FLIPPED = '''
-"""GT-DPO that prefers what it should reject."""
+POLICY = "margins: {pope: 1}\nrows: [baseline, mine]\nbudgets: {train: {seconds: 600}}\n"
+MINE = '''
+"""A method of one's own, which learns as GT-DPO does."""
 
 from dataclasses import dataclass
 
@@ -20,19 +20,24 @@ from methods.dpo import Dpo
 
 
 @dataclass(frozen=True)
-class Flipped(Dpo):
+class Mine(Dpo):
+    label = "Mine"
+    of_the_paper = False
+
     def loss(self, logps):
-        return Dpo(beta=-self.beta).loss(logps)
+        return Dpo(beta=self.beta).loss(logps)
 '''
+FLIPPED = MINE.replace("beta=self", "beta=-self")  # prefers what it should reject
 
 
-def compared(folder: Path, store: str, method: str = "dpo") -> Path:
+def compared(folder: Path, store: str, method: Path | None = None) -> Path:
     """A small comparison of one method; its run folder."""
-    out = folder / f"{store}-{Path(method).stem}-{len(list(folder.iterdir()))}"
+    out = folder / f"{store}-{len(list(folder.iterdir()))}"
     bed = str(Path(__file__).with_name("small.yaml"))
     ran = harness(
-        "compare", "--testbed", bed, "--methods", method, *SIZES, "--store", str(folder / store), "--out", str(out)
-    )
+        "compare", "--testbed", bed, "--methods", str(method or folder / "mine.py"), *SIZES,
+        "--store", str(folder / store), "--out", str(out),
+    )  # fmt: skip
     assert ran.status == 0, ran.stderr
     return out
 
@@ -54,11 +59,12 @@ class Accepted:
 
 @pytest.fixture(scope="module")
 def accepted(tmp_path_factory: pytest.TempPathFactory) -> Accepted:
-    """GT-DPO, compared and accepted."""
+    """A method, compared and accepted."""
     folder = tmp_path_factory.mktemp("gate")
+    (folder / "mine.py").write_text(MINE)
     run = compared(folder, "store")
     said = harness("gate", str(run), "--accept", str(folder / "accepted.zip"))
-    assert said.status == 0 and "GT-DPO on pope accepted" in said.stdout, said.stderr
+    assert said.status == 0 and "Mine on pope accepted" in said.stdout, said.stderr
     return Accepted(folder, run, folder / "accepted.zip")
 
 
@@ -70,16 +76,16 @@ def test_the_same_comparison_run_again_elsewhere_passes(accepted: Accepted) -> N
 
 
 def test_a_flipped_sign_fails_the_gate_and_says_where(accepted: Accepted, tmp_path: Path) -> None:
-    (tmp_path / "dpo.py").write_text(FLIPPED)
+    (tmp_path / "mine.py").write_text(FLIPPED)
     xml, markdown = tmp_path / "junit.xml", tmp_path / "summary.md"
-    run = compared(accepted.folder, "store", str(tmp_path / "dpo.py"))
+    run = compared(accepted.folder, "store", tmp_path / "mine.py")
     ran = accepted.gate(run, "--junit", str(xml), "--markdown", str(markdown))
     assert ran.status == 1, ran.stdout
     assert "1 regressed, 2 passed" in ran.stdout
-    assert "policy (GT-DPO, seed 0): build.code, code" in ran.stdout
+    assert "policy (Mine, seed 0): build.code, code" in ran.stdout
     assert markdown.read_text() in ran.stdout
     (failed,) = ElementTree.parse(xml).getroot().findall(".//testcase[failure]")
-    assert (failed.get("classname"), failed.get("name")) == ("GT-DPO", "pope/f1_macro3")
+    assert (failed.get("classname"), failed.get("name")) == ("Mine", "pope/f1_macro3")
 
 
 def test_a_bundle_of_the_run_prints_the_runs_own_tables(accepted: Accepted, tmp_path: Path) -> None:
@@ -105,7 +111,15 @@ def test_the_manifest_says_what_made_the_run(accepted: Accepted) -> None:
 
 def test_an_interrupted_run_is_reported_as_far_as_it_came(accepted: Accepted, tmp_path: Path) -> None:
     bed = str(Path(__file__).with_name("small.yaml"))
-    arguments = ["--testbed", bed, "--methods", "dpo", *SIZES, "--store", str(tmp_path / "store")]
+    arguments = [
+        "--testbed",
+        bed,
+        "--methods",
+        str(accepted.folder / "mine.py"),
+        *SIZES,
+        "--store",
+        str(tmp_path / "store"),
+    ]
     env = {"HARNESS_FAILPOINT": "store.committed:4"}
     assert harness("compare", *arguments, "--out", str(tmp_path / "out"), "--workers", "1", env=env).status == 137
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

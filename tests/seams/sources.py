@@ -169,7 +169,8 @@ def liar(**lies: Any) -> Callable[[Tried], Tried]:
 
     def of(tried: Tried) -> Tried:
         true = type(tried.source)
-        changed = type("Liar", (true,), {"__module__": true.__module__, "true": true, **lies})
+        as_it_is = {"__module__": true.__module__, "true": true, "__deepcopy__": lambda self, memo: self}
+        changed = type("Liar", (true,), as_it_is | lies)
         return Tried(changed(tried.source.home, tried.source.images), tried.root)
 
     return of

@@ -12,6 +12,7 @@ from harness.contracts.settings import MethodSpec, Runtime, Training, insist_on_
 from harness.contracts.steps import Request
 from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
+from harness.store import closure
 from harness.system.errors import UsageError
 from harness.training import deepspeed_engine
 from harness.training.engine import train
@@ -87,6 +88,8 @@ def test_where_weights_would_depend_on_the_machine_it_is_refused(
 
 def test_bitsandbytes_is_in_the_keys_of_the_trainings_that_use_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "find_spec", lambda package: package)
+    there = closure._version
+    monkeypatch.setattr(closure, "_version", lambda name: "0.50" if name == "bitsandbytes" else there(name))
     rows = (MethodSpec(name="sft"), MethodSpec(name="nsft", training={"optim": "adamw_8bit"}))
     steps = plan(Request(rows, source("llava150k"), benchmarks=("gqa",)), read_testbed("mini")).steps
     told = {step.row: step.stage.identity for step in steps if step.stage.kind == "train"}

@@ -146,6 +146,7 @@ class Loses(Sft):
 '''
 
 
+@heavy
 def test_features_lost_under_way_are_a_sentence_where_no_rank_could_make_them(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Under ZeRO-3 a tower needs all ranks; one that ran it alone would wait for ever. The next run makes them anew."""
     (tmp_path / "loses.py").write_text(LOSES)

@@ -120,7 +120,7 @@ def test_reference_log_probs_come_in_halves(  # type: ignore[no-untyped-def]
     assert torch.allclose(told["policy"], made["policy"], atol=1e-5)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("temperature", [0.0, pytest.param(0.8, marks=pytest.mark.heavy)])
 def test_prompts_are_answered_in_halves(  # type: ignore[no-untyped-def]
     folder: Path, pictures, monkeypatch: pytest.MonkeyPatch, temperature: float
 ) -> None:
