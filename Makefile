@@ -14,7 +14,7 @@ UV := $(shell command -v uv)
 AS_IT_GOES := awk '/Downloading|Using cached|^Installing|^Successfully/ { print substr($$0, 1, 110); fflush() }'
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .github/mkdocs.yml
 
-.PHONY: install compare test test-all gpu-check lint docs clean
+.PHONY: install compare test test-all gpu-check bench lint docs clean
 
 install: $(VENV)/.installed
 
@@ -52,6 +52,10 @@ test-all: lint
 # On a GPU of 80 GB: random 7B models of three families trained and asked; what it took beside the estimates, in docs/gpu.md.
 gpu-check: install
 	$(BIN)/python -m tests.gpu_check
+
+# Our trainer against TRL's, as ratios: on the screen and in docs/performance.md.
+bench: install
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.perf.bench
 
 # The pages that are made from the code, and docs/ as a site in dist/site.
 docs: install

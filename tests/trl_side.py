@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import PIL.Image
 import pytest
 import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from transformers import PrinterCallback
 
 import harness.training.engine
 from harness.contracts.family import Family
 from harness.contracts.records import Conversation, Pair, Record, Turn
 from harness.models.batches import steps
-from harness.models.load import Loaded, load
+from harness.models.load import Loaded, adapt, load
 from harness.models.tree import Tree, pack
 from harness.system.jsonl import read_jsonl
 from harness.training.engine import train
@@ -58,12 +60,13 @@ def ours(job: Job, pixels: bool = True) -> Course:
     return Course(by_step([rows for rows in seen if rows], job), lines(job))
 
 
-def trls(job: Job, processor: Any, pixels: bool = True) -> Course:
-    """TRL's course over the same plan; the rows are those of its own collator."""
+def trls(job: Job, processor: Any, pixels: bool = True, collator: Callable[..., Any] | None = None) -> Course:
+    """TRL's course over the same plan; the rows are those of its own collator, or of the one that is given."""
     seen: list[list[Row]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("LOCAL_RANK", raising=False)  # set for DeepSpeed; TRL would think itself one of many
         trainer = trl_trainer(job, processor)
+        trainer.data_collator = collator or trainer.data_collator
         collate = trainer.data_collator
 
         def watched(examples: list[dict[str, Any]]) -> Any:
@@ -93,14 +96,26 @@ def trl_trainer(job: Job, processor: Any) -> Any:
         "train_dataset": rows_in_order(job, loaded.family, loaded.tokenizer.eos_token),
         "processing_class": processor,
     }
+    if training.lora:
+        given |= {"peft_config": adapt(load(job.model).model, training.lora, job.seed).peft_config["policy"]}
     if job.method in PREFERENCES:
-        other, loss = load(job.model).model, PREFERENCES[job.method]
-        return DPOTrainer(loaded.model, ref_model=other, args=DPOConfig(beta=0.1, **loss, **common), **given)
+        other, loss = load(job.model).model if training.lora is None else None, PREFERENCES[job.method]
+        made = DPOTrainer(loaded.model, ref_model=other, args=DPOConfig(beta=0.1, **loss, **common), **given)
+        return as_ours(made, job)
     if job.method == "kto":  # a pair is two rows, and a batch the step
         other = load(job.model).model
         common |= {"per_device_train_batch_size": 2 * SIZE, "gradient_accumulation_steps": 1}
         return KTOTrainer(loaded.model, ref_model=other, args=KTOConfig(beta=0.1, **common), **given)
-    return SFTTrainer(loaded.model, args=SFTConfig(completion_only_loss=True, **common), **given)
+    return as_ours(SFTTrainer(loaded.model, args=SFTConfig(completion_only_loss=True, **common), **given), job)
+
+
+def as_ours(trainer: Any, job: Job) -> Any:
+    """The trainer, which has made adapters of its own, with the values that ours begin with; it prints nothing."""
+    trainer.remove_callback(PrinterCallback)
+    if job.training.lora:
+        first = adapt(load(job.model).model, job.training.lora, job.seed)
+        set_peft_model_state_dict(trainer.model, get_peft_model_state_dict(first, adapter_name="policy"))
+    return trainer
 
 
 def rows_in_order(job: Job, family: Family, end: str) -> Any:

@@ -9,12 +9,20 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from transformers import CLIPVisionConfig, InternVLConfig, LlamaConfig, LlavaConfig, Qwen2_5_VLConfig
 
 from harness import families
 from harness.contracts.settings import Lora
 from harness.models.load import adapt
+
+ATEN = torch.ops.aten
+ATTENTION = {  # torch's own formulas, which its counter does not apply to the CPU's kernel: dense, all of L x L
+    ATEN._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *args, **named: sdpa_flop_count(q, k, v),
+    ATEN._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *args, **named: (
+        sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
 
 
 def llava_7b(layers: int = 32) -> LlavaConfig:
@@ -91,7 +99,7 @@ def counted(made: Any, run: Callable[[], Tensor]) -> Counted:
             kept.setdefault(where, value)
         return value
 
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
             loss = run()
         saved = sum(value.untyped_storage().nbytes() for value in kept.values())

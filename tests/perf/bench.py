@@ -1,0 +1,160 @@
+"""`make bench`: our trainer against TRL's on the same work, as ratios, each beside its condition and its goal.
+
+It refuses to print a figure where the sides did not do the same work (`fair`). The table goes to the screen and into
+docs/performance.md. Nothing here is a test: CPU time differs from run to run, counts do not.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from transformers.utils.logging import set_verbosity_error
+
+from harness.contracts import plugins
+from harness.contracts.method import Method
+from harness.contracts.settings import Lora
+from tests import true_shapes
+from tests.perf import costs, shapes, work
+from tests.perf.fair import both
+from tests.perf.work import CASES, Case
+from tests.trl_side import trl_trainer
+
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+BEGIN, END = "<!-- measured by make bench -->\n", "<!-- end -->\n"
+TINY = "whole training of the tiny model, counted"
+TRUE = "7B shapes, one record, counted"
+GOALS = {  # at true shapes with adapters, as is usual for 7B
+    ("cold", "dpo", 10): 2.05, ("cold", "dpo", 100): 1.8, ("kept", "dpo", 10): 3.0, ("kept", "dpo", 100): 2.7,
+    ("kept", "sft", 10): 1.05, ("kept", "sft", 100): 1.05, ("kept", "nsft", 10): 1.05,
+    ("bytes", "dpo", 10): 0.50, ("bytes", "dpo", 100): 0.55, ("bytes", "sft", 10): 1.0, ("bytes", "sft", 100): 1.0,
+    ("bytes", "nsft", 10): 1.0, ("time", "sft", 10): 1.02, ("time", "sft", 100): 1.02, ("time", "nsft", 10): 1.02,
+}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """A ratio, the condition it holds under, and what was asked for; `less`: ours over TRL's, where less is better."""
+
+    what: str
+    condition: str
+    ratio: float
+    goal: float | None = None
+    less: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """Whether the goal is reached, to the two places that are printed."""
+        if self.goal is None:
+            return "no goal"
+        found = round(self.ratio, 2)
+        return "reached" if (found <= self.goal if self.less else found >= self.goal) else "not reached"
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As a line of the table has it."""
+        sign = "≤" if self.less else "≥"
+        way = "ours ÷ TRL" if self.less else "TRL ÷ ours"
+        return (self.what, self.condition, way, f"{self.ratio:.2f}",
+                "-" if self.goal is None else f"{sign} {self.goal:.2f}", self.verdict)  # fmt: skip
+
+
+def tiny(model: Path, root: Path) -> Iterator[Row]:
+    """The gates, and FLOPs of whole trainings that run; the first one's with TRL's head as on a CPU too."""
+    for number, case in enumerate(track(CASES, "gates: ten steps of either side")):
+        for head in ("cuda", "cpu") if number == 0 else ("cuda",):
+            found = both(work.job(case, model, root / f"{number}-{head}"), case, head)
+            for name, flops in (("nothing kept", found.ours), ("features and reference kept", found.kept)):
+                yield Row(f"{case}: FLOPs, {name}", f"{TINY}; TRL's head as on {head.upper()}", found.theirs / flops)
+
+
+def true(model: Path, root: Path, layers: int = 32) -> Iterator[Row]:
+    """FLOPs and bytes kept for backward at LLaVA-1.5-7B's shapes."""
+    config = true_shapes.llava_7b(layers)
+    for case in track(CASES, "counting at 7B shapes"):
+        job = work.job(case, model, root / f"true-{case.method}-{case.answer}-{case.lora}")
+        trainer = trl_trainer(job, work.processor(job))
+        yield from at_shapes(config, case, trainer, goals=case.lora)
+
+
+def at_shapes(config: Any, case: Case, trainer: Any, goals: bool = True) -> Iterator[Row]:
+    """The rows of a case at the shapes of `config`, by our method of the trainer's name and TRL's `trainer`."""
+    method = plugins.make("methods", "dpo" if case.method == "dpo" else "sft", Method, {})
+    lora, trees = Lora() if case.lora else None, shapes.forest(config, case.method, marks(case))
+
+    def goal(what: str) -> float | None:
+        return GOALS.get((what, case.method, case.answer)) if goals else None
+
+    own = shapes.ours(config, lora, method, trees)
+    for head in ("cuda", "cpu") if case.method == "dpo" else ("cuda",):
+        other, condition = shapes.theirs(config, lora, trainer, trees, head), f"{TRUE}; TRL's head as on {head.upper()}"
+        mine = head == "cuda"
+        yield Row(f"{case}: FLOPs, nothing kept", condition, other.flops / own.cold, goal("cold") if mine else None)
+        yield Row(f"{case}: FLOPs, features and reference kept" if case.method == "dpo" else
+                  f"{case}: FLOPs, features kept", condition, other.flops / own.step.flops,
+                  goal("kept") if mine else None)  # fmt: skip
+        if mine:
+            yield Row(f"{case}: bytes kept for backward", TRUE, own.step.saved / other.saved, goal("bytes"), less=True)
+    if case.method == "dpo":
+        other = shapes.theirs(config, lora, trainer, trees, cached=True)
+        yield Row(f"{case}: FLOPs, both sides with the reference kept", f"{TRUE}; TRL with precompute_ref_log_probs",
+                  other.flops / own.step.flops)  # fmt: skip
+
+
+def marks(case: Case) -> tuple[bool, ...]:
+    """Which tokens of an answer are learnt; nSFT's later turns have 12 of words and 6 that are learnt."""
+    if case.method != "nsft":
+        return (True,) * case.answer
+    return (True,) * case.answer + ((False,) * 12 + (True,) * 6) * (work.TURNS - 1)
+
+
+def machine(root: Path) -> Iterator[Row]:
+    """Thread-CPU time and peak memory."""
+    wide = work.folder(root / "wide", width=256)
+    for case in track([case for case in CASES if case.lora], "thread-CPU time, step by step in turns"):
+        job = work.job(case, wide, root / f"time-{case.method}-{case.answer}")
+        work.seen(job)
+        work.referred(job)
+        yield Row(f"{case}: thread-CPU time of a step", "tiny model of width 256, float32; medians of 7 steps in "
+                  "turns; features and reference kept; noisy", costs.in_turns(job, case),
+                  GOALS.get(("time", case.method, case.answer)))  # fmt: skip
+    for case in track([Case("dpo", 100, True), Case("sft", 100, True)], "peak memory, a process for each side"):
+        yield Row(f"{case}: peak memory of a process", "on top of what it had before the training; four records "
+                  "at a time, tiny model of width 256, float32; TRL's head as on CPU",
+                  costs.peaks(wide, case, root / f"peak-{case.method}"), less=True)  # fmt: skip
+
+
+def table(rows: list[Row]) -> Table:
+    """For a screen."""
+    made = Table("what", "condition", "ratio of", "now", "goal", "")
+    for row in rows:
+        made.add_row(*row.cells)
+    return made
+
+
+def written(rows: list[Row], page: Path = PAGE) -> None:
+    """The table into the page, in place of the one before."""
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    lines = ["| what | condition | ratio of | now | goal | |", "|-|-|-|-|-|-|"]
+    lines += ["| " + " | ".join(row.cells) + " |" for row in rows]
+    page.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n\n" + END + rest.split(END)[1], encoding="utf-8")
+
+
+def main() -> None:
+    """Measure everything, print it, write it."""
+    set_verbosity_error()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as home:
+        root = Path(home)
+        model = work.folder(root / "model")
+        rows = [*tiny(model, root), *true(model, root), *machine(root)]
+    Console(width=160).print(table(rows))
+    written(rows)
+
+
+if __name__ == "__main__":
+    main()
