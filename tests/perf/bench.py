@@ -67,7 +67,7 @@ def tiny(model: Path, root: Path) -> Iterator[Row]:
     for number, case in enumerate(track(CASES, "gates: ten steps of either side")):
         for head in ("cuda", "cpu") if number == 0 else ("cuda",):
             found = both(work.job(case, model, root / f"{number}-{head}"), case, head)
-            for name, flops in (("nothing kept", found.ours), ("features and reference kept", found.kept)):
+            for name, flops in (("nothing kept", found.ours), (kept(case), found.kept)):
                 yield Row(f"{case}: FLOPs, {name}", f"{TINY}; TRL's head as on {head.upper()}", found.theirs / flops)
 
 
@@ -93,8 +93,7 @@ def at_shapes(config: Any, case: Case, trainer: Any, goals: bool = True) -> Iter
         other, condition = shapes.theirs(config, lora, trainer, trees, head), f"{TRUE}; TRL's head as on {head.upper()}"
         mine = head == "cuda"
         yield Row(f"{case}: FLOPs, nothing kept", condition, other.flops / own.cold, goal("cold") if mine else None)
-        yield Row(f"{case}: FLOPs, features and reference kept" if case.method == "dpo" else
-                  f"{case}: FLOPs, features kept", condition, other.flops / own.step.flops,
+        yield Row(f"{case}: FLOPs, {kept(case)}", condition, other.flops / own.step.flops,
                   goal("kept") if mine else None)  # fmt: skip
         if mine:
             yield Row(f"{case}: bytes kept for backward", TRUE, own.step.saved / other.saved, goal("bytes"), less=True)
@@ -102,6 +101,11 @@ def at_shapes(config: Any, case: Case, trainer: Any, goals: bool = True) -> Iter
         other = shapes.theirs(config, lora, trainer, trees, cached=True)
         yield Row(f"{case}: FLOPs, both sides with the reference kept", f"{TRUE}; TRL with precompute_ref_log_probs",
                   other.flops / own.step.flops)  # fmt: skip
+
+
+def kept(case: Case) -> str:
+    """What is not computed again where it lies in the store."""
+    return "features and reference kept" if case.method == "dpo" else "features kept"
 
 
 def marks(case: Case) -> tuple[bool, ...]:
@@ -118,8 +122,8 @@ def machine(root: Path) -> Iterator[Row]:
         job = work.job(case, wide, root / f"time-{case.method}-{case.answer}")
         work.seen(job)
         work.referred(job)
-        yield Row(f"{case}: thread-CPU time of a step", "tiny model of width 256, float32; medians of 7 steps in "
-                  "turns; features and reference kept; noisy", costs.in_turns(job, case),
+        yield Row(f"{case}: thread-CPU time of a step", f"tiny model of width 256, float32; medians of 7 "
+                  f"steps in turns; {kept(case)}; noisy", costs.in_turns(job, case),
                   GOALS.get(("time", case.method, case.answer)))  # fmt: skip
     for case in track([Case("dpo", 100, True), Case("sft", 100, True)], "peak memory, a process for each side"):
         yield Row(f"{case}: peak memory of a process", "on top of what it had before the training; four records "

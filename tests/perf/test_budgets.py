@@ -1,0 +1,129 @@
+"""What a step may cost, by count: a slowdown fails here without a clock, and each budget is seen to be exceeded."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+
+from harness import families
+from harness.contracts import plugins
+from harness.contracts.method import Method
+from harness.contracts.records import Image
+from harness.contracts.settings import Lora
+from harness.families.llava import Llava
+from harness.models.batches import micro_batches
+from harness.models.logps import Policy
+from harness.models.shelf import Shelf
+from harness.models.tree import Branch, Tree
+from harness.system.profile import kept_pairs
+from harness.training.engine import train
+from harness.training.job import Job
+from tests import true_shapes
+from tests.perf import shapes, work
+from tests.perf.test_bench import unshared
+from tests.tiny import folder, job, local_rank, pictures
+
+__all__ = ["folder", "job", "local_rank", "pictures"]
+KINDS = [(method, lora) for method in ("dpo", "sft") for lora in (None, Lora())]
+
+
+def two_layers() -> LlavaConfig:
+    """Two of LLaVA-1.5-7B's layers and all of its words, under two layers of its tower."""
+    tower = CLIPVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=2, num_attention_heads=16,
+                             image_size=336, patch_size=14, projection_dim=64)  # fmt: skip
+    return LlavaConfig(text_config=LlamaConfig(vocab_size=32064, num_hidden_layers=2), vision_config=tower)
+
+
+def over(method: str, lora: Lora | None) -> dict[str, float]:
+    """What was counted over the formula, with dense attention, as torch counts it.
+
+    With adapters nothing before the first layer learns, so that its q, k and v pass no gradient on: at 32 layers that is
+    a third of a percent, at two it is five.
+    """
+    config = two_layers()
+    (tree,) = shapes.forest(config, method, (True,) * 100)
+    own = shapes.ours(config, lora, plugins.make("methods", method, Method, {}), [tree])
+    learns = [weight.numel() for weight in true_shapes.model(config, lora).parameters() if weight.requires_grad]
+    formula, dense = families.of(config).flops(config), tree.tokens**2 - kept_pairs(tree)
+    step, width = formula.train(tree, sum(learns) if lora else None) + 3 * formula.pair * dense, 4096
+    step -= 3 * 2 * width * (width + lora.r) * tree.tokens if lora else 0
+    assert tree.layout
+    found = {
+        "step": own.step.flops / step,
+        "tower": own.tower / formula.tower(tree.layout),
+    }
+    if method == "dpo":
+        found["reference"] = own.reference / (formula.forward(tree) + formula.pair * dense)
+    return found
+
+
+@pytest.mark.parametrize(("method", "lora"), KINDS)
+def test_a_step_a_reference_pass_and_the_tower_cost_what_the_formula_says(method: str, lora: Lora | None) -> None:
+    assert all(0.98 < share < 1.02 for share in over(method, lora).values())
+
+
+def everywhere(self: Policy, hidden: Tensor, *told: Any, measure: Any = Policy.measure) -> dict[str, Tensor]:
+    """Log-probs as ever, after logits of every place that nobody reads."""
+    found: dict[str, Tensor] = measure(self, hidden, *told)
+    return {name: values + self.head(hidden).sum() * 0 for name, values in found.items()}
+
+
+@pytest.mark.parametrize("mutant", ["no shared prefixes", "logits at all places"])
+def test_a_step_that_costs_more_is_over_its_budget(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if mutant == "logits at all places":
+        monkeypatch.setattr(Policy, "measure", everywhere)
+    else:
+        pack = shapes.pack
+        monkeypatch.setattr(shapes, "pack", lambda trees, loaded: unshared(pack, trees, loaded))
+    assert over("dpo", Lora())["step"] > 1.05
+
+
+def towers(made: Job) -> int:
+    """Passes of the vision tower in a reference pass and a training of two epochs."""
+    passes, squares = [], Llava.squares
+
+    def watched(self: Llava, model: Any, pixels: Tensor) -> Tensor:
+        passes.append(len(pixels))
+        return squares(self, model, pixels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Llava, "squares", watched)
+        work.referred(made)
+        train(made)
+    return sum(passes)
+
+
+@pytest.fixture
+def compared(job, tmp_path: Path) -> Job:  # type: ignore[no-untyped-def]
+    """Ten pairs on six pictures, whose reference is not there yet."""
+    made: Job = job(method="dpo", logps=str(tmp_path / "logps.safetensors"))
+    return made
+
+
+def test_the_tower_sees_a_picture_once(compared: Job, pictures: list[Image]) -> None:
+    assert towers(compared) == len(pictures)
+
+
+def test_the_tower_sees_it_again_where_nothing_is_kept(
+    compared: Job, pictures: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant."""
+    monkeypatch.setattr(Shelf, "_read", lambda self, name: None)
+    assert towers(compared) > len(pictures)
+
+
+def padding(batches: list[list[Tree]]) -> float:
+    """The share of places that nobody reads."""
+    places = sum(len(batch) * max(tree.tokens for tree in batch) for batch in batches)
+    return 1 - sum(tree.tokens for batch in batches for tree in batch) / places
+
+
+def test_micro_batches_of_a_step_hardly_pad() -> None:
+    """A step of 128 conversations of 20 to 400 tokens behind a picture, four at a time; as they come is the mutant."""
+    drawn = random.Random(0)
+    trees = [Tree(f"t{n}", None, (1,) * 626, (Branch((2,) * drawn.randrange(20, 400), (True,)),)) for n in range(128)]
+    assert padding([batch for (batch,) in micro_batches(trees, 4, 1)]) < 0.01
+    assert padding([trees[at : at + 4] for at in range(0, len(trees), 4)]) > 0.1
