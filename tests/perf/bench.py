@@ -6,6 +6,7 @@ docs/performance.md. Nothing here is a test: CPU time differs from run to run, c
 
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +97,8 @@ def at_shapes(config: Any, case: Case, trainer: Any, goals: bool = True) -> Iter
         yield Row(f"{case}: FLOPs, {kept(case)}", condition, other.flops / own.step.flops,
                   goal("kept") if mine else None)  # fmt: skip
         if mine:
-            yield Row(f"{case}: bytes kept for backward", TRUE, own.step.saved / other.saved, goal("bytes"), less=True)
+            ratio = own.step.saved / other.saved
+            yield Row(f"{case}: bytes kept for backward", condition, ratio, goal("bytes"), less=True)
     if case.method == "dpo":
         other = shapes.theirs(config, lora, trainer, trees, cached=True)
         yield Row(f"{case}: FLOPs, both sides with the reference kept", f"{TRUE}; TRL with precompute_ref_log_probs",
@@ -143,7 +145,8 @@ def written(rows: list[Row], page: Path = PAGE) -> None:
     """The table into the page, in place of the one before."""
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    lines = ["| what | condition | ratio of | now | goal | |", "|-|-|-|-|-|-|"]
+    used = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "trl"))
+    lines = [f"With {used}.", "", "| what | condition | ratio of | now | goal | |", "|-|-|-|-|-|-|"]
     lines += ["| " + " | ".join(row.cells) + " |" for row in rows]
     page.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n\n" + END + rest.split(END)[1], encoding="utf-8")
 
@@ -155,7 +158,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         root = Path(home)
         model = work.folder(root / "model")
-        rows = [*tiny(model, root), *true(model, root), *machine(root)]
+        measured = [*tiny(model, root), *true(model, root), *machine(root)]
+    rows = sorted(measured, key=lambda row: row.goal is None)  # what was asked for comes first
     Console(width=160).print(table(rows))
     written(rows)
 

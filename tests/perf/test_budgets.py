@@ -40,8 +40,8 @@ def two_layers() -> LlavaConfig:
 def over(method: str, lora: Lora | None) -> dict[str, float]:
     """What was counted over the formula, with dense attention, as torch counts it.
 
-    With adapters nothing before the first layer learns, so that its q, k and v pass no gradient on: at 32 layers that is
-    a third of a percent, at two it is five.
+    With adapters nothing before the first layer learns, so that its q, k and v pass no gradient on: at 32 layers that
+    is a third of a percent, at two it is five.
     """
     config = two_layers()
     (tree,) = shapes.forest(config, method, (True,) * 100)
