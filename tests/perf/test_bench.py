@@ -187,3 +187,23 @@ def test_time_is_the_ratio_of_medians_without_the_first_two_steps() -> None:
     turns = Turns()
     turns.spent = ([9.0, 9.0, 1.0, 2.0, 8.0], [0.0, 0.0, 3.0, 3.0, 3.0])
     assert turns.ratio == 1.5
+
+
+def test_a_run_prints_goals_first_and_writes_what_it_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages: list[list[Row]] = []
+    monkeypatch.setattr(bench.work, "folder", lambda root: root)
+    for name, row in (("tiny", Row("one", "here", 1.0)), ("true", Row("two", "there", 2.0, 1.5)), ("machine", None)):
+        monkeypatch.setattr(bench, name, lambda *told, row=row: [row] if row else [])
+    monkeypatch.setattr(bench, "written", pages.append)
+    monkeypatch.setattr(bench, "set_verbosity_error", lambda: None)  # it would outlast the test
+    bench.main()
+    said = capsys.readouterr().out
+    assert said.index("two") < said.index("one") and "reached" in said
+    assert [row.what for row in pages[0]] == ["two", "one"]
+
+
+def test_the_page_has_a_place_for_the_table() -> None:
+    text = bench.PAGE.read_text(encoding="utf-8")
+    assert text.count(bench.BEGIN) == text.count(bench.END) == 1
