@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark
-from harness.contracts.testbed_file import read_testbed
+from harness.contracts.testbed_file import read_testbed, setting_of
 from reports.layouts import BASES, Column, Layout
 from reports.outcomes import Outcome
 from reports.totals import RULE
@@ -93,7 +93,7 @@ def _settings(base: str, setting: Mapping[str, Any]) -> Iterator[str]:
     """Where a comparison's settings are not those of the testbed that follows the paper; judge and options aside."""
     other = [
         f"{name} is {mine}, in the paper's testbed {its}"
-        for name, mine, its in _differences(setting, read_testbed(base).setting())
+        for name, mine, its in _differences(setting, setting_of(read_testbed(base)))
         if name.partition(".")[0] not in ("judge", "judging", "benchmarks")
         if name != "writer" or not GPT_4.fullmatch(mine)
     ]
@@ -133,7 +133,7 @@ def _column(column: Column, ran: Ran, outcomes: Sequence[Outcome]) -> Iterator[s
         yield "the paper does not print its judge's prompts, so these are ours"
     judge = str(ran.setting.get("judge", ""))
     if column.judged:
-        usual = read_testbed(next(iter(ARCHITECTURES))).setting()["judging"]  # in all testbeds of the paper's
+        usual = setting_of(read_testbed(next(iter(ARCHITECTURES))))["judging"]  # in all testbeds of the paper's
         asked = _differences(ran.setting.get("judging", {}), usual, "judging.")
         yield from (f"{name} is {mine}, in the paper's testbed {its}" for name, mine, its in asked)
     if column.judged and not (GPT_4.fullmatch(judge) or (name == "mmhal" and CHATGPT.fullmatch(judge))):

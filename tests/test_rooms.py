@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 from harness import ROOMS
@@ -76,3 +78,15 @@ def test_a_wheel_puts_them_where_they_are_looked_for() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert build["sources"] == {name: f"harness/_rooms/{name}" for name in ROOMS}
     assert build["only-include"] == ["harness", *ROOMS]
+
+
+def test_no_module_needs_itself_by_way_of_others() -> None:
+    graph = grimp.build_graph("harness", *ROOMS, exclude_type_checking_imports=True)
+
+    def sort() -> None:
+        TopologicalSorter({one: graph.find_modules_directly_imported_by(one) for one in graph.modules}).prepare()
+
+    sort()
+    graph.add_import(importer="harness.contracts.settings", imported="harness.contracts.judge_kind")
+    with pytest.raises(CycleError):
+        sort()

@@ -20,6 +20,7 @@ from harness.contracts.benchmark import folder_of
 from harness.contracts.judge_kind import called
 from harness.contracts.row_names import BASELINE
 from harness.contracts.steps import Plan, Step
+from harness.contracts.testbed_file import setting_of
 from harness.models.folder import inspect
 from harness.stages.generate import Generate
 from harness.stages.score import Score
@@ -71,7 +72,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         benchmarks={name: testbed.benchmarks.get(name, {}) for name in request.benchmarks},
         own={name: file_digest(file) for (_, name), file in plugins.adopted().items() if name in request.benchmarks},
         judges={name: judge for name, judge in judged.items() if judge},
-        setting=testbed.setting(),
+        setting=setting_of(testbed),
         architectures=architectures(planned),
         models={str(cell.seed): Generate.of(cell.responses).model for cell in planned.cells if cell.row == BASELINE},
         published={

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.contracts.plugins import called, refuse_truths, stem
+from harness.contracts.plugins import refuse_truths, stem
 from harness.system import boards
 from harness.system.errors import UsageError
 
@@ -317,17 +317,6 @@ class Testbed(Fixed):
     """Method -> the training arguments and options that it has here."""
     benchmarks: dict[str, dict[str, Any]] = {}
     """Benchmark -> the options that it has here."""
-
-    def setting(self) -> dict[str, Any]:
-        """What of it changes a number, whichever files it reads: by this, not by its name, is a testbed another's."""
-        from harness.contracts import judge_kind  # whose fields are settings
-
-        aside = "name synthetic protocol models family data clip lens crosscheck prices examples scenes"
-        left_out: dict[str, Any] = dict.fromkeys(aside.split(), True)
-        left_out |= {"judging": {"price", "runs"}, "writing": {"price"}, "reading": {"max_dropped", "links"}}
-        told = self.model_dump(mode="json", exclude=left_out)
-        told["generation"]["backend"] = called(self.generation.backend)
-        return told | {"judge": judge_kind.called(self.judge), "writer": judge_kind.called(self.writer)}
 
 
 def first_error(error: Exception) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.contracts import judge_kind, plugins
 from harness.contracts.behind import behind, words
-from harness.contracts.judge_kind import takes_file
 from harness.contracts.plugins import adopt, parted, unknown
 from harness.contracts.settings import HUB, Testbed, first_error
 from harness.system.errors import UsageError
@@ -48,6 +48,16 @@ def read_testbed(name: str) -> Testbed:
     return bed.model_copy(update=located)
 
 
+def setting_of(bed: Testbed) -> dict[str, Any]:
+    """What of a testbed changes a number, whichever files it reads: by this, not by its name, is it another's."""
+    aside = "name synthetic protocol models family data clip lens crosscheck prices examples scenes"
+    left_out: dict[str, Any] = dict.fromkeys(aside.split(), True)
+    left_out |= {"judging": {"price", "runs"}, "writing": {"price"}, "reading": {"max_dropped", "links"}}
+    told = bed.model_dump(mode="json", exclude=left_out)
+    told["generation"]["backend"] = plugins.called(bed.generation.backend)
+    return told | {"judge": judge_kind.called(bed.judge), "writer": judge_kind.called(bed.writer)}
+
+
 def weights(model: str, home: Path) -> str:
     """A model's folder: a path, or where the hub's cache has "owner/name@COMMIT"; these words where it has it not.
 
@@ -70,7 +80,7 @@ def words_in(words: str, home: Path) -> str:
     """A judge's, writer's or backend's words; files in them are found from `home`."""
     which, rest = parted(words)
     which = str(locate(which, home)) if which.endswith(".py") else which
-    rest = str(locate(rest, home)) if takes_file(f"{which}:{rest}") else rest
+    rest = str(locate(rest, home)) if judge_kind.takes_file(f"{which}:{rest}") else rest
     return f"{which}:{rest}" if rest else which if which.endswith(".py") else words
 
 

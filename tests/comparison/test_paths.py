@@ -16,7 +16,7 @@ from harness.comparison.provenance import provenance
 from harness.comparison.request import request
 from harness.contracts.settings import Testbed
 from harness.contracts.steps import Plan
-from harness.contracts.testbed_file import read_testbed
+from harness.contracts.testbed_file import read_testbed, setting_of
 from harness.judging.hire import kind_for
 from harness.store.closure import code
 from harness.store.store import Store
@@ -69,7 +69,7 @@ def test_paths_in_a_testbed_start_at_its_file(there: Path) -> None:
 def test_a_judge_that_takes_no_file_keeps_its_words(there: Path) -> None:
     """A server may call its models by paths."""
     assert testbed(there, judge="openai:/models/llama").judge == "openai:/models/llama"
-    assert testbed(there, judge="openai:./llama").setting()["judge"] == "openai:./llama"
+    assert setting_of(testbed(there, judge="openai:./llama"))["judge"] == "openai:./llama"
 
 
 def words(there: Path, **who: str) -> tuple[Any, Any, Any]:

@@ -12,7 +12,7 @@ from worlds import NINE
 
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, Unit
-from harness.contracts.testbed_file import read_testbed
+from harness.contracts.testbed_file import read_testbed, setting_of
 from reports import paper
 from reports.earned import Ran
 from reports.findings import Setting
@@ -26,7 +26,7 @@ from tests.fake_run import FakeRun
 SEVEN = {"hidden_size": 4096, "layers": 32, "vision_hidden_size": 1024, "vision_layers": 24, "patches": 576}
 MINI = {"hidden_size": 128, "layers": 4, "vision_hidden_size": 64, "vision_layers": 2, "patches": 16}
 REAL = Setting("llava-1.5-7b", "llava", False)
-EARNED = Ran("llava150k", {"0": SEVEN}, read_testbed("llava-1.5-7b").setting(), {name: {} for name in NINE}, {10_000})
+EARNED = Ran("llava150k", {"0": SEVEN}, setting_of(read_testbed("llava-1.5-7b")), {name: {} for name in NINE}, {10_000})
 COLUMNS = "SQA GQA VQA^T total MMVet MME MMB total POPE CHAIR MMHal total".split()
 OFFICIAL = {"sqa": 2017, "gqa": 12_578, "textvqa": 5000, "mmvet": 218, "mme": 1187, "mmb": 1176}
 OFFICIAL |= {"pope": 9000, "chair": 500, "mmhal": 96}

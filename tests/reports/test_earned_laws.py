@@ -3,7 +3,7 @@
 A field that somebody adds is tried by being there. What of a testbed is no setting stands in a list, with the reason.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from types import UnionType
@@ -17,7 +17,7 @@ from worlds import NINE
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.settings import Lora, Testbed
-from harness.contracts.testbed_file import read_testbed
+from harness.contracts.testbed_file import read_testbed, setting_of
 from reports import earned
 from reports.earned import ARCHITECTURES, FREE, WHERE, Ran, shortfalls
 from reports.layouts import LAYOUTS
@@ -103,7 +103,7 @@ def test_the_run_that_earned_it_lacks_nothing() -> None:
 def test_every_field_of_a_testbed_is_a_setting_or_says_why_it_is_none(leaf: Leaf) -> None:
     bed = changed(BED, leaf)
     assert isinstance(bed, Testbed) and bed != BED
-    assert (bed.setting() == BED.setting()) == (leaf in NO_SETTING), NO_SETTING.get(leaf, "changes no setting")
+    assert (setting_of(bed) == setting_of(BED)) == (leaf in NO_SETTING), NO_SETTING.get(leaf, "changes no setting")
 
 
 def test_the_list_names_only_what_is_there() -> None:
@@ -115,7 +115,7 @@ def test_every_setting_that_differs_withholds_the_papers_numbers(leaf: Leaf) -> 
     """All of them, or the columns that it is about; and the reason names it."""
     bed = changed(BED, leaf)
     assert isinstance(bed, Testbed)
-    found = withheld(replace(EARNED, setting=bed.setting()))
+    found = withheld(replace(EARNED, setting=setting_of(bed)))
     if leaf[0] == "benchmarks":  # the options that a run had are in its manifest, and are tried below
         return
     if leaf[0] in ("judge", "judging"):
@@ -137,8 +137,11 @@ def test_a_setting_that_is_not_compared_would_be_caught(leaf: Leaf, monkeypatch:
 
 
 def test_a_setting_that_is_not_recorded_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Testbed.setting
-    monkeypatch.setattr(Testbed, "setting", lambda bed: {k: v for k, v in real(bed).items() if k != "response_tokens"})
+    def without(bed: Testbed, real: Callable[[Testbed], dict[str, Any]] = setting_of) -> dict[str, Any]:
+        return {name: value for name, value in real(bed).items() if name != "response_tokens"}
+
+    monkeypatch.setattr(earned, "setting_of", without)
+    monkeypatch.setitem(globals(), "setting_of", without)
     caught(test_every_field_of_a_testbed_is_a_setting_or_says_why_it_is_none, ("response_tokens",))
 
 

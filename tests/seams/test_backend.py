@@ -15,6 +15,7 @@ from harness.contracts import plugins
 from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
 from harness.contracts.records import Image, Prompt, Response, Turn
 from harness.contracts.settings import Generation
+from harness.contracts.testbed_file import setting_of
 from harness.models.load import Loaded, load
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
@@ -262,5 +263,5 @@ def test_a_backend_of_one_s_own_is_in_the_keys_of_what_it_generates() -> None:
         request("dpo", "llava150k", "", "mini", 1, "pope", 8, 4, sets, 1)[0]
         for sets in ([], [f"generation.backend={naive()}"])
     )
-    assert own.generation.backend == naive() and plugins.called(naive()) in json.dumps(own.setting())
-    assert str(Path(naive()).parent) not in json.dumps(own.setting()) and usual.setting() != own.setting()
+    assert own.generation.backend == naive() and plugins.called(naive()) in json.dumps(setting_of(own))
+    assert str(Path(naive()).parent) not in json.dumps(setting_of(own)) and setting_of(usual) != setting_of(own)
