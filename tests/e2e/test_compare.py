@@ -181,6 +181,7 @@ def made_alike(done: Done, folder: Path, executor: str, *how: str) -> None:
     assert stages[0] == stages[1] and len(stages[0]) > 10
 
 
+@pytest.mark.heavy
 def test_another_executor_makes_the_same_stages_and_the_same_table(done: Done, tmp_path: Path) -> None:
     made_alike(done, tmp_path, str(IN_ORDER))
 

@@ -203,12 +203,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("rank", "dtype", "size", "again", "away"),
     [
-        (0, "bfloat16", 4, 0, "none"),
+        pytest.param(0, "bfloat16", 4, 0, "none", marks=pytest.mark.heavy),
         (0, "bfloat16", 2, 0, "cpu"),
-        (64, "bfloat16", 2, 0, "none"),
-        (64, "bfloat16", 4, 4, "none"),
+        pytest.param(64, "bfloat16", 2, 0, "none", marks=pytest.mark.heavy),
+        pytest.param(64, "bfloat16", 4, 4, "none", marks=pytest.mark.heavy),
         (256, "bfloat16", 1, 0, "none"),
-        (256, "bfloat16", 1, 0, "cpu"),
+        pytest.param(256, "bfloat16", 1, 0, "cpu", marks=pytest.mark.heavy),
         (64, "float32", 2, 0, "none"),
     ],
 )

@@ -79,6 +79,7 @@ def test_one_that_fails_costs_itself_alone(
     assert len(said) == 2  # each board once
 
 
+@pytest.mark.heavy
 def test_boards_are_in_no_key_and_one_rank_alone_reports(job: Callable[..., Job]) -> None:
     """With a board that no process can open, two ranks train all the same."""
     both = job("both", num_processes=2, report_to="wandb")

@@ -23,6 +23,7 @@ from harness.training.launch import launch
 from tests.responding import respond
 from tests.trainings import conversations, lines, losses, same
 
+heavy = pytest.mark.heavy
 Fits = Callable[[int, int, int], bool]  # records at once, layers computed again, step
 
 
@@ -86,7 +87,7 @@ def test_another_fault_is_none_of_memory(job, monkeypatch: pytest.MonkeyPatch) -
         launch(job())
 
 
-@pytest.mark.parametrize("most", [1, 3, 7])
+@pytest.mark.parametrize("most", [pytest.param(1, marks=heavy), 3, pytest.param(7, marks=heavy)])
 def test_halves_come_in_order_and_no_smaller_than_needed(most: int) -> None:
     sizes = []
 
@@ -120,7 +121,7 @@ def test_reference_log_probs_come_in_halves(  # type: ignore[no-untyped-def]
     assert torch.allclose(told["policy"], made["policy"], atol=1e-5)
 
 
-@pytest.mark.parametrize("temperature", [0.0, pytest.param(0.8, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("temperature", [0.0, pytest.param(0.8, marks=heavy)])
 def test_prompts_are_answered_in_halves(  # type: ignore[no-untyped-def]
     folder: Path, pictures, monkeypatch: pytest.MonkeyPatch, temperature: float
 ) -> None:

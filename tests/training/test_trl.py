@@ -91,7 +91,14 @@ def task(job, pictures: list[Image]):  # type: ignore[no-untyped-def]
     return make
 
 
-@pytest.mark.parametrize("method", CLIP)
+SLOW = {"mpo", "kto"}  # seconds longer than the others
+
+
+def lanes(*methods: str) -> list[Any]:
+    return [pytest.param(one, marks=pytest.mark.heavy if one in SLOW else ()) for one in methods]
+
+
+@pytest.mark.parametrize("method", lanes(*CLIP))
 def test_ten_steps_equal_trl(task, method: str) -> None:  # type: ignore[no-untyped-def]
     """To rounding: 4e-7 (SFT) and 9e-8 (DPO) were seen where 1e-4 is asked for."""
     made = task(method)
@@ -104,8 +111,11 @@ def test_ten_steps_equal_trl(task, method: str) -> None:  # type: ignore[no-unty
     assert min(line["grad_norm"] for line in own.log) > CLIP[method]
 
 
-@pytest.mark.parametrize(("method", "mutant"), [("sft", "unclipped"), ("dpo", "unclipped"), ("dpo", "mean log-probs"),
-                                                 ("ipo", "sums"), ("kto", "no divergence")])  # fmt: skip
+MUTANTS: list[Any] = [("sft", "unclipped"), ("dpo", "unclipped"), ("dpo", "mean log-probs"), ("ipo", "sums")]
+MUTANTS += [pytest.param("kto", "no divergence", marks=pytest.mark.heavy)]
+
+
+@pytest.mark.parametrize(("method", "mutant"), MUTANTS)
 def test_a_different_loss_or_step_is_noticed(  # type: ignore[no-untyped-def]
     task, monkeypatch: pytest.MonkeyPatch, method: str, mutant: str
 ) -> None:
