@@ -147,6 +147,7 @@ def chain(folder: Path, victims: list[str], rng: random.Random, span: float) -> 
     return finish(folder, running)
 
 
+@pytest.mark.heavy
 def test_killed_while_it_trains_and_given_again_at_once_it_publishes_the_same(folder: Path) -> None:
     """Only the command is killed, by SIGKILL; its ranks end by themselves."""
     small = ["--methods", "sft", "--benchmarks", "pope", "--workers", "1"]

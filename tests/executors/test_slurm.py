@@ -210,6 +210,7 @@ def command(folder: Path, seconds: float) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(words, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.heavy
 def test_jobs_of_a_command_that_was_killed_are_found_by_the_same_command(tmp_path: Path) -> None:
     toy = Toy(tmp_path / "toy")
     with command(toy.folder, 3) as first:

@@ -62,6 +62,7 @@ def test_it_goes_on_from_the_last_checkpoint(job, monkeypatch: pytest.MonkeyPatc
     assert losses(short) == pytest.approx(losses(whole), abs=1e-5)
 
 
+@heavy
 def test_at_last_every_layer_is_computed_again(job, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     whole, short = job("whole", per_device_train_batch_size=1), job("short", gradient_checkpointing="off")
     launch(whole)
@@ -71,6 +72,7 @@ def test_at_last_every_layer_is_computed_again(job, monkeypatch: pytest.MonkeyPa
     assert lines(short) == lines(whole) and same(short, whole)
 
 
+@heavy
 def test_where_nothing_fits_the_cures_are_named(job, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     tried = scarce(monkeypatch, lambda rows, again, step: False)
     with pytest.raises(HarnessError, match=r"even with one record at a time .* runtime\.zero_stage=3"):
@@ -104,6 +106,7 @@ def test_halves_come_in_order_and_no_smaller_than_needed(most: int) -> None:
         list(halved([1, 2], lambda items: work([0] * 9)))
 
 
+@heavy
 def test_reference_log_probs_come_in_halves(  # type: ignore[no-untyped-def]
     folder: Path, pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
