@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import harness.training.checkpoint
 import harness.training.engine
 from harness.contracts.records import Conversation, Image, Pair, Record, Rollout, Turn
+from harness.training.engine import train
 from harness.training.job import Job
 
 
@@ -30,6 +31,14 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, wanted: str, when: int) -> None:
 
     for module in (harness.training.engine, harness.training.checkpoint):
         monkeypatch.setattr(module, "failpoint", failpoint)
+
+
+def killed(job: Job, monkeypatch: pytest.MonkeyPatch, wanted: str, when: int) -> None:
+    """Train, and die at the `when`-th pass of a failpoint."""
+    with monkeypatch.context() as patch:
+        kill_at(patch, wanted, when)
+        with pytest.raises(Killed):
+            train(job)
 
 
 def conversations(pictures: list[Image]) -> list[Record]:

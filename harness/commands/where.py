@@ -53,9 +53,11 @@ def where(
     if (download and not names) or (revision and not (download and len(names or ()) == 1)):
         raise UsageError("--download fetches what is named, e.g. harness data where pope --download; --revision, one.")
     wanted = [found[name] for name in names or found]
-    for place in wanted if download else ():
-        fetch(place, revision)
-    wanted = [{one.name: one for one in places(testbed)}[place.name] for place in wanted]
+    if download:
+        for place in wanted:
+            fetch(place, revision)
+        found = {place.name: place for place in places(testbed)}  # as it is now
+        wanted = [found[place.name] for place in wanted]
     if as_json:
         say_json({"testbed": testbed, "places": [place.plain for place in wanted]})
         return

@@ -205,9 +205,7 @@ class Made:
             said += ["Scores are those of the merged model, whose weights were rounded to the training's dtype."]
         else:
             model = self.model()
-            for file in sorted(
-                path for path in model.rglob("*") if path.is_file()
-            ):  # copytree hides that a disk is full
+            for file in sorted(filter(Path.is_file, model.rglob("*"))):  # copytree hides that a disk is full
                 (place := out / file.relative_to(model)).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(file, place)
             said, library = ["Adapters, where it had some, are merged."], "transformers"

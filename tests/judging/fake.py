@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 from harness.contracts.judge import Ask
@@ -22,6 +22,7 @@ from harness.judging.llm import Llm
 ROOT = Path(__file__).parents[2]
 CANARY = "sk-test-CANARY-0123456789abcdef"
 QUICK = Runtime(ask_timeout_s=10, ask_deadline_s=30, ask_attempts=4, ask_concurrency=32)
+Service = TypeVar("Service", bound=ThreadingHTTPServer)
 Answers = Callable[
     [dict[str, Any], int], Any
 ]  # (request, its how-manieth) -> text, (status, headers, body or its pieces), bytes
@@ -103,14 +104,22 @@ def refusal(status: int, code: str = "", **headers: str) -> tuple[int, dict[str,
 @contextmanager
 def serving(answers: Answers, key: str = CANARY) -> Iterator[Server]:
     """A server under way, its address and a key in the environment."""
-    server = Server(answers)
+    with under_way(Server(answers), key) as server:
+        try:
+            yield server
+        finally:
+            server.released.set()
+
+
+@contextmanager
+def under_way(server: Service, key: str = CANARY) -> Iterator[Service]:
+    """Any server of ours, until this ends; its address and a key in the environment."""
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_address[1]}/v1"
     try:
         with mock.patch.dict(os.environ, {"OPENAI_BASE_URL": address, "OPENAI_API_KEY": key}):
             yield server
     finally:
-        server.released.set()
         server.shutdown()
         server.server_close()
 

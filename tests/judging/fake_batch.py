@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-from fake import CANARY, QUICK, ROOT, asked, completion, refusal
+from fake import QUICK, ROOT, asked, completion, refusal, under_way
 
 from harness.contracts.settings import Chat
 from harness.judging.journal import Journal
@@ -160,15 +159,8 @@ def told(key: str, status: int, body: bytes) -> bytes:
 @contextmanager
 def desk(answers: Callable[[str], Any] = lambda text: grade(text)) -> Iterator[Desk]:
     """A service under way, its address and a key in the environment."""
-    server = Desk(answers)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
-        with mock.patch.dict(os.environ, {"OPENAI_BASE_URL": address, "OPENAI_API_KEY": CANARY}):
-            yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+    with under_way(Desk(answers)) as server:
+        yield server
 
 
 def grade(text: str) -> str:

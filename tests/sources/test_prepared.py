@@ -170,20 +170,26 @@ def outputs(made: Prepared) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in made.folder.iterdir() if file.name != "manifest.json"}
 
 
+def killed(mine: Source, store: Path, point: str) -> None:
+    """Prepare it in a process that dies at a failpoint."""
+
+    def die() -> None:
+        os.environ["HARNESS_FAILPOINT"] = point
+        prepare(mine, AS_LLAVA, Store(store), quiet)
+
+    child = FORK.Process(target=die)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 137
+
+
 @pytest.mark.parametrize("point", KILLS)
 def test_killed_anywhere_it_goes_on_and_is_what_it_would_have_been(
     point: str, mine: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = outputs(prepare(mine, AS_LLAVA, Store(tmp_path / "alone"), quiet))
 
-    def die() -> None:
-        os.environ["HARNESS_FAILPOINT"] = point
-        prepare(mine, AS_LLAVA, Store(tmp_path / "store"), quiet)
-
-    child = FORK.Process(target=die)
-    child.start()
-    child.join(60)
-    assert child.exitcode == 137
+    killed(mine, tmp_path / "store", point)
     read, true = list[str](), Source.tried
 
     def counted(self: Source, id: str, *given: Any) -> Example | Dropped:
@@ -200,13 +206,7 @@ def test_what_a_lost_disk_left_empty_is_made_again(mine: Source, tmp_path: Path)
     """Whichever file of those under way it is."""
     expected = outputs(prepare(mine, AS_LLAVA, Store(tmp_path / "alone"), quiet))
 
-    def die() -> None:
-        os.environ["HARNESS_FAILPOINT"] = "prepared.part:3"
-        prepare(mine, AS_LLAVA, Store(tmp_path / "store"), quiet)
-
-    child = FORK.Process(target=die)
-    child.start()
-    child.join(60)
+    killed(mine, tmp_path / "store", "prepared.part:3")
     left = [file for file in (tmp_path / "store" / ".work").rglob("*") if file.is_file()]
     assert len(left) == 3
     for file in left:
@@ -241,13 +241,7 @@ def test_two_that_prepare_what_has_changed_take_turns(
 
 
 def test_parts_of_other_pictures_are_not_gone_on_with(mine: Source, tmp_path: Path) -> None:
-    def die() -> None:
-        os.environ["HARNESS_FAILPOINT"] = "prepared.part:2"
-        prepare(mine, AS_LLAVA, Store(tmp_path / "store"), quiet)
-
-    child = FORK.Process(target=die)
-    child.start()
-    child.join(60)
+    killed(mine, tmp_path / "store", "prepared.part:2")
     broken_picture(tmp_path / "photos")
     prepare(mine, AS_LLAVA, Store(tmp_path / "store"), quiet)
     assert list(mine.load(lambda id: id[::-1])) == directly(mine)

@@ -16,7 +16,7 @@ from harness.store import closure
 from harness.system.errors import UsageError
 from harness.training import deepspeed_engine
 from harness.training.engine import train
-from tests.trainings import Killed, kill_at, losses, same, weights
+from tests.trainings import killed, losses, same, weights
 
 EIGHT = Training(optim="adamw_8bit")
 
@@ -58,10 +58,7 @@ def test_it_goes_on_to_the_same_bits(job, monkeypatch: pytest.MonkeyPatch) -> No
     pytest.importorskip("bitsandbytes")
     clean, broken = (job(name, zero_stage=2, optim="adamw_8bit") for name in ("clean", "broken"))
     train(clean)
-    with monkeypatch.context() as patched:
-        kill_at(patched, "engine.step", 4)
-        with pytest.raises(Killed):
-            train(broken)
+    killed(broken, monkeypatch, "engine.step", 4)
     assert train(broken).resumed_from_step == 3
     assert same(clean, broken) and losses(clean) == losses(broken)
 

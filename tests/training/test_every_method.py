@@ -39,7 +39,7 @@ from harness.training.job import Job
 from harness.training.launch import launch
 from tests.responding import respond
 from tests.seams.found import found
-from tests.trainings import Killed, conversations, kill_at, lines, pairs, rollouts
+from tests.trainings import conversations, killed, lines, pairs, rollouts
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -285,10 +285,7 @@ def test_the_same_bits_again_and_after_a_kill(  # type: ignore[no-untyped-def]
     clean, again, broken = (task(name, options, number, home, 0.2) for home in ("clean", "again", "broken"))
     train(clean)
     train(again)
-    with monkeypatch.context() as patch:
-        kill_at(patch, "engine.step", 5)
-        with pytest.raises(Killed):
-            train(broken)
+    killed(broken, monkeypatch, "engine.step", 5)
     assert train(broken).resumed_from_step == 4
     assert written(clean)
     assert written(again) == written(clean) == written(broken)
@@ -336,10 +333,7 @@ def test_every_method_trains_in_bfloat16(task, name: str, options: dict[str, Any
 def test_a_resume_without_the_optimiser_is_noticed(task, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     clean, broken = (task("dpo", {}, 0, home) for home in ("clean", "broken"))
     train(clean)
-    with monkeypatch.context() as patch:
-        kill_at(patch, "engine.step", 5)
-        with pytest.raises(Killed):
-            train(broken)
+    killed(broken, monkeypatch, "engine.step", 5)
 
     def forgetful(engine: Any, folder: Path) -> dict[str, Any]:
         _, state = engine.load_checkpoint(str(folder), "state", load_module_strict=False, load_optimizer_states=False)
@@ -395,10 +389,7 @@ def test_a_loss_knows_the_means_of_what_it_told_before(task, monkeypatch: pytest
 def test_a_resume_that_forgets_what_a_loss_told_is_noticed(task, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     clean, broken = (task("mpo", {}, 0, home) for home in ("clean", "broken"))
     train(clean)
-    with monkeypatch.context() as patch:
-        kill_at(patch, "engine.step", 5)
-        with pytest.raises(Killed):
-            train(broken)
+    killed(broken, monkeypatch, "engine.step", 5)
     monkeypatch.setattr(harness.training.engine, "json", SimpleNamespace(loads=lambda line: {}))
     assert train(broken).resumed_from_step == 4
     assert written(clean) != written(broken)

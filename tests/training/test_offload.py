@@ -10,7 +10,7 @@ from harness.contracts.settings import Runtime
 from harness.training import deepspeed_engine
 from harness.training.engine import train
 from harness.training.launch import launch
-from tests.trainings import Killed, kill_at, losses, same, weights
+from tests.trainings import killed, losses, same, weights
 
 heavy = pytest.mark.heavy
 OPTIMIZER = {"offload_optimizer": "cpu"}
@@ -64,10 +64,7 @@ def test_the_mutant_that_loses_gradients_on_their_way_is_caught(job, monkeypatch
 def test_an_offloaded_training_goes_on_to_the_same_bits(job, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     clean, broken = (job(name, zero_stage=2, **OPTIMIZER) for name in ("clean", "broken"))
     train(clean)
-    with monkeypatch.context() as patched:
-        kill_at(patched, "engine.step", 4)
-        with pytest.raises(Killed):
-            train(broken)
+    killed(broken, monkeypatch, "engine.step", 4)
     assert train(broken).resumed_from_step == 3
     assert same(clean, broken)
 

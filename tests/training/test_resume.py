@@ -13,7 +13,7 @@ from harness.contracts.settings import Lora
 from harness.models.reference import reference_logps
 from harness.system.errors import HarnessError
 from harness.training.engine import train
-from tests.trainings import Killed, kill_at, lines, pairs, same
+from tests.trainings import killed, lines, pairs, same
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,7 @@ def test_killed_anywhere_it_resumes_to_the_same_bits(  # type: ignore[no-untyped
     lora = Lora(r=4, lora_alpha=8, lora_dropout=0.2)
     clean, broken = job("clean", lora=lora), job("broken", lora=lora)
     train(clean)
-    with monkeypatch.context() as patch:
-        kill_at(patch, where, when)
-        with pytest.raises(Killed):
-            train(broken)
+    killed(broken, monkeypatch, where, when)
     result = train(broken)
     assert result.resumed_from_step == resumed
     assert result.rejected_checkpoints == ()
@@ -53,10 +50,7 @@ def test_sharded_weights_resume_too(  # type: ignore[no-untyped-def]
 ) -> None:
     clean, broken = job("clean", zero_stage=3, lora=lora), job("broken", zero_stage=3, lora=lora)
     train(clean)
-    with monkeypatch.context() as patch:
-        kill_at(patch, "engine.step", 6)
-        with pytest.raises(Killed):
-            train(broken)
+    killed(broken, monkeypatch, "engine.step", 6)
     assert train(broken).resumed_from_step == 4
     assert same(clean, broken)
 
@@ -81,10 +75,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(  # type: ignore[no-untyp
 ) -> None:
     clean, broken = job("clean"), job("broken")
     train(clean)
-    with monkeypatch.context() as patch:
-        kill_at(patch, "engine.step", 5)
-        with pytest.raises(Killed):
-            train(broken)
+    killed(broken, monkeypatch, "engine.step", 5)
     newest = Path(broken.work) / "step-00000004"
     victim = newest / "manifest.json" if damage == "manifest" else next(newest.rglob("*.pt"))
     data = bytearray(victim.read_bytes())
