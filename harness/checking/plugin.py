@@ -30,12 +30,12 @@ class Seam(NamedTuple):
 SEAMS = (
     Seam("methods", Method, "method:check_named"),
     Seam("benchmarks", Benchmark, "benchmark:check_benchmark"),
+    Seam("harness.executors", Executor, "executor:check_executor"),  # before sources: their "local" is meant by a path
     Seam("harness.sources", Source, "source:check_source"),
     Seam("harness.judges", JudgeKind, "judge:check_judge"),
     Seam("harness.testbeds", TestbedKind, "testbed:check_testbed"),
     Seam("harness.backends", Backend, "model:check_backend"),
     Seam("harness.families", Family, "model:check_family"),
-    Seam("harness.executors", Executor, "executor:check_executor"),
 )
 
 

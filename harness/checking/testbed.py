@@ -14,6 +14,7 @@ from harness.contracts.images import Places, StoreImages
 from harness.contracts.judge_kind import JudgeKind
 from harness.contracts.records import Dropped, Example, Item
 from harness.contracts.source import declared
+from harness.contracts.testbed_file import read_testbed
 from harness.contracts.testbed_kind import TestbedKind
 from harness.store.contents import listing
 from harness.system.errors import UsageError
@@ -22,13 +23,20 @@ FEW = 4  # examples, or scenes
 
 
 def check_testbed(name: str, options: Mapping[str, Any], data: Path | None) -> Iterator[str]:
-    """A kind of testbed: every source and benchmark that it draws, its words for judges; no model is trained."""
-    here = plugins.stem(name)
+    """A kind of testbed: every source and benchmark that it draws, its words for judges; no model is trained.
+
+    `options` are its benchmarks', by their names (`--option "mme.subtasks=[existence]"`), beside those of the
+    testbed that has its name.
+    """
+    here, given = plugins.stem(name), dict(options)
     if plugins.outside(TESTBEDS, name):
         bed = behind(name)
     else:
         kind = plugins.plugin(TESTBEDS, name, TestbedKind)
         bed = kind(str(data or kind.word), plugins.source(TESTBEDS, name))
+        given = ({} if bed.home else read_testbed(name).benchmarks) | given
+    if strange := next((each for each in options if each not in bed.benchmarks), ""):
+        raise plugins.unknown(f"benchmark of {here}", strange, list(bed.benchmarks))
     if bed.home or not (bed.sources or bed.benchmarks):
         yield f"{here}: draws nothing; `harness doctor --testbed FILE` looks at the files of a testbed"
         return
@@ -41,7 +49,7 @@ def check_testbed(name: str, options: Mapping[str, Any], data: Path | None) -> I
             yield f"{here}: draws {each}, the same twice, and it can be read"
         for each in bed.benchmarks:
             out = _drawn_twice(here, each, Path(scratch), partial(bed.draw_benchmark, each, "benchmark", 0, FEW))
-            if not asked(here, each, partial(_items, each, out)):
+            if not asked(here, each, partial(_items, each, given.get(each, {}), out)):
                 raise UsageError(f"{here}.draw_benchmark gives files of {each} without a question.")
             yield f"{here}: draws {each}, the same twice, and it has questions"
     for word in bed.judges:
@@ -66,6 +74,6 @@ def _examples(source: str, folder: Path) -> list[Example | Dropped]:
     return list(declared(source)(folder).load())
 
 
-def _items(name: str, folder: Path) -> list[Item]:
-    made: Benchmark = plugins.make("benchmarks", name, Benchmark, {})
+def _items(name: str, options: dict[str, Any], folder: Path) -> list[Item]:
+    made: Benchmark = plugins.make("benchmarks", name, Benchmark, options)
     return list(made.items(folder, StoreImages(Places(folder), folder, folder)))

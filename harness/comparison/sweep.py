@@ -4,6 +4,7 @@ The rule: the rate whose three totals (the paper's rule) have the largest sum, a
 no scene with what a comparison trains on or scores.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,10 +20,12 @@ from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Request
 from harness.stages.score import Score
 from harness.store.store import Store
+from harness.system.errors import HarnessError
 from reports.outcomes import measure, read_units
 from reports.totals import RULE, total
 
 FIRST_SEED = 1000
+ROUNDING = 1e-9  # of sums of scores
 Values = dict[tuple[str, int, str], float]  # (row, seed, benchmark) -> its first metric
 
 
@@ -62,10 +65,12 @@ def choose(
     rated: dict[str, float] = {}
     for spec in request.methods:
         gains = {rate: gain(value, f"{spec.stem}@{rate:g}") for rate in rates}
-        rated[spec.stem] = best(gains)
+        top = best(gains)
+        rated[spec.stem] = top[0]
+        chosen = "  <- chosen" + (f", the first of {len(top)} equal ones: no rate was better" if top[1:] else "")
         for rate in rates:
             shown = ", ".join(f"{group} {change:+.2f}" for group, change in gains[rate].items())
-            mark = "  <- chosen" if rate == rated[spec.stem] else ""
+            mark = chosen if rate == rated[spec.stem] else ""
             lines.append(f"# {spec.stem} {rate:g}: {shown}, sum {sum(gains[rate].values()):+.2f}{mark}")
     lines.append(yaml.safe_dump({"methods": {name: {"learning_rate": rate} for name, rate in rated.items()}}).rstrip())
     return Chosen(rated, "\n".join(lines))
@@ -82,6 +87,12 @@ def gain(value: Values, row: str) -> dict[str, float]:
     return sums
 
 
-def best(gains: Mapping[float, Mapping[str, float]]) -> float:
-    """The rate whose totals have the largest sum; of equal ones the first."""
-    return max(gains, key=lambda rate: sum(gains[rate].values()))
+def best(gains: Mapping[float, Mapping[str, float]]) -> list[float]:
+    """The rates whose totals have the largest sum, which are several where sums differ by rounding alone.
+
+    HarnessError where no rate has one: a benchmark without a value leaves none.
+    """
+    sums = {rate: whole for rate, groups in gains.items() if not math.isnan(whole := sum(groups.values()))}
+    if not sums:
+        raise HarnessError("no rate can be chosen: a benchmark of the three totals has no value; raise --limit.")
+    return [rate for rate, each in sums.items() if max(sums.values()) - each < ROUNDING]

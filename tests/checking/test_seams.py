@@ -24,7 +24,7 @@ def nothing_adopted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_says_what_a_file_is(seam: str) -> None:
     for file in outside(seam):
         assert seam_of(file).package == package(seam)
-    assert seam_of(plugins.installed(package(seam))[0]).package in (package(seam), "harness.sources")  # two are "local"
+    assert seam_of(plugins.installed(package(seam))[0]).package == package(seam)
 
 
 WELL = {
@@ -51,6 +51,8 @@ def test_an_outside_file_that_keeps_its_contract_passes_and_is_told_what_was_not
         ("llava150k", "4 of 4 records made examples"),
         ("openai", "not asked, for it cannot answer here"),
         ("folder", "draws nothing"),
+        ("mini", "draws mme, the same twice, and it has questions"),
+        ("local", "4 steps in order, each once"),
         ("transformers", "a tiny model responds to two pictures"),
     ],
 )

@@ -1,6 +1,7 @@
 """How a sweep chooses: gains by hand, the same rule for every method, and one small sweep as a user runs it."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from harness.contracts.steps import Request
 from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
 from harness.store.store import Store
+from harness.system.errors import HarnessError
 from reports.totals import RULE
 
 NAMES = [name for names in RULE.values() for name in names]
@@ -28,10 +30,15 @@ def test_a_gain_is_over_the_baseline_of_its_own_seed() -> None:
     assert sorted(gain(value, "sft@1").values()) == [-0.5, 0.0, 3.0]
 
 
-def test_the_largest_sum_of_totals_wins_and_the_first_of_equal_ones() -> None:
-    assert (
-        best({1e-5: {"vqa": 1.0, "hal": 0.0}, 3e-5: {"vqa": 4.0, "hal": -2.0}, 1e-4: {"vqa": 2.0, "hal": 0.0}}) == 3e-5
-    )
+def test_the_largest_sum_of_totals_wins_and_of_equal_ones_the_first() -> None:
+    gains = {1e-5: {"vqa": 1.0, "hal": 0.0}, 3e-5: {"vqa": 4.0, "hal": -2.0}, 1e-4: {"vqa": 0.1 + 0.2, "hal": 1.7}}
+    assert best(gains) == [3e-5, 1e-4]  # 0.1 + 0.2 is more than 0.3
+
+
+def test_a_rate_without_a_value_is_never_chosen() -> None:
+    assert best({1e-5: {"vqa": math.nan}, 1e-4: {"vqa": -1.0}}) == [1e-4]
+    with pytest.raises(HarnessError, match="no rate can be chosen"):
+        best({1e-5: {"vqa": math.nan}})
 
 
 @pytest.mark.heavy
