@@ -26,7 +26,7 @@ def manifest() -> Any:
 
 
 class HarnessModel(Model):  # type: ignore[misc]
-    """A checkpoint in Hugging Face's layout, e.g. a `train` stage's `checkpoint/`, that answers lmms-eval's requests.
+    """A checkpoint in Hugging Face's layout, e.g. what `harness export` wrote, that answers lmms-eval's requests.
 
     Its device is the backend's choice: an accelerator where there is one. `batch_size` is of prompts, `dtype` float32
     or bfloat16.

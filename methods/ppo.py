@@ -184,14 +184,11 @@ class Ppo(Method):
         reasons = {e.id: "own response is empty" for e in examples}
         plain = [Rollout(e.id, e.image, e.turns[0].question, r.ids, {}) for e, r in told]
         judged = [Conversation(e.id, e.image, ((Turn(self.told(e), r.text.strip()),),)) for e, r in told]
-        roles = (Role.POLICY, Role.REFERENCE, Role.CRITIC)
+        policies = round.measure(plain, Role.POLICY)  # by the model that has responded, before the others' base comes
+        scores, others = round.measure(judged, Role.REWARD), (Role.REFERENCE, Role.CRITIC)
         rows, shaped, estimated = [], [], []
         for record, (_, response), *measured in zip(
-            plain,
-            told,
-            round.measure(judged, Role.REWARD),
-            *(round.measure(plain, role) for role in roles),
-            strict=True,
+            plain, told, scores, policies, *(round.measure(plain, role) for role in others), strict=True
         ):
             if lost := next((each for each in measured if isinstance(each, Dropped)), None):
                 reasons[record.id] = lost.reason

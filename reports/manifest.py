@@ -180,6 +180,8 @@ class Manifest(_Known):
     """Seed -> the sizes of its base model."""
     models: dict[str, Any]
     """Seed -> the identity of its base model."""
+    bases: dict[str, str] = {}
+    """Seed -> the folder that its base model lay in."""
     published: dict[str, str] = {}
     """Row that nobody trained here -> the identity of its model."""
     split_lock: dict[str, Any]

@@ -117,6 +117,6 @@ def files(run: Run, drawn: Sequence[str], local: bool) -> Iterator[tuple[str, st
     for made in run.manifest.trained:
         stages = [stage for stage in made.stages if stage.startswith("train/")]
         if made.row != BASELINE and stages:
-            place = f"{stages[-1]}/checkpoint"
+            place = stages[-1]
             link = f"./{store}/{place}/" if local and PLAIN.fullmatch(store) else ""
             yield link, f"{run.rows.get(made.row, made.row)}, seed {made.seed}", f"trained model: {place} in the store"

@@ -29,7 +29,7 @@ def manifest(**fields: Any) -> Manifest:
         "command": ["harness", "compare"], "request": "0" * 20, "finished": True, "failed": [],
         "testbed": "mini", "synthetic": True, "protocol": "llava", "judge": "oracle", "writer": "oracle",
         "judging": {}, "writing": {}, "data": "llava150k", "folder": "", "seeds": [0], "rows": {}, "benchmarks": {},
-        "own": {}, "judges": {}, "setting": {}, "architectures": {}, "models": {"0": "m"}, "published": {},
+        "own": {}, "judges": {}, "setting": {}, "architectures": {}, "models": {"0": "m"}, "published": {}, "bases": {},
         "split_lock": {}, "shared": {}, "fetched": {}, "report": "0" * 20, "cells": [], "trained": [], "stages": [],
     }  # fmt: skip
     return Manifest(**{**whole, **fields})
@@ -121,6 +121,7 @@ class _Writing:
             benchmarks={name: {} for name in run.benchmarks},
             judges={name: run.judge for name in run.benchmarks if name == JUDGED},
             models={str(seed): "m" for seed in run.seeds},
+            bases={str(seed): "/models/m" for seed in run.seeds},
             split_lock={f"split seed {seed}": json.loads(self.lock(seed))["digest"] for seed in run.seeds},
             cells=self.cells,
             trained=self.trained,

@@ -217,8 +217,6 @@ def rows(names: Sequence[str], home: Path, small: bool) -> Iterator[list[str]]:
         for part in (*METHODS, CAPTIONS):
             seconds = child("--run", part, str(here))
             yield measured(name, here, part, seconds)
-            for weights in here.glob("store/train/*/checkpoint/*.safetensors"):
-                weights.unlink()  # 15 GB; nothing reads them any more
         shutil.rmtree(here)
 
 

@@ -10,7 +10,10 @@ from safetensors.torch import load_file
 
 import harness.training.checkpoint
 import harness.training.engine
+from harness.contracts.backend import Adapted, Model
 from harness.contracts.records import Conversation, Image, Pair, Record, Rollout, Turn
+from harness.models.adapters import WEIGHTS
+from harness.models.load import parts
 from harness.training.engine import train
 from harness.training.job import Job
 
@@ -70,8 +73,20 @@ def losses(job: Job) -> list[float]:
     return [line["loss"] for line in lines(job)]
 
 
+def policy(job: Job) -> Model:
+    """What a training has left: a model as a whole, or adapters on what it began with."""
+    out = Path(job.out)
+    if (out / "checkpoint").is_dir():
+        return out / "checkpoint"
+    own, begun = out / "adapter", parts(job.policy)
+    return Adapted(begun.base, (*begun.adapters, own if own.is_dir() else out / "adapters" / "policy"))
+
+
 def weights(job: Job) -> dict[str, torch.Tensor]:
-    return load_file(Path(job.out) / "checkpoint" / "model.safetensors")
+    """Those of a policy that was trained in full; of another its adapters'."""
+    made = policy(job)
+    file = made.adapters[-1] / WEIGHTS if isinstance(made, Adapted) else made / "model.safetensors"
+    return load_file(file)
 
 
 def same(one: Job, other: Job) -> bool:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import plugins
-from harness.contracts.backend import Backend
+from harness.contracts.backend import Backend, Model
 from harness.contracts.records import Prompt, Response
 from harness.contracts.settings import Generation
+from harness.models.load import whole
+from harness.store.store import Store
 from harness.system.errors import HarnessError
 
 PACKAGE = "harness.backends"
@@ -28,6 +30,11 @@ def identity(generation: Generation) -> dict[str, Any]:
     """What of it may change a token, for keys: its name, its options, and what it says of itself."""
     name = plugins.called(generation.backend)
     return {"name": name, **generation.options, **plugins.plain(chosen(generation).identity(), name)}
+
+
+def taken(backend: Backend, model: Model, store: Store) -> Model:
+    """A model as a backend takes it: as it is stored, or as a whole."""
+    return model if backend.merges else whole(model, store)
 
 
 def insist(responses: Any, prompts: Sequence[Prompt], count: int = 1) -> None:

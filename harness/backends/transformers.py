@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.backends._rows import Line, Row, image_id, padded, prefix
-from harness.contracts.backend import Backend, Generated, Running, Sampling, Search
+from harness.contracts.backend import Backend, Generated, Model, Running, Sampling, Search
 from harness.contracts.records import Image, Prompt, Response
 from harness.contracts.settings import Dtype
 from harness.models.footprint import Decoder, Shape, most_rows
@@ -31,12 +30,14 @@ if TYPE_CHECKING:
 class Transformers(Backend):
     """In this process, on an accelerator where there is one; on the CPU with one thread."""
 
+    merges = True
+
     def identity(self) -> dict[str, Any]:
         """Nothing beside its code and the packages that it imports."""
         return {}
 
     def respond(
-        self, model: Path, prompts: Sequence[Prompt], sampling: Sampling, running: Running, blank: bool = False
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, running: Running, blank: bool = False
     ) -> Generated:
         """Equal prompts (image and text) are answered once at temperature 0."""
         loaded = _loaded(model, sampling.dtype, running)
@@ -81,7 +82,7 @@ class Transformers(Backend):
         return Generated(responses, loaded.features.flops - seen + towers + sum(spent))
 
     def candidates(
-        self, model: Path, prompts: Sequence[Prompt], search: Search, running: Running
+        self, model: Model, prompts: Sequence[Prompt], search: Search, running: Running
     ) -> list[list[Response]]:
         """The candidates of a prompt share a batch; a batch has as many prompts as there is room for all of theirs."""
         loaded = _loaded(model, search.dtype, running)
@@ -111,7 +112,7 @@ class Transformers(Backend):
         return [found[prompt.id] for prompt in prompts]
 
     def logps(
-        self, model: Path, prompts: Sequence[Prompt], tokens: Sequence[tuple[int, ...]], dtype: Dtype, running: Running
+        self, model: Model, prompts: Sequence[Prompt], tokens: Sequence[tuple[int, ...]], dtype: Dtype, running: Running
     ) -> list[tuple[float, ...]]:
         """By the forward pass that trainings use: a tree of one branch each."""
         from harness.models.reference import figures
@@ -147,7 +148,7 @@ def _fitting(loaded: Loaded, asked: Mapping[object, Row], sampling: Sampling | S
     return most_rows(shape, sampling.dtype, longest, sampling.max_new_tokens, int(0.9 * whole))
 
 
-def _loaded(model: Path, dtype: Dtype, running: Running) -> Loaded:
+def _loaded(model: Model, dtype: Dtype, running: Running) -> Loaded:
     import torch
 
     torch.set_num_threads(1)  # on the CPU a sum's order, and so a close call, depends on the number of threads

@@ -63,9 +63,9 @@ def inspect(
     bed, found = meant(source, images, testbed)
     words = None
     if model:
-        from harness.models.load import words as tokenizer_of
+        from harness.models.load import words as words_of
 
-        tokenizer = tokenizer_of(Path(model).expanduser())
+        tokenizer = words_of(Path(model).expanduser()).tokenizer
 
         def words(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False).input_ids)

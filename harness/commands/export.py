@@ -29,6 +29,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="A new folder to write to; default: exports/ROW-WHAT.")] = None,
     images: Annotated[Path | None, typer.Option(help="Where the pictures of your own --data are.")] = None,
     push: Annotated[str, typer.Option(help="OWNER/NAME: also upload it to the Hugging Face hub, private.")] = "",
+    base: Annotated[Path | None, typer.Option(help="Where the base model is, if it was moved since.")] = None,
     store: StoreOf = None,
 ) -> None:
     """Take a row's training records, model or responses elsewhere, with a card that says what it is."""
@@ -59,7 +60,7 @@ def export(
                 raise unknown("benchmark of this run", strange[0], there)
             said = Made.scored(found, row, seed).responses(part, wanted, form)
         else:
-            made = Made.of(found, row, seed)
+            made = Made.of(found, row, seed, base)
             said = made.records(part, form, images) if records else made.checkpoint(part, form)
     typer.echo("\n".join([*said, f"written to {folder}"]))
     if push:

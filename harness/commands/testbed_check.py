@@ -79,7 +79,7 @@ def _model(folder: Path) -> str:
 
     if not (folder / "config.json").is_file():
         raise UsageError(f"no Hugging Face model; fetch one: {fetch(folder)}")
-    model, tokenizer = inspect(folder), words(folder)
+    model, tokenizer = inspect(folder), words(folder).tokenizer
     pieces = model.family.segments([Turn("What is there?", "A cup.")], True, tokenizer.eos_token)
     asked = model.family.encode(tokenizer, pieces, Layout(model.places[1]))
     return (

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -20,13 +20,16 @@ from PIL import Image as Pillow
 
 from harness.comparison.answers import Answers, official, samples
 from harness.contracts import plugins
+from harness.contracts.backend import Adapted, Model
 from harness.contracts.images import FORMATS, Places, resolve
 from harness.contracts.method import Role
 from harness.contracts.records import Conversation, Image, Pair, Record, Rollout
 from harness.contracts.row_names import BASELINE
 from harness.contracts.settings import Lora
 from harness.models.adapters import write_adapter
+from harness.models.load import revision, write_whole
 from harness.sources._written import FORMS, written
+from harness.stages._model import ON_BASE, OWN, WHOLE, left_by
 from harness.store.digest import file_digest
 from harness.store.store import MANIFEST, Store
 from harness.system.errors import HarnessError, UsageError
@@ -89,18 +92,22 @@ def new_folder(folder: Path, run: Run) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Made:
-    """What one row of a run made with one seed: `stages` are its own, `kind/key`, in the order they were made."""
+    """What one row of a run made with one seed: `stages` are its own, `kind/key`, in the order they were made.
+
+    `base` is where its base model lies now, if not where the run had it.
+    """
 
     run: Run
     row: str
     seed: int
     stages: Sequence[str]
+    base: Path | None = None
 
     @classmethod
-    def of(cls, run: Run, row: str, seed: int | None) -> "Made":
+    def of(cls, run: Run, row: str, seed: int | None, base: Path | None = None) -> "Made":
         """UsageError where the run trained nothing for that row or seed. Without a seed, the first."""
         trained = {(made.row, made.seed): made.stages for made in run.manifest.trained}
-        return cls._chosen(run, row, seed, trained)
+        return replace(cls._chosen(run, row, seed, trained), base=base)
 
     @classmethod
     def scored(cls, run: Run, row: str, seed: int | None) -> "Made":
@@ -166,25 +173,38 @@ class Made:
         write_card(out, "Training records", {**LICENSE, "tags": self.tags}, card)
         return told
 
-    def model(self) -> Path:
-        """The folder of the trained model, adapters merged, in Hugging Face's layout; HarnessError if it is damaged."""
+    def model(self) -> Model:
+        """The trained model as it is stored; HarnessError if it is damaged, UsageError where its base is not found."""
         trained = self.of_kind("train")
         if not trained:
             raise UsageError(f"{self.row} trained no model.")
-        return self.sound(trained[-1]) / "checkpoint"
+        self.sound(trained[-1])
+        begun, adapters = left_by(Store(self.run.store), trained[-1])
+        whole = begun or self.based_on()
+        return Adapted(whole, adapters) if adapters else whole
+
+    def based_on(self) -> Path:
+        """The base model's folder; UsageError where it is not where it was, or is another now."""
+        known = str(self.run.manifest.models.get(str(self.seed), "not known"))
+        folder = self.base or Path(self.run.manifest.bases.get(str(self.seed), "") or "a folder that is not known")
+        if not folder.is_dir() or revision(folder) != known:
+            raise UsageError(
+                f"{self.row} is stored as adapters on the base model with the digest {known:.12}, and {folder} is not "
+                "that model; say with --base where it is."
+            )
+        return folder
 
     def rounds(self) -> list[tuple[Path, Lora]]:
         """The policy's adapters, to be added to the base one after the other, and how each was trained.
 
         HarnessError where the store has none: it was trained in full, or before adapters were kept.
         """
-        self.model()
         found = list[tuple[Path, Lora]]()
         for stage in reversed(self.of_kind("train")):
             folder, identity = self.sound(stage), Store(self.run.store).manifest_of(stage)["identity"]
-            if not (folder / "checkpoint").is_dir():  # a round of another role
+            whole, own = folder / ON_BASE / Role.POLICY, folder / OWN
+            if not any(one.is_dir() for one in (folder / WHOLE, whole, own)):  # a round of another role
                 continue
-            whole, own = folder / "adapters" / Role.POLICY, folder / "adapter"
             lora = identity["training"].get("lora")
             if lora is None or not (whole.is_dir() or own.is_dir()):
                 why = "was trained in full" if lora is None else "was trained by a version that kept no adapters"
@@ -205,9 +225,10 @@ class Made:
             said += ["Scores are those of the merged model, whose weights were rounded to the training's dtype."]
         else:
             model = self.model()
-            for file in sorted(filter(Path.is_file, model.rglob("*"))):  # copytree hides that a disk is full
-                (place := out / file.relative_to(model)).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(file, place)
+            if isinstance(model, Adapted):
+                write_whole(model, out)
+            else:
+                copied_tree(model, out)
             said, library = ["Adapters, where it had some, are merged."], "transformers"
         trained = self.of_kind("train")
         identity = Store(self.run.store).manifest_of(trained[-1])["identity"]
@@ -264,6 +285,13 @@ class Made:
                 lines.append(f"| {' | '.join(cells)} |")
         left = [f"\nNot shown, for their files are not here: {md(', '.join(sorted(foreign)))}."] if foreign else []
         return (lines if lines[2:] else ["Nothing of it was scored."]) + left
+
+
+def copied_tree(folder: Path, out: Path) -> None:
+    """Copy a folder's files; `shutil.copytree` hides that a disk is full."""
+    for file in sorted(filter(Path.is_file, folder.rglob("*"))):
+        (place := out / file.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, place)
 
 
 def texts_of(record: Conversation | Pair) -> Iterator[str]:

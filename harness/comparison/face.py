@@ -214,12 +214,17 @@ class Comparison:
             others = run.manifest.benchmarks.keys() - {benchmark}
             return pandas.DataFrame([line for cell in cells for line in _lines(cell, without(run, others))])
 
-    def checkpoint(self, row: str, seed: int | None = None) -> Path:
-        """The folder of a row's trained model, in Hugging Face's layout, adapters merged; HarnessError if damaged."""
+    def checkpoint(self, row: str, seed: int | None = None, base: str | Path | None = None) -> Path:
+        """A folder with a row's trained model, in Hugging Face's layout; HarnessError if it is damaged.
+
+        Adapters are merged into their base, in the store; `base` is where this lies, if it was moved since.
+        """
         from harness.comparison.exporting import Made
+        from harness.models.load import whole
+        from harness.store.store import Store
 
         with self.opened() as run:
-            return Made.of(run, row, seed).model()
+            return whole(Made.of(run, row, seed, Path(base) if base else None).model(), Store(run.store))
 
     @property
     def failed(self) -> list[str]:

@@ -1,4 +1,5 @@
-"""Stages whose files are not what was stored: taken out of the store before they are used, and made again.
+"""Stages whose files are not what was stored, or whose adapters belong to a model that is gone: taken out of the store
+before they are used, and made again.
 
 What was made from a damaged stage stays, if the stage comes out as it was; else it is made again as well.
 """
@@ -7,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.contracts.steps import Plan, Step
+from harness.stages._model import OWN
+from harness.stages.train import Train
 from harness.store.store import Store
 from harness.system.errors import HarnessError
 
@@ -28,14 +31,21 @@ class Damaged:
 
 
 def take_out(planned: Plan, store: Store) -> list[Damaged]:
-    """The finished stages of a plan that are damaged, taken out of the store."""
+    """The finished stages of a plan that are damaged or add to one that is gone, taken out of the store."""
     taken = []
     for step in planned.steps:
-        damage = store.damage(step.stage.name) if store.done(step.stage) else []
-        if damage:
+        if store.done(step.stage) and (damage := store.damage(step.stage.name) or _adrift(step, store)):
             taken.append(Damaged(step, tuple(damage), _digests(store, step)))
             store.discard(step.stage.name)
     return taken
+
+
+def _adrift(step: Step, store: Store) -> list[str]:
+    """What a training's adapter belongs to, if that is gone: alone it is no model."""
+    if step.stage.kind != Train.kind() or not (store.path(step.stage) / OWN).is_dir():
+        return []
+    before = Train.Reads.of(step).policy
+    return [f"{before.name} is gone, to whose model it adds"] if before and not store.done(before) else []
 
 
 def outdated(planned: Plan, store: Store, mended: Sequence[Damaged]) -> list[Step]:

@@ -75,6 +75,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         setting=setting_of(testbed),
         architectures=architectures(planned),
         models={str(cell.seed): Generate.of(cell.responses).model for cell in planned.cells if cell.row == BASELINE},
+        bases={str(cell.seed): base_model(testbed, cell.seed) for cell in planned.cells},
         published={
             name: next(Generate.of(cell.responses).model for cell in planned.cells if cell.row == name)
             for name, _ in request.published

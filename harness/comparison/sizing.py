@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import PIL.Image
 
+from harness import backends
 from harness.comparison.bill import Taken, Unmeasured
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark
@@ -188,7 +189,9 @@ def _train(here: _Here, step: Step, model: _Model) -> Need:
     flops = passes * how.num_train_epochs * count * model.flops.train(tree, learns)
     more = passes * how.num_train_epochs * count * model.flops.forward(tree) * (found / layers + lesson.anchored)
     seconds = here.seconds(flops + more) / runtime.num_processes
-    kept = model.shape.parameters * (Role.POLICY in lesson.trains) + passes * (learns or 0)
+    kept = passes * learns if learns else model.shape.parameters
+    if learns and Role.POLICY in lesson.trains and not backends.chosen(here.planned.testbed.generation).merges:
+        kept += model.shape.parameters
     text = f"{rows} at a time{again}{host}"
     return Need(step.row, "train", memory, flops, seconds, BYTES[how.dtype] * kept, text, cure)
 

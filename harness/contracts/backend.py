@@ -16,13 +16,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
 from harness.contracts.records import Prompt, Response
 from harness.contracts.settings import Dtype, Fixed
 from harness.system.profile import Tick
+
+
+class Adapted(NamedTuple):
+    """A model that is not written as a whole: its base's folder, and the folders of adapters to be merged into it, each
+    before the next (`harness.models.load.load`).
+    """
+
+    base: Path
+    adapters: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return f"{self.base} with the adapters of {', '.join(map(str, self.adapters))}"
+
+
+Model = Path | Adapted
+"""A model: a complete folder in Hugging Face's layout, or a base and adapters."""
 
 
 class Sampling(Fixed):
@@ -77,7 +93,12 @@ class Generated(NamedTuple):
 class Backend(ABC):
     """An engine that generates with a model's folder in Hugging Face's layout; see above. Its fields are its options,
     which are in the key (`--set "generation.options={tensor_parallel: 2}"`).
+
+    With `merges` it is handed a trained model as what is stored of it, a base and adapters, and loads it by
+    `harness.models.load`. Without, such a model is first written as a whole, 14 GB of 7B, in the store.
     """
+
+    merges: ClassVar[bool] = False
 
     def problem(self) -> str:
         """What keeps it from running on this machine, with the cure; empty where nothing does. Loads no model."""
@@ -89,7 +110,7 @@ class Backend(ABC):
 
     @abstractmethod
     def respond(
-        self, model: Path, prompts: Sequence[Prompt], sampling: Sampling, running: Running, blank: bool = False
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, running: Running, blank: bool = False
     ) -> Generated:
         """One response per prompt, in order. `Response.ids` are the very tokens that were drawn, the end token too.
 
@@ -100,7 +121,7 @@ class Backend(ABC):
 
     @abstractmethod
     def candidates(
-        self, model: Path, prompts: Sequence[Prompt], search: Search, running: Running
+        self, model: Model, prompts: Sequence[Prompt], search: Search, running: Running
     ) -> list[list[Response]]:
         """`search.count` continuations of each prompt, the first one greedy; `Response.logp` is without the penalty.
 
@@ -109,6 +130,6 @@ class Backend(ABC):
 
     @abstractmethod
     def logps(
-        self, model: Path, prompts: Sequence[Prompt], tokens: Sequence[tuple[int, ...]], dtype: Dtype, running: Running
+        self, model: Model, prompts: Sequence[Prompt], tokens: Sequence[tuple[int, ...]], dtype: Dtype, running: Running
     ) -> list[tuple[float, ...]]:
         """The log-prob, in nats, of each of the given tokens after its prompt, at temperature 1."""

@@ -8,20 +8,25 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import families
+from harness.contracts.backend import Adapted, Model
 from harness.contracts.family import Eyes, Family
 from harness.contracts.records import Image, Noised
 from harness.contracts.settings import HUB, Dtype, Lora
+from harness.models.adapters import CONFIG, WEIGHTS, cast, merge, trained_in
 from harness.models.folder import inspect, readable
 from harness.models.hublayout import write_weights
 from harness.models.targets import targets
 from harness.models.weights import gathered, insist_on_finite, insist_on_whole, reading, sharding
 from harness.store.closure import code
 from harness.store.contents import CONTENTS
+from harness.store.store import Stage, Store
 from harness.system.errors import UsageError
+from harness.system.machine import reclaim
 from harness.system.profile import Flops
 
 if TYPE_CHECKING:
@@ -30,6 +35,15 @@ if TYPE_CHECKING:
     from harness.models.shelf import Shelf
 
 UNREAD = {".md", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".png", ".jpg", ".gif", ".pdf"}
+
+
+class Words(NamedTuple):
+    """What a model reads words and pictures by, without its weights; `positions` is how long a sequence can be."""
+
+    family: Family
+    tokenizer: Any
+    eyes: Eyes
+    positions: int
 
 
 class Loaded(NamedTuple):
@@ -52,8 +66,12 @@ class Loaded(NamedTuple):
 _kept: dict[str, Loaded] = {}
 
 
-def revision(folder: str | Path) -> str:
+def revision(model: str | Model) -> str:
     """What identifies a model: sha256 over names and bytes of every file that loading may read, or `id@commit`."""
+    folder, adapters = parts(model)
+    if adapters:
+        files = [one / name for one in adapters for name in (CONFIG, WEIGHTS)]
+        return hashlib.sha256("\n".join([revision(folder), *CONTENTS.digests(files)]).encode()).hexdigest()
     if HUB.fullmatch(str(folder)):
         return str(folder)
     kinds = {path.suffix for path in readable(Path(folder))}
@@ -63,6 +81,11 @@ def revision(folder: str | Path) -> str:
     digests = CONTENTS.digests([Path(folder) / name for name in names])
     lines = (f"{name}\0{digest}\n" for name, digest in zip(names, digests, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def parts(model: str | Model) -> Adapted:
+    """A model as its base and what is merged into it: nothing, where it is whole."""
+    return model if isinstance(model, Adapted) else Adapted(Path(model), ())
 
 
 def _loadable(folder: Path) -> Iterator[Path]:
@@ -87,16 +110,17 @@ def _source(folder: str | Path) -> tuple[str, dict[str, Any]]:
 
 
 def load(
-    folder: str | Path,
-    dtype: Dtype = "float32",
+    model: str | Model,
+    dtype: Dtype | None = "float32",
     device: str = "cpu",
     shelf: Path | None = None,
     shards: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """A model, its tokenizer, how images become pixels and features; the vision tower frozen.
 
-    `shelf` is the folder where features are kept (`harness.models.shelf.Shelf`); `shards` is DeepSpeed's configuration
-    of ZeRO-3, by which each rank gets its part of the weights alone.
+    Adapters are merged into their base in the dtype that they were trained in, which the model keeps where `dtype` is
+    None. `shelf` is the folder where features are kept (`harness.models.shelf.Shelf`); `shards` is DeepSpeed's
+    configuration of ZeRO-3, by which each rank gets its part of the weights alone.
     """
     import torch
 
@@ -104,17 +128,18 @@ def load(
 
     _quiet()
     _kept.clear()  # before the new one comes: two do not fit
+    folder, adapters = parts(model)
+    wanted = getattr(torch, dtype) if dtype else trained_in(adapters[0]) if adapters else torch.float32
+    family, tokenizer, eyes, positions = words(folder)
     config = config_of(folder)
-    family = families.of(config)
-    tokenizer, eyes = _words(folder, config, family), _eyes(folder, config, family)
     name, arguments = _source(folder)
     with sharding(shards):
-        model, info = reading(
+        made, info = reading(
             folder,
             "weights",
             lambda: family.model_class().from_pretrained(
                 name,
-                dtype=getattr(torch, dtype),
+                dtype=trained_in(adapters[0]) if adapters else wanted,
                 use_safetensors=True,
                 attn_implementation="sdpa",  # others take no boolean mask of trees, or add it as if it were numbers
                 output_loading_info=True,
@@ -123,31 +148,35 @@ def load(
             ),
         )
     insist_on_whole(info, folder)
-    model.requires_grad_(True)
-    tower = family.tower(model)
+    made = made.to(device)
+    for one in adapters:
+        made = merge(made, one)
+    if adapters:
+        cast(made, wanted)
+    made.requires_grad_(True)
+    tower = family.tower(made)
     tower.requires_grad_(False)
-    model = model.to(device)
-    insist_on_finite(model, folder)
+    insist_on_finite(made, folder, adapters)
     flops = family.flops(config)
     with gathered(tower):
         kind = tower_kind(tower, {**code(families.file_of(family)), "family": config.model_type, **eyes.settings()})
     features = Shelf(
-        lambda image: family.features(model, _seen(eyes, image), eyes.layout(image)),
+        lambda image: family.features(made, _seen(eyes, image), eyes.layout(image)),
         kind,
         cost=lambda image: flops.tower(eyes.layout(image)),
     )
     features.folder = shelf
-    positions = int(config.get_text_config().max_position_embeddings)
-    return Loaded(model, family, tokenizer, eyes, features, flops, _pad(tokenizer, config), positions)
+    return Loaded(made, family, tokenizer, eyes, features, flops, _pad(tokenizer, config), positions)
 
 
-def words(folder: Path) -> Any:
-    """The tokenizer of a model's folder, after its config and its image processor were looked at too; no weights."""
+def words(model: str | Model) -> Words:
+    """All of a model but its weights: adapters change none of it."""
     _quiet()
+    folder = parts(model).base
     config = config_of(folder)
     family = families.of(config)
-    _eyes(folder, config, family)
-    return _words(folder, config, family)
+    tokenizer, eyes = _words(folder, config, family), _eyes(folder, config, family)
+    return Words(family, tokenizer, eyes, int(config.get_text_config().max_position_embeddings))
 
 
 def config_of(folder: str | Path) -> Any:
@@ -211,13 +240,13 @@ def _eyes(folder: str | Path, config: Any, family: Family) -> Eyes:
         ) from None
 
 
-def kept(folder: str | Path, dtype: Dtype = "float32") -> Loaded:
+def kept(model: str | Model, dtype: Dtype = "float32") -> Loaded:
     """The model ready to generate, on an accelerator where there is one; kept until any other is loaded."""
     import torch
 
-    name = f"{revision(folder)} {dtype}"
+    name = f"{revision(model)} {dtype}"
     if name not in _kept or _kept[name].family is not families.of(_kept[name].model):
-        loaded = load(folder, dtype, "cuda" if torch.cuda.is_available() else "cpu")
+        loaded = load(model, dtype, "cuda" if torch.cuda.is_available() else "cpu")
         loaded.model.eval()
         _kept[name] = loaded
     return _kept[name]
@@ -254,9 +283,26 @@ def adapt(model: Any, lora: Lora, seed: int, names: Sequence[str] = ("policy",))
 
 
 def save(model: Any, tokenizer: Any, eyes: Eyes, folder: Path) -> None:
-    """A complete folder in the hub's layout that `from_pretrained` loads; the policy's adapter is merged, in place."""
+    """A complete folder in the hub's layout that `from_pretrained` loads."""
     _quiet()
-    plain = model.merge_and_unload(adapter_names=["policy"]) if hasattr(model, "merge_and_unload") else model
-    family = families.of(plain)
-    write_weights(plain, family, folder)
-    family.write_processor(plain.config, tokenizer, eyes, folder)
+    family = families.of(model)
+    write_weights(model, family, folder)
+    family.write_processor(model.config, tokenizer, eyes, folder)
+
+
+def write_whole(model: Model, folder: Path) -> None:
+    """Write a model as a whole, adapters merged, in the dtype that they were trained in."""
+    import torch
+
+    loaded = load(model, None, "cuda" if torch.cuda.is_available() else "cpu")
+    save(loaded.model, loaded.tokenizer, loaded.eyes, folder)
+    del loaded
+    reclaim()  # another engine may want the whole device
+
+
+def whole(model: Model, store: Store) -> Path:
+    """The folder of a model as a whole: its own, or one in the store, where it is written once; `gc` takes it away."""
+    if isinstance(model, Path):
+        return model
+    stage = Stage("merged", {"model": revision(model), **code("harness.models.load")})
+    return store.run(stage, partial(write_whole, model))

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from harness.contracts.backend import Model
 from harness.contracts.records import Record
 from harness.contracts.settings import Dtype, Runtime
 from harness.models.batches import micro_batches
@@ -74,7 +75,7 @@ def figures(
 
 
 def reference_logps(
-    model: str | Path,
+    model: Model,
     records: Sequence[Record],
     runtime: Runtime,
     out: Path,

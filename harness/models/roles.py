@@ -15,6 +15,7 @@ from torch.nn.functional import linear
 
 from harness.contracts.method import Lesson, Role
 from harness.contracts.settings import Lora
+from harness.models.adapters import WEIGHTS, describe, unwrapped
 from harness.models.load import adapt
 from harness.models.logps import OF_LOGITS, Policy
 from harness.models.tree import Batch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HEADED = (Role.REWARD, Role.CRITIC)
-WEIGHTS, HEAD = "adapter_model.safetensors", "head.safetensors"
+HEAD = "head.safetensors"
 
 
 class Head(nn.Linear):
@@ -105,7 +106,9 @@ class Roles(nn.Module):
 
         folder.mkdir(parents=True)
         if not (role is Role.CRITIC and self.shared_trunk):
-            state = get_peft_model_state_dict(self.policy.model, adapter_name=str(role))
+            model: Any = self.policy.model
+            config, state = model.peft_config[str(role)], get_peft_model_state_dict(model, adapter_name=str(role))
+            describe(config.r, config.lora_alpha, config.target_modules, folder)
             save_file({name: weight.contiguous() for name, weight in state.items()}, folder / WEIGHTS)
         if role in HEADED:
             save_file(dict(self.heads[str(role)].state_dict()), folder / HEAD)
@@ -148,8 +151,7 @@ def bare(roles: Roles) -> "Iterator[None]":
     finally:
         wrapped: Any = roles.policy.model
         if hasattr(wrapped, "unload"):
-            plain = wrapped.unload()
-            vars(plain).pop("peft_config", None)  # some versions of peft leave it, and the next adapters come to these
+            unwrapped(wrapped)
 
 
 def _head(role: Role, width: int) -> Head:

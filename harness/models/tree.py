@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from harness.models.load import Loaded
+    from harness.models.load import Loaded, Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _shared(branches: Sequence[Tokens]) -> int:
     return sum(1 for _ in takewhile(lambda c: not c[0][1] and all(cell == c[0] for cell in c), columns))
 
 
-def tree(record: Record, loaded: "Loaded", max_length: int | None = None) -> Tree:
+def tree(record: Record, loaded: "Loaded | Words", max_length: int | None = None) -> Tree:
     """The record as one tree; raises ValueError where it cannot be one, with the reason to drop it by.
 
     Each branch is tokenized whole and the prefix is what the token rows share, so no seam changes a token. Of a branch,
@@ -135,7 +135,11 @@ def tree(record: Record, loaded: "Loaded", max_length: int | None = None) -> Tre
 
 
 def _grown(
-    record: Conversation | Pair, image: Image | None, branches: list[Pieces], loaded: "Loaded", max_length: int | None
+    record: Conversation | Pair,
+    image: Image | None,
+    branches: list[Pieces],
+    loaded: "Loaded | Words",
+    max_length: int | None,
 ) -> Tree:
     """What a record has under one picture, as a tree."""
     layout, positions = loaded.eyes.layout(image) if image else None, loaded.positions
@@ -161,7 +165,7 @@ def _fits(tokens: int, most: int | None) -> None:
         raise TooLong(f"too long: {tokens:,} tokens for {most:,} places; training.max_length would cut it")
 
 
-def _sampled(record: Rollout, loaded: "Loaded") -> Tree:
+def _sampled(record: Rollout, loaded: "Loaded | Words") -> Tree:
     """A rollout's tree: its prompt, and the very tokens that were sampled, whatever their text would encode to."""
     family, tokenizer = loaded.family, loaded.tokenizer
     if not record.tokens or tokenizer.convert_tokens_to_ids(family.image_token) in record.tokens:

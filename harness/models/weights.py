@@ -4,7 +4,7 @@ transformers draws what a file lacks at random and says so in a warning only; tw
 may be sharded over ranks (DeepSpeed's ZeRO-3): of such a one a rank has an empty stand-in, and a part in `ds_tensor`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,25 +57,28 @@ def sharding(config: Mapping[str, Any] | None) -> Iterator[None]:
 
 
 @contextmanager
-def gathered(module: "nn.Module") -> Iterator[None]:
-    """The module's weights are whole on every rank meanwhile; where they are sharded, all ranks must enter."""
+def gathered(module: "nn.Module", change: bool = False) -> Iterator[None]:
+    """The module's weights are whole on every rank meanwhile; where they are sharded, all ranks must enter.
+
+    With `change`, what the first rank makes of them stays.
+    """
     if not any(hasattr(weight, "ds_tensor") for weight in module.parameters()):
         yield
         return
     from deepspeed.runtime.zero import GatheredParameters
 
-    with GatheredParameters([*module.parameters()]):
+    with GatheredParameters([*module.parameters()], modifier_rank=0 if change else None):
         yield
 
 
-def brought(module: "nn.Module", here: bool) -> None:
+def brought(weights: "Iterable[nn.Parameter]", here: bool) -> None:
     """Make sharded weights whole in this rank's host memory, if they are wanted `here`; all ranks must call.
 
     One after another, so that no device holds a whole model.
     """
     from deepspeed.runtime.zero import GatheredParameters
 
-    for weight in module.parameters():
+    for weight in weights:
         with GatheredParameters([weight]):
             whole = weight.detach().to("cpu", copy=True) if here else None
         if whole is not None:
@@ -86,6 +89,10 @@ def shape_of(weight: "Tensor") -> "Size":
     """The shape of a whole weight."""
     shape: Size = getattr(weight, "ds_shape", weight.shape)
     return shape
+
+
+def _of(folder: str | Path, adapters: Sequence[Path]) -> str:
+    return f"the model {folder}" + (f" with the adapters of {', '.join(map(str, adapters))}" if adapters else "")
 
 
 def _own(weight: "Tensor") -> "Tensor":
@@ -117,11 +124,14 @@ def insist_on_whole(info: Mapping[str, Any], folder: str | Path) -> None:
         raise UsageError(f"the weights of {folder} cannot be read: {next(iter(errors))}. Fetch the whole folder again.")
 
 
-def insist_on_finite(model: Any, folder: str | Path) -> None:
-    """UsageError that names the first weight with NaN or an infinity in it. Files are looked through once a process."""
+def insist_on_finite(model: Any, folder: str | Path, adapters: Sequence[Path] = ()) -> None:
+    """UsageError that names the first weight with NaN or an infinity in it. Files are looked through once a process.
+
+    `adapters`: what was merged into the weights of `folder`.
+    """
     import torch
 
-    files = sorted(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
+    files = [file for one in (Path(folder), *adapters) if one.is_dir() for file in sorted(one.glob("*.safetensors"))]
     stamps = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     if stamps and stamps in _finite:
         return
@@ -132,5 +142,6 @@ def insist_on_finite(model: Any, folder: str | Path) -> None:
             and weight.numel()
             and not bool(torch.isfinite(torch.stack(weight.aminmax())).all())
         ):
-            raise UsageError(f"the model {folder} has NaN or infinity in {name}; it is damaged. Fetch it again.")
+            cure = "train them with a lower learning_rate" if adapters else "it is damaged. Fetch it again"
+            raise UsageError(f"{_of(folder, adapters)} has NaN or infinity in {name}; {cure}.")
     _finite.add(stamps)

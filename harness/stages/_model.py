@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import families
+from harness.contracts.backend import Adapted, Model
 from harness.contracts.executor import Resources
 from harness.contracts.method import Role
 from harness.contracts.settings import Runtime
@@ -13,7 +14,10 @@ from harness.models.load import revision
 from harness.stages._drawn import changed
 from harness.store.closure import Entry
 from harness.store.shelves import shelf
-from harness.store.store import Stage
+from harness.store.store import Stage, Store
+
+# What a training leaves of a policy: all of it, its adapter on the base, or one on the model that it began with.
+WHOLE, ON_BASE, OWN = "checkpoint", "adapters", "adapter"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +59,27 @@ class Modelled(Kind):
             raise changed(*map(Path, known))
         return found
 
-    def policy(self, work: Work, trained: Stage | None) -> Path:
-        """The policy that the step starts from: the checkpoint of a training, else the base model."""
-        return work.folder(trained) / "checkpoint" if trained else self.base(work)
+    def policy(self, work: Work, trained: Stage | None) -> Model:
+        """The policy that the step starts from: what a training left, else the base model."""
+        whole, adapters = left_by(work.store, trained.name if trained else "")
+        base = whole or self.base(work)
+        return Adapted(base, adapters) if adapters else base
 
     def shelf(self, work: Work) -> Path:
         """Where images' features by the base model are kept."""
         return shelf(work.store, self.model, families.file_of(family_of(self.base(work))))
+
+
+def left_by(store: Store, training: str) -> tuple[Path | None, tuple[Path, ...]]:
+    """What the policy of a finished training ("kind/key", "" for none) is: a whole model, None for the base, and the
+    adapters that are merged into it, in order. HarnessError for a stage that is damaged or not there.
+    """
+    adapters = list[Path]()
+    while training:
+        folder, before = store.sound(training), store.manifest_of(training)["inputs"]
+        if (folder / WHOLE).is_dir():
+            return folder / WHOLE, tuple(adapters)
+        on_base = folder / ON_BASE / Role.POLICY
+        adapters.insert(0, on_base if on_base.is_dir() else folder / OWN)
+        training = "" if on_base.is_dir() else before.get(Role.POLICY, "")
+    return None, tuple(adapters)

@@ -10,7 +10,7 @@ from harness.contracts.images import movable
 from harness.contracts.judge import Writer, answered
 from harness.contracts.records import Conversation, Dropped, Example, Record
 from harness.contracts.stage import Plugins, Work
-from harness.models.load import kept, revision
+from harness.models.load import revision, words
 from harness.scoring.verdicts import insist, keep_replies
 from harness.stages._asked import asked
 from harness.stages._drawn import changed
@@ -66,8 +66,8 @@ class Build(Responding):
 
         built, spent = answered(writer, build_with)
         insist(writer)
-        loaded = kept(self.policy(work, reads.policy), self.dtype)
-        made = [trainable(record, loaded, self.max_length) for record in built]
+        known = words(self.policy(work, reads.policy))
+        made = [trainable(record, known, self.max_length) for record in built]
         refuse_malformed(built, made)
         if [record.id for record in made] != [example.id for example in examples]:
             raise HarnessError(f"{self.method} must build one record per example, in order, or a Dropped.")

@@ -47,8 +47,9 @@ class Generate(Modelled):
         prompts = [Prompt(item.id, resolved(item, work.places).image, item.prompt) for item in items]
         size = self.batch_size or work.runtime.answered_at_once
         running, backend = Running(size, work.tick, self.shelf(work)), backends.chosen(work.testbed.generation)
+        model = backends.taken(backend, self.policy(work, reads.policy), work.store)
         with measure() as used:
-            made = backend.respond(self.policy(work, reads.policy), prompts, self.sampling, running, self.blank)
+            made = backend.respond(model, prompts, self.sampling, running, self.blank)
         backends.insist(getattr(made, "responses", made), prompts)
         write_jsonl(out / "responses.jsonl", (replace(response, ids=()) for response in made.responses))
         profile = used() | {

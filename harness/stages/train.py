@@ -7,6 +7,7 @@ from harness.contracts import plugins
 from harness.contracts.executor import Resources
 from harness.contracts.settings import Runtime, Training
 from harness.contracts.stage import Plugins, Work
+from harness.models.load import parts
 from harness.stages._model import Modelled, Trained
 from harness.stages._row import row_of
 from harness.store.closure import SOURCES, Entry
@@ -14,7 +15,8 @@ from harness.store.store import Stage
 
 
 class Train(Modelled):
-    """A trained policy: `checkpoint/` in Hugging Face's layout, `log.jsonl`, `summary.json`; its adapters, if any.
+    """A trained policy: its adapters, or all of it as `checkpoint/` in Hugging Face's layout; `log.jsonl`,
+    `summary.json`.
 
     method: the method's name
     options: its options, without paths of files that it reads
@@ -59,12 +61,14 @@ class Train(Modelled):
         reference = work.folder(reads.reference) / "logps.safetensors" if reads.reference else None
         trained = None if row.lessons[self.round].continues else reads.policy
         heirs = {role: work.folder(stage) / "adapters" / role for role, stage in reads.roles.items()}
+        policy = parts(self.policy(work, trained))
         job = Job(
             method=row.spec.name,
             options=row.spec.options,
             round=self.round,
             records=str(work.folder(reads.build) / "records.jsonl"),
-            model=str(self.policy(work, trained)),
+            model=str(policy.base),
+            merged=tuple(map(str, policy.adapters)),
             reference=str(reference) if reference else None,
             adapters={role: str(folder) for role, folder in heirs.items() if folder.is_dir()},
             training=self.training,

@@ -8,7 +8,6 @@ taken in another order, so that their last bits differ. Nothing is compiled at r
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ class Run:
         shelf = Path(job.shelf or Path(job.work) / "features")
         shards = deepspeed_engine.shards(job.training, job.runtime, world)
         self.sharded = shards is not None
-        self.loaded = load(job.model, job.training.dtype, reference.device(), shelf, shards)
+        self.loaded = load(job.policy, job.training.dtype, reference.device(), shelf, shards)
         stored = read_jsonl(Record, Path(job.records))
         records = [resolved(record, job.places) if job.places else record for record in stored]
         self.trees = {tree.id: tree for tree in reference.trees(records, self.loaded, job.training.max_length)}
@@ -94,7 +93,7 @@ class Run:
         self.realised = realised(self.lesson, job.runtime.reference, training.lora is not None)
         self.cached = _reference(job) if self.realised == "cached" else None
         self.copy = (
-            Policy(load(job.model, training.dtype, reference.device()).model) if self.realised == "copy" else None
+            Policy(load(job.policy, training.dtype, reference.device()).model) if self.realised == "copy" else None
         )
         self.engine = deepspeed_engine.engine(
             self.roles, training, job.runtime, len(self.plan), world, self.layout.rows
@@ -258,9 +257,10 @@ class Run:
     def save(self) -> None:
         """Write what was trained, if every weight is finite."""
         if self.sharded:
-            brought(self.roles, here=self.rank == 0)
-            if torch.cuda.is_available():  # what a device would have merged at once
-                torch.set_num_threads(os.cpu_count() or 1)
+            written = [
+                weight for weight in self.roles.parameters() if weight.requires_grad or not self.job.training.lora
+            ]
+            brought(written, here=self.rank == 0)
         if self.rank == 0:
             if not all(bool(torch.isfinite(p).all()) for p in self.roles.parameters()):
                 raise HarnessError("the trained weights are not all finite; nothing was saved.")
@@ -268,14 +268,14 @@ class Run:
             self.write(Path(self.job.out))
 
     def write(self, out: Path) -> None:
-        """The adapters that a later round goes on from, the policy's where none does, and the policy as a whole."""
+        """The adapters that a later round goes on from, or the policy's where none does; or the policy as a whole."""
         for role in self.lesson.trains:
-            if self.lesson.continues or role is not Role.POLICY:
+            if not self.job.training.lora:
+                save(self.roles.policy.model, self.loaded.tokenizer, self.loaded.eyes, out / "checkpoint")
+            elif self.lesson.continues or role is not Role.POLICY:
                 self.roles.save(role, out / "adapters" / role)
-            elif self.job.training.lora:
+            else:
                 self.roles.save(role, out / "adapter")
-        if Role.POLICY in self.lesson.trains:
-            save(self.roles.policy.model, self.loaded.tokenizer, self.loaded.eyes, out / "checkpoint")
 
     def result(self, usage: dict[str, float], resumed: int) -> TrainResult:
         """The summary."""

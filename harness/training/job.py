@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from harness.contracts import plugins
+from harness.contracts.backend import Adapted, Model
 from harness.contracts.images import Places
 from harness.contracts.method import Role
 from harness.contracts.records import Dropped
@@ -20,13 +21,14 @@ from harness.training.split import DROPPED, reasons
 
 
 class Job(Fixed):
-    """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `reference` (log-probs) and `adapters` (a
-    folder per role that goes on from one) are read; `out` gets `checkpoint/` (the policy, where it is trained),
-    `adapters/ROLE/` (on the base, for later rounds) or `adapter/` (the policy's, on `model`), `log.jsonl`,
-    `summary.json`; `work` keeps resumable state and is the caller's to delete; `shelf` keeps images' features (by
-    default in `work`). `family` is a file of the user's own with the model's family, or empty. `places` are what the
-    records' image paths start from, `editions` what outside files must be (`plugins.hold`), `ours` what our own must be
-    that other processes import, `shortages` how often memory has run out before.
+    """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `merged` (adapters, merged into it before
+    anything is trained), `reference` (log-probs) and `adapters` (a folder per role that goes on from one) are read;
+    `out` gets `checkpoint/` (the policy, trained in full), `adapters/ROLE/` (on the base, for later rounds) or
+    `adapter/` (the policy's, on the model that it began with), `log.jsonl`, `summary.json`; `work` keeps resumable
+    state and is the caller's to delete; `shelf` keeps images' features (by default in `work`). `family` is a file of
+    the user's own with the model's family, or empty. `places` are what the records' image paths start from, `editions`
+    what outside files must be (`plugins.hold`), `ours` what our own must be that other processes import, `shortages`
+    how often memory has run out before.
     """
 
     method: str
@@ -34,6 +36,7 @@ class Job(Fixed):
     round: int = 0
     records: str
     model: str
+    merged: tuple[str, ...] = ()
     reference: str | None = None
     adapters: dict[Role, str] = Field(default_factory=dict)
     training: Training
@@ -48,12 +51,17 @@ class Job(Fixed):
     ours: dict[Path, Read] = Field(default_factory=dict)
     shortages: int = 0
 
+    @property
+    def policy(self) -> str | Model:
+        """The model that is trained."""
+        return Adapted(Path(self.model), tuple(map(Path, self.merged))) if self.merged else self.model
+
     def identity(self) -> str:
         """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""
         parts: list[Any] = [self.method, self.options, self.round, file_digest(Path(self.records))]
         read = [Path(self.reference)] if self.reference else []
         read += [file for _, folder in sorted(self.adapters.items()) for file in sorted(Path(folder).iterdir())]
-        parts += [revision(self.model), sorted(self.adapters), [file_digest(file) for file in read]]
+        parts += [revision(self.policy), sorted(self.adapters), [file_digest(file) for file in read]]
         parts += [self.training.model_dump(), self.seed, self.runtime.zero_stage, self.runtime.num_processes]
         parts += [self.runtime.per_device_train_batch_size, self.runtime.reference]
         parts += [self.runtime.offload_optimizer, self.runtime.offload_param]

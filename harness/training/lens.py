@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.contracts.backend import Model
 from harness.contracts.judge import Ask, Judge, verdict
 from harness.contracts.records import Example, Pair, Unscored
 from harness.contracts.settings import Dtype
@@ -44,9 +45,9 @@ def probes(examples: Sequence[Example], own: Sequence[str]) -> list[Pair]:
 
 
 def sequences(
-    model: Path, pairs: Sequence[Pair], dtype: Dtype, batch_size: int, tick: Tick, shelf: Path
+    model: Model, pairs: Sequence[Pair], dtype: Dtype, batch_size: int, tick: Tick, shelf: Path
 ) -> list[tuple[float, float]]:
-    """Summed log-probs of each pair's chosen and rejected response under a folder's model; of those that fit it."""
+    """Summed log-probs of each pair's chosen and rejected response under a model; of those that fit it."""
     import torch
 
     from harness.models import reference

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import backends, families
-from harness.contracts.backend import Backend, Running, Sampling, Search
+from harness.contracts.backend import Backend, Model, Running, Sampling, Search
 from harness.contracts.judge import Ask, Writer, reply_of
 from harness.contracts.judge_kind import Hired
 from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Dropped, Image, Pair, Prompt, Record, Response, Unscored
 from harness.contracts.settings import Dtype, Runtime, Testbed, Training
 from harness.models.folder import family_of
-from harness.models.load import Loaded, kept, revision
+from harness.models.load import Loaded, Words, kept, revision
 from harness.store.closure import code
 from harness.store.shelves import shelf
 from harness.store.store import Stage, Store
@@ -49,10 +49,10 @@ class NoWriter(Hired):
 class OwnRound:
     """`harness.contracts.method.Round` of one build step.
 
-    `policy` is the folder of the model that responds and `policy_key` its identity; `base` is the base model's folder,
-    `shelf` that of its images' features. `response_tokens` and `dtype` are how it responds, `max_length` is how many
-    tokens of a record are looked at; `trained` are the trainings of the roles that it goes on from, the first of which
-    was by `training`.
+    `policy` is the model that responds and `policy_key` its identity; `base` is the base model's folder, `shelf` that
+    of its images' features. `response_tokens` and `dtype` are how it responds, `max_length` is how many tokens of a
+    record are looked at; `trained` are the trainings of the roles that it goes on from, the first of which was by
+    `training`.
     """
 
     number: int
@@ -64,7 +64,7 @@ class OwnRound:
     lesson: Lesson
     response_tokens: int
     dtype: Dtype
-    policy: Path
+    policy: Model
     policy_key: str
     base: Path
     shelf: Path
@@ -83,6 +83,11 @@ class OwnRound:
     def backend(self) -> Backend:
         """Who makes the policy respond."""
         return backends.chosen(self.testbed.generation)
+
+    @property
+    def model(self) -> Model:
+        """The policy, as the backend takes it."""
+        return backends.taken(self.backend, self.policy, self.store)
 
     @property
     def running(self) -> Running:
@@ -119,7 +124,7 @@ class OwnRound:
         )
 
         def made(part: Sequence[Prompt]) -> list[Response]:
-            said = self.backend.respond(self.policy, part, sampling, self.running)
+            said = self.backend.respond(self.model, part, sampling, self.running)
             backends.insist(getattr(said, "responses", said), part)
             return said.responses
 
@@ -132,7 +137,7 @@ class OwnRound:
         search = Search(count=count, penalty=penalty, stop=stop, max_new_tokens=max_new_tokens, dtype=self.dtype)
 
         def made(part: Sequence[Prompt]) -> list[Response]:
-            found = self.backend.candidates(self.policy, part, search, self.running)
+            found = self.backend.candidates(self.model, part, search, self.running)
             flat = [response for each in found for response in each]
             backends.insist(flat, part, count)
             return flat
@@ -216,7 +221,7 @@ def readable(record: Record, loaded: Loaded, role: Role, max_length: int | None 
         return Dropped(record.id, str(error))
 
 
-def trainable(record: Record | Dropped, loaded: Loaded, max_length: int | None = None) -> Record | Dropped:
+def trainable(record: Record | Dropped, loaded: Loaded | Words, max_length: int | None = None) -> Record | Dropped:
     """The record, or why it cannot be learnt from: equal sides, text that spells control tokens, too many tokens."""
     from harness.models.tree import tree
 

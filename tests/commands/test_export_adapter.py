@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.comparison.exporting import Made
-from harness.models.roles import WEIGHTS
+from harness.models.adapters import WEIGHTS
 from harness.store.store import Stage, Store
 from reports.runs import opened
 from tests.commands.test_export import World
@@ -26,7 +26,8 @@ def adapter(folder: Path, number: int) -> None:
 
 class Trained(World):
     """A run of one row whose trainings left these: "whole" an adapter on the base, "own" one on the round before's
-    model, "none" a model alone (an older version's, or `lora` is None), "other" a training of another role.
+    model, "none" a model alone (a very old version's, or `lora` is None), "both" a model and its adapter (an older
+    version's), "other" a training of another role.
     """
 
     def __init__(self, folder: Path, *kinds: str, lora: Any = LORA) -> None:
@@ -38,9 +39,9 @@ class Trained(World):
 
         def body(out: Path) -> None:
             kind = self.kinds[number]
-            if kind != "other":
+            if kind in ("none", "both"):
                 self.model(out)
-            if kind in ("whole", "own"):
+            if kind in ("whole", "own", "both"):
                 adapter(out / ("adapters/policy" if kind == "whole" else "adapter"), number)
 
         store.run(train, body)
@@ -54,6 +55,7 @@ class Trained(World):
         (["own", "own", "own"], [0, 1, 2]),  # each began with the last one's model
         (["other", "whole", "whole"], [2]),  # each went on from the last one's adapter
         (["own", "whole", "own"], [1, 2]),
+        (["both", "own"], [0, 1]),
     ],
 )
 def test_the_adapters_since_the_base_are_taken_in_their_order(
@@ -84,7 +86,7 @@ def test_it_comes_with_a_card_and_without_a_path_of_this_machine(tmp_path: Path)
     [
         (None, ["none"], "was trained in full"),
         (LORA, ["none"], "was trained by a version that kept no adapters"),
-        (LORA, ["none", "own"], "was trained by a version that kept no adapters"),
+        (LORA, ["none", "both"], "was trained by a version that kept no adapters"),
     ],
 )
 def test_where_there_is_none_the_merged_model_is_offered(lora: Any, kinds: list[str], why: str, tmp_path: Path) -> None:

@@ -89,11 +89,12 @@ def test_hours_are_those_of_the_work(sized: Sized) -> None:
 
 
 def test_own_responses_are_counted_where_a_method_asks_for_them(sized: Sized) -> None:
-    found = sized(asked(sft={}, dpo={}))
+    found = sized(asked(sft={}, dpo={}, nsft={"lora": None}))
     assert found["sft", "build"].flops == 0 and found["sft", "build"].memory.cache == 0
     assert found["dpo", "build"].disk == 10_000 * 576 * 1024 * 2  # features: 1.2 MB a picture
     assert found["dpo", "build"].flops / 10_000 == pytest.approx(12.95e9 * 736, rel=0.15)
-    assert found["dpo", "train"].disk == 2 * (7_063_427_072 + 319_815_680)  # the model, and its adapter
+    assert found["dpo", "train"].disk == 2 * 319_815_680  # its adapter
+    assert found["nsft", "train"].disk == 2 * 7_063_427_072
 
 
 def test_methods_that_ask_about_pictures_alone_are_counted_too(sized: Sized) -> None:

@@ -8,13 +8,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from harness.contracts.backend import Adapted, Model
 from harness.contracts.images import Places, resolved
 from harness.contracts.records import Record
 from harness.contracts.settings import Runtime
+from harness.models.load import load
 from harness.models.reference import reference_logps
+from harness.stages._model import left_by
+from harness.store.store import Store
 from harness.system.jsonl import read_jsonl
 from tests.e2e.conftest import ROOT, SMALL_BED, Done, Ran, harness
 
+ADAPTERS = "learning_rate: 3.0e-3, lora: {r: 4, lora_alpha: 8}"  # so that rounds add to rounds
+BASE = ROOT / "harness/mini/bases/0"
 METHODS = ("sft", "nsft", "nsft:turns=random:layout=separate", "dpo", "seva", "sima:order=swap", "csr", "ppo")
 
 
@@ -22,7 +28,8 @@ METHODS = ("sft", "nsft", "nsft:turns=random:layout=separate", "dpo", "seva", "s
 def seven(tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("seven")
     bed = folder / "seven.yaml"
-    bed.write_text(SMALL_BED.read_text().replace("../../", f"{ROOT}/") + "lens: 12\ncrosscheck: false\n")
+    text = SMALL_BED.read_text().replace("../../", f"{ROOT}/").replace("csr: {", f"csr: {{{ADAPTERS}, ")
+    bed.write_text(text + "lens: 12\ncrosscheck: false\n")
     places = ["--store", str(folder / "store"), "--out", str(folder / "out")]
     sizes = ["--examples", "12", "--limit", "4", "--benchmarks", "pope"]
     ran = harness("compare", "--testbed", str(bed), "--methods", ",".join(METHODS), *sizes, *places, timeout=600)
@@ -95,7 +102,7 @@ def test_every_method_s_training_is_drawn(seven: Done) -> None:
 
 
 def test_csr_s_second_reference_is_the_first_round_s_policy(seven: Done, tmp_path: Path) -> None:
-    """Its log-probs are those of the checkpoint that round 1 trained, and not the base's."""
+    """Its log-probs are those of the model that round 1 trained, and not the base's."""
     stages = {
         file.parent: json.loads(file.read_text())["inputs"] for file in seven.store.glob("reference/*/manifest.json")
     }
@@ -104,9 +111,26 @@ def test_csr_s_second_reference_is_the_first_round_s_policy(seven: Done, tmp_pat
     records = [resolved(record, Places(seven.store)) for record in stored_records]
     stored = load_file(folder / "logps.safetensors")["policy"]
 
-    def by(model: Path) -> Tensor:
+    def by(model: Model) -> Tensor:
         reference_logps(model, records, Runtime(), tmp_path / "logps")
         return load_file(tmp_path / "logps")["policy"]
 
-    assert torch.allclose(by(seven.store / reads["policy"] / "checkpoint"), stored, atol=1e-5)
-    assert not torch.allclose(by(ROOT / "harness/mini/bases/0"), stored, atol=1e-3)
+    assert torch.equal(by(Adapted(BASE, left_by(Store(seven.store), reads["policy"])[1])), stored)
+    assert not torch.allclose(by(BASE), stored, atol=1e-3)
+
+
+def test_rounds_of_adapters_leave_no_second_model_and_export_one(seven: Done, tmp_path: Path) -> None:
+    """CSR's second round is the base and two adapters; PPO's last is the base and one, which went on from the first."""
+    manifests = {file.parent: json.loads(file.read_text()) for file in seven.store.glob("train/*/manifest.json")}
+    last = {(told["identity"]["method"], told["identity"]["round"]): folder for folder, told in manifests.items()}
+    large = (BASE / "model.safetensors").stat().st_size / 3
+    for folder in (last["csr", 0], last["csr", 1], last["ppo", 1], last["ppo", 2]):
+        assert max(file.stat().st_size for file in folder.rglob("*")) < large
+    whole, adapters = left_by(Store(seven.store), f"train/{last['csr', 1].name}")
+    assert (whole, adapters) == (None, (last["csr", 0] / "adapter", last["csr", 1] / "adapter"))
+    assert left_by(Store(seven.store), f"train/{last['ppo', 2].name}")[1] == (last["ppo", 2] / "adapters" / "policy",)
+    ran = harness("export", str(seven.out), "--checkpoint", "csr", "--out", str(tmp_path / "csr"))
+    assert ran.status == 0, ran.stderr
+    found, expected = load(tmp_path / "csr"), load(Adapted(BASE, adapters))
+    pairs = zip(found.model.state_dict().values(), expected.model.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)

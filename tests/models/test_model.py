@@ -10,12 +10,15 @@ import pytest
 import torch
 from transformers import AutoTokenizer, CLIPImageProcessorPil, LlavaForConditionalGeneration
 
+from harness.contracts.backend import Adapted
 from harness.contracts.family import Layout
+from harness.contracts.method import Role
 from harness.contracts.records import Image
 from harness.contracts.settings import Lora
 from harness.families.llava import square
 from harness.models.load import Loaded, adapt, load, revision, save
 from harness.models.logps import Policy
+from harness.models.roles import Roles
 from harness.models.tree import Branch, Tree, pack
 from harness.system.errors import HarnessError, UsageError
 
@@ -96,9 +99,10 @@ def test_adapters_off_is_the_base_to_the_bit(folder: Path, pictures: list[Image]
             off = Policy(model)(batch)
     assert torch.equal(off, plain)
     assert not torch.equal(adapted, plain)
-    save(model, loaded.tokenizer, loaded.eyes, tmp_path / "merged")
+    Roles(model, {}, shared_trunk=False).save(Role.POLICY, tmp_path / "adapter")
     with torch.no_grad():
-        assert torch.allclose(Policy(load(tmp_path / "merged").model)(batch), adapted, atol=1e-5)
+        merged = load(Adapted(folder, (tmp_path / "adapter",)))
+        assert torch.allclose(Policy(merged.model)(batch), adapted, atol=1e-5)
 
 
 def test_square_is_llava_s_padding() -> None:

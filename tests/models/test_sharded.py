@@ -14,9 +14,12 @@ from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig
 
 from harness import families
-from harness.contracts.settings import Runtime, Training
+from harness.contracts.backend import Adapted
+from harness.contracts.method import Role
+from harness.contracts.settings import Lora, Runtime, Training
 from harness.families.llava import Squares
-from harness.models.load import load, save
+from harness.models.load import adapt, load, save
+from harness.models.roles import Roles
 from harness.models.weights import brought, gathered, insist_on_finite, shape_of
 from harness.system.errors import UsageError
 from harness.training import deepspeed_engine
@@ -46,10 +49,26 @@ def test_a_sharded_model_is_the_same_model(family: str, shards: dict[str, Any], 
     assert parts.features.kind == whole.features.kind
     with gathered(parts.family.tower(parts.model)):
         assert torch.equal(parts.features(picture), whole.features(picture))
-    brought(parts.model, here=True)
+    brought(parts.model.parameters(), here=True)
     expected, found = whole.model.state_dict(), parts.model.state_dict()
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_adapters_are_merged_into_a_sharded_model_too(shards: dict[str, Any], tmp_path: Path) -> None:
+    folder = made(families.named("llava"), tmp_path / "small")
+    adapted = adapt(load(folder).model, Lora(r=2, lora_alpha=4), seed=0)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(weight)
+    Roles(adapted, {}, shared_trunk=False).save(Role.POLICY, tmp_path / "adapter")
+    model = Adapted(folder, (tmp_path / "adapter",))
+    parts = load(model, shards=shards)
+    assert all(weight.numel() == 0 for weight in parts.model.parameters())
+    brought(parts.model.parameters(), here=True)
+    expected, base = load(model).model.state_dict(), load(folder).model.state_dict()
+    assert all(torch.equal(weight, expected[name]) for name, weight in parts.model.state_dict().items())
+    assert any(not torch.equal(weight, expected[name]) for name, weight in base.items())
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ def test_made_up_and_older_ones_have_every_field() -> None:
         "published",
         "shared",
         "fetched",
+        "bases",
     }  # younger
 
 

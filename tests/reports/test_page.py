@@ -26,7 +26,7 @@ from reports.grid import Grid
 from reports.runs import Run, join, opened
 from tests.fake_run import LABELS, FakeRun
 
-LINKS = r"#\w*|[\w.]+\.(csv|md|tex|jsonl|json|pdf)|\./\.\./store/train/[0-9a-f]{20}/checkpoint/"
+LINKS = r"#\w*|[\w.]+\.(csv|md|tex|jsonl|json|pdf)|\./\.\./store/train/[0-9a-f]{20}/"
 Drawing = Callable[[str], figures.Draw]
 
 

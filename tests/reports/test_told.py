@@ -82,9 +82,9 @@ def test_every_table_has_a_caption_and_every_heading_says_what_it_heads(run: Run
 
 def test_a_local_pages_links_lead_to_what_is_there(run: Run) -> None:
     for made in run.manifest.trained:
-        (run.store / made.stages[-1] / "checkpoint").mkdir()
+        (run.store / made.stages[-1]).mkdir(parents=True, exist_ok=True)
     links = [link for link in Read(page(run, run.folder)).links if not link.startswith("#")]
-    assert len([link for link in links if link.endswith("/checkpoint/")]) == 4  # two rows, two seeds
+    assert len([link for link in links if "/train/" in link]) == 4  # two rows, two seeds
     for name in ("table.csv", "results.jsonl", "manifest.json", "intervals.pdf", "figure2.pdf"):
         assert name in links
     for link in links:
@@ -96,13 +96,13 @@ def test_a_page_elsewhere_names_the_models_and_links_to_nothing_that_it_has_not(
     read = Read((tmp_path / "out" / "report.html").read_text())
     links = [link for link in read.links if not link.startswith("#")]
     assert links and all((tmp_path / "out" / link).is_file() for link in links)
-    assert any(re.fullmatch(r"trained model: train/[0-9a-f]{20}/checkpoint in the store", text) for text in read.seen)
+    assert any(re.fullmatch(r"trained model: train/[0-9a-f]{20} in the store", text) for text in read.seen)
 
 
 @pytest.mark.parametrize("store", ["javascript:alert(1)//", "https://x", "//x/y", "/etc", "data:text/html,x", "a\nb"])
 def test_a_store_that_is_no_path_from_here_gets_no_link(run: Run, store: str) -> None:
     run.manifest.__dict__["store"] = store
-    found = [address for address, *_ in told.files(run, [], True) if "checkpoint" in address]
+    found = [address for address, *_ in told.files(run, [], True) if "train/" in address]
     assert not any(found)
 
 

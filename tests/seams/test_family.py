@@ -25,13 +25,14 @@ from transformers.processing_utils import MODALITY_TO_AUTOPROCESSOR_MAPPING
 from harness import families
 from harness.backends.transformers import Transformers
 from harness.contracts import plugins
-from harness.contracts.backend import Running, Sampling
+from harness.contracts.backend import Adapted, Running, Sampling
 from harness.contracts.family import Family, Layout
 from harness.contracts.images import opened
+from harness.contracts.method import Role
 from harness.contracts.records import Beside, Conversation, Image, Pair, Prompt, Record, Turn
 from harness.contracts.settings import Lora
 from harness.models.folder import inspect
-from harness.models.load import Loaded, adapt, load, save
+from harness.models.load import Loaded, adapt, load
 from harness.models.logps import Policy
 from harness.models.noise import diffuse
 from harness.models.reference import figures
@@ -413,8 +414,8 @@ def test_adapters_learn_and_go_back_into_the_weights(folder: Path, forest: list[
                 weight.normal_(std=0.1)
         batch = pack(forest[:2], other)
         moved = Policy(adapted)(batch)
-        save(adapted, other.tokenizer, other.eyes, tmp_path / "merged")
-        merged = load(tmp_path / "merged")
+        Roles(adapted, {}, shared_trunk=False).save(Role.POLICY, tmp_path / "adapter")
+        merged = load(Adapted(folder, (tmp_path / "adapter",)))
         assert torch.allclose(Policy(merged.model)(batch), moved, atol=2e-5)
     assert merged.features.kind == other.features.kind
 

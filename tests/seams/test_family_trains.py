@@ -15,16 +15,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harness import families
+from harness.contracts.backend import Adapted
 from harness.contracts.records import Conversation, Image, Pair, Record, Turn
 from harness.contracts.settings import Lora, Runtime, Training
-from harness.models.load import load
+from harness.models.load import load, write_whole
 from harness.models.reference import reference_logps
 from harness.system.jsonl import write_jsonl
 from harness.training.engine import train
 from harness.training.job import Job, TrainResult
 from tests.seams.test_family import processor_of
 from tests.small_models import FAMILIES, SIZES, made, noise
-from tests.trainings import lines, rollouts
+from tests.trainings import lines, policy, rollouts
 from tests.trl_side import SIZE, farthest, ours, trls
 
 ADAPTERS = Lora(r=4, lora_alpha=8, target_modules="all-linear")
@@ -76,9 +77,12 @@ def task(folder: Path, home: Path, method: str, records: list[Record], number: i
 
 
 def trained(job: Job) -> dict[str, Tensor]:
-    """The weights of the checkpoint, as its files name them; plain transformers loads it."""
+    """The weights of the policy, as the files of a folder name them; plain transformers loads it."""
     train(job)
-    checkpoint = Path(job.out) / "checkpoint"
+    made = policy(job)
+    checkpoint = made if isinstance(made, Path) else Path(job.work) / "whole"
+    if isinstance(made, Adapted):
+        write_whole(made, checkpoint)
     plain = families.named(families.of(load(checkpoint).model.config).config_class().model_type)
     _, info = plain.model_class().from_pretrained(checkpoint, output_loading_info=True)
     assert not any(info[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))

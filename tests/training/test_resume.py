@@ -13,7 +13,7 @@ from harness.contracts.settings import Lora
 from harness.models.reference import reference_logps
 from harness.system.errors import HarnessError
 from harness.training.engine import train
-from tests.trainings import killed, lines, pairs, same
+from tests.trainings import killed, lines, pairs, policy, same
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_nor_is_one_of_other_log_probs_of_the_reference(job, pictures: list[Imag
     made = job("a", "dpo", logps=str(tmp_path / "logps"))
     reference_logps(made.model, pairs(pictures), made.runtime, tmp_path / "logps")
     train(made)
-    reference_logps(made.out + "/checkpoint", pairs(pictures), made.runtime, tmp_path / "logps")
+    reference_logps(policy(made), pairs(pictures), made.runtime, tmp_path / "logps")
     assert train(made).resumed_from_step == 0
 
 

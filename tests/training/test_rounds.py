@@ -10,6 +10,9 @@ import torch
 
 import harness.models.load
 import harness.models.roles
+from harness.backends import taken
+from harness.backends.transformers import Transformers
+from harness.contracts.backend import Adapted
 from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Conversation, Dropped, Pair, Record, Rollout, Turn
 from harness.contracts.settings import Lora, Runtime, Training
@@ -115,3 +118,18 @@ def test_adapters_that_stay_behind_would_be_caught(round: OwnRound, monkeypatch:
     with pytest.raises(UsageError, match="none of the language model's linear layers"):
         round.measure([], Role.CRITIC)
     harness.models.load._kept.clear()
+
+
+def test_a_backend_that_merges_no_adapters_is_given_a_whole_folder_written_once(tmp_path: Path) -> None:
+    learned(tmp_path, Role.POLICY)
+    model, store = Adapted(BASE, (tmp_path / "adapters" / "policy",)), Store(tmp_path / "store")
+    backend = Transformers()
+    assert taken(backend, model, store) is model and not store.finished()
+    stranger = type("Stranger", (Transformers,), {"merges": False})()
+    assert taken(stranger, BASE, store) == BASE
+    folder = taken(stranger, model, store)
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    assert taken(stranger, model, store) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written and len(store.finished("merged")) == 1
+    found, expected = (load(one).model.state_dict() for one in (folder, model))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
