@@ -130,9 +130,11 @@ def _fill(out: Path, work: Path, source: "Source", reading: Reading, tick: Tick)
                     dropped[json.loads(line)["reason"].split(" (")[0]] += 1
     np.save(out / STARTS, np.cumsum([0, *sizes[:-1]], dtype=np.uint64))
     failpoint("prepared.joined")
+    ids = [id for id, _ in records]
+    del records, parts  # before the source reads its files again
     if source.identity(reading) != identity:
         raise HarnessError(f"{source.start} changed while it was read; give the same command again.")
-    ids, named = [id for id, _ in records], source.picture_names(reading)
+    named = source.picture_names(reading)
     about = {"identity": identity, "ids": ids, "named": named, "dropped": dict(dropped.most_common())}
     (out / ABOUT).write_text(json.dumps(about), encoding="utf-8")
 

@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.contracts.pictures import Pictures
 from harness.contracts.records import Example, Turn
 from harness.contracts.settings import Reading
 from harness.contracts.source import check_text
 from harness.contracts.wordings import IMAGE
-from harness.sources._rows import rows
+from harness.sources._rows import each
 from harness.sources._schemas import GPT, HUMAN, NOT_IN_TURN, Said, plain_cell, said
 from harness.system.errors import UsageError
 
@@ -29,18 +29,30 @@ def records(file: Path, reading: Reading, prefix: str = "") -> Iterator[tuple[st
     records keep equal ids.
     """
     found = parsed(file, reading, prefix)
-    count = Counter(_own_id(record) for record, _ in found)
-    for record, told in found:
-        own = _own_id(record)
-        yield own if own and count[own] == 1 else "#".join(filter(None, (own, _digest(record)))), told
+    count = Counter(one.own for one in found)
+    for own, digest, told in found:
+        yield own if own and count[own] == 1 else "#".join(filter(None, (own, digest))), told
 
 
-def parsed(file: Path, reading: Reading, prefix: str = "") -> list[tuple[Any, Said | str]]:
-    """Each record with what it says, or with why it cannot be used; UsageError where a field is not read."""
-    found = [row for row in rows(file) if not prefix or _image_of(row).startswith(prefix)]
-    told = [_told(record, reading) for record in found]
-    refuse_unread(file, told)
-    return list(zip(found, told, strict=True))
+class Parsed(NamedTuple):
+    """A record as it is kept: its own id, "" for none, its digest, and what it says, or why it cannot be used."""
+
+    own: str
+    digest: str
+    told: Said | str
+
+
+def parsed(file: Path, reading: Reading, prefix: str = "") -> list[Parsed]:
+    """All records; UsageError where a field is not read."""
+
+    def kept(record: Any) -> Parsed | None:
+        if prefix and not _image_of(record).startswith(prefix):
+            return None
+        return Parsed(_own_id(record), _digest(record), _told(record, reading))
+
+    found = [one for one in each(file, kept) if one]
+    refuse_unread(file, [one.told for one in found])
+    return found
 
 
 def _told(record: Any, reading: Reading) -> Said | str:

@@ -3,14 +3,15 @@
 A table holds pictures in its cells; a row has `Embedded` in their place.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.contracts.pictures import Embedded
 from harness.system.errors import UsageError
+from harness.system.pieces import Unclear, json_pieces
 from harness.system.untrusted import json_or_lines, plain
 
 TEXTS, TABLES = (".json", ".jsonl"), (".parquet",)
@@ -18,6 +19,7 @@ SAVED = ("dataset_info.json", "dataset_dict.json")  # what `datasets.save_to_dis
 BATCH = 64  # rows in memory at once
 EXTRA = "pip install 'vlm-alignment-harness[lmms]'"
 
+Made = TypeVar("Made")
 Take = Callable[[int, int], list[dict[str, Any]]]  # (from, to) of a table -> its rows, pictures as bytes
 
 
@@ -28,8 +30,21 @@ def is_data(path: Path) -> bool:
     return path.suffix in (*TEXTS, *TABLES)
 
 
-def rows(path: Path) -> list[Any]:
-    """All rows, in order; UsageError, which names the file, where it is none of the formats or too much."""
+def each(path: Path, make: Callable[[Any], Made]) -> list[Made]:
+    """What `make` makes of every row, in order, no more than a piece of the file in memory beside it.
+
+    UsageError, which names the file, where it is none of the formats or too much.
+    """
+    if path.is_file() and path.suffix in TEXTS:
+        try:
+            return [make(row) for row in json_pieces(path)]
+        except Unclear:  # as a whole it may be right, or is told what is wrong
+            pass
+    return [make(row) for row in rows(path)]
+
+
+def rows(path: Path) -> Iterable[Any]:
+    """All rows, in order; UsageError as of `each`."""
     if path.is_dir():
         return _saved(path) if any((path / name).is_file() for name in SAVED) else _parquet(path)
     if path.suffix in TABLES:
@@ -42,23 +57,21 @@ def rows(path: Path) -> list[Any]:
     return found
 
 
-def _parquet(path: Path) -> list[Any]:
+def _parquet(path: Path) -> Iterator[Any]:
     try:
         from pyarrow import ArrowException
         from pyarrow import parquet as pq
     except ImportError:
         raise UsageError(f"{path} needs pyarrow; {EXTRA}, or save it as JSON lines.") from None
     files = [path] if path.is_file() else _training_files(path)
-    found: list[Any] = []
     for file in files:
         try:
             table = pq.ParquetFile(plain(file))
             for group in range(table.num_row_groups):
                 take = partial(_of_group, table, group)
-                found += _without_pictures(take, table.metadata.row_group(group).num_rows)
+                yield from _without_pictures(take, table.metadata.row_group(group).num_rows)
         except (ArrowException, OSError) as error:
             raise UsageError(f"{file} cannot be read as parquet: {_line(error)}; fetch it again.") from None
-    return found
 
 
 def _training_files(folder: Path) -> list[Path]:

@@ -71,9 +71,9 @@ class Local(Source):
         """
         self.check()
         home, found = Pictures(self.start), set[Path]()
-        for _, told in _records.parsed(self.data, reading):
+        for one in _records.parsed(self.data, reading):
             try:
-                path = None if isinstance(told, str) else home.named(told.picture)
+                path = None if isinstance(one.told, str) else home.named(one.told.picture)
             except ValueError:
                 continue
             found |= {path} if path else set()

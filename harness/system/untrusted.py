@@ -215,8 +215,8 @@ def _parsed(given: str, name: str, finite: bool) -> Any:
     fits(given, name)
     finite_only: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
     try:
-        value = json.loads(given, object_pairs_hook=_once, parse_int=_whole, **finite_only)
-        _shallow(value)
+        value = json.loads(given, object_pairs_hook=once, parse_int=whole_number, **finite_only)
+        shallow(value)
     except json.JSONDecodeError:
         raise
     except RecursionError:
@@ -228,9 +228,19 @@ def _parsed(given: str, name: str, finite: bool) -> Any:
 
 def fits(given: str, name: str) -> None:
     """UsageError where a text would take far more memory as values than it takes as a text."""
-    need = VALUE * given.count(",") + LIST * given.count("[") + OBJECT * given.count("{")
-    if need > MEMORY or (need > 8 * DENSITY * MIB and need > DENSITY * len(given)):
+    need = needed(given)
+    if is_bomb(need, len(given)):
         raise UsageError(f"{name} would take more than {need // MIB:,} MiB of memory, nearly all of it brackets.")
+
+
+def needed(given: str) -> int:
+    """Bytes of memory that a text takes as values, about."""
+    return VALUE * given.count(",") + LIST * given.count("[") + OBJECT * given.count("{")
+
+
+def is_bomb(need: int, length: int) -> bool:
+    """Whether so many bytes of values are far more than their text's."""
+    return need > MEMORY or (need > 8 * DENSITY * MIB and need > DENSITY * length)
 
 
 def _no_number(constant: str) -> float:
@@ -244,13 +254,15 @@ def _finite(digits: str) -> float:
     return value
 
 
-def _whole(digits: str) -> int:
+def whole_number(digits: str) -> int:
+    """The number; ValueError where there are too many digits."""
     if len(digits) > DIGITS:
         raise ValueError(f"it holds a number of {len(digits):,} digits")
     return int(digits)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; ValueError where it has a name twice."""
     made = dict(pairs)
     if len(made) != len(pairs):
         names = [name for name, _ in pairs]
@@ -259,7 +271,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _shallow(value: Any) -> None:
+def shallow(value: Any) -> None:
     """RecursionError where containers lie more than `DEPTH` deep."""
     level = [value]
     for _ in range(DEPTH + 1):
