@@ -5,7 +5,7 @@ A column of pictures holds `{"bytes": ..., "path": ...}`, as `datasets` writes i
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def rows(folder: Path, hub: str, split: str, config: str = "") -> Iterator[Row] 
     if config and inside:
         files = inside
     named = [file for file in files if file.parent.name == split or re.fullmatch(rf"{split}(-.*)?", file.stem)]
-    return _from_files(named or files) if files else None
+    return read(named or files) if files else None
 
 
 def picture(cell: Any, where: str) -> bytes:
@@ -49,7 +49,8 @@ def picture(cell: Any, where: str) -> bytes:
     return data
 
 
-def _from_files(files: list[Path]) -> Iterator[Row]:
+def read(files: Sequence[Path]) -> Iterator[Row]:
+    """The rows of parquet files, one file after the other; UsageError for one that is none."""
     try:
         from pyarrow import ArrowException, parquet  # slow to import, and official files need none of it
     except ImportError:

@@ -1,25 +1,24 @@
 """The drawn world's benchmark sets, in the official layouts that benchmarks/ read.
 
-All nine are about the same scenes, so that one image has one digest in all of them. Every set depends on its name,
-the split, the seed and the number of scenes only.
+All are about the same scenes, so that one image has one digest in all of them. Every set depends on its name, the
+split, the seed and the number of scenes only. The paper's nine come first; newer ones are in `choicesets`.
 """
 
 import base64
 import csv
-import hashlib
 import io
 import json
 import random
-from collections.abc import Callable, Iterator
-from itertools import count, islice
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness.mini import opensets
+from harness.mini import choicesets, opensets
 from harness.mini import questions as ask
 from harness.mini.language import popularity
-from harness.mini.sources import png
-from harness.mini.world import CATEGORIES, SIGNS, Scene, home, scene, seed_of, to_json
+from harness.mini.pictures import Pictures, multiple_choice, random_of
+from harness.mini.world import CATEGORIES, SIGNS, Scene, home
 from harness.system.errors import UsageError
 
 # Images (pairs of questions for MME) per thousand scenes.
@@ -33,6 +32,10 @@ PER_THOUSAND = {
     "pope": 500,
     "chair": 1000,
     "mmhal": 96,
+    "mmstar": 300,
+    "llava_bench": 240,
+    "realworldqa": 300,
+    "cvbench": 300,
 }
 # The MME subtasks that the drawn world can ask about, each with the kinds of its questions.
 MME = {
@@ -47,44 +50,6 @@ GQA_SEMANTIC = {"beside": "rel", "location": "global", "weather": "global"}
 GQA_KINDS = ("colour", "count", "position", "size", "action", "location", "weather", "beside")
 MMB_KINDS = ("colour", "object", "location", "beside", "sign")
 ANNOTATORS = 10
-
-
-class Pictures:
-    """The scenes of one set; draws into its folder and remembers what each image shows."""
-
-    def __init__(self, folder: Path, space: str) -> None:
-        self.folder = folder
-        self.space = space
-        self.lines: list[str] = []
-
-    def scenes(self, n: int, signs: bool = False) -> Iterator[tuple[str, Scene]]:
-        """The first `n` scenes (those with a sign, if asked for), each with the name its image gets."""
-        every = ((f"{number:06d}", scene(f"{self.space}/{number}")) for number in count())
-        return islice((pair for pair in every if pair[1].sign or not signs), n)
-
-    def data(self, seen: Scene, file: str) -> bytes:
-        """The image as a PNG file that `scenes.jsonl` lists under the name `file`."""
-        data = png(seen)
-        record = {"image": file, "sha256": hashlib.sha256(data).hexdigest(), "scene": to_json(seen)}
-        self.lines.append(json.dumps(record, sort_keys=True) + "\n")
-        return data
-
-    def draw(self, seen: Scene, file: str) -> str:
-        """Write the image into the folder; returns its name without folders."""
-        path = self.folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.data(seen, file))
-        return path.name
-
-    def write(self, file: str, text: str) -> None:
-        """Write a text file into the folder."""
-        path = self.folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-
-    def json(self, file: str, content: object) -> None:
-        """Write a JSON file into the folder."""
-        self.write(file, json.dumps(content, indent=1) + "\n")
 
 
 def write_benchmark(name: str, seed: int, scenes: int, folder: Path, split: str = "benchmark") -> None:
@@ -102,6 +67,10 @@ def write_benchmark(name: str, seed: int, scenes: int, folder: Path, split: str 
         "pope": _pope,
         "chair": _chair,
         "mmhal": _mmhal,
+        "mmstar": choicesets.mmstar,
+        "llava_bench": _llava_bench,
+        "realworldqa": choicesets.realworldqa,
+        "cvbench": choicesets.cvbench,
     }
     if name not in writers:
         raise UsageError(f"the embedded testbed has no set for {name}; it has {', '.join(writers)}.")
@@ -109,10 +78,6 @@ def write_benchmark(name: str, seed: int, scenes: int, folder: Path, split: str 
     pictures = Pictures(folder, f"{split}/{seed}")
     writers[name](pictures, max(1, round(PER_THOUSAND[name] * scenes / 1000)))
     pictures.write("scenes.jsonl", "".join(pictures.lines))
-
-
-def _rng(benchmark: str, seen: Scene) -> random.Random:
-    return random.Random(seed_of(f"{benchmark}/{seen.name}"))
 
 
 def negatives(seen: Scene, rng: random.Random, how: str) -> list[str]:
@@ -131,7 +96,7 @@ def _pope(pictures: Pictures, n: int) -> None:
     """Three present and three absent objects per image, in turn; the present ones are the same in all splits."""
     rows: dict[str, list[dict[str, Any]]] = {how: [] for how in ("random", "popular", "adversarial")}
     for name, seen in pictures.scenes(n):
-        rng = _rng("pope", seen)
+        rng = random_of("pope", seen)
         image = pictures.draw(seen, f"val2014/{name}.png")
         present = rng.sample(seen.categories(), 3)
         for how, split in rows.items():
@@ -169,24 +134,11 @@ def _mme(pictures: Pictures, n: int) -> None:
     others = pictures.scenes(each * (len(MME) - 1))
     for subtask, kinds in MME.items():
         for name, seen in pictures.scenes(each, signs=True) if subtask == "OCR" else islice(others, each):
-            rng = _rng(f"mme/{subtask}", seen)
+            rng = random_of(f"mme/{subtask}", seen)
             pictures.draw(seen, f"{subtask}/{name}.png")
             pair = _mme_pair(seen, rng, rng.choice(kinds))
             lines = [f"{question.text} Please answer yes or no.\t{question.short}\n" for question in pair]
             pictures.write(f"{subtask}/{name}.txt", "".join(lines))
-
-
-def _choices(
-    seen: Scene, rng: random.Random, kinds: tuple[str, ...], wrong: tuple[int, ...]
-) -> tuple[ask.Question, list[str], str]:
-    """A question with one true and some wrong options, and the true one's letter; `wrong` are their numbers."""
-    kind = rng.choice([kind for kind in kinds if kind != "sign" or seen.sign])
-    question = opensets.asked(seen, rng, kind)
-    pool = list(ask.alternatives(question))
-    if question.kind in ("object", "beside"):
-        pool = ask.absent_objects(seen)
-    listed, letter = ask.options(question, rng.sample(pool, min(len(pool), rng.choice(wrong))), rng)
-    return question, listed, letter
 
 
 def _mmb(pictures: Pictures, n: int) -> None:
@@ -196,7 +148,7 @@ def _mmb(pictures: Pictures, n: int) -> None:
     table = csv.writer(file, delimiter="\t", lineterminator="\n")
     table.writerow((*columns, "comment", "split"))
     for number, (name, seen) in enumerate(pictures.scenes(n), 1):
-        question, listed, letter = _choices(seen, _rng("mmb", seen), MMB_KINDS, (3,))
+        question, listed, letter = multiple_choice(seen, random_of("mmb", seen), MMB_KINDS, (3,))
         image = base64.b64encode(pictures.data(seen, f"{name}.png")).decode()
         level = "instance" if question.subject or question.kind == "object" else "image"
         row = (number, question.text, "", *listed, letter, question.kind, image, "mini", level, "", "dev")
@@ -208,7 +160,7 @@ def _sqa(pictures: Pictures, n: int) -> None:
     kinds = (*GQA_KINDS, "object", "sign")
     problems = {}
     for number, (_, seen) in enumerate(pictures.scenes(n), 1):
-        question, listed, letter = _choices(seen, _rng("sqa", seen), kinds, (1, 2, 3))
+        question, listed, letter = multiple_choice(seen, random_of("sqa", seen), kinds, (1, 2, 3))
         image = pictures.draw(seen, f"images/test/{number}/image.png")
         problems[str(number)] = {
             "question": question.text,
@@ -233,7 +185,7 @@ def _sqa(pictures: Pictures, n: int) -> None:
 def _gqa(pictures: Pictures, n: int) -> None:
     rows = {}
     for number, (name, seen) in enumerate(pictures.scenes(n)):
-        question = opensets.asked(seen, _rng("gqa", seen), GQA_KINDS[number % len(GQA_KINDS)])
+        question = opensets.asked(seen, random_of("gqa", seen), GQA_KINDS[number % len(GQA_KINDS)])
         pictures.draw(seen, f"images/{name}.png")
         types = {"detailed": question.kind, "structural": "query", "semantic": GQA_SEMANTIC.get(question.kind, "attr")}
         rows[name] = {
@@ -251,7 +203,7 @@ def _textvqa(pictures: Pictures, n: int) -> None:
     """Reading a sign. Nobody read tokens off it, which would give the answer away (mini.yaml: `ocr: false`)."""
     rows = []
     for name, seen in pictures.scenes(n, signs=True):
-        rng = _rng("textvqa", seen)
+        rng = random_of("textvqa", seen)
         question = ask.open_question(seen, None, "sign")
         pictures.draw(seen, f"train_images/{name}.png")
         truth = question.value.lower()
@@ -270,7 +222,7 @@ def _mmvet(pictures: Pictures, n: int) -> None:
     rows = {}
     for number, (name, seen) in enumerate(pictures.scenes(n)):
         image = pictures.draw(seen, f"images/{name}.png")
-        asked = opensets.mmvet(seen, number, _rng("mmvet", seen))
+        asked = opensets.mmvet(seen, number, random_of("mmvet", seen))
         rows[f"v1_{number}"] = {"imagename": image, "imagesource": "mini", **asked}
     pictures.json("mm-vet.json", rows)
 
@@ -279,6 +231,20 @@ def _mmhal(pictures: Pictures, n: int) -> None:
     rows = []
     for number, (name, seen) in enumerate(pictures.scenes((n + 7) // 8 * 8)):
         pictures.draw(seen, f"images/{name}.png")
-        asked = opensets.mmhal(seen, number, _rng("mmhal", seen))
+        asked = opensets.mmhal(seen, number, random_of("mmhal", seen))
         rows.append({"image_id": name, "image_src": "", **asked, "model_answer": ""})
     pictures.json("response_template.json", rows)
+
+
+def _llava_bench(pictures: Pictures, n: int) -> None:
+    """One question a scene; the captions that its judge reads say what is there."""
+    files: dict[str, list[dict[str, Any]]] = {"questions": [], "context": [], "answers_gpt4": []}
+    for number, (name, seen) in enumerate(pictures.scenes(n)):
+        image = pictures.draw(seen, f"images/{name}.png")
+        asked = opensets.llava_bench(seen, number, random_of("llava_bench", seen))
+        about = {"question_id": number, "image": image, "text": asked["text"], "category": asked["category"]}
+        files["questions"].append(about)
+        files["context"].append({"id": name, "image": image, "caption": asked["caption"]})
+        files["answers_gpt4"].append({"question_id": number, "prompt": asked["text"], "text": asked["answer"]})
+    for file, rows in files.items():
+        pictures.lines_of(f"{file}.jsonl", rows)

@@ -1,4 +1,4 @@
-"""The drawn world's questions for judged benchmarks: records as in MM-Vet's and MMHal-Bench's files."""
+"""The drawn world's questions for judged benchmarks: records as in MM-Vet's, MMHal-Bench's and LLaVA-Bench's files."""
 
 import random
 from dataclasses import replace
@@ -21,6 +21,7 @@ MMVET = {
     "caption": ("rec", "gen"),
     "size": ("rec",),
 }
+CONVERSATION = ("colour", "count", "location", "action", "weather", "size")  # kinds of LLaVA-Bench's short questions
 MMHAL = tuple("attribute adversarial comparison counting relation environment holistic other".split())
 
 
@@ -88,3 +89,16 @@ def mmhal(seen: Scene, number: int, rng: random.Random) -> dict[str, Any]:
         question, answer = made.text, made.full
     record = {"question_type": kind, "question_topic": seen.location, "image_content": content}
     return record | {"question": question, "gt_answer": answer}
+
+
+def llava_bench(seen: Scene, number: int, rng: random.Random) -> dict[str, Any]:
+    """The question, its category, the answer that stands for GPT-4's, and captions of all that is there.
+
+    Categories take turns, as many of each: the world has no world knowledge, so that "complex" asks for a relation.
+    """
+    category = ("conv", "detail", "complex")[number % 3]
+    captions = [detail(seen), f"Things: {', '.join(_everything(seen))}."]
+    if category == "detail":
+        return {"text": DETAIL, "answer": detail(seen), "category": category, "caption": captions}
+    made = asked(seen, rng, "beside" if category == "complex" else rng.choice(CONVERSATION))
+    return {"text": made.text, "answer": made.full, "category": category, "caption": captions}

@@ -121,10 +121,8 @@ class Oracle(Hired):
             return prefer(seen, ask)
         if not isinstance(seen, Scene):
             return Unscored(ask.id, "no scene graph for this image")
-        if ask.purpose == "mmvet":
-            return grade(seen, ask.facts["question"], ask.facts["reference"], ask.facts["response"])
-        if ask.purpose == "mmhal":
-            return rate(seen, ask.facts["question"], ask.facts["reference"], ask.facts["response"])
+        if rubric := {"mmvet": grade, "mmhal": rate, "llava_bench": rate_both}.get(ask.purpose):
+            return rubric(seen, ask.facts["question"], ask.facts["reference"], ask.facts["response"])
         if ask.purpose == "nsft":
             return write(seen, ask)
         if ask.purpose == "nsft_control":
@@ -165,6 +163,13 @@ def rate(seen: Scene, question: str, reference: str, response: str) -> str:
     rating += rating == 5 and share == 1 and (more > 1 or len(expected) > 8)
     found = ", ".join(map(_told, false)) or "nothing"
     return f"The response has {share:.0%} of the human's answer. Not borne out: {found}.\nRating: {rating}"
+
+
+def rate_both(seen: Scene, question: str, reference: str, response: str) -> str:
+    """LLaVA-Bench's scores from 1 to 10 of the reference and of the response: their ratings, stretched."""
+    ratings = [int(rate(seen, question, reference, said)[-1]) for said in (reference, response)]
+    scores = " ".join(f"{1 + 1.5 * rating:g}" for rating in ratings)
+    return f"{scores}\nAs for hallucinations they rate {ratings[0]} and {ratings[1]} of 6."
 
 
 def two_grades(seen: Scene | Cover, question: str, reference: str, response: str) -> str:

@@ -16,7 +16,7 @@ CRITIC_SCENES = 100
 
 
 class Mini(TestbedKind):
-    """A drawn world with nine benchmark sets, oracles that read its scene graphs, and three small bases."""
+    """A drawn world with benchmark sets, oracles that read its scene graphs, and three small bases."""
 
     word = "generated"
     sources = tuple(sources.SOURCES)

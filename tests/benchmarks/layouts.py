@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image as Pillow
 
 from benchmarks.mme import COGNITION, PERCEPTION
+from benchmarks.mmstar import CATEGORIES
 from harness.contracts.judge import Ask
 from harness.contracts.records import Image, Item, Unscored
 from harness.system.errors import UsageError
@@ -45,6 +46,7 @@ class Fixed:
         good = ask.facts["response"] == ask.facts["reference"]
         worst_and_best = {
             "mmvet": ("0.0", "1.0"), "mmhal": ("Rating: 0", "Fine.\nRating: 6"), "indomain": ("0 0", "10 10\nFine."),
+            "llava_bench": ("10 1", "1 10\nFine."),
         }  # fmt: skip
         return worst_and_best[ask.purpose][good]
 
@@ -234,10 +236,67 @@ def indomain(folder: Path) -> None:
     as_json(folder / "llava150k.json", rows)
 
 
+def in_base64(shade: int) -> str:
+    return base64.b64encode(png(shade)).decode()
+
+
+def mmstar(folder: Path) -> None:
+    """A question of each capability, with four options, three and two."""
+    told = ("Options: A: red, B: green, C: blue, D: pink", "Options: A: one, B: two, C: six", "Options: A: up, B: down")
+    lines = ["index\tquestion\timage\tanswer\tcategory\tl2_category\tbench"]
+    for number, category in enumerate(CATEGORIES):
+        question, answer = f"Which is it? {told[number % 3]}", "CABBCA"[number]
+        lines.append(f"{number}\t{question}\t{in_base64(number)}\t{answer}\t{category}\taxis {number}\tMMBench")
+    (folder / "MMStar.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def llava_bench(folder: Path) -> None:
+    """Two questions about one image and one about another, whose context is several sentences."""
+    rows = []
+    for number, category in enumerate(("conv", "detail", "complex")):
+        rows.append({"question_id": number, "image": f"00{min(number, 1)}.jpg", "text": "Who?", "category": category})
+        picture(folder / "images" / rows[-1]["image"], min(number, 1))
+    jsonl(folder / "questions.jsonl", rows)
+    jsonl(folder / "context.jsonl", [{"id": n, "image": f"00{n}.jpg", "caption": ["A dog.", "Sun."]} for n in range(2)])
+    jsonl(folder / "answers_gpt4.jsonl", [{"question_id": n, "text": f"It is dog {n}."} for n in range(3)])
+
+
+def realworldqa(folder: Path) -> None:
+    """With options in the question as xAI has it, in columns as VLMEvalKit has it, and without."""
+    ask = "Please answer directly with only the letter of the correct option and nothing else."
+    word = "Please answer directly with a single word or number."
+    rows = [
+        (f'"Where to?\n\nA. Left\nB. Straight\nC. Right\n{ask}"', "", "", "B"),
+        ("Which is nearer?", "The car", "The bus", "A"),
+        (f'"How many?\n{word}"', "", "", "3"),
+        (f'"Is it wet?\n{word}"', "", "", "No"),
+    ]
+    lines = [f"{n}\t{text}\t{a}\t{b}\t{right}\t{in_base64(n)}" for n, (text, a, b, right) in enumerate(rows)]
+    text = "\n".join(["index\tquestion\tA\tB\tanswer\timage", *lines]) + "\n"
+    (folder / "RealWorldQA.tsv").write_text(text, encoding="utf-8")
+
+
+def cvbench(folder: Path) -> None:
+    """A question of each task, two of one source."""
+    files: dict[str, list[dict[str, Any]]] = {"2d": [], "3d": []}
+    tasks = (("Count", "ADE20K"), ("Relation", "COCO"), ("Count", "COCO"), ("Depth", "Omni3D"), ("Distance", "Omni3D"))
+    for number, (task, source) in enumerate(tasks):
+        kind = "3d" if source == "Omni3D" else "2d"
+        options = ["3", "2", "1", "0"] if task == "Count" else ["left one", "right one"]
+        picture(folder / "img" / kind / f"{number}.png", number)
+        row = {"idx": number, "type": kind.upper(), "task": task, "source": source, "question": "Which?"}
+        row |= {"choices": options, "answer": f"({'ABCBA'[number]})", "filename": f"img/{kind}/{number}.png"}
+        listed = "".join(f"\n({letter}) {words}" for letter, words in zip("ABCD", options, strict=False))
+        files[kind].append(row | {"prompt": f"Which? Select from the following choices.{listed}"})
+    for kind, rows in files.items():
+        jsonl(folder / f"test_{kind}.jsonl", rows)
+
+
 OPTIONS = {"indomain": {"source": "llava150k"}}  # of benchmarks that cannot do without
 LAYOUTS: dict[str, Callable[[Path], None]] = {
     "pope": pope, "mme": mme, "mmb": mmb, "sqa": sqa, "gqa": gqa, "textvqa": textvqa, "mmvet": mmvet, "mmhal": mmhal,
     "chair": chair, "mmb_cn": mmb_cn, "seed": seed, "shr": shr, "indomain": indomain,
+    "mmstar": mmstar, "llava_bench": llava_bench, "realworldqa": realworldqa, "cvbench": cvbench,
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ QUESTIONS = {
     "sqa": "problems.json", "gqa": "testdev_balanced_questions.json", "textvqa": "TextVQA_0.5.1_val.json",
     "mmvet": "mm-vet.json", "mmb": "mmbench_dev_20230712.tsv", "mmb_cn": "mmbench_dev_cn_20231003.tsv",
     "seed": "SEED-Bench.json", "chair": "gt_objects.json", "mmhal": "response_template.json",
+    "mmstar": "MMStar.tsv", "llava_bench": "questions.jsonl", "realworldqa": "RealWorldQA.tsv",
 }  # fmt: skip
 UNREAD = {"shr", "indomain"}  # their official files are a judge's verdicts
 
@@ -40,6 +41,8 @@ def files_of(name: str, folder: Path, written: dict[str, str]) -> Given:
             {split: folder / f"{split}.jsonl" for split in splits},
             {},
         )
+    if name == "cvbench":
+        return Given({}, {Path(file).stem: folder / file for file in written}, {})
     [file] = written
     extras = {"split": folder / "pid_splits.json"} if name == "sqa" else {}
     return Given({"": folder / QUESTIONS[name]}, {"": folder / file}, extras)

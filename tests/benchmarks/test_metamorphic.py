@@ -26,7 +26,7 @@ from harness.scoring.limit import stratified
 from tests.laws import caught, law
 
 EVERY = [*LAYOUTS]
-RULED = ["sqa", "gqa", "textvqa", "mme", "mmb", "mmb_cn", "seed", "pope"]
+RULED = ["sqa", "gqa", "textvqa", "mme", "mmb", "mmb_cn", "seed", "pope", "mmstar", "realworldqa", "cvbench"]
 """Scored by a rule on each response alone, where right is right."""
 JUNK = ["", "no", "Yes", "yes.", "A", "B", "The answer is C.", "a dog and a cat", "red", "stop", "?", "I cannot say\n"]
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from official_files import lines, official
 
-from benchmarks import shr, textvqa
+from benchmarks import llava_bench, shr, textvqa
 from benchmarks._coco_objects import mentions
 from benchmarks.mmhal import TYPES
+from benchmarks.mmstar import CATEGORIES
 from benchmarks.mmvet import CAPABILITIES
 from harness.comparison.published import rescore
 
@@ -149,6 +150,32 @@ def test_shr() -> None:
     theirs = golden["official_metrics"]
     assert {name: done.metrics[name] for name in theirs} == theirs
     assert (done.n, done.unscored) == (56, 5)
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [(1, (64.7, 59.3, 47.7, 77.6)), (2, (65.3, 59.0, 48.5, 78.8)), (3, (66.3, 59.0, 50.8, 79.6))],
+)
+def test_llava_bench_reviews(run: int, expected: tuple[float, ...]) -> None:
+    """The mean of the three is the published 65.4; ours is not rounded on the way."""
+    values = figures("llava_bench", f"answers {official('llava_bench') / f'llava-v1.5-7b-eval{run}.jsonl'}")
+    names = ("all", "llava_bench_conv", "llava_bench_detail", "llava_bench_complex")
+    assert tuple(values[name] for name in names) == expected
+    assert values["llava_bench/relative"] == pytest.approx(values["all"], abs=0.06)
+
+
+def test_llava_bench_reviews_hold_the_scores_that_the_parse_reads() -> None:
+    for row in (row for path in sorted(official("llava_bench").glob("*eval?.jsonl")) for row in lines(path)):
+        assert list(llava_bench.parse(row["content"]) or (-1, -1)) == row["tuple"]
+
+
+def test_mmstar_predictions() -> None:
+    """The sheet in the repository's eval/submits."""
+    path = official("mmstar") / "llava_next_yi_34b_MMStar.xlsx"
+    values = figures("mmstar", f"answers {path}")
+    shares = (0.656, 0.52, 0.624, 0.46, 0.332, 0.532)
+    assert values["final score"] == 781 / 1500 and values["mmstar/all"] == pytest.approx(100 * 781 / 1500)
+    assert tuple(values[name] for name in CATEGORIES) == shares
 
 
 @pytest.mark.parametrize("model", ["llava-1.5_greedy", "minigpt4_greedy", "shikra_ours"])

@@ -21,7 +21,8 @@ from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.records import Item, Response, Score
 
-LETTERED, ANSWERED = ("mmb", "mmb_cn", "seed", "sqa"), ("pope", "mme")
+FIRST = ("mmstar", "cvbench")  # whose official rules look at the first character, whatever word it begins
+LETTERED, ANSWERED = ("mmb", "mmb_cn", "seed", "sqa", *FIRST), ("pope", "mme")
 EVERY = (*LETTERED, *ANSWERED, "gqa", "textvqa")
 BY_LETTER = [
     "{L}", "({L})", "{L}.", "{L})", "{L}:", "Answer: {L}", "The answer is {L}", "The answer is ({L}).",
@@ -95,6 +96,7 @@ def right(name: str, item: Item, text: str, robust: bool = True) -> bool:
     marks = {"sqa": "all{}/sum", "seed": "all{}/sum", "gqa": "all{}/sum", "textvqa": "all{}/sum"}
     if name in ("mmb", "mmb_cn"):
         return score.parts["robust" if robust else "right"] > 0
+    marks |= {"mmstar": "all{}/sum", "cvbench": "source{}/" + item.facts.get("source", "") + "/sum"}
     wanted = (marks[name],) if name in marks else ("tp{}", "tn{}", "right{}")
     ends = tuple(mark.format("@robust" if robust else "") for mark in wanted)
     return sum(value for part, value in score.parts.items() if part.endswith(ends)) > 0
@@ -150,10 +152,13 @@ def test_a_what_the_official_parse_reads_the_robust_one_reads(where: tuple[str, 
 def test_a_a_right_answer_by_the_official_parse_is_lost_only_where_two_are_named_or_it_is_denied(
     where: tuple[str, Item], words: list[str]
 ) -> None:
-    """POPE's official yes is no reading: it is what everything counts as that does not say no."""
+    """POPE's official yes is no reading: it is what everything counts as that does not say no. Nor is the first letter
+    of a word or sentence.
+    """
     name, item = where
     text = " ".join(words)
     assume(name != "pope" or is_no(item) or text.lower().startswith("yes"))
+    assume(name not in FIRST or not re.match(r"\w\s*\w", text))
     if right(name, item, text, robust=False) and not right(name, item, text):
         naming = {*"ABCDE", "blue", "green", "pink"} if name in LETTERED else {"yes", "no", "Yes", "No"}
         names = {word.upper() for word in words if word in naming}

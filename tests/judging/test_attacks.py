@@ -40,6 +40,7 @@ WORST_BEST = {
     "mmvet": ("0.0", "1.0"),
     "mmhal": ("Rating: 0", "Rating: 6"),
     "indomain": ("0 0", "10 10"),
+    "llava_bench": ("10 1", "1 10"),
     "shr": ("# hallucination: no", "# correct: yes"),
 }
 JSON_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')

@@ -11,7 +11,7 @@ from fake import serving
 from test_replies import BAD, says
 from typer.testing import CliRunner
 
-from benchmarks import indomain, mmhal, mmvet, shr
+from benchmarks import indomain, llava_bench, mmhal, mmvet, shr
 from harness.cli import app
 from harness.comparison.published import judge_of, rescore
 from harness.judging.journal import Journal
@@ -38,24 +38,29 @@ LABELS = [
     "Judgement:\n1. correct: x\n1. correct: x", "Judgement:\n1. correct or hallucination: x\n2. correct: y",
     "Judgement:\n1. not correct: x\n2. correct: y", "Judgement:\n1. correct: x\n2. correct: y\n3. correct: z",
 ]  # fmt: skip
+SCORES = [
+    "8", "8 9 7", "11 3", "0 8", "-1 3", "nan nan", "inf 8", "8 9\n2 3", "8/10 9/10", "eight nine", "", "8 and 9",
+    "Assistant 1: 8\nAssistant 2: 9", "8; 9", "[8] [9]", "8-9",
+]  # fmt: skip
 CASES: list[tuple[Callable[[str], Any], list[str]]] = [
     (mmvet.verdict, GRADES),
     (mmhal.verdict, RATINGS),
     (indomain.verdict, PAIRS),
     (lambda reply: shr.verdict(reply, 2), LABELS),
+    (llava_bench.verdict, SCORES),
 ]
 
 
-@pytest.mark.parametrize(("read", "replies"), CASES, ids=["mmvet", "mmhal", "indomain", "shr"])
+@pytest.mark.parametrize(("read", "replies"), CASES, ids=["mmvet", "mmhal", "indomain", "shr", "llava_bench"])
 def test_what_is_no_verdict_is_not_read_as_one(read: Callable[[str], Any], replies: list[str]) -> None:
     assert [reply for reply in replies if read(reply) is not None] == []
 
 
 def test_rules_for_published_verdicts_would_make_numbers_of_them() -> None:
     """The mutants: what official scripts read, which take the first thing that looks like a verdict."""
-    lenient = [mmvet.parse, mmhal.parse_robust, indomain.parse, lambda reply: shr.parse(reply, 2)]
+    lenient = [mmvet.parse, mmhal.parse_robust, indomain.parse, lambda reply: shr.parse(reply, 2), llava_bench.parse]
     read = [sum(rule(reply) is not None for reply in said) for rule, (_, said) in zip(lenient, CASES, strict=True)]
-    assert read[0] > 5 and read[1] > 3 and read[2] > 0 and read[3] > 3
+    assert read[0] > 5 and read[1] > 3 and read[2] > 0 and read[3] > 3 and read[4] > 3
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,7 @@ def test_rules_for_published_verdicts_would_make_numbers_of_them() -> None:
         (mmhal.verdict, "I thought of rating: 5 first.\nRating: 3", 3), (mmhal.verdict, "**Rating: 6**", 6),
         (mmhal.verdict, "Rating: 4/6", 4), (mmhal.verdict, "The rating is 2.", 2),
         (indomain.verdict, "8 9\nBoth are fine.", (8, 9)), (indomain.verdict, "Let me see.\n10, 0", (10, 0)),
+        (llava_bench.verdict, "8 9\nBoth are fine.", (8, 9)), (llava_bench.verdict, " 7.5,  10 ", (7.5, 10)),
         (lambda reply: shr.verdict(reply, 2), "So:\n**Judgement:**\n1. Correct: it is\n2. **cannot judge**: mood",
          ["correct", "cannot judge"]),
     ],

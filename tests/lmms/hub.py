@@ -157,9 +157,30 @@ def chair(folder: Path) -> dict[str, Rows]:
     }
 
 
+def mmstar(folder: Path) -> dict[str, Rows]:
+    with (folder / "MMStar.tsv").open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    pictures = [{"bytes": base64.b64decode(row["image"]), "path": None} for row in rows]
+    return {
+        "val/val": [
+            {name: row[name] for name in ("question", "answer", "category", "l2_category")}
+            | {"index": int(row["index"]), "image": image, "meta_info": {"source": row["bench"], "split": "val"}}
+            for row, image in zip(rows, pictures, strict=True)
+        ]
+    }
+
+
+def cvbench(folder: Path) -> dict[str, Rows]:
+    rows = [
+        json.loads(line) for part in ("2d", "3d") for line in (folder / f"test_{part}.jsonl").read_text().splitlines()
+    ]
+    return {"data/test": [row | {"image": embedded(folder / row["filename"])} for row in rows]}
+
+
 HUB: dict[str, Callable[[Path], dict[str, Rows]]] = {
     "pope": pope, "mme": mme, "gqa": gqa, "textvqa": textvqa, "sqa": sqa, "mmb": mmb, "mmvet": mmvet, "chair": chair,
     "mmb_cn": lambda folder: mmb(folder, MmbCn()), "seed": seed,
+    "mmstar": mmstar, "cvbench": cvbench,
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from harness.contracts.benchmark import Benchmark, totals
 from harness.contracts.records import Image, Item, Response, Score
 from harness.contracts.steps import ALL_BENCHMARKS
 from harness.contracts.testbed_file import read_testbed
+from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
 from harness.mini.benchsets import MME, PER_THOUSAND, write_benchmark
 from harness.mini.oracles import Oracle, read_scenes
 from harness.mini.world import Scene, scene
@@ -75,8 +76,8 @@ def perfect(item: Item) -> str:
     return str(facts.get("answer") or {"yes": "Yes", "no": "No"}[facts["label"]])
 
 
-def test_there_is_a_set_for_each_of_the_nine() -> None:
-    assert set(PER_THOUSAND) == set(ALL_BENCHMARKS)
+def test_there_is_a_set_for_each_of_the_nine_and_more() -> None:
+    assert set(ALL_BENCHMARKS) < set(PER_THOUSAND) < {*plugins.names("benchmarks")}
     with pytest.raises(UsageError, match="the embedded testbed has no set for seed"):
         write_benchmark("seed", 0, 1, Path("nowhere"))
 
@@ -90,7 +91,8 @@ def test_reference_answers_score_the_top(sets: Path, name: str) -> None:
         assert isinstance(score, Score), score
         scored.append((item, score))
     values = benchmark.compute(totals(benchmark.units(scored)))
-    top = {"mme": values.get("mme/perception_max"), "mmhal": 5.0}.get(name, benchmark.metrics[0].scale[1])
+    level = {"mme": values.get("mme/perception_max"), "mmhal": 5.0, "llava_bench": 100.0}  # as good as the reference
+    top = level.get(name, benchmark.metrics[0].scale[1])
     assert values[benchmark.metrics[0].id] >= top if name == "mmhal" else values[benchmark.metrics[0].id] == top
 
 
@@ -120,6 +122,7 @@ def test_sizes_follow_the_number_of_scenes(sets: Path) -> None:
     counts = {name: len(loaded(sets, name)[1]) for name in PER_THOUSAND}
     assert counts == {
         "sqa": 24, "gqa": 30, "textvqa": 15, "mmvet": 7, "mme": 24, "mmb": 36, "pope": 270, "chair": 30, "mmhal": 8,
+        "mmstar": 9, "llava_bench": 7, "realworldqa": 9, "cvbench": 9,
     }  # fmt: skip
 
 
@@ -148,6 +151,17 @@ def test_textvqa_asks_as_the_bases_were_trained(sets: Path) -> None:
     assert not any("OCR token" in item.prompt for item in items)
 
 
+@pytest.mark.parametrize("name", ["mmstar", "realworldqa", "cvbench"])
+def test_newer_sets_ask_as_the_bases_were_trained(sets: Path, name: str) -> None:
+    """A line for each option, and LLaVA's request: of options in any other form they make nothing."""
+    benchmark = plugins.make("benchmarks", name, Benchmark, read_testbed("mini").benchmarks.get(name, {}))
+    items = list(benchmark.items(sets / name, Files()))
+    assert any(item.facts["choices"] for item in items)
+    for item in items:
+        lines = "".join(f"\n{letter}. {words}" for letter, words in item.facts["choices"].items())
+        assert item.prompt.endswith(lines + (OPTION_LETTER if lines else SHORT_ANSWER))
+
+
 def test_textvqa_annotators_mostly_agree(sets: Path) -> None:
     rows = json.loads((sets / "textvqa" / "TextVQA_0.5.1_val.json").read_text())["data"]
     agreement = {max(row["answers"].count(answer) for answer in row["answers"]) for row in rows}
@@ -159,6 +173,28 @@ def test_mmhal_types_follow_the_official_order(sets: Path) -> None:
     rows = json.loads((sets / "mmhal" / "response_template.json").read_text())
     _, items, _ = loaded(sets, "mmhal")
     assert [row["question_type"] for row in rows] == [item.facts["type"] for item in items]
+
+
+def test_newer_sets_ask_for_all_that_the_world_can_show(tmp_path: Path) -> None:
+    """Whole tables of the official names, so that official figures are of the same parts."""
+    kinds = {"mmstar": "category", "llava_bench": "category", "cvbench": "task"}
+    found = {}
+    for name in ("mmstar", "llava_bench", "realworldqa", "cvbench"):
+        write_benchmark(name, 0, 60, tmp_path / name)
+        benchmark, items, _ = loaded(tmp_path, name)
+        found[name] = (
+            {benchmark.stratum(item) for item in items}
+            if name not in kinds
+            else {item.facts[kinds[name]] for item in items}
+        )
+    assert found == {
+        "mmstar": {"coarse perception", "fine-grained perception", "instance reasoning"},
+        "llava_bench": {"conv", "detail", "complex"},
+        "realworldqa": {"letter", "word"},
+        "cvbench": {"Count", "Relation", "Depth", "Distance"},
+    }
+    _, items, _ = loaded(tmp_path, "cvbench")
+    assert {item.facts["source"] for item in items} == {"ADE20K", "COCO", "Omni3D"}
 
 
 def test_splits_and_seeds_are_apart(tmp_path: Path) -> None:

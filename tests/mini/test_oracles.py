@@ -8,13 +8,24 @@ from pathlib import Path
 import pytest
 from test_benchsets import Files
 
-from benchmarks import indomain, mmhal, mmvet
+from benchmarks import indomain, llava_bench, mmhal, mmvet
 from harness.contracts.benchmark import totals
 from harness.contracts.judge import Ask
 from harness.contracts.records import Image, Response, Score, Unscored
 from harness.judging import preference as critic
 from harness.mini.language import DETAIL, detail, dirty_detail, short_caption
-from harness.mini.oracles import Oracle, correction, errors, facts, grade, rate, read_scenes, two_grades, wrong
+from harness.mini.oracles import (
+    Oracle,
+    correction,
+    errors,
+    facts,
+    grade,
+    rate,
+    rate_both,
+    read_scenes,
+    two_grades,
+    wrong,
+)
 from harness.mini.sources import write_source
 from harness.mini.world import Scene, Thing, cover, scene
 
@@ -96,6 +107,16 @@ def test_grades(question: str, reference: str, response: str, expected: str) -> 
 )
 def test_ratings(question: str, reference: str, response: str, rating: int) -> None:
     assert mmhal.parse(rate(SEEN, question, reference, response)) == rating
+
+
+@pytest.mark.parametrize(
+    ("response", "scores"),
+    [("The dogs are red.", "8.5 8.5"), ("The dogs are blue.", "8.5 1"), ("There are dogs.", "8.5 5.5")],
+)
+def test_scores_of_two_answers(response: str, scores: str) -> None:
+    said = rate_both(SEEN, "What color are the dogs?", "The dogs are red.", response)
+    assert said.startswith(f"{scores}\n")
+    assert llava_bench.verdict(said) == llava_bench.parse(said) is not None
 
 
 BOOK = cover("oracle/0/0")
