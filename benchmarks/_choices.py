@@ -1,4 +1,4 @@
-"""What newer sets of multiple choice share: the tables in which they are handed around, and VLMEvalKit's rule."""
+"""What newer sets of multiple choice share: the tables in which they are handed around, and how kits read a letter."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,12 @@ REFUSALS = (  # after which VLMEvalKit looks for no letter
     "I can't process this file.",
     "I'm sorry, but without the image provided",
     "Cannot determine the answer",
+)
+SAID = tuple(  # what lmms-eval takes for the beginning of an answer
+    "the answer is|answer is|the correct answer is|correct answer is|the best answer is|best answer is|"
+    "the correct option is|correct option is|the best option is|best option is|the choice is|choice is|"
+    "the correct choice is|correct choice is|i choose|i select|i pick|my answer is|my choice is|"
+    "옵션|정답은|답은|답:|答案是|答案为|选|答えは".split("|")
 )
 NEAR = 4  # words from the end within which a letter must stand
 
@@ -77,3 +83,29 @@ def inferred(text: str, choices: Mapping[str, str]) -> str:
         return "Z"
     named = [letter for letter, option in choices.items() if option.lower() in text.lower()]
     return named[0] if len(named) == 1 else "Z"
+
+
+def extracted(text: str, letters: str = "ABCD") -> str:
+    """The letter that lmms-eval's `extract_mcq_answer` reads (0.7.2, `tasks/_task_utils/mcq_extract.py`); "" for none.
+
+    It begins the response or ends it, else stands last behind a phrase like "the answer is", else in brackets, before a
+    full stop, a colon, a bracket or a blank, else anywhere: the first of these that there is, and of several letters in
+    one form the last.
+    """
+    text = text.strip()
+    for mark in ",.!?;:'\"":
+        text = text.strip(mark)
+    bare, text = text.strip(), f" {text} "
+
+    def last(form: str) -> list[tuple[int, str]]:
+        return [(text.rfind(form.format(letter)), letter) for letter in letters if form.format(letter) in text]
+
+    behind = [text.lower().find(phrase) + len(phrase) for phrase in SAID if phrase in text.lower()]
+    ranked = (
+        [(0, letter) for letter in letters if bare.startswith(letter) and not bare[1:2].isalpha()],
+        [(0, letter) for letter in letters if bare.endswith(letter) and not bare[-2:-1].isalpha()],
+        [(text.find(letter, start), letter) for start in behind for letter in letters if letter in text[start:]],
+        *map(last, ("({})", "{}.", "{}:", "{})", "{} ", "{}")),
+    )
+    found = next((places for places in ranked if places), [(0, "")])
+    return max(found, key=lambda place: place[0])[1]

@@ -84,7 +84,6 @@ class CvBench(Benchmark):
     offered: ClassVar[Hub] = Hub("nyu-visionx/CV-Bench", ("test_2d.parquet", "test_3d.parquet"), "405 MB")
     official_n: ClassVar[int] = 2638
     protocol: ClassVar[str] = "option letter"
-    missing_is_wrong: ClassVar[bool] = True
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions, 2D first, in the files' order."""

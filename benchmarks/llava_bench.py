@@ -222,8 +222,7 @@ def _rule(path: Path, rules: Any, category: str) -> str:
 def _review(path: Path, number: int, row: Mapping[str, Any]) -> tuple[float, float]:
     """The two scores in a record of a review file: -1 and -1 where the judge gave none."""
     given = row.get("tuple", row.get("score"))
-    known = isinstance(given, list) and len(given) == 2 and all(isinstance(one, int | float) for one in given)
-    if not known or not all(map(math.isfinite, given)):
+    if not (isinstance(given, list) and len(given) == 2 and all(type(one) in (int, float) for one in given)):
         raise UsageError(f'record {number} of {path} should have two numbers as "tuple", and has {given!r}.')
     return float(given[0]), float(given[1])
 

@@ -2,8 +2,9 @@
 `eval/vlmeval/evaluate/mmstar.py`.
 
 Traps: the official rule looks at one character, so that "A man" is A and "Because it is red" is B; the robust twin
-reads letters that are words. lmms-eval's average is over the 18 axes and not over the questions, VLMEvalKit's figure
-has another rule for the letter. A part of the gain over a text-only model is what the language model has read before.
+reads letters that are words. lmms-eval (0.7.2) and VLMEvalKit have other rules for the letter, and lmms-eval's average
+is over the 18 axes and not over the questions. A part of the gain over a text-only model is what the language model
+has read before.
 """
 
 import csv

@@ -1,10 +1,11 @@
 """RealWorldQA: photographs from cars and streets, a question each for a letter, a word or a number.
 
-xAI published the data and no scorer, so three rules are in use and each has its own metric here.
+xAI published the data and no scorer, so several rules are in use and each has its own metric here.
 
-Traps: "RealWorldQA 54.8" may be any of the three. lmms-eval wants the answer alone (`tasks/realworldqa/utils.py`),
-Cambrian the first word behind "answer is" (`eval/eval/realworldqa/realworldqa_test.py`), VLMEvalKit asks another file,
-RealWorldQA.tsv, that has options for every question. The instruction that ends each question is part of the data.
+Traps: "RealWorldQA 54.8" may be by any of them. lmms-eval wanted the answer alone (`tasks/realworldqa/utils.py` of
+001eca00) and reads letters anywhere since (0.7.2), Cambrian takes the first word behind "answer is"
+(`eval/eval/realworldqa/realworldqa_test.py`), VLMEvalKit asks another file, RealWorldQA.tsv, that has options. The
+instruction that ends each question is part of the data.
 """
 
 import re
@@ -31,8 +32,16 @@ NUMBERS = "zero one two three four five six seven eight nine ten".split()
 
 
 def parse(text: str) -> str:
-    """The whole response in lower case, without outer blanks and last full stops: lmms-eval's rule."""
+    """The whole response in lower case, without outer blanks and last full stops."""
     return text.lower().strip().rstrip(".")
+
+
+def match_lmms(text: str, answer: str) -> bool:
+    """Whether lmms-eval 0.7.2 takes a response for right: it reads a letter anywhere, and other answers alone."""
+    right = answer.strip()
+    if right.upper() in tuple("ABCD"):
+        return _choices.extracted(text) == right.upper()
+    return parse(text) == right.lower()
 
 
 def parse_cambrian(text: str) -> str:
@@ -58,8 +67,9 @@ class RealWorldQa(Benchmark):
     label: ClassVar[str] = "RealWorldQA"
     group: ClassVar[Group] = "vqa"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("realworldqa/lmms_eval", "RealWorldQA", (0.0, 100.0)),
-        Metric("realworldqa/lmms_eval@robust", "RealWorldQA (any clear answer)", (0.0, 100.0)),
+        Metric("realworldqa/exact", "RealWorldQA", (0.0, 100.0)),
+        Metric("realworldqa/exact@robust", "RealWorldQA (any clear answer)", (0.0, 100.0)),
+        Metric("realworldqa/lmms_eval", "RealWorldQA by lmms-eval's rule", (0.0, 100.0)),
         Metric("realworldqa/cambrian", "RealWorldQA by Cambrian's rule", (0.0, 100.0)),
         Metric("realworldqa/vlmevalkit", "RealWorldQA letters by VLMEvalKit's rule", (0.0, 100.0)),
         Metric("realworldqa/valid", "RealWorldQA in the form asked for", (0.0, 100.0)),
@@ -72,7 +82,6 @@ class RealWorldQa(Benchmark):
     offered: ClassVar[Hub] = Hub("lmms-lab/RealWorldQA", ("data/*",), "678 MB")
     official_n: ClassVar[int] = 765
     protocol: ClassVar[str] = "letter or short answer"
-    missing_is_wrong: ClassVar[bool] = True
 
     def items(self, folder: Path, images: Images) -> Iterator[Item]:
         """The questions in the file's order; the parquet data tell no ids, so there it is the row's number."""
@@ -111,14 +120,15 @@ class RealWorldQa(Benchmark):
         text, choices, answer = response.text, item.facts["choices"], item.facts["answer"]
         found, wanted = parse(text), answer.lower().strip()
         exact = float(found == wanted)
-        parts = tally(exact, ["lmms_eval", self.stratum(item)])
+        parts = tally(exact, ["exact", self.stratum(item)])
+        parts |= tally(float(match_lmms(text, answer)), ["lmms_eval"])
         parts |= tally(float(parse_cambrian(text) == answer.lower()), ["cambrian"])
         if not choices:
             robust = exact or any(answers(text, form) for form in forms(wanted))
-            return Score(item.id, parts | tally(float(robust), ["lmms_eval@robust"]) | _valid(is_phrase(text)))
+            return Score(item.id, parts | tally(float(robust), ["exact@robust"]) | _valid(is_phrase(text)))
         letter = found.upper() if found.upper() in choices else None
         right = answer.strip().upper()
-        parts |= tally(float(choice(text, choices, letter) == right), ["lmms_eval@robust"])
+        parts |= tally(float(choice(text, choices, letter) == right), ["exact@robust"])
         parts |= tally(float(_choices.inferred(text, choices) == right), ["vlmevalkit"])
         return Score(item.id, parts | _valid(letter is not None))
 

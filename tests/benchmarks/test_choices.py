@@ -180,15 +180,15 @@ def test_vlmevalkit_reads_one_letter_near_the_end_or_one_option(text: str, lette
 
 
 @pytest.mark.parametrize(
-    ("text", "lmms", "cambrian"),
+    ("text", "exact", "cambrian"),
     [
         ("B", "b", "b"), (" B. ", "b", "b"), ("(B)", "(b)", "(b)"), ("The answer is B.", "the answer is b", "b"),
         ("Answer: 3 cars", "answer: 3 cars", "3"), ("3 cars", "3 cars", "3"), ("", "", ""),
         ("answer is", "answer is", ""), ("The answer is: 3", "the answer is: 3", ":"),
     ],
 )  # fmt: skip
-def test_realworldqa_s_two_rules(text: str, lmms: str, cambrian: str) -> None:
-    assert (realworldqa.parse(text), realworldqa.parse_cambrian(text)) == (lmms, cambrian)
+def test_realworldqa_s_two_parses(text: str, exact: str, cambrian: str) -> None:
+    assert (realworldqa.parse(text), realworldqa.parse_cambrian(text)) == (exact, cambrian)
 
 
 def test_realworldqa_has_options_in_the_question_or_in_columns(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_realworldqa_has_options_in_the_question_or_in_columns(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("at", "text", "lmms", "robust", "kit"),
+    ("at", "text", "exact", "robust", "kit"),
     [
         (0, "b.", 1, 1, None), (0, "Straight", 0, 1, 1), (0, "The answer is B", 0, 1, 1), (0, "A or B", 0, 0, 0),
         (2, "3", 1, 1, None), (2, "three", 0, 1, None), (2, "There are 3 cars.", 0, 1, None), (2, "not 3", 0, 0, None),
@@ -210,15 +210,15 @@ def test_realworldqa_has_options_in_the_question_or_in_columns(tmp_path: Path) -
     ],
 )  # fmt: skip
 def test_realworldqa_by_each_rule(
-    tmp_path: Path, at: int, text: str, lmms: float, robust: float, kit: float | None
+    tmp_path: Path, at: int, text: str, exact: float, robust: float, kit: float | None
 ) -> None:
     found = parts(realworldqa.RealWorldQa(), items("realworldqa", tmp_path)[at], text)
-    assert (found["lmms_eval/sum"], found["lmms_eval@robust/sum"]) == (lmms, robust)
+    assert (found["exact/sum"], found["exact@robust/sum"]) == (exact, robust)
     assert kit is None or found["vlmevalkit/sum"] == kit
 
 
 def test_realworldqa_reads_cambrian_s_answers_alone(tmp_path: Path) -> None:
-    """Twice "b", of which lmms-eval takes the bare one; a number; options are read off the prompt."""
+    """Twice B, of which an exact match takes the bare one; a number; options are read off the prompt."""
     prompt = "USER: <image>\nWhere?\nA. Left\nB. Right\n"
     rows = [(prompt, "B"), (prompt, "The answer is B."), ("How many?\n", "3 cars")]
     said = [
@@ -226,7 +226,8 @@ def test_realworldqa_reads_cambrian_s_answers_alone(tmp_path: Path) -> None:
         for n, (asked, text) in enumerate(rows)
     ]
     values = rescore("realworldqa", [jsonl(tmp_path / "said.jsonl", said)], [], []).metrics
-    assert (values["accuracy"], values["correct"], values["exact_match"]) == (100, 3, 1 / 3)
+    assert (values["accuracy"], values["correct"], values["exact_match"]) == (100, 3, 2 / 3)
+    assert values["realworldqa/exact"] == pytest.approx(100 / 3)
     assert (values["realworldqa/letter"], values["realworldqa/vlmevalkit"]) == (50, 100)
     with pytest.raises(UsageError, match="the questions hold 0 more than once"):
         rescore("realworldqa", [jsonl(tmp_path / "twice.jsonl", [*said, said[0]])], [], [])
