@@ -51,7 +51,7 @@ def official_mmstar(text: str, answer: str) -> bool:
     return False
 
 
-@law(300)
+@law(150)
 @given(PIECES.map("".join), st.sampled_from("ABCD"))
 def test_mmstar_s_rule_position_by_position(text: str, answer: str) -> None:
     assert (mmstar.parse(text) == answer) == official_mmstar(text, answer)
@@ -266,7 +266,7 @@ def official_cvbench(text: str) -> str:
     return text[:1].upper()
 
 
-@law(300)
+@law(150)
 @given(
     st.lists(st.sampled_from(["A", "(b)", ".", " ", ":", "answer is", "Answer:", "(", ")", "the ", "\n"])).map("".join)
 )
