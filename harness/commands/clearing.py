@@ -74,7 +74,7 @@ def plan_clearing(store: Store, folders: Sequence[Path]) -> Clearing:
         len(mine),
         {name: size(store.root / name) for name in there if name in needed},
         {name: size(store.root / name) for name in there if name not in needed},
-        {path: size(path) for path in rests if path.parent.name == ".staging" or path.name not in begun},
+        {path: size(path) for path in rests if path.parent.name == ".staging" or _begun(path) not in begun},
         strangers(store, runs),
     )
 
@@ -146,6 +146,11 @@ def _identity(store: Store, name: str) -> Mapping[str, Any]:
 
 def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}" if path.is_dir() else ""
+
+
+def _begun(path: Path) -> str:
+    """KIND-KEY of a begun stage's folder, which may have a lease's name in front."""
+    return path.name.rpartition(".")[2]
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
-
 from harness.contracts.settings import Testbed
 from harness.contracts.steps import ALL_BENCHMARKS, Request
 from harness.store.store import MANIFEST, Store, failpoint
 from harness.system.errors import UsageError
 from harness.system.jsonl import dumps
+from harness.system.locks import exclusive
 from harness.system.untrusted import json_object
 from reports.manifest import Manifest
 
@@ -161,9 +160,7 @@ def _mark(file: Path) -> None:
 @contextmanager
 def held(folder: Path, store: Store) -> Iterator[None]:
     """Nobody else who uses the store writes to the folder meanwhile."""
-    lock = lock_of(folder, store)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    with exclusive(lock_of(folder, store)):
         yield
 
 

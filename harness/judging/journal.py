@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from harness.judging.replies import WHOLE
 from harness.store.store import failpoint, sync
 from harness.system.jsonl import dumps
+from harness.system.locks import exclusive
 
 NANO = 10**9  # money is counted in whole billionths of a USD, so that sums are exact
 POLL_S = 0.02
@@ -283,8 +284,7 @@ class Journal:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        self.locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.locks / "journal", poll_interval=0.005):
+        with exclusive(self.locks / "journal"):
             self.refresh()
             yield
 

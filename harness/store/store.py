@@ -6,14 +6,11 @@ any instant leaves a stage either finished or not there at all.
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,24 +23,18 @@ from harness.store.contents import CONTENTS
 from harness.store.digest import file_digest
 from harness.store.manifest import MANIFEST as MANIFEST
 from harness.store.manifest import damage_in, is_stored, read_manifest, render
+from harness.store.writing import failpoint as failpoint
+from harness.store.writing import remove, seal
+from harness.store.writing import sync as sync
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import dumps
+from harness.system.leases import EXPIRES_S, Lease, Lost
 from harness.system.locks import at_once, exclusive, shared
 from harness.system.machine import explained
 
 USE = "in-use"  # the lock that whoever relies on finished stages shares, and whoever takes some away holds alone
 
-_reached: Counter[str] = Counter()
 _sound: set[Path] = set()  # folders of stages that this process has looked at
-
-
-def failpoint(name: str) -> None:
-    """Die here as by SIGKILL if HARNESS_FAILPOINT is "name:n" and this is the n-th call of that name."""
-    wanted = os.environ.get("HARNESS_FAILPOINT")
-    if wanted:
-        _reached[name] += 1
-        if wanted == f"{name}:{_reached[name]}":
-            os._exit(137)
 
 
 @dataclass(frozen=True)
@@ -85,6 +76,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._leases: dict[str, Lease] = {}  # of stages that are being made here
 
     def path(self, stage: Stage) -> Path:
         """Where the stage's files are once it is done."""
@@ -95,8 +87,13 @@ class Store:
         return (self.path(stage) / MANIFEST).is_file()
 
     def work(self, stage: Stage) -> Path:
-        """A folder for what should survive a crash while the stage is under way; gone once it is done."""
-        folder = self._aside("work", stage)
+        """A folder for what should survive a crash while the stage is under way; gone once it is done.
+
+        It has another name under each lease, so that whoever has lost one writes where nobody reads.
+        """
+        lease = self._leases.get(stage.name)
+        begun = [] if lease else self._asides("work", stage)
+        folder = begun[0] if begun else self._aside("work", stage, lease)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -116,20 +113,43 @@ class Store:
         """The finished stage's folder. `body` fills a staging folder, unless the stage is done already.
 
         Where another process is at the same stage, this waits for it and uses what it made; so it does for the ranks
-        of a training whose own parent was killed, because they hold the lock too (`harness.system.locks`).
+        of a training whose own parent was killed, because they hold the lock too (`harness.system.locks`). So does a
+        process that stood still until another machine took the stage over.
         """
-        if not self._whole(stage):
-            with explained(self.root), self.used(), exclusive(self._lock(stage)):
-                if self.done(stage) and (damage := self.damage(stage.name)):
-                    sys.stderr.write(f"{stage.name}: {damage[0]}; the stage is made again\n")
-                    self.discard(stage.name)
-                if not self.done(stage):
-                    self._produce(stage, body)
-        if (work := self._aside("work", stage)).exists():
+        while not self._whole(stage):
+            try:
+                with explained(self.root), self.used(), exclusive(self._lock(stage)) as lease:
+                    self._make(stage, body, lease)
+                break
+            except Lost as lost:
+                sys.stderr.write(f"{stage.name}: {lost}; what that one makes is used\n")
+        if self._asides("work", stage):
             with suppress(OSError), exclusive(self._lock(stage)):  # a store that cannot be written still serves
-                if self.done(stage):
-                    shutil.rmtree(work, ignore_errors=True)
+                for begun in self._asides("work", stage) if self.done(stage) else ():
+                    shutil.rmtree(begun, ignore_errors=True)
         return self.path(stage)
+
+    def _make(self, stage: Stage, body: Callable[[Path], None], lease: Lease) -> None:
+        for who in lease.after:
+            sys.stderr.write(f"{stage.name}: {who} was silent for {EXPIRES_S:g} s; its stage is taken over\n")
+        if self.done(stage) and (damage := self.damage(stage.name)):
+            sys.stderr.write(f"{stage.name}: {damage[0]}; the stage is made again\n")
+            self.discard(stage.name)
+        if self.done(stage):
+            return
+        newest, *others = [*self._asides("work", stage), None]
+        if newest:
+            newest.rename(self._aside("work", stage, lease))
+        for left in (*filter(None, others), *self._asides("staging", stage)):
+            remove(left)
+        self._leases[stage.name] = lease
+        try:
+            self._produce(stage, body, lease)
+        except Exception:
+            lease.insist()  # whoever has taken it over has moved its folders away
+            raise
+        finally:
+            del self._leases[stage.name]
 
     def _whole(self, stage: Stage) -> bool:
         """Whether the stage is done and undamaged; False, to look again under its lock, where it is just moved away."""
@@ -159,9 +179,8 @@ class Store:
                 raise HarnessError(f"{self.root}: a comparison works on this store; try again when it ends.") from None
             yield
 
-    def _produce(self, stage: Stage, body: Callable[[Path], None]) -> None:
-        staging = self._aside("staging", stage)
-        _remove(staging)
+    def _produce(self, stage: Stage, body: Callable[[Path], None], lease: Lease) -> None:
+        staging = self._aside("staging", stage, lease)
         staging.mkdir(parents=True)
         failpoint("store.staged")
         created, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
@@ -173,18 +192,23 @@ class Store:
                 "key": stage.key,
                 "identity": stage.identity,
                 "inputs": {name: read.name for name, read in stage.inputs.items()},
-                "files": _seal(staging),
+                "files": seal(staging),
                 "created": created,
                 "seconds": round(time.monotonic() - start, 3),
                 "version": __version__,
             }
             failpoint("store.sealed")
-            self._commit(stage, staging, fields)
+            self._commit(stage, staging, fields, lease)
         except Exception:
             shutil.rmtree(staging, ignore_errors=True)
             raise
 
-    def _commit(self, stage: Stage, staging: Path, fields: dict[str, Any]) -> None:
+    def _commit(self, stage: Stage, staging: Path, fields: dict[str, Any], lease: Lease) -> None:
+        """Publish what a lease's holder has made, unless the lease is lost.
+
+        One that is lost between the question and the renaming does no harm: a stage is whole when it is renamed, and
+        is never renamed over another.
+        """
         final = self.path(stage)
         (staging / MANIFEST).write_text(render(json.loads(dumps(fields))), encoding="utf-8")
         failpoint("store.manifest")
@@ -192,9 +216,16 @@ class Store:
         sync(staging)
         failpoint("store.synced")
         final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():  # a stage whose manifest was deleted
+        lease.insist()
+        failpoint("store.leased")
+        if final.exists() and not self.done(stage):  # a stage whose manifest was deleted
             self.discard(stage.name)
-        staging.rename(final)
+        try:
+            staging.rename(final)
+        except OSError:
+            if not self.done(stage):
+                raise
+            remove(staging)  # whoever lost the lease between its question and its renaming has made the stage
         failpoint("store.renamed")
         sync(final.parent)
         sync(self.root)
@@ -205,11 +236,11 @@ class Store:
         doomed = self.root / ".staging" / f"discarded-{name.replace('/', '-')}"
         _sound.discard(self.root / name)
         with explained(self.root):
-            _remove(doomed)
+            remove(doomed)
             doomed.parent.mkdir(parents=True, exist_ok=True)
             (self.root / name).rename(doomed)
             failpoint("store.discarded")
-            _remove(doomed)
+            remove(doomed)
 
     def damage(self, name: str) -> list[str]:
         """What is not as it was stored in the finished stage `kind/key`; empty if all is.
@@ -291,43 +322,15 @@ class Store:
     def _lock(self, stage: Stage) -> Path:
         return self.root / ".locks" / stage.name.replace("/", "-")
 
-    def _aside(self, what: str, stage: Stage) -> Path:
-        return self.root / f".{what}" / stage.name.replace("/", "-")
+    def _aside(self, what: str, stage: Stage, lease: Lease | None) -> Path:
+        """`.what/KIND-KEY`, under a lease with its name in front."""
+        return self.root / f".{what}" / f"{f'{lease.nonce}.' if lease else ''}{stage.name.replace('/', '-')}"
 
-
-def _seal(folder: Path) -> dict[str, dict[str, Any]]:
-    """Force every file to disk, readable for whoever may read the folder; name -> sha256 and bytes."""
-    readable = folder.stat().st_mode & 0o666  # safetensors writes for its owner alone, and stores are shared
-
-    def seal(path: Path) -> tuple[str, dict[str, Any]]:
-        path.chmod(readable)
-        sync(path)
-        return path.relative_to(folder).as_posix(), {"sha256": file_digest(path), "bytes": path.stat().st_size}
-
-    inside = sorted(folder.rglob("*"))
-    for path in inside:
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise ValueError(f"{path} is not a plain file; a stage holds nothing else.")
-    with ThreadPoolExecutor(8) as pool:  # fsync waits for the disk, not for a core
-        files = dict(pool.map(seal, [path for path in inside if path.is_file()]))
-    for path in inside:
-        if path.is_dir():
-            sync(path)
-    return files
-
-
-def sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+    def _asides(self, what: str, stage: Stage) -> list[Path]:
+        """All there are of a stage, the newest first."""
+        plain = self._aside(what, stage, None)
+        found = [path for path in (plain, *plain.parent.glob(f"*.{plain.name}")) if path.is_dir()]
+        return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def leaves(value: Any, name: str = "") -> dict[str, str]:

@@ -24,12 +24,14 @@ MUTANT = """
 import sys
 from harness.store import store
 
-def commit(self, stage, staging, fields):
+def commit(self, stage, staging, fields, lease):
     (staging / store.MANIFEST).write_text(store.render(store.json.loads(store.dumps(fields))))
 
 store.Store.done = lambda self, stage: self.path(stage).exists()
 store.Store.damage = lambda self, name: []
-store.Store._aside = lambda self, what, stage: self.path(stage) if what == "staging" else self.root / what / stage.key
+store.Store._aside = (
+    lambda self, what, stage, lease: self.path(stage) if what == "staging" else self.root / what / stage.key
+)
 store.Store._commit = commit
 from harness.cli import main
 main()

@@ -4,7 +4,6 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -43,13 +42,6 @@ def outputs(root: Path) -> dict[str, bytes]:
     """Every byte of every stage but the manifests, which tell the time."""
     files = [path for path in root.glob("[!.]*/**/*") if path.is_file() and path.name != MANIFEST]
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
-    root = tmp_path_factory.mktemp("left_alone") / "store"
-    toy.compare(Store(root), root.with_suffix(".log"))
-    yield outputs(root)
 
 
 def resumed(root: Path, kind: type[Store] = Store) -> dict[str, bytes]:
