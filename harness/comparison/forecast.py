@@ -4,12 +4,12 @@ Two stages are of a kind where the same method made them or they are about the s
 plan: what a 1 M model takes says nothing of a 7 B one.
 """
 
-import heapq
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from harness.comparison.simulation import simulated
 from harness.contracts.steps import Plan, Step
 from harness.store.store import MANIFEST, Stage, Store
 from harness.system.errors import HarnessError
@@ -90,39 +90,13 @@ def _likes(kind: str, traits: Traits) -> Iterator[tuple[Any, ...]]:
 
 
 def together(
-    steps: Sequence[Step],
-    took: Callable[[Step], float],
-    workers: int,
-    running: Sequence[tuple[Step, float]] = (),
+    steps: Sequence[Step], took: Callable[[Step], float], workers: int, running: Sequence[tuple[Step, float]] = ()
 ) -> float:
     """Seconds until all steps are done by so many workers, in the order in which `schedule.Course` hands them out.
 
     `running`: those under way, with the seconds that they still take.
     """
-    by_key = {step.key: step for step in steps}
-    order, there = {key: at for at, key in enumerate(by_key)}, by_key.keys() | {step.key for step, _ in running}
-    takes = {step.key: step.resources.processes for step in (*steps, *(step for step, _ in running))}
-    waits = {key: ({one.key for one in step.reads.values()} | {*step.after}) & there for key, step in by_key.items()}
-    readers: dict[str, list[str]] = {}
-    for key, before in waits.items():
-        for one in before:
-            readers.setdefault(one, []).append(key)
-    ready = [(order[key], key) for key, before in waits.items() if not before]
-    busy, now = [(seconds, step.key) for step, seconds in running], 0.0
-    heapq.heapify(busy)
-    free = workers - sum(takes[key] for _, key in busy)
-    while ready or busy:
-        while ready and (takes[ready[0][1]] <= free or not busy):
-            _, key = heapq.heappop(ready)
-            free -= takes[key]
-            heapq.heappush(busy, (now + took(by_key[key]), key))
-        now, ended = heapq.heappop(busy)
-        free += takes[ended]
-        for key in readers.get(ended, ()):
-            waits[key].discard(ended)
-            if not waits[key]:
-                heapq.heappush(ready, (order[key], key))
-    return now
+    return simulated(steps, took, {"processes": workers}, running).seconds
 
 
 def parts(planned: Plan) -> dict[str, list[Step]]:

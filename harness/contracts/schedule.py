@@ -80,11 +80,12 @@ class Course:
         """The first step that waits for no other, if it fits beside those under way; none while it does not.
 
         `room` bounds what all that run take together of a field of `Resources`: next(processes=4, gpus=2). What needs
-        more than there is runs alone. Nothing overtakes the first, so that it comes to its turn.
+        more than there is runs alone. Nothing overtakes the first, so that it comes to its turn, but what takes none
+        of what that one lacks and leaves it all else: while a judge is waited for, GPUs have work, and the other way.
         """
         for step in self.waiting.values():
             if self._ready(step):
-                return step if self._fits(step, room) else None
+                return step if self._fits((step,), room) else self._beside(step, room)
         if self.waiting and not self.running:
             raise HarnessError(f'"{next(iter(self.waiting.values())).title}" waits for a step that waits for it.')
         return None
@@ -128,9 +129,22 @@ class Course:
         before = (*(stage.key for stage in step.reads.values()), *step.after)
         return not any(key in self.waiting or key in self.running for key in before)
 
-    def _fits(self, step: Step, room: Mapping[str, float]) -> bool:
-        busy = [one.resources for one in (*self.running.values(), step)]
+    def _fits(self, steps: Sequence[Step], room: Mapping[str, float]) -> bool:
+        """Whether steps fit beside those under way."""
+        busy = [one.resources for one in (*self.running.values(), *steps)]
         return not self.running or all(sum(getattr(one, name) for one in busy) <= most for name, most in room.items())
+
+    def _beside(self, first: Step, room: Mapping[str, float]) -> Step | None:
+        """What may overtake a step that does not fit."""
+        if not self._fits((), room) or any(getattr(first.resources, name) > most for name, most in room.items()):
+            return None  # what needs more than there is runs alone
+        lacks = {name for name, most in room.items() if not self._fits((first,), {name: most})}
+        rest = {name: most for name, most in room.items() if name not in lacks}
+        for step in self.waiting.values():
+            takes = any(getattr(step.resources, name) for name in lacks)
+            if not takes and self._fits((first, step), rest) and self._ready(step):
+                return step
+        return None
 
     def _lose(self, step: Step, failed: Failure) -> None:
         taken = {step.key: step}

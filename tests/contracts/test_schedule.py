@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.comparison.forecast import together
 from harness.comparison.progress import Silent
+from harness.comparison.simulation import simulated
 from harness.contracts.executor import Bodies, Body, Tick
 from harness.contracts.plugins import module
 from harness.contracts.schedule import Course, execute, pending
@@ -89,6 +89,28 @@ def test_the_first_that_may_begin_is_not_overtaken_for_want_of_room(tmp_path: Pa
     assert under.next(processes=1) is steps[1], "what needs more than there is runs alone"
 
 
+def test_while_gpus_are_taken_a_judge_is_asked(tmp_path: Path) -> None:
+    """What takes no GPU overtakes what waits for one, but not what that one needs beside it."""
+    trains, waits = step("trains", gpus=1), step("waits", gpus=1)
+    judged, wide = step("judged", asks="a judge"), step("wide", processes=2)
+    under = Course([trains, waits, wide, judged], Silent(), Everything(tmp_path))
+    under.start(trains)
+    assert under.next(processes=2, gpus=1) is None, "no room is left beside the one that waits"
+    assert under.next(processes=3, gpus=1) is judged
+    under.start(judged)
+    assert under.next(processes=3, gpus=1) is None
+    assert under.next(processes=5, gpus=1) is wide
+    under.end(trains, None)
+    assert under.next(processes=3, gpus=1) is waits
+
+
+def test_what_needs_more_gpus_than_there_are_is_overtaken_by_nothing(tmp_path: Path) -> None:
+    """It waits until nothing runs, which would never come."""
+    under = Course([step("a"), step("eight", gpus=8), step("c")], Silent(), Everything(tmp_path))
+    under.start(next(iter(under.waiting.values())))
+    assert under.next(processes=9, gpus=4) is None
+
+
 class Everything(Store):
     """Has every stage."""
 
@@ -96,24 +118,29 @@ class Everything(Store):
         return True
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_forecast_hands_steps_out_as_a_course_does(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(60))
+def test_a_simulation_hands_steps_out_as_a_course_does(seed: int, tmp_path: Path) -> None:
     rng, steps = random.Random(seed), list[Step]()
-    for number in range(12):
-        reads = rng.sample(steps, rng.randint(0, min(2, len(steps))))
-        steps.append(
-            step(str(number), *reads, after=rng.sample(steps, min(1, len(steps))), processes=rng.randint(1, 3))
-        )
+    for number in range(14):
+        reads, first = rng.sample(steps, rng.randint(0, min(2, len(steps)))), rng.sample(steps, min(1, len(steps)))
+        takes = {"processes": rng.randint(1, 3), "gpus": rng.choice([0, 0, 1, 2])}
+        steps.append(step(str(number), *reads, after=first if rng.random() < 0.3 else (), **takes))
     took = {step.key: float(rng.randint(1, 9)) for step in steps}
-    workers, now, ends = rng.randint(1, 4), 0.0, list[tuple[float, int]]()
+    room = {"processes": rng.randint(1, 5), "gpus": rng.randint(1, 3)}
+    if seed % 2:
+        del room["gpus"]
+    now, ends, begun = 0.0, list[tuple[float, int]](), list[tuple[str, float]]()
     under = Course(steps, Silent(), Everything(tmp_path))
     while under.waiting or under.running:
-        while begun := under.next(processes=workers):
-            under.start(begun)
-            ends.append((now + took[begun.key], steps.index(begun)))
+        while one := under.next(**room):
+            under.start(one)
+            begun.append((one.title, now))
+            ends.append((now + took[one.key], steps.index(one)))
         now, first = ends.pop(ends.index(min(ends)))
         under.end(steps[first], None)
-    assert together(steps, lambda step: took[step.key], workers) == now
+    run = simulated(steps, lambda step: took[step.key], room)
+    assert [(span.step.title, span.begins) for span in run.spans.values()] == begun
+    assert run.seconds == now
 
 
 def begins_what_waits_for_another(under: Course, steps: list[Step]) -> None:

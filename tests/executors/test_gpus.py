@@ -87,6 +87,13 @@ def test_no_more_run_at_once_than_there_are_gpus(tmp_path: Path) -> None:
     assert len({process for *_, process in log}) == 1  # one worker serves all, and keeps what it has loaded
 
 
+def test_a_judge_is_asked_while_others_wait_for_the_gpu(tmp_path: Path) -> None:
+    """The stage that asks sees none, and begins beside the one that trains: else neither would come to its end."""
+    steps = [step("train a", gpus=1), step("train b", gpus=1), step("score", asks="a judge")]
+    began = [one[1:3] for one in used(tmp_path, ("0",), steps, workers=3, together=2) if one[0] == "began"]
+    assert began[2] == ("train b", "0") and sorted(began[:2]) == [("score", ""), ("train a", "0")]
+
+
 def test_a_worker_whose_gpus_another_takes_is_gone_by_then(tmp_path: Path) -> None:
     """What it has loaded would take the memory of whoever comes."""
     steps = [step("one", gpus=1)]

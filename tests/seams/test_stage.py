@@ -138,6 +138,14 @@ def loaded(step: Step) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", KINDS)
+def test_who_waits_for_a_reply_holds_no_gpu_unless_a_model_responds_too(name: str) -> None:
+    for each in steps(name):
+        takes = kind(name).of(each).takes(Runtime(num_processes=4))
+        assert takes.gpus == (0 if not issubclass(kind(name), Modelled) else 4 if name == "train" else 1)
+        assert not (takes.asks and name == "train")
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_who_plans_is_in_no_key(name: str) -> None:
     assert (
         SOURCES.files(f"{STAGES}.{name}")
