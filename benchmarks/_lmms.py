@@ -6,15 +6,11 @@ are those in chair_data/. What a task cannot score here gets a reason in place o
 """
 
 import inspect
-import io
 import math
-import os
-import random
 import re
 import string
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,10 +22,10 @@ import lmms_eval.api.metrics  # registers them
 from lmms_eval.api.model import lmms as Model
 from lmms_eval.api.task import ConfigurableTask
 from lmms_eval.utils import load_yaml_config
-from loguru import logger
 from PIL import ImageFile
 
 from benchmarks._coco_objects import lemma, tagged, tokens
+from benchmarks._lmms_guard import no_credentials, quiet
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.records import Item, Score, Unscored
 
@@ -66,7 +62,7 @@ class Task(ConfigurableTask):  # type: ignore[misc]
 
     def __init__(self, stock: Stock, items: Sequence[Item]) -> None:
         self._rows = [{"question": item.prompt, **stock.row(item)} for item in items]
-        with _no_credentials():
+        with no_credentials():
             super().__init__(config=load_yaml_config(str(TASKS / stock.yaml)))
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
@@ -150,31 +146,6 @@ def _cut_off(task: Task, verdict: list[str]) -> None:
             names["nltk"] = SimpleNamespace(word_tokenize=tokens, pos_tag=tagged)
             names["wordnet"] = SimpleNamespace(NOUN="noun", VERB="verb", ADJ="adjective", ADV="adverb")
             names["WordNetLemmatizer"] = lambda: SimpleNamespace(lemmatize=lambda word, pos: lemma(word, pos))
-
-
-@contextmanager
-def _no_credentials() -> Iterator[None]:
-    """While open, modules of tasks find no API key and make no client: they ask for both when they are imported."""
-    before = os.environ.get("API_TYPE")
-    os.environ["API_TYPE"] = "dummy"
-    try:
-        yield
-    finally:
-        del os.environ["API_TYPE"]
-        if before is not None:
-            os.environ["API_TYPE"] = before
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """While open, tasks print nothing; afterwards the random state they seed is what it was."""
-    state = random.getstate()
-    logger.remove()
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        random.setstate(state)
 
 
 def sentence(error: Exception) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from lmms_eval.loggers.evaluation_tracker import EvaluationTracker
 from lmms_eval.utils import handle_non_serializable, hash_string
 
-from benchmarks._lmms import Scores, Stock, quiet, replayed, sentence, stocks_of
+from benchmarks._lmms import Scores, Stock, replayed, sentence, stocks_of
+from benchmarks._lmms_guard import quiet
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.records import Item, Response
 from harness.system.errors import HarnessError
@@ -53,7 +54,8 @@ def write_samples(out: Path, model: str, date: str, answered: Sequence[Answered]
             results[task] = {"alias": task, **{f"{metric},none": float(value) for metric, value in values.items()}}
         samples |= made
         tasks = ", ".join(f"{task} ({len(lines):,})" for task, lines in made.items())
-        told.append(f"{one.name}: {'; '.join([*([tasks] * bool(tasks)), *failed]) or 'lmms-eval has no such task'}")
+        none = "lmms-eval writes the samples of its own task" if ":" in one.name else "lmms-eval has no such task"
+        told.append(f"{one.name}: {'; '.join([*([tasks] * bool(tasks)), *failed]) or none}")
     tracker = EvaluationTracker(output_path=str(out))
     config = tracker.general_config_tracker
     config.model_source, config.model_name, config.model_name_sanitized = "harness", model, model

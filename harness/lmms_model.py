@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._lmms import Model, model_manifest
+from benchmarks._lmms_guard import until
 from harness.backends.transformers import Transformers
 from harness.contracts.backend import Running, Sampling
 from harness.contracts.records import Image, Prompt
@@ -53,7 +54,7 @@ class HarnessModel(Model):  # type: ignore[misc]
                 prompts = [self._prompt(requests[number], Path(folder)) for number in numbers]
                 made = Transformers().respond(Path(self.checkpoint), prompts, sampling, Running(self.batch_size, quiet))
                 texts = (response.text for response in made.responses)
-                said |= {n: _until(text, requests[n].args[1]) for n, text in zip(numbers, texts, strict=True)}
+                said |= {n: until(text, requests[n].args[1]) for n, text in zip(numbers, texts, strict=True)}
         return [said[number] for number in range(len(requests))]
 
     def _prompt(self, request: Any, folder: Path) -> Prompt:
@@ -81,14 +82,6 @@ def _sampling(asked: dict[str, Any], dtype: Dtype) -> Sampling:
     top_p = float(asked.get("top_p") or 1) if temperature else 1.0
     most = int(asked.get("max_new_tokens", 1024))
     return Sampling(max_new_tokens=most, temperature=temperature, top_p=top_p, dtype=dtype)
-
-
-def _until(text: str, asked: dict[str, Any]) -> str:
-    """The response before the first stop string, as lmms-eval defines the request."""
-    stops = asked.get("until") or []
-    for stop in [stops] if isinstance(stops, str) else stops:
-        text = text.split(stop)[0] if stop else text
-    return text
 
 
 def _saved(picture: Any, folder: Path) -> Image:

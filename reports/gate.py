@@ -68,9 +68,13 @@ class Policy(Fixed):
 
 
 def default_policy(benchmarks: Mapping[str, Benchmark]) -> Policy:
-    """Where nobody wrote one: no row may be worse by more than `SHARE` of a benchmark's scale, in its own column."""
+    """Where nobody wrote one: no row may be worse by more than `SHARE` of a benchmark's scale, in its own column.
+
+    A benchmark whose scale has no known ends is not gated.
+    """
     scales = {name: benchmark.metrics[0].scale for name, benchmark in benchmarks.items()}
-    return Policy(margins={name: SHARE * abs(best - worst) for name, (worst, best) in scales.items()})
+    sizes = {name: abs(best - worst) for name, (worst, best) in scales.items()}
+    return Policy(margins={name: SHARE * size for name, size in sizes.items() if math.isfinite(size)})
 
 
 class Verdict(StrEnum):

@@ -182,7 +182,8 @@ def asked(run: Run, seed: int) -> dict[str, Asked]:
 def moved(benchmark: Benchmark, new: Sequence[Unit], old: Sequence[Unit]) -> dict[str, float]:
     """Unit id -> how much worse the benchmark's first metric of `new` were, had this one unit gone as in `old`.
 
-    Computed from sums of parts, so it is exact for ratios and F1 too, and 0 where both scored alike.
+    Computed from sums of parts, so it is exact for ratios and F1 too, and 0 where both scored alike. Without those of
+    which it cannot be told: all, where the metric is no function of sums.
     """
     before = {unit.id: unit.parts for unit in old}
     common = [unit for unit in new if unit.id in before]
@@ -199,7 +200,7 @@ def moved(benchmark: Benchmark, new: Sequence[Unit], old: Sequence[Unit]) -> dic
         whole = benchmark.compute(dict(zip(names, sums, strict=True)))[metric.id]
         without = benchmark.compute(dict(zip(names, swapped.T, strict=True)))[metric.id]
     change = (whole - np.broadcast_to(without, len(common))) * (1 if metric.higher_is_better else -1)
-    return {unit.id: float(value) for unit, value in zip(common, change, strict=True)}
+    return {unit.id: float(value) for unit, value in zip(common, change, strict=True) if not math.isnan(value)}
 
 
 def extremes(run: Run, row: str, seed: int, known: Mapping[str, Asked], best: bool) -> Iterator[Shown]:

@@ -60,7 +60,7 @@ class Measured:
     def of(cls, run: Run) -> "Measured":
         """Computed anew from the stored units; what is not there, or stands there twice, is said in a note."""
         names = {name for part in run.parts or (run,) for name in part.manifest.benchmarks}
-        foreign = names - set(plugins.names("benchmarks"))
+        foreign = plugins.foreign("benchmarks", names)
         run = without(run, foreign)
         outcomes, benchmarks = run.outcomes(), run.benchmarks()
         made = build(outcomes, benchmarks, list(run.rows), run.setting, failed=run.failed)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness.contracts import plugins
+from harness.contracts import borrowed, plugins
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.row_names import BASELINE
 from harness.store.digest import file_digest
@@ -129,14 +129,16 @@ class Run:
 
         UsageError for one that is not, and for a file of the user's that is not the one whose scores these are.
         """
-        parts, known = self.parts or (self,), plugins.names("benchmarks")
+        parts = self.parts or (self,)
         options = {name: given for part in parts for name, given in part.manifest.benchmarks.items()}
         own = {name: digest for part in parts for name, digest in part.manifest.own.items()}
+        foreign = plugins.foreign("benchmarks", options)
         for name in options:
-            if name not in known and name in own:
+            if name in foreign and name in own:
                 raise UsageError(f"{self.name} has the benchmark {name} of a file; name it, --benchmarks {name}.py.")
-            if name not in known:
-                raise plugins.unknown("benchmark", name, known)
+            if name in foreign:
+                borrowed.insist("benchmarks", name)
+                raise plugins.unknown("benchmark", name, plugins.names("benchmarks"))
             if name in own and file_digest(plugins.source("benchmarks", name)) != own[name]:
                 raise UsageError(
                     f"{plugins.source('benchmarks', name)} is not the file that {self.name} was scored by; name that "

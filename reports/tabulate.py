@@ -199,7 +199,9 @@ def _notes(
         for name in names
     }
     yield Detail("units: " + ", ".join(f"{benchmarks[name].label} {size:,}" for name, size in sizes.items()))
-    yield from few_images({name: benchmarks[name] for name in names}, held)
+    yield from few_images({name: benchmarks[name] for name in names if not benchmarks[name].metrics[0].whole}, held)
+    if whole := [benchmarks[name].label for name in names if benchmarks[name].metrics[0].whole]:
+        yield f"no interval and no test: {', '.join(whole)}, one figure of a whole set that no sum of items gives"
     if any(e.low == e.high for e in estimates):
         yield "no interval where nothing varied between the images: to resample them tells nothing"
     yield Detail("second figure: difference to the baseline on the same units; [95 % interval], images resampled")

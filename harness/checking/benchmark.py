@@ -155,10 +155,11 @@ def _check_metrics(here: str, benchmark: Benchmark, scored: Sequence[tuple[Item,
         "compute on arrays",
         lambda: benchmark.compute({name: np.array([value, value]) for name, value in sums.items()}),
     )
+    alone = {metric.id for metric in benchmark.metrics if metric.whole}
     lacking = [metric.id for metric in benchmark.metrics if metric.id not in values]
     if lacking:
         raise UsageError(f"{here}.compute gives no {', '.join(lacking)}, which metrics declares.")
     for name, value in values.items():
-        whole = np.broadcast_to(np.asarray(arrays.get(name, math.nan), dtype=float), (2,))
-        if not np.allclose(whole, float(value), equal_nan=True):
-            raise UsageError(f"{here}.compute gives {name} = {value} for sums and {whole.tolist()} for arrays of them.")
+        both = np.broadcast_to(np.asarray(arrays.get(name, math.nan), dtype=float), (2,))
+        if not np.allclose(both, math.nan if name in alone else float(value), equal_nan=True):
+            raise UsageError(f"{here}.compute gives {name} = {value} for sums and {both.tolist()} for arrays of them.")

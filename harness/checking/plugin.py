@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.contracts import plugins
+from harness.contracts import borrowed, plugins
 from harness.contracts.backend import Backend
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.executor import Executor
@@ -44,7 +44,7 @@ def check_plugin(name: str, options: Mapping[str, Any], data: Path | None = None
 
     `data` is a folder that it needs: a benchmark's or a source's files, a model of a family.
     """
-    seam = seam_of(plugins.parted(name)[0])
+    seam = seam_of(name if borrowed.maker("benchmarks", name) else plugins.parted(name)[0])
     module, _, function = seam.by.partition(":")
     check: Try = getattr(import_module(f"harness.checking.{module}"), function)  # some import torch
     yield from check(name, options, data)
@@ -54,7 +54,7 @@ def seam_of(name: str) -> Seam:
     """Whose contract a name or file has; UsageError where there is none of that name, or the file has no one class."""
     if not name.endswith(".py"):
         for seam in SEAMS:
-            if name in plugins.names(seam.package):
+            if name in plugins.names(seam.package) or borrowed.maker(seam.package, name):
                 return seam
         raise plugins.unknown("plugin", name, [known for seam in SEAMS for known in plugins.installed(seam.package)])
     loaded = vars(plugins.module(SEAMS[0].package, name))

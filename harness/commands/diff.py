@@ -67,7 +67,7 @@ def side(stack: ExitStack, word: str, root: Path, store: Path | None) -> tuple["
     """The run that a word names, open as long as the stack is, and the row, if the word names one."""
     from harness.commands.folders import found
     from harness.comparison.run_folder import SIZES
-    from harness.contracts import plugins
+    from harness.contracts import borrowed, plugins
     from reports.report import without
     from reports.runs import opened
 
@@ -79,10 +79,9 @@ def side(stack: ExitStack, word: str, root: Path, store: Path | None) -> tuple["
     runs = stack.enter_context(opened([path], store))
     if len(runs) != 1:
         raise UsageError(f"{path} holds {len(runs)} runs; two are compared one with one.")
-    foreign = set(runs[0].manifest.benchmarks) - set(plugins.names("benchmarks"))
+    foreign = plugins.foreign("benchmarks", runs[0].manifest.benchmarks)
     if foreign:
-        files = ", ".join(f"--benchmarks {name}.py" for name in sorted(foreign))
-        typer.echo(f"harness: {runs[0].name}: left out, for their files were not named: {files}", err=True)
+        typer.echo(f"harness: {runs[0].name}: {borrowed.absent(foreign)}", err=True)
     run = without(runs[0], foreign)
     if row and row not in run.rows:
         raise plugins.unknown(f"row of {word[:at]}", row, list(run.rows))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 import re
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
-from harness.contracts import plugins
-from harness.contracts.benchmark import Benchmark
+from harness.contracts import borrowed, plugins
+from harness.contracts.benchmark import Benchmark, folder_of
 from harness.contracts.method import Method
 from harness.store.store import Store
 from harness.system.console import columns, console, say_styled
@@ -106,7 +107,8 @@ def lines(kind: str, base: type[Method] | type[Benchmark]) -> None:
     console().print(grid, highlight=False)
     if kind == "methods":
         console().print(Text("* of the nSFT paper's comparison"))
-    console().print(Text(f"One of them in full: harness {kind} NAME; all in full: -v"))
+    more = "; lmms-eval's tasks: NAME lmms:" if kind == "benchmarks" else ""
+    console().print(Text(f"One of them in full: harness {kind} NAME; all in full: -v{more}"))
 
 
 def needs(method: Method) -> str:
@@ -123,6 +125,9 @@ def default(method: Method, option: str) -> str:
 
 def show_benchmarks(name: str, verbose: bool = False) -> None:
     """Print a line per benchmark (how it is scored where `verbose`), or what one measures, how, and its traps."""
+    if name.endswith(":") and borrowed.maker("benchmarks", f"{name}*"):
+        show_borrowed("benchmarks", name)
+        return
     if name:
         explain(plugins.stem(name), plugins.make("benchmarks", name, Benchmark, {}))
         return
@@ -142,6 +147,19 @@ def show_benchmarks(name: str, verbose: bool = False) -> None:
     console().print(grid)
 
 
+def show_borrowed(package: str, word: str) -> None:
+    """Print a line per plugin that another library has: its name, version, data, and its figure or why it has none."""
+    heads = ("task", "version", "data set", "its column")
+    grid = Grid(*(Column(head, overflow="fold", no_wrap=head == "version") for head in heads), box=None, pad_edge=False)
+    found = list(borrowed.listed(package, word))
+    for one in found:
+        grid.add_row(Text(f"{word}{one.name}"), one.version, Text(one.data), Text(one.figure or f"none: {one.refused}"))
+    console().print(grid, highlight=False)
+    usable = sum(not one.refused for one in found)
+    told = f"{usable:,} of {len(found):,} can be columns, as far as their YAML tells."
+    console().print(Text(f"{told} One of them in full: harness benchmarks {word}NAME"))
+
+
 def count(benchmark: Benchmark) -> str:
     """How many items the official set has."""
     return f"{benchmark.official_n:,}" if benchmark.official_n else "any"
@@ -152,11 +170,12 @@ def explain(name: str, benchmark: Benchmark) -> None:
     about = [(sys.modules[type(benchmark).__module__].__doc__ or "").strip(), inspect.getdoc(type(benchmark)) or ""]
     how = f"Protocol: {benchmark.protocol}, greedy, at most {benchmark.max_new_tokens} tokens. "
     how += "Scored by a judge." if benchmark.judged else "Scored without a judge."
-    files = f"Files: {benchmark.told(Path('benchmarks') / name)}"
+    files = f"Files: {benchmark.told(folder_of(name, None))}"
     typer.echo("\n\n".join([*about, f"Items: {count(benchmark)}. {how}", files, ""]))
     grid = Grid("metric", "label", "better", "scale", "chance", box=None)
     for metric in benchmark.metrics:
-        scale = f"{min(metric.scale):g} to {max(metric.scale):g}"
+        ends = [f"{end:g}" if math.isfinite(end) else "?" for end in sorted(metric.scale)]
+        scale = " to ".join(ends) + (", no interval" if metric.whole else "")
         chance = "–" if metric.chance is None else f"{metric.chance:g}"
         grid.add_row(metric.id, metric.label, "higher" if metric.higher_is_better else "lower", scale, chance)
     console().print(grid)

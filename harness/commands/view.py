@@ -29,7 +29,7 @@ def view(
     from harness.commands.folders import found
     from harness.comparison.exporting import new_folder
     from harness.comparison.run_folder import SIZES
-    from harness.contracts import plugins
+    from harness.contracts import borrowed, plugins
     from harness.viewing.folder import write_folder
     from harness.viewing.items import Viewed
     from harness.viewing.server import needs, serve
@@ -45,8 +45,8 @@ def view(
     if static is None:
         needs()
     with opened([folder], store) as (one,):
-        foreign = sorted(set(one.manifest.benchmarks) - set(plugins.names("benchmarks")))
-        notes = [f"left out, for its file was not named (--benchmarks {name}.py): {name}" for name in foreign]
+        foreign = plugins.foreign("benchmarks", one.manifest.benchmarks)
+        notes = [borrowed.absent([name]) for name in sorted(foreign)]
         viewed = Viewed(without(one, foreign), images, notes)
         viewed.check()
         if static is None:

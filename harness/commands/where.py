@@ -1,12 +1,13 @@
 """`harness data where`: which sources and benchmarks are there, and for what is not where it comes from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
 from harness.commands.options import Json, TestbedName
+from harness.contracts import borrowed
 from harness.contracts.offered import Offered
 from harness.system.console import say_json
 from harness.system.errors import UsageError
@@ -47,7 +48,8 @@ def where(
     as_json: Json = False,
 ) -> None:
     """Say for each source and benchmark whether its files are there, and where they come from."""
-    found = {place.name: place for place in places(testbed)}
+    borrows = [name for name in names or () if borrowed.maker("benchmarks", name)]
+    found = {place.name: place for place in places(testbed, borrows)}
     if unknown := [name for name in names or () if name not in found]:
         raise UsageError(f"{unknown[0]} is no source or benchmark here; there are {', '.join(found)}.")
     if (download and not names) or (revision and not (download and len(names or ()) == 1)):
@@ -56,7 +58,7 @@ def where(
     if download:
         for place in wanted:
             fetch(place, revision)
-        found = {place.name: place for place in places(testbed)}  # as it is now
+        found = {place.name: place for place in places(testbed, borrows)}  # as it is now
         wanted = [found[place.name] for place in wanted]
     if as_json:
         say_json({"testbed": testbed, "places": [place.plain for place in wanted]})
@@ -69,8 +71,8 @@ def where(
             typer.echo(f"{'':<{wide}}  {place.what.told(place.home)}")
 
 
-def places(testbed: str) -> Iterator[Place]:
-    """The sources and the benchmarks of a testbed of official files."""
+def places(testbed: str, borrows: Sequence[str] = ()) -> Iterator[Place]:
+    """The sources and the benchmarks of a testbed of official files, and those that another library has."""
     from harness.contracts import plugins
     from harness.contracts.behind import behind
     from harness.contracts.benchmark import Benchmark, folder_of
@@ -87,7 +89,7 @@ def places(testbed: str) -> Iterator[Place]:
         source = _chosen.source(name, home=kind.home)
         assert source.home is not None
         yield Place(name, source, source.home, not source.lacks())
-    for name in plugins.names("benchmarks"):
+    for name in (*plugins.names("benchmarks"), *borrows):
         made: Benchmark = plugins.make("benchmarks", name, Benchmark, bed.benchmarks.get(name, {}))
         home = folder_of(name, kind.home)
         if not made.heldout:

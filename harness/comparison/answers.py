@@ -67,9 +67,10 @@ def official(out: Path, given: Sequence[Answers]) -> list[str]:
             files = one.benchmark.answers(one.items, {item.id: one.said[item.id].text for item in one.items})
         except OLD:
             raise _another_version(one.cell) from None
-        (out / one.cell.benchmark).mkdir()
+        folder = out / one.cell.benchmark.replace(":", "-")  # which not every disk takes
+        folder.mkdir()
         for name, content in files.items():
-            (out / one.cell.benchmark / name).write_text(content, encoding="utf-8")
+            (folder / name).write_text(content, encoding="utf-8")
         told.append(f"{one.cell.benchmark}: {', '.join(files)}, {len(one.items):,} responses{one.lost}")
     return told
 

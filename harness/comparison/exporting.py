@@ -267,7 +267,7 @@ class Made:
 
     def scores(self) -> list[str]:
         """Each benchmark's first metric with its interval over items, and the baseline's, as a table of markdown."""
-        foreign = self.run.manifest.benchmarks.keys() - {*plugins.names("benchmarks")}
+        foreign = plugins.foreign("benchmarks", self.run.manifest.benchmarks)
         run = without(self.run, foreign)
         known = run.benchmarks()
         mine = [one for one in run.outcomes() if one.method in (self.row, BASELINE) and one.seed == self.seed]

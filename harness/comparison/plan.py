@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from harness import backends, families
-from harness.contracts import plugins
+from harness.contracts import borrowed, plugins
 from harness.contracts.backend import Sampling
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
@@ -140,7 +140,7 @@ class Planner:
         asked["images"] = self.testbed.reading.images
         source = self.request.data
         own = source.own if self.benchmark(name).heldout else plugins.own_folder("benchmarks", name)
-        if self.bed.home or own:
+        if self.bed.home or own or borrowed.maker("benchmarks", name):
             content = listing(folder_of(name, self.bed.home, source))
             return self.step(Items(**asked, content=content, limit=self.request.limit), Items.Reads(), title)
         data = self.step(self.world(name), Data.Reads(), f"data {name}")
@@ -233,7 +233,8 @@ class Planner:
         score = Score(benchmark=name, options=self.options(name), judge=judge)
         scored = self.step(score, Score.Reads(**said), f"score {where}")
         check = None
-        if self.testbed.crosscheck and (version := plugins.lmms_eval()):
+        theirs = borrowed.maker("benchmarks", name)  # their own task gives no second opinion
+        if self.testbed.crosscheck and not theirs and (version := plugins.lmms_eval()):
             second = Crosscheck(benchmark=name, options=self.options(name), lmms_eval=version)
             check = self.step(second, Crosscheck.Reads(**said, score=scored.stage), f"crosscheck {where}")
         return Cell(shown.id, shown.label, seed, name, items, responses, scored, check)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from harness.contracts import plugins
+from harness.contracts import borrowed, plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
 from harness.contracts.method import Method
@@ -162,7 +162,7 @@ def lacking(request: Request, testbed: Testbed) -> Iterator[str]:
             yield f"data: {error}"
     for name in request.benchmarks:
         benchmark, home = plugins.plugin("benchmarks", name, Benchmark), folder_of(name, bed.home, request.data)
-        if bed.home:
+        if bed.home or borrowed.maker("benchmarks", name):
             if not home.is_dir() and not testbed.benchmarks.get(name, {}).get("hub"):
                 yield f"benchmark: {home} is not there; {benchmark.told(home)}"
         elif name not in plugins.installed("benchmarks"):

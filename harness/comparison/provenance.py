@@ -70,7 +70,11 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         seeds=list(range(request.first_seed, request.first_seed + request.seeds)),
         rows={row: Asked.model_validate(spec) for row, spec in rows.items()},
         benchmarks={name: testbed.benchmarks.get(name, {}) for name in request.benchmarks},
-        own={name: file_digest(file) for (_, name), file in plugins.adopted().items() if name in request.benchmarks},
+        own={
+            name: file_digest(file)
+            for (_, name), file in plugins.adopted().items()
+            if name in request.benchmarks and plugins.outside("benchmarks", name)
+        },
         judges={name: judge for name, judge in judged.items() if judge},
         setting=setting_of(testbed),
         architectures=architectures(planned),

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 
 from harness import backends
+from harness.contracts import borrowed
 from harness.contracts.behind import behind
 from harness.contracts.executor import Executor
 from harness.contracts.plugins import adopt, installed, make, stem, unknown
@@ -64,7 +65,8 @@ def request(
         raise UsageError(f"--methods {min(taken)}.py: {min(taken)} is something else here; rename the file.")
     chosen = settings(sets or [], [*names, *columns, *parts, "runtime"])
     specs = tuple(method_spec(row, bed, chosen) for row in rows)
-    options = bed.benchmarks | {name: bed.benchmarks.get(name, {}) | chosen[name] for name in columns if name in chosen}
+    told = {name: borrowed.pinned("benchmarks", name) | bed.benchmarks.get(name, {}) for name in columns}
+    options = bed.benchmarks | {name: of | chosen.get(name, {}) for name, of in told.items() if of or name in chosen}
     changed = {part: getattr(bed, part).model_dump() | chosen.get(part, {}) for part in parts}
     if isinstance(backend := changed["generation"]["backend"], str):
         changed["generation"]["backend"] = words_in(backend, Path())

@@ -31,7 +31,8 @@ SLACK = 1e-9  # how far rounding may take a value off its scale, relatively
 class Metric:
     """One number a benchmark reports. `id` is unambiguous ("pope/f1_macro3"), `scale` its (worst, best) ends.
 
-    `chance` is the value of guessing, where that is defined; `digits` is what the papers print.
+    `chance` is the value of guessing, where that is defined; `digits` is what the papers print. `whole`: it is one
+    figure of the whole set that no sum of parts gives; on arrays it is NaN, so it has no interval and is not tested.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Metric:
     scale: tuple[float, float]
     digits: int = 1
     chance: float | None = None
+    whole: bool = False
 
     @property
     def higher_is_better(self) -> bool:
@@ -210,7 +212,7 @@ def folder_of(name: str, home: Path | None, source: "Source | None" = None) -> P
     """
     if source and plugins.plugin("benchmarks", name, Benchmark).heldout and source.heldout:
         return source.heldout
-    return plugins.own_folder("benchmarks", name) or (home or Path()) / "benchmarks" / name
+    return plugins.own_folder("benchmarks", name) or (home or Path()).joinpath("benchmarks", *name.split(":"))
 
 
 class Named(Protocol):

@@ -6,7 +6,10 @@ from typing import ClassVar, NamedTuple
 
 
 class Hub(NamedTuple):
-    """A dataset repository of the hub: which of its files are meant, as patterns, and how much they are together."""
+    """A dataset repository of the hub: which of its files are meant, as patterns, and how much they are together.
+
+    `size` is empty where nobody has told it.
+    """
 
     repository: str
     files: tuple[str, ...]
@@ -38,5 +41,5 @@ class Offered:
     @classmethod
     def told(cls, home: Path) -> str:
         """The layout, and how to fetch it into a folder."""
-        size = f" ({cls.offered.size})" if cls.offered else ""
+        size = f" ({cls.offered.size})" if cls.offered and cls.offered.size else ""
         return f"{cls.layout} Fetch it{size}: {command}" if (command := cls.command(home)) else cls.layout

@@ -14,7 +14,7 @@ import importlib.util
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import fields, is_dataclass
 from importlib import metadata
@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from harness.contracts import borrowed
 from harness.store.closure import OURS, SOURCES, Alone, Entry
 from harness.system.blame import import_fault, plugin_fault, shown
 from harness.system.errors import UsageError
@@ -50,22 +51,31 @@ def installed(package: str) -> list[str]:
 
 def names(package: str) -> list[str]:
     """The names that this process knows: what is installed, and what it has adopted."""
-    return sorted({*installed(package), *(name for kind, name in _adopted if kind == package)})
+    return sorted({*installed(package), *(name for kind, name in _adopted if kind == package and outside(kind, name))})
+
+
+def foreign(package: str, given: Iterable[str]) -> set[str]:
+    """Those of some names that no plugin has here."""
+    return {name for name in set(given) - set(names(package)) if not borrowed.there(package, name)}
 
 
 def adopt(package: str, file: str) -> str:
     """Take an outside file in under its own name, which is returned; a word that is no path is returned as it is.
 
-    A link is called as the file that it leads to, whose folder it reads.
+    A link is called as the file that it leads to, whose folder it reads. Of "lmms:gqa=FOLDER" the name is returned.
 
     Only what a user gives on the command line is adopted: its code will run. UsageError for a name that is taken.
     """
     if not file.endswith(".py"):
-        return file
-    path = source(package, file)
-    name = path.stem
+        name, path = borrowed.placed(package, file)
+        if path is None:
+            return name
+    else:
+        path = source(package, file)
+        name = path.stem
     if _adopted.get((package, name), path) != path:
-        raise UsageError(f'{file}: there is another {_noun(package)} "{name}"; rename the file.')
+        cure = f"its files are in {_adopted[package, name]} already" if path.is_dir() else "rename the file"
+        raise UsageError(f'{file}: there is another {_noun(package)} "{name}"; {cure}.')
     _adopted[package, name] = path
     return name
 
@@ -119,14 +129,19 @@ def held() -> Editions:
 
 
 def own_folder(package: str, name: str) -> Path | None:
-    """The folder of data beside an outside file, of its name (`mine/` beside `mine.py`); None where there is none."""
+    """The folder of data beside an outside file, of its name (`mine/` beside `mine.py`); None where there is none.
+
+    Of a borrowed plugin the folder that it was named with.
+    """
+    if borrowed.maker(package, name):
+        return _adopted.get((package, name))
     file = source(package, name) if outside(package, name) else None
     return file.with_suffix("") if file and file.with_suffix("").is_dir() else None
 
 
 def outside(package: str, name: str) -> bool:
     """Whether a name is that of a user's file."""
-    return name.endswith(".py") or (package, name) in _adopted
+    return name.endswith(".py") or ((package, name) in _adopted and not borrowed.maker(package, name))
 
 
 def stem(name: str) -> str:
@@ -175,6 +190,8 @@ def source(package: str, name: str) -> Path:
             if word in installed(package) and path != source(package, word):
                 raise UsageError(f'{name}: the {_noun(package)} "{word}" is ours; rename the file.')
         return path
+    if borrowed.maker(package, name):
+        return Path(str(borrowed.module(package, name).__file__))
     if (package, name) in _adopted:
         return _adopted[package, name]
     if name not in names(package):
@@ -276,7 +293,10 @@ def _claim(file: Path) -> None:
 
 
 def plugin(package: str, name: str, base: type[T]) -> type[T]:
-    """The one subclass of `base` that the plugin's file defines."""
+    """The one subclass of `base` that the plugin's file defines, or that is made for a borrowed one."""
+    if borrowed.maker(package, name):
+        kind: type[T] = borrowed.made(package, name)
+        return kind
     loaded = module(package, name)
     found = [
         thing

@@ -162,6 +162,7 @@ def modules(package: str) -> list[str]:
 # Who may load a module by name, and why the stage's key has that module's code all the same.
 LOADERS = {
     "harness.contracts.plugins": "the loader itself",
+    "harness.contracts.borrowed": "our file that makes what another library has, for plugins: it names that file",
     "harness.families": "a model's family: Modelled.loads names its file",
     "harness.backends": "who generates: Generate.loads and Responding.loads name its file",
     "harness.contracts.row": "a row's method: Build.loads and Train.loads name its file",
