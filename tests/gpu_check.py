@@ -28,9 +28,10 @@ import yaml
 
 from harness import families
 from harness.comparison.compare import prepare
+from harness.comparison.devices import DEVICES, Device
 from harness.comparison.progress import Lines
 from harness.comparison.request import request
-from harness.comparison.sizing import DEVICES, Device, by_row, needs
+from harness.comparison.sizing import by_row, needs
 from harness.comparison.worker import Bodies
 from harness.contracts.records import Response
 from harness.contracts.schedule import execute, insist, pending

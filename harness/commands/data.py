@@ -53,13 +53,19 @@ def inspect(
     examples: Examples = None,
     seed: Seed = 0,
     page: Annotated[Path | None, typer.Option(help="An HTML file to write, with the ten examples.")] = None,
+    store: StoreRoot = STORE,
     as_json: Json = False,
 ) -> None:
-    """Say what is in a source: counts, lengths, sizes, doubles, what would be dropped and why."""
+    """Say what is in a source: counts, lengths, sizes, doubles, what would be dropped and why.
+
+    What `harness data prepare` has read into the store is not read again.
+    """
     from harness.checking.drawn import files_of
     from harness.checking.inspecting import contents, facts
+    from harness.store.contents import CONTENTS
     from reports import terminal
 
+    CONTENTS.keep(store)
     bed, found = meant(source, images, testbed)
     words = None
     if model:
@@ -95,17 +101,23 @@ def leaks(
     examples: Examples = None,
     limit: Limit = None,
     seed: Seed = 0,
+    store: StoreRoot = STORE,
     as_json: Json = False,
 ) -> None:
-    """Find benchmark pictures among training pictures: the same file, nearly the same picture, the same COCO id."""
+    """Find benchmark pictures among training pictures: the same file, nearly the same picture, the same COCO id.
+
+    Records that `harness data prepare` has read into the store are not read again.
+    """
     from harness.checking.drawn import files_of
     from harness.checking.leaks import NEAR, Leak, asked_pictures, leak, plain, trained_pictures
     from harness.checking.leaks import examples as told
     from harness.contracts.plugins import adopt
     from harness.contracts.steps import ALL_BENCHMARKS
+    from harness.store.contents import CONTENTS
     from reports import terminal
     from reports.grid import Entry, Grid, Head, Line
 
+    CONTENTS.keep(store)
     bed, given = meant(source, images, testbed)
     named = [name.strip() for name in benchmarks.split(",") if name.strip()]
     names = [adopt("benchmarks", name) for name in named] or list(ALL_BENCHMARKS)

@@ -10,10 +10,12 @@ from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
+from harness.comparison.asking import ANSWER
 from harness.comparison.bill import bills
+from harness.comparison.devices import Device, device_of
 from harness.comparison.forecast import Forecast, parts, together
 from harness.comparison.plan import USUAL
-from harness.comparison.sizing import ANSWER, MFU, READING, SHOWN, Device, Need, by_row, device_of, needs, whole_rows
+from harness.comparison.sizing import MFU, READING, SHOWN, Need, by_row, needs, pictures_of, whole_rows
 from harness.contracts import plugins
 from harness.contracts.executor import Executor
 from harness.contracts.schedule import EXECUTORS, pending
@@ -111,7 +113,8 @@ def show_plan(
     testbed = planned.testbed
     families = list(dict.fromkeys(family_of(Path(model)).title for model in testbed.models))
     there = device_of(device or "h100") if device or not testbed.synthetic else None
-    needed = by_row([*needs(planned, todo, runtime, there)]) if there else []
+    pictures = pictures_of(planned) if there else []
+    needed = by_row([*needs(planned, todo, runtime, there, pictures)]) if there else []
     if as_json:
         known = {"testbed": testbed.name, "synthetic": testbed.synthetic, "families": families, "to_run": len(todo)}
         summary = {"rows": [_row(share) for share in found], "seconds": wall, "workers": workers}
@@ -135,7 +138,7 @@ def show_plan(
     for cost in costs:
         typer.echo(f"{cost}.")
     if there and needed:
-        _show_needs(needed, there, {cell.row: cell.label for cell in planned.cells}, verbose)
+        _show_needs(needed, there, {cell.row: cell.label for cell in planned.cells}, verbose, len(pictures))
     more = "" if verbose else "; every stage, and why it runs: -v"
     typer.echo(f"testbed: {testbed.name}{' (synthetic)' if testbed.synthetic else ''}, {', '.join(families)}{more}")
 
@@ -146,8 +149,8 @@ def _need(need: Need) -> dict[str, object]:
     return {"row": need.row, "stage": need.kind, "memory": memory, **takes, "layout": need.how, "cure": need.cure}
 
 
-def _show_needs(needed: Sequence[Need], device: Device, labels: Mapping[str, str], verbose: bool) -> None:
-    """What rows take on a device, `verbose` stage by stage, and what will not fit."""
+def _show_needs(needed: Sequence[Need], device: Device, labels: Mapping[str, str], verbose: bool, looked: int) -> None:
+    """What rows take on a device, `verbose` stage by stage, and what will not fit; `looked`: at so many pictures."""
     numbers = ("GB", "weights", "learning", "kept", "PFLOP", "time", "disk")
     heads = Column(f"on one {device.title}", overflow="fold"), *(Column(name, justify="right") for name in numbers)
     grid = Grid(*heads, Column("laid out"), box=None, pad_edge=False)
@@ -163,8 +166,9 @@ def _show_needs(needed: Sequence[Need], device: Device, labels: Mapping[str, str
     for need in needed:
         if need.cure:
             typer.echo(f"{labels.get(need.row, need.row)} {need.kind} WILL NOT FIT; it does with {need.cure}")
+    shown = f"{SHOWN[0]} x {SHOWN[1]}" + (f", those of the data as {looked} of them are" if looked else "")
     typer.echo(
-        f"by formula, of answers of {ANSWER} tokens and pictures of {SHOWN[0]} x {SHOWN[1]}, at {MFU:.0%} of the "
+        f"by formula, of answers of {ANSWER} tokens and pictures of {shown}, at {MFU:.0%} of the "
         f"published FLOP/s and {READING:.0%} of the bandwidth; learning: gradients and optimiser; kept: for the "
         "backward pass, or keys and values"
     )

@@ -1,27 +1,33 @@
 """What the steps of a plan take, by formula: memory of a device, FLOPs, hours, disk; and which of them will not fit.
 
-The lengths of texts and the size of pictures are assumed (`PROMPT`, `ANSWER`, `SHOWN`) until a training has its
-records, and sizes itself for them. Hours are FLOPs by a share of what the device's maker publishes; of generation they
-are weights and keys read once per token.
+The lengths of texts are assumed (`PROMPT`, `ANSWER`) until a training has its records, and sizes itself for them; so is
+the size of pictures (`SHOWN`), unless `harness data prepare` has read the data: then some of these are looked at. Hours
+are FLOPs by a share of what the device's maker publishes; of generation they are weights and keys read once per token.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import islice
 from math import ceil, prod
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import PIL.Image
 
 from harness import backends
-from harness.comparison.bill import Taken, Unmeasured
-from harness.contracts import plugins
+from harness.comparison.asking import ANSWER, Asked, asked_of_policy
+from harness.comparison.devices import Device
+from harness.contracts import plugins, prepared
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.family import Eyes, Stored
 from harness.contracts.family import Layout as Places
-from harness.contracts.method import Method, Role
-from harness.contracts.records import Example, Image, Prompt, Response, Turn
+from harness.contracts.method import Role
+from harness.contracts.records import Example, Image
 from harness.contracts.settings import Dtype, Runtime, Training
 from harness.contracts.steps import Plan, Step
 from harness.models.folder import inspect
@@ -36,39 +42,14 @@ from harness.stages.lens import Lens
 from harness.stages.reference import Reference
 from harness.stages.split import Split
 from harness.stages.train import Train
-from harness.system.errors import UsageError
 from harness.system.profile import Flops
 
-PROMPT, ANSWER = 60, 100  # tokens, of template and question and of an answer
+PROMPT = 60  # tokens, of template and question
 SHOWN = (640, 480)  # pixels of a picture, width and height, as most of COCO's are
+LOOKED = 200  # pictures of prepared data
 MFU, READING = 0.4, 0.5  # of the published FLOP/s while training, of the published bandwidth while generating
 NOTHING = "no switch: up to 16 such devices are not enough"
 USED = 0.92  # of a device's memory, as a training uses it (`harness.training.room`)
-
-
-class Device(NamedTuple):
-    """What its maker publishes: FLOP/s in bfloat16 without sparsity, bytes per second of memory, bytes of memory."""
-
-    title: str
-    flops: float
-    bandwidth: float
-    memory: int
-
-
-DEVICES = {
-    "h100": Device("H100 SXM 80 GB", 989e12, 3.35e12, 80 * 10**9),
-    "h200": Device("H200 141 GB", 989e12, 4.8e12, 141 * 10**9),
-    "a100-80": Device("A100 SXM 80 GB", 312e12, 2.04e12, 80 * 10**9),
-    "rtx4090": Device("RTX 4090 24 GB", 165e12, 1.01e12, 24 * 10**9),
-    "cpu": Device("a CPU of eight cores", 0.5e12, 0.05e12, 64 * 10**9),
-}
-
-
-def device_of(name: str) -> Device:
-    """A device by name; UsageError, which lists them, for one that is not known."""
-    if name not in DEVICES:
-        raise UsageError(f"--device {name}: known are {', '.join(DEVICES)}.")
-    return DEVICES[name]
 
 
 @dataclass(frozen=True)
@@ -88,13 +69,23 @@ class Need:
 class _Model(NamedTuple):
     shape: Shape
     flops: Flops
-    seen: Places
+    seen: Places  # a picture of a benchmark
     shelf: int  # bytes of one picture's features
+    trained: tuple[Places, ...] = ()  # pictures of the data, where these were prepared
 
     @property
     def prompt(self) -> int:
         """Places of a picture and a question."""
         return self.seen.places + PROMPT
+
+    @property
+    def on_data(self) -> "_Model":
+        """The same about a picture of the data: the one whose places are nearest to their mean."""
+        if not self.trained:
+            return self
+        mean = fmean(one.places for one in self.trained)
+        middle = min(self.trained, key=lambda one: abs(one.places - mean))
+        return self._replace(seen=middle, shelf=self.shelf * middle.places // self.seen.places)
 
 
 class _Fit(NamedTuple):
@@ -121,25 +112,43 @@ class _Here(NamedTuple):
         return flops / (MFU * self.device.flops)
 
 
-def needs(planned: Plan, steps: Sequence[Step], runtime: Runtime, device: Device) -> Iterator[Need]:
-    """One for each step in which a model takes part."""
+def needs(
+    planned: Plan, steps: Sequence[Step], runtime: Runtime, device: Device, pictures: Sequence[Image] = ()
+) -> Iterator[Need]:
+    """One for each step in which a model takes part; `pictures` are what those of the data are taken to be like."""
     known, here = dict[str, _Model](), _Here(planned, runtime, device)
     folders = {revision(one): one for one in (*planned.testbed.models, *(one for _, one in planned.request.published))}
     for step in steps:
         if made := next((one for one in SIZED if one.kind() == step.stage.kind), None):
             folder = folders[made.of(step).model]
             if folder not in known:
-                known[folder] = _model(Path(folder), BYTES[planned.testbed.training.dtype])
-            yield SIZED[made](here, step, known[folder])
+                known[folder] = _model(Path(folder), BYTES[planned.testbed.training.dtype], pictures)
+            one = known[folder]
+            yield SIZED[made](here, step, one if made is Generate else one.on_data)
 
 
-def _model(folder: Path, size: int) -> _Model:
+def pictures_of(planned: Plan) -> list[Image]:
+    """Some pictures of the data, as `harness data prepare` has read them; none where it has not."""
+    reading, found = planned.testbed.reading, list[Image]()
+    for part in planned.request.data.parts:
+        made = prepared.found(part, reading)
+        examples = made.examples(lambda id: sha256(id.encode()).hexdigest(), part.start.absolute()) if made else ()
+        shown = (one.image for one in examples if isinstance(one, Example) and one.image)
+        found += islice(shown, LOOKED // len(planned.request.data.parts))
+    return found
+
+
+def _model(folder: Path, size: int, pictures: Sequence[Image] = ()) -> _Model:
     looked, config = inspect(folder), config_of(folder)
     tower = sum(prod(one.shape) for name, one in looked.tensors.items() if "vision" in name or "visual" in name)
     shape = Shape(Decoder.of(config), looked.architecture["parameters"], tower)
-    seen = _seen(looked.family.eyes(lambda kind: kind.from_pretrained(folder, local_files_only=True), config))
+    eyes = looked.family.eyes(lambda kind: kind.from_pretrained(folder, local_files_only=True), config)
+    seen, trained = _seen(eyes), list[Places]()
+    for picture in pictures:
+        with suppress(OSError, ValueError):  # gone since: others speak for it
+            trained.append(eyes.layout(picture))
     kept = seen.places * _kept(looked.tensors, shape.decoder.width)
-    return _Model(shape, looked.family.flops(config), seen, kept * size)
+    return _Model(shape, looked.family.flops(config), seen, kept * size, tuple(trained))
 
 
 def _seen(eyes: Eyes) -> Places:
@@ -176,7 +185,8 @@ def _train(here: _Here, step: Step, model: _Model) -> Need:
     tree = _tree(model, lesson.answers if lesson.unit == "record" else (1,))
     passes = 2 if "value" in lesson.columns and not lesson.shared_trunk else 1
     count, layers = ceil(_examples(here.planned, step) / lesson.part[1]), model.shape.decoder.layers
-    lengths = [(tree.tokens, tree.supervised)] * how.train_batch_size
+    longest = max((one.places for one in model.trained), default=model.seen.places) - model.seen.places
+    lengths = [(tree.tokens + longest, tree.supervised)] * how.train_batch_size
 
     def fitted(runtime: Runtime) -> Fitted:
         return laid(model.shape, how, runtime, lengths, here.room, passes, passes)
@@ -244,11 +254,17 @@ def _build(here: _Here, step: Step, model: _Model) -> Need:
     """The own responses that the method asks for, and the features of their pictures."""
     build, row = Build.of(step), here.planned.rows[step.row]
     count = ceil(_examples(here.planned, step) / row.lessons[build.round].part[1])
-    asked = count * _responses(row.method, build)
-    if not asked:
+    each = Counter[int]()
+    answers = Counter[int]()
+    for one in asked_of_policy(row.method, build.round, build.seed):
+        each[one.tokens] += one.prompts
+        answers[one.tokens] += one.answers
+    if not each:
         weights = Memory(weights=BYTES[build.dtype] * model.shape.parameters)
         return Need(step.row, "build", weights, 0, 0.0, 0)
-    said = _respond(here, step.row, "build", model, build.dtype, asked, build.response_tokens)
+    asked = (Asked(count * prompts, count * answers[tokens], tokens) for tokens, prompts in each.items())
+    most = build.response_tokens
+    said = _joined([_respond(here, step.row, "build", model, build.dtype, one, most) for one in asked], max)
     return replace(said, flops=said.flops + count * model.flops.tower(model.seen), disk=count * model.shelf)
 
 
@@ -258,14 +274,16 @@ def _generate(here: _Here, step: Step, model: _Model) -> Need:
     cell = next(cell for cell in planned.cells if cell.responses.key == step.key)
     benchmark = plugins.plugin("benchmarks", cell.benchmark, Benchmark)
     asked = min(filter(None, (planned.request.limit, benchmark.official_n)), default=planned.testbed.scenes)
-    return _respond(here, cell.row, "generate", model, made.sampling.dtype, asked, made.sampling.max_new_tokens)
+    most = made.sampling.max_new_tokens
+    return _respond(here, cell.row, "generate", model, made.sampling.dtype, Asked(asked, asked), most)
 
 
 def _lens(here: _Here, step: Step, model: _Model) -> Need:
     """Responses of base and policy to some examples, then both models' log-probs of them."""
     made = Lens.of(step)
     row = next(row for (row, _), lens in here.planned.lenses.items() if lens.key == step.key)
-    said = _respond(here, row, "lens", model, made.dtype, 2 * made.examples, made.response_tokens)
+    asked = Asked(2 * made.examples, 2 * made.examples)
+    said = _respond(here, row, "lens", model, made.dtype, asked, made.response_tokens)
     tree = _tree(model, (2,))
     read = _read(here, model, made.dtype, tree)
     flops = 2 * made.examples * model.flops.forward(tree)
@@ -273,15 +291,15 @@ def _lens(here: _Here, step: Step, model: _Model) -> Need:
     return replace(said, memory=most, flops=said.flops + flops, seconds=seconds, cure=said.cure or read.cure)
 
 
-def _respond(here: _Here, row: str, kind: str, model: _Model, dtype: Dtype, asked: int, new: int) -> Need:
-    """So many responses of the usual length, of at most `new` tokens."""
-    said, shape, prompt = min(new, ANSWER), model.shape, model.prompt
+def _respond(here: _Here, row: str, kind: str, model: _Model, dtype: Dtype, asked: Asked, new: int) -> Need:
+    """Answers of at most `new` tokens. Those to one prompt read it once."""
+    said, shape, prompt = min(new, asked.tokens), model.shape, model.prompt
     wanted = here.runtime.answered_at_once or most_rows(shape, dtype, prompt, new, here.room)
     fit = _halved(wanted, lambda rows: generating(shape, dtype, rows, prompt, said), here.room)
-    flops = asked * model.flops.respond(prompt, said, model.seen)
-    read = here.seconds(asked * model.flops.respond(prompt, 0, model.seen))
-    told = ceil(asked / fit.rows) * said * (fit.memory.weights + fit.memory.cache)
-    seconds = read + told / (READING * here.device.bandwidth)
+    once, all_of_it = (model.flops.respond(prompt, tokens, model.seen) for tokens in (0, said))
+    flops = asked.prompts * once + asked.answers * (all_of_it - once)
+    told = ceil(asked.answers / fit.rows) * said * (fit.memory.weights + fit.memory.cache)
+    seconds = here.seconds(asked.prompts * once) + told / (READING * here.device.bandwidth)
     return Need(row, kind, fit.memory, flops, seconds, 0, fit.how, fit.cure)
 
 
@@ -292,35 +310,6 @@ SIZED: dict[type[Modelled], Callable[[_Here, Step, _Model], Need]] = {
     Generate: _generate,
     Lens: _lens,
 }
-
-
-def _responses(method: Method, build: Build) -> int:
-    """How many own responses a method asks for one example, by trying; 1 where it takes no made-up example."""
-    turn = Turn("What is in the image?", "A cup.")
-    round = _Asking(build.round, build.seed)
-    try:
-        list(method.build([Example("", "", Image("", ""), (turn,))], round))
-    except Exception:  # it came to figures that only a model gives, or a file of the user's knows its own data alone
-        round.asked.append(0 if round.asked else 1)
-    return sum(round.asked)
-
-
-@dataclass(frozen=True)
-class _Asking(Taken):
-    """A round that counts the responses it is asked for."""
-
-    asked: list[int] = field(default_factory=list)
-
-    def respond(self, prompts: Sequence[Prompt], *rest: Any, **named: Any) -> list[Response]:
-        self.asked.append(len(prompts))
-        said = super().respond(prompts, *rest, **named)
-        return [replace(one, text=f"{one.text} {len(self.asked)}") for one in said]  # no two of them are alike
-
-    def candidates(
-        self, prompts: Sequence[Prompt], count: int, penalty: float, stop: str, max_new_tokens: int
-    ) -> list[list[Response]]:
-        self.asked.append(len(prompts) * count)
-        raise Unmeasured
 
 
 def by_row(found: Sequence[Need]) -> list[Need]:

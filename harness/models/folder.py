@@ -25,7 +25,7 @@ SMALL = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
 )
 ATTENTION = ("full_attention", "sliding_attention", "chunked_attention", "attention")
-RECURRENT = ("linear_", "mamba_", "ssm_")  # beginnings of fields that only layers with a state have
+RECURRENT = ("linear_", "mamba_", "ssm_", "conv_")  # beginnings of fields that only layers with a state have
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 

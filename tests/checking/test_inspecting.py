@@ -19,7 +19,9 @@ from harness.checking.drawn import files_of
 from harness.checking.inspecting import contents, spread
 from harness.contracts import plugins
 from harness.contracts.testbed_file import read_testbed
+from harness.sources import _records
 from harness.sources._chosen import source
+from harness.store.contents import CONTENTS
 from harness.training.split import split
 
 BED = read_testbed("mini")
@@ -143,3 +145,20 @@ def test_150_000_records_take_linear_time_and_less_than_3_gb(tmp_path: Path, mon
         tracemalloc.stop()
     assert peak / 2_000 * 150_000 < 3e9 / 2, f"{peak / 2_000:,.0f} bytes a record"
     assert inspecting.SHOWN == 10
+
+
+@pytest.mark.parametrize("command", ["inspect", "leaks"])
+def test_what_was_prepared_is_not_read_again(
+    mine: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CONTENTS, "root", None)
+    store = ["--store", str(tmp_path / "store")]
+    words = [command, str(mine), "--json", *(["--benchmarks", "pope", "--limit", "2"] * (command == "leaks"))]
+    before = json.loads(ran(*words, *store).splitlines()[-1])
+    ran("prepare", str(mine), *store)
+    read = list[Path]()
+    parsed = _records.parsed
+    monkeypatch.setattr(_records, "parsed", lambda file, *how: (read.append(file), parsed(file, *how))[1])
+    assert json.loads(ran(*words, *store).splitlines()[-1]) == before and not read
+    monkeypatch.setattr(CONTENTS, "root", None)
+    assert json.loads(ran(*words, "--store", str(tmp_path / "other")).splitlines()[-1]) == before and read

@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 
 from harness import families
 from harness.commands.plan_text import show_plan
 from harness.comparison import sizing
+from harness.comparison.asking import Asked, asked_of_policy
+from harness.comparison.devices import DEVICES, device_of
 from harness.comparison.plan import plan
-from harness.comparison.sizing import DEVICES, USED, Need, by_row, device_of, needs
-from harness.contracts import settings
+from harness.comparison.sizing import USED, Need, by_row, needs
+from harness.contracts import prepared, settings
 from harness.contracts.family import Layout
 from harness.contracts.settings import Lora, MethodSpec, Runtime, Training
 from harness.contracts.steps import Plan, Request
@@ -22,11 +25,15 @@ from harness.families.llava import Llava
 from harness.models.footprint import Decoder, Shape
 from harness.models.load import load
 from harness.sources._chosen import source
+from harness.store.contents import CONTENTS
 from harness.store.store import Store
 from harness.system.errors import UsageError
+from harness.system.profile import quiet
+from methods.csr import Csr
 from tests.small_models import FAMILIES, made, noise
 from tests.true_shapes import llava_7b
 
+TALK = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cup."}]
 LIKE_THE_PAPER = Training(dtype="bfloat16", lora=Lora(), max_length=2048)
 
 
@@ -47,9 +54,10 @@ def sized(monkeypatch: pytest.MonkeyPatch) -> Sized:
     model = sizing._Model(
         Shape(Decoder.of(config), 7_063_427_072, 303_507_456), Llava().flops(config), Layout(576), 576 * 2048
     )
-    monkeypatch.setattr(sizing, "_model", lambda folder, size: model)
+    monkeypatch.setattr(sizing, "_model", lambda *given: model)
 
-    def made(planned: Plan, device: str = "h100", **runtime: Any) -> dict[tuple[str, str], Need]:
+    def made(planned: Plan, device: str = "h100", shown: Any = (), **runtime: Any) -> dict[tuple[str, str], Need]:
+        monkeypatch.setattr(sizing, "_model", lambda *given: model._replace(trained=shown))
         found = by_row([*needs(planned, planned.steps, Runtime(**runtime), DEVICES[device])])
         return {(need.row, need.kind): need for need in found}
 
@@ -98,11 +106,38 @@ def test_own_responses_are_counted_where_a_method_asks_for_them(sized: Sized) ->
 
 
 def test_methods_that_ask_about_pictures_alone_are_counted_too(sized: Sized) -> None:
-    """SeVa answers with and without noise, SIMA judges a pair, CSR begins with five sentences."""
+    """SeVa answers with and without noise, SIMA judges a pair, CSR grows three nodes by five sentences each."""
     found = sized(asked(dpo={}, seva={}, sima={}, csr={}))
     count = {row: found[row, "build"].flops / found["dpo", "build"].flops for row in ("seva", "sima", "csr")}
     assert count["seva"] == pytest.approx(2, rel=0.05) and count["sima"] == pytest.approx(3, rel=0.05)
-    assert count["csr"] > 10  # in three rounds
+    first, *later = asked_of_policy(Csr(), 0, 0)
+    assert first == Asked(1, 5, 20) and later == [Asked(3, 15, 20)] * 4  # levels, until there are 100 tokens
+    assert 12 * 3 < count["csr"] < 14 * 3  # in three rounds; the prompt of each of 13 nodes is read once
+
+
+def test_pictures_of_prepared_data_are_what_a_training_is_sized_by(sized: Sized) -> None:
+    """Work by the picture nearest to their mean, memory by the longest; a benchmark's pictures are the usual ones."""
+    usual = sized(asked(sft={}, dpo={}))
+    small, large = Layout(100), Layout(1500)
+    found = sized(asked(sft={}, dpo={}), shown=(small, small, Layout(110), large))
+    assert found["sft", "train"].memory.activations > usual["sft", "train"].memory.activations
+    for kind in ("train", "build", "reference"):
+        assert found["dpo", kind].flops < usual["dpo", kind].flops
+    assert found["dpo", "build"].disk < usual["dpo", "build"].disk
+    assert found["dpo", "generate"].flops == usual["dpo", "generate"].flops
+
+
+def test_they_are_looked_at_where_the_store_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CONTENTS, "root", None)
+    rows = [{"id": str(n), "image": f"{n}.png", "conversations": TALK} for n in range(9)]
+    for n in range(9):
+        PIL.Image.new("RGB", (30 + n, 20)).save(tmp_path / f"{n}.png")
+    (tmp_path / "my.json").write_text(json.dumps(rows))
+    given = source(str(tmp_path / "my.json"))
+    planned = replace(asked(sft={}), request=replace(asked(sft={}).request, data=given))
+    assert sizing.pictures_of(planned) == []
+    prepared.prepare(given, planned.testbed.reading, Store(tmp_path / "store"), quiet)
+    assert {Path(one.path).name for one in sizing.pictures_of(planned)} == {f"{n}.png" for n in range(9)}
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -130,6 +130,10 @@ HEADERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: config(f, model_type="lfm2_vl", text_config={"layer_types": ["conv", "full_attention"]}),
         r"carry a state from token to token \(conv\)",
     ),
+    "another hybrid as its makers' defaults have it": (
+        lambda f: config(f, model_type="lfm2_vl", text_config={"conv_L_cache": 3, "layer_types": ["full_attention"]}),
+        r"carry a state from token to token \(conv_L_cache\)",
+    ),
     "LLaVA-NeXT with Mistral": (
         lambda f: config(f, model_type="llava_next", text_config={"model_type": "mistral", "vocab_size": 32064}),
         r"another language model than Vicuna \(mistral, 32,064 words\)",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.sources import _rows
@@ -49,6 +49,7 @@ def written(rows: list[Any], lines: bool, wide: bool, gap: str) -> bytes:
 
 
 @pytest.mark.usefixtures("small")
+@settings(max_examples=40, deadline=None)
 @given(st.lists(ROWS | LEAVES, max_size=4), st.booleans(), st.booleans(), st.sampled_from(["", " ", "\n\t"]))
 def test_pieces_are_the_whole(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], lines: bool, wide: bool, gap: str
@@ -59,6 +60,7 @@ def test_pieces_are_the_whole(
 
 
 @pytest.mark.usefixtures("small")
+@settings(max_examples=40, deadline=None)
 @given(st.lists(ROWS, min_size=1, max_size=3), st.booleans(), st.data())
 def test_nor_does_damage_pass_or_change_its_sentence(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], lines: bool, data: st.DataObject
