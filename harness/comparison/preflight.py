@@ -137,11 +137,17 @@ def absent(request: Request, testbed: Testbed, rows: Sequence[Row]) -> Iterator[
             f"clip: no CLIP model folder at {testbed.clip or '(testbed.clip)'}; fetch one with "
             "`hf download openai/clip-vit-large-patch14-336 --local-dir` that folder"
         )
-    judged = any(plugins.plugin("benchmarks", name, Benchmark).judged for name in request.benchmarks)
+    judged = any(_judged(name, testbed) for name in request.benchmarks)
     written = bool(testbed.lens and request.methods) or any(row.method.needs_writer for row in rows)
     for role, needed in zip(OFFICES, (judged, written), strict=True):
         if needed and (why := problem(role, testbed)):
             yield f"{role}: {why}"
+
+
+def _judged(name: str, testbed: Testbed) -> bool:
+    """Whether a benchmark needs a judge with the options that it has here."""
+    made: Benchmark = plugins.make("benchmarks", name, Benchmark, testbed.benchmarks.get(name, {}))
+    return made.judged
 
 
 def unfetched(model: str) -> str:

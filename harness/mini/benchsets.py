@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness.mini import choicesets, opensets
+from harness.mini import choicesets, hallusets, opensets
 from harness.mini import questions as ask
 from harness.mini.language import popularity
 from harness.mini.pictures import Pictures, multiple_choice, random_of
@@ -36,6 +36,9 @@ PER_THOUSAND = {
     "llava_bench": 240,
     "realworldqa": 300,
     "cvbench": 300,
+    "amber": 100,
+    "hallusion": 150,
+    "objhal": 300,
 }
 # The MME subtasks that the drawn world can ask about, each with the kinds of its questions.
 MME = {
@@ -71,6 +74,9 @@ def write_benchmark(name: str, seed: int, scenes: int, folder: Path, split: str 
         "llava_bench": _llava_bench,
         "realworldqa": choicesets.realworldqa,
         "cvbench": choicesets.cvbench,
+        "amber": hallusets.amber,
+        "hallusion": hallusets.hallusion,
+        "objhal": hallusets.objhal,
     }
     if name not in writers:
         raise UsageError(f"the embedded testbed has no set for {name}; it has {', '.join(writers)}.")

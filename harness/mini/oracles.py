@@ -16,6 +16,7 @@ from harness.contracts.judge_kind import Hired
 from harness.contracts.records import Unscored
 from harness.mini import questions as ask_about
 from harness.mini.language import NUMBERS, Claim, absent, claims, mentions
+from harness.mini.marking import mark, seen_in
 from harness.mini.world import POSITIONS, Cover, Scene, from_json, seed_of
 
 ATTRIBUTES = ("colour", "size", "count", "position", "action")
@@ -119,8 +120,12 @@ class Oracle(Hired):
             return json.dumps({"errors": listed(known_errors(seen, ask), ask)})
         if seen and ask.purpose == "preference":
             return prefer(seen, ask)
+        if ask.purpose == "hallusion":  # also asked without a picture, and the reference says all
+            return mark(ask.facts["reference"], ask.facts["response"])
         if not isinstance(seen, Scene):
             return Unscored(ask.id, "no scene graph for this image")
+        if ask.purpose == "objhal":
+            return json.dumps(seen_in(ask.facts["response"]))
         if rubric := {"mmvet": grade, "mmhal": rate, "llava_bench": rate_both}.get(ask.purpose):
             return rubric(seen, ask.facts["question"], ask.facts["reference"], ask.facts["response"])
         if ask.purpose == "nsft":

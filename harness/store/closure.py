@@ -58,6 +58,7 @@ NEUTRAL = {
 DATA = {
     "harness.judging.codebook": ("harness/judging/codebook.yaml",),
     "benchmarks._coco_objects": ("benchmarks/chair_data/*",),
+    "benchmarks._amber_nouns": ("benchmarks/amber_data/*",),
     "harness.viewing.shell": ("harness/viewing/assets/*",),
     "reports.glossary": ("reports/glossary.md",),
     "reports.page": ("reports/pages/*",),

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,10 +44,13 @@ class Fixed:
             return self.said
         if ask.purpose == "shr":
             return judgement(ask.facts["sentences"], ask.facts["facts"])
+        if ask.purpose == "objhal":
+            return json.dumps(re.findall(r"a (\w+)", ask.facts["response"]))
         good = ask.facts["response"] == ask.facts["reference"]
         worst_and_best = {
             "mmvet": ("0.0", "1.0"), "mmhal": ("Rating: 0", "Fine.\nRating: 6"), "indomain": ("0 0", "10 10\nFine."),
             "llava_bench": ("10 1", "1 10\nFine."),
+            "hallusion": ("incorrect", "correct"),
         }  # fmt: skip
         return worst_and_best[ask.purpose][good]
 
@@ -227,6 +231,48 @@ def shr(folder: Path) -> None:
     (folder / "shr_factual_part2.jsonl").write_text('{"8": ["A cat"]}\n', encoding="utf-8")
 
 
+def amber(folder: Path) -> None:
+    """A caption and nine questions about two pictures: of every kind one that is true and one that is not."""
+    kinds = ("hallucination", "attribute-state", "attribute-number", "attribute-action")
+    types = ["generative", *(f"discriminative-{kind}" for kind in kinds for _ in range(2)), "relation", "relation"]
+    notes, queries = [], []
+    for number, kind in enumerate(types, 1):
+        truth: object = ["dog", "sky"] if number == 1 else ("yes", "no")[number % 2]
+        notes.append({"id": number, "type": kind, "truth": truth} | ({"hallu": ["cat"]} if number == 1 else {}))
+        queries.append({"id": number, "image": f"AMBER_{1 + number % 2}.jpg", "query": f"Is it {number}?"})
+    for number in (1, 2):
+        picture(folder / "image" / f"AMBER_{number}.jpg", number)
+    (folder / "query").mkdir()
+    as_json(folder / "annotations.json", notes)
+    as_json(folder / "query" / "query_all.json", queries)
+
+
+def hallusion(folder: Path) -> None:
+    """A set about a picture and its twin, one without a picture and with one; two questions each."""
+    rows = []
+    for category, place in (("VD", 0), ("VD", 1), ("VS", 0), ("VS", 1)):
+        file = f"{category}/chart/0_{place}.png"
+        bare = category == "VS" and not place
+        if not bare:
+            picture(folder / file, 2 * place + (category == "VS"))
+        for number in range(2):
+            row = {"category": category, "subcategory": "chart", "visual_input": str(0 if bare else 1 + place)}
+            row |= {"set_id": "0", "figure_id": str(place), "sample_note": "x", "question_id": str(number)}
+            row |= {"question": f"Is it {number}?", "gt_answer": str((place + number) % 2)}
+            rows.append(
+                {**row, "gt_answer_details": f"It is {place}, {number}.", "filename": None if bare else f"./{file}"}
+            )
+    as_json(folder / "HallusionBench.json", rows)
+
+
+def objhal(folder: Path) -> None:
+    rows = [
+        {"image_id": id, "question": "Describe it.", "image": base64.b64encode(png(id)).decode()} for id in (17, 23)
+    ]
+    jsonl(folder / "obj_halbench_300_with_image.jsonl", rows)
+    as_json(folder / "gt_objects.json", {"17": ["dog", "car"], "23": ["cat", "bus"]})
+
+
 def indomain(folder: Path) -> None:
     rows = []
     for number in range(12):
@@ -297,6 +343,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "pope": pope, "mme": mme, "mmb": mmb, "sqa": sqa, "gqa": gqa, "textvqa": textvqa, "mmvet": mmvet, "mmhal": mmhal,
     "chair": chair, "mmb_cn": mmb_cn, "seed": seed, "shr": shr, "indomain": indomain,
     "mmstar": mmstar, "llava_bench": llava_bench, "realworldqa": realworldqa, "cvbench": cvbench,
+    "amber": amber, "hallusion": hallusion, "objhal": objhal,
 }  # fmt: skip
 
 
@@ -317,7 +364,7 @@ def perfect(name: str, item: Item) -> str:
         return "ABCDE"[facts["answer"]]
     if name == "textvqa":
         return max(facts["answers"], key=facts["answers"].count)
-    if name == "chair":
+    if name in ("chair", "objhal"):
         return "There is a " + " and a ".join(facts["objects"]) + "."
     if name == "shr":
         return str(facts["facts"])

@@ -15,6 +15,7 @@ QUESTIONS = {
     "mmvet": "mm-vet.json", "mmb": "mmbench_dev_20230712.tsv", "mmb_cn": "mmbench_dev_cn_20231003.tsv",
     "seed": "SEED-Bench.json", "chair": "gt_objects.json", "mmhal": "response_template.json",
     "mmstar": "MMStar.tsv", "llava_bench": "questions.jsonl", "realworldqa": "RealWorldQA.tsv",
+    "amber": "annotations.json", "hallusion": "HallusionBench.json", "objhal": "obj_halbench_300_with_image.jsonl",
 }  # fmt: skip
 UNREAD = {"shr", "indomain"}  # their official files are a judge's verdicts
 
@@ -44,14 +45,14 @@ def files_of(name: str, folder: Path, written: dict[str, str]) -> Given:
     if name == "cvbench":
         return Given({}, {Path(file).stem: folder / file for file in written}, {})
     [file] = written
-    extras = {"split": folder / "pid_splits.json"} if name == "sqa" else {}
-    return Given({"": folder / QUESTIONS[name]}, {"": folder / file}, extras)
+    extras = {"sqa": {"split": folder / "pid_splits.json"}, "objhal": {"objects": folder / "gt_objects.json"}}
+    return Given({"": folder / QUESTIONS[name]}, {"": folder / file}, extras.get(name, {}))
 
 
 def scores(benchmark: Benchmark, items: list[Item], said: dict[str, str]) -> dict[str, float]:
     from harness.contracts.records import Response
 
-    judge = Fixed("0.5\nRating: 3") if benchmark.judged else None
+    judge = Fixed('0.5\nRating: 3\ncorrect\n["dog", "cat"]') if benchmark.judged else None
     got = [(item, benchmark.score(item, Response(item.id, said[item.id], 0), judge)) for item in items]
     units = benchmark.units([(item, score) for item, score in got if isinstance(score, Score)])
     return benchmark.compute(totals(units)) if units else {}

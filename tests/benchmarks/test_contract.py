@@ -89,8 +89,9 @@ def test_garbage_never_raises_and_beats_no_chance(made: tuple[str, Benchmark, li
     name, benchmark, items = made
     values = compute(benchmark, items, [text] * len(items))
     metric = benchmark.metrics[0]
-    value = values["chair/recall@noun" if name == "chair" else metric.id]
-    worst, best = (0.0, 100.0) if name == "chair" else metric.scale
+    recall = f"{name}/recall@noun"  # of who is silent: what is made up, of nothing said, is no figure
+    value = values[recall if recall in values else metric.id]
+    worst, best = (0.0, 100.0) if recall in values else metric.scale
     if name == "shr" and math.isnan(value):  # no sentence, so no share of them
         value = worst
     # Saying nothing is "yes" to POPE, whose F1 then is 2/3.
@@ -146,7 +147,7 @@ def test_judged_failures_are_unscored(made: tuple[str, Benchmark, list[Item]]) -
         return
     replies = (Fixed(Unscored("x", "refused")), Fixed("I cannot say."), Fixed("7"), Fixed("rating: 1 rating: 2"), None)
     for judge in replies:
-        score = benchmark.score(items[0], Response(items[0].id, "yes", 1), judge)
+        score = benchmark.score(items[0], Response(items[0].id, "Yes, there is a dog.", 1), judge)
         assert isinstance(score, Unscored)
         assert score.id == items[0].id
         assert score.reason

@@ -22,7 +22,7 @@ from harness.contracts.benchmark import Benchmark
 from harness.contracts.records import Item, Response, Score
 
 FIRST = ("mmstar", "cvbench")  # whose official rules look at the first character, whatever word it begins
-LETTERED, ANSWERED = ("mmb", "mmb_cn", "seed", "sqa", *FIRST), ("pope", "mme")
+LETTERED, ANSWERED = ("mmb", "mmb_cn", "seed", "sqa", *FIRST), ("pope", "mme", "amber")
 EVERY = (*LETTERED, *ANSWERED, "gqa", "textvqa")
 BY_LETTER = [
     "{L}", "({L})", "{L}.", "{L})", "{L}:", "Answer: {L}", "The answer is {L}", "The answer is ({L}).",
@@ -120,7 +120,7 @@ def asked(names: Sequence[str]) -> st.SearchStrategy[tuple[str, Item]]:
 
 
 def is_no(item: Item) -> bool:
-    return "no" in (item.facts.get("label"), item.facts.get("answer"))
+    return str(item.facts.get("label") or item.facts["answer"]).lower() == "no"
 
 
 def official_forms(name: str, item: Item) -> list[str]:

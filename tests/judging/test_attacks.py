@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import _judging
+from benchmarks import _judging, objhal
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, totals
 from harness.contracts.judge import Ask
@@ -42,6 +42,8 @@ WORST_BEST = {
     "indomain": ("0 0", "10 10"),
     "llava_bench": ("10 1", "1 10"),
     "shr": ("# hallucination: no", "# correct: yes"),
+    "hallusion": ("incorrect", "correct"),
+    "objhal": ('["cat"]', '["dog"]'),
 }
 JSON_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 
@@ -94,8 +96,9 @@ def test_without_the_fence_most_attacks_succeed(
     monkeypatch.setattr(sys.modules[f"benchmarks.{name}"], "fenced", lambda text: f'"{text}"')
     quoted = changed(benchmark, item)  # quotation marks alone
     monkeypatch.setattr(sys.modules[f"benchmarks.{name}"], "fenced", lambda text: text)
-    assert len(changed(benchmark, item)) > len(ATTACKS) / 2
-    assert len(quoted) > len(ATTACKS) / 4
+    asked = [text for text in ATTACKS if name != "objhal" or len(text.split()) > objhal.SHORT]
+    assert len(changed(benchmark, item)) > len(asked) / 2
+    assert len(quoted) > len(asked) / 4
 
 
 @pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))

@@ -11,7 +11,7 @@ from fake import serving
 from test_replies import BAD, says
 from typer.testing import CliRunner
 
-from benchmarks import indomain, llava_bench, mmhal, mmvet, shr
+from benchmarks import hallusion, indomain, llava_bench, mmhal, mmvet, objhal, shr
 from harness.cli import app
 from harness.comparison.published import judge_of, rescore
 from harness.judging.journal import Journal
@@ -42,25 +42,44 @@ SCORES = [
     "8", "8 9 7", "11 3", "0 8", "-1 3", "nan nan", "inf 8", "8 9\n2 3", "8/10 9/10", "eight nine", "", "8 and 9",
     "Assistant 1: 8\nAssistant 2: 9", "8; 9", "[8] [9]", "8-9",
 ]  # fmt: skip
+MARKS = [
+    "", "yes", "0", "1", "not correct", "partly correct", "correct or incorrect", "correct\nincorrect", "corrects",
+    "It is correct.", "The student is right.", "correct (mostly)", "unclear, but correct",
+]  # fmt: skip
+OBJECTS = [
+    "", "dog", "dog, cat", "()", "{}", '{"objects": ["dog"]}', "[dog]", "['dog']", '["dog", 2]', "[null]", '["dog"',
+    'Here you are: ["dog"]', '["dog"]\nThat is all.', "```\n```", "[" * 100_000, "null", '"dog"', '[["dog"]]',
+]  # fmt: skip
 CASES: list[tuple[Callable[[str], Any], list[str]]] = [
     (mmvet.verdict, GRADES),
     (mmhal.verdict, RATINGS),
     (indomain.verdict, PAIRS),
     (lambda reply: shr.verdict(reply, 2), LABELS),
     (llava_bench.verdict, SCORES),
+    (hallusion.verdict, MARKS),
+    (objhal.parse, OBJECTS),
 ]
+NAMES = ["mmvet", "mmhal", "indomain", "shr", "llava_bench", "hallusion", "objhal"]
 
 
-@pytest.mark.parametrize(("read", "replies"), CASES, ids=["mmvet", "mmhal", "indomain", "shr", "llava_bench"])
+@pytest.mark.parametrize(("read", "replies"), CASES, ids=NAMES)
 def test_what_is_no_verdict_is_not_read_as_one(read: Callable[[str], Any], replies: list[str]) -> None:
     assert [reply for reply in replies if read(reply) is not None] == []
 
 
 def test_rules_for_published_verdicts_would_make_numbers_of_them() -> None:
     """The mutants: what official scripts read, which take the first thing that looks like a verdict."""
-    lenient = [mmvet.parse, mmhal.parse_robust, indomain.parse, lambda reply: shr.parse(reply, 2), llava_bench.parse]
-    read = [sum(rule(reply) is not None for reply in said) for rule, (_, said) in zip(lenient, CASES, strict=True)]
-    assert read[0] > 5 and read[1] > 3 and read[2] > 0 and read[3] > 3 and read[4] > 3
+    marked = lambda reply: {"unclear": None}.get(said := hallusion.parse(reply), said)  # noqa: E731
+    lenient = [
+        mmvet.parse,
+        mmhal.parse_robust,
+        indomain.parse,
+        lambda reply: shr.parse(reply, 2),
+        llava_bench.parse,
+        marked,
+    ]
+    read = [sum(rule(reply) is not None for reply in said) for rule, (_, said) in zip(lenient, CASES[:-1], strict=True)]
+    assert read[0] > 5 and read[1] > 3 and read[2] > 0 and read[3] > 3 and read[4] > 3 and read[5] > 5
 
 
 @pytest.mark.parametrize(
@@ -74,6 +93,9 @@ def test_rules_for_published_verdicts_would_make_numbers_of_them() -> None:
         (llava_bench.verdict, "8 9\nBoth are fine.", (8, 9)), (llava_bench.verdict, " 7.5,  10 ", (7.5, 10)),
         (lambda reply: shr.verdict(reply, 2), "So:\n**Judgement:**\n1. Correct: it is\n2. **cannot judge**: mood",
          ["correct", "cannot judge"]),
+        (hallusion.verdict, "**Correct.**", "correct"), (hallusion.verdict, "Output: unclear", "unclear"),
+        (hallusion.verdict, "incorrect\nThe circles differ, so it is not correct.", "incorrect"),
+        (objhal.parse, "```json\n[\n\"dog\"\n]\n```", ["dog"]), (objhal.parse, "Objects:\n[]", []),
     ],
 )  # fmt: skip
 def test_a_verdict_may_have_reasons_around_it(read: Callable[[str], Any], reply: str, verdict: Any) -> None:
