@@ -230,11 +230,12 @@ class Family(ABC):
         """
         return [list(range(len(ids))) for _ in range(self.axes)]
 
-    def masks(self, batch: "Batch") -> "Tensor | dict[str, Tensor]":
+    def masks(self, batch: "Batch") -> "Tensor | dict[str, Tensor] | None":
         """What the decoder reads as attention mask of trees: (B, 1, L, L) bool for scaled-dot-product attention, True
-        where a query sees a key, or one by kind of layer where its layers do not see alike.
+        where a query sees a key, or one by kind of layer where its layers do not see alike. None where causal
+        attention sees the same: in rows of one branch, padded on the right.
         """
-        return batch.attention_mask
+        return None if batch.causal else batch.attention_mask
 
     def decoder(self, model: Any) -> Any:
         """The language model without its head: (B, L, width) `last_hidden_state` of inputs, positions, mask, cache."""

@@ -80,9 +80,10 @@ class Policy(nn.Module):
     def hidden(self, batch: Batch) -> Tensor:
         """(B*L, width) last hidden states of every place."""
         family, plain = self.family, self.plain
+        given = family.inputs(plain, batch.input_ids, batch.features, batch.layouts)
         states: Tensor = family.decoder(plain)(
-            **family.inputs(plain, batch.input_ids, batch.features, batch.layouts),
-            attention_mask=family.masks(batch),
+            **given,
+            attention_mask=_added(family.masks(batch), given["inputs_embeds"].dtype),
             position_ids=batch.position_ids,
             use_cache=False,
         ).last_hidden_state
@@ -105,6 +106,15 @@ class Policy(nn.Module):
             for states, seen, tokens in zip(wanted, other, labels, strict=True)
         ]
         return dict(zip(columns, torch.cat(parts, 1).unbind(0), strict=True))
+
+
+def _added(masks: Any, dtype: torch.dtype) -> Any:
+    """Masks as what attention adds to its scores, made once: of booleans it makes them in each layer, and keeps each."""
+    if isinstance(masks, dict):
+        return {kind: _added(mask, dtype) for kind, mask in masks.items()}
+    if masks is None or masks.dtype != torch.bool:
+        return masks
+    return torch.zeros_like(masks, dtype=dtype).masked_fill_(~masks, -torch.inf)
 
 
 def _score(heads: Any, states: Tensor, other: Tensor | None, labels: Tensor, columns: Any, recompute: bool) -> Tensor:

@@ -182,18 +182,20 @@ def _sampled(record: Rollout, loaded: "Loaded | Words") -> Tree:
 class Batch:
     """Trees as tensors: B rows padded on the right to L, N supervised tokens in row, branch and token order.
 
-    input_ids: (B, L) int64. position_ids: (B, L) int64, or (axes, B, L) where the family has several. attention_mask:
-    (B, 1, L, L) bool, True where a query (dim 2) sees a key. features: (rows, width) of the vision tower, of all images
-    in row order one behind the other, or None; layouts: those of the images. source: (N,) int64, index into the B*L
-    hidden states of the one that predicts a token. labels: (N,) int64, that token. branch: (N,) int64, its branch.
-    branch_tree: (branches,) int64, the tree of each branch, with all its rows. last: (branches,) int64, index into the
-    B*L hidden states of a branch's last place. ids: the rows' ids. columns: the trees' own, each (N,) float32.
+    input_ids: (B, L) int64. position_ids: (B, L) int64, or (axes, B, L) where the family has several. segments: (B, L)
+    int64, 0 in a prefix, b + 1 in branch b, -1 where padded. causal: whether attention that is plainly causal sees what
+    the mask shows: each row has one branch. features: (rows, width) of the vision tower, of all images in row order one
+    behind the other, or None; layouts: those of the images. source: (N,) int64, index into the B*L hidden states of the
+    one that predicts a token. labels: (N,) int64, that token. branch: (N,) int64, its branch. branch_tree: (branches,)
+    int64, the tree of each branch, with all its rows. last: (branches,) int64, index into the B*L hidden states of a
+    branch's last place. ids: the rows' ids. columns: the trees' own, each (N,) float32.
     """
 
     ids: tuple[str, ...]
     input_ids: "Tensor"
     position_ids: "Tensor"
-    attention_mask: "Tensor"
+    segments: "Tensor"
+    causal: bool
     features: "Tensor | None"
     layouts: tuple[Layout, ...]
     source: "Tensor"
@@ -202,6 +204,11 @@ class Batch:
     branch_tree: "Tensor"
     last: "Tensor"
     columns: "dict[str, Tensor]"
+
+    @property
+    def attention_mask(self) -> "Tensor":
+        """(B, 1, L, L) bool, True where a query (dim 2) sees a key."""
+        return _mask(self.segments)
 
     def to(self, device: "torch.device | str") -> "Batch":
         """The batch with its tensors on `device`."""
@@ -224,6 +231,12 @@ def _row(tree: Tree, loaded: "Loaded") -> tuple[list[int], list[list[int]], list
     return ids, axes, segment
 
 
+def _plain(row: tuple[list[int], list[list[int]], list[int]]) -> bool:
+    """Whether a row is a sequence as any other: one branch, and places that count on, where they have one axis."""
+    ids, axes, segment = row
+    return segment[-1] <= 1 and (len(axes) > 1 or axes[0] == list(range(len(ids))))
+
+
 def _mask(segment: "Tensor") -> "Tensor":
     """(B, L) segments, -1 where padded, to the (B, 1, L, L) mask: prefix plus own segment, causal.
 
@@ -232,7 +245,7 @@ def _mask(segment: "Tensor") -> "Tensor":
     import torch
 
     query, key = segment[:, :, None], segment[:, None, :]
-    causal = torch.ones(segment.shape[1], segment.shape[1], dtype=torch.bool).tril()
+    causal = torch.ones(segment.shape[1], segment.shape[1], dtype=torch.bool, device=segment.device).tril()
     return (((key == 0) | (key == query)) & causal)[:, None]
 
 
@@ -243,7 +256,7 @@ def pack(trees: Sequence[Tree], loaded: "Loaded") -> Batch:
     family = loaded.family
     owners = [(row, number) for number, tree in enumerate(trees) for row in tree.rows]
     rows = [_row(tree, loaded) for tree, _ in owners]
-    length = max(len(ids) for ids, _, _ in rows)
+    length, causal = max(len(ids) for ids, _, _ in rows), all(map(_plain, rows))
     source: list[int] = []
     labels: list[int] = []
     owner: list[int] = []
@@ -264,13 +277,18 @@ def pack(trees: Sequence[Tree], loaded: "Loaded") -> Batch:
     def padded(lines: Iterable[list[int]], fill: int) -> "Tensor":
         return torch.tensor([line + [fill] * (length - len(line)) for line in lines])
 
+    if causal:  # without a mask a place that does not count on would begin another sequence, padding too
+        for _, axes, _ in rows:
+            for axis in axes:
+                axis += range(axis[-1] + 1, axis[-1] + 1 + length - len(axis))
     positions = [padded((axes[axis] for _, axes, _ in rows), 0) for axis in range(family.axes)]
     images = [loaded.features(tree.image) for tree, _ in owners if tree.image is not None]
     return Batch(
         ids=tuple(tree.id for tree, _ in owners),
         input_ids=padded((ids for ids, _, _ in rows), loaded.pad_id),
         position_ids=torch.stack(positions) if family.axes > 1 else positions[0],
-        attention_mask=_mask(padded((segment for _, _, segment in rows), -1)),
+        segments=padded((segment for _, _, segment in rows), -1),
+        causal=causal,
         features=torch.cat(images) if images else None,
         layouts=tuple(tree.layout for tree, _ in owners if tree.layout is not None),
         source=torch.tensor(source),

@@ -93,10 +93,20 @@ def test_trees_equal_separate_sequences(exact: Loaded, pictures: list[Image]) ->
 def test_a_plain_causal_mask_would_be_noticed(exact: Loaded, pictures: list[Image]) -> None:
     trees = forest(pictures)
     batch = pack(trees, exact)
-    length = batch.input_ids.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril().expand_as(batch.attention_mask)
-    mutant = Policy(exact.model)(replace(batch, attention_mask=causal))
+    mutant = Policy(exact.model)(replace(batch, causal=True))
     assert (mutant - naive(exact, trees)).abs().max() > 1e-3
+
+
+def test_rows_of_one_branch_need_no_mask(loaded: Loaded, pictures: list[Image]) -> None:
+    """Of several lengths, so that some are padded: the bits are those that the mask gives, the gradients' too."""
+    rng = random.Random(1)
+    trees = [shape(rng, pictures[0], "start", 5, [4]), shape(rng, pictures[1], "middle", 9, [7])]
+    batch = pack([*trees, shape(rng, None, "absent", 6, [2])], loaded)
+    masked, policy = replace(batch, causal=False), Policy(loaded.model)
+    assert loaded.family.masks(batch) is None and loaded.family.masks(masked) is not None
+    assert torch.equal(policy(batch), policy(masked))
+    without, within = gradients(loaded.model, policy(batch)), gradients(loaded.model, policy(masked))
+    assert all(torch.equal(grad, within[name]) for name, grad in without.items())
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
