@@ -241,6 +241,15 @@ class Family(ABC):
         """The language model without its head: (B, L, width) `last_hidden_state` of inputs, positions, mask, cache."""
         return model.model.language_model
 
+    def placewise(self, model: Any) -> "Sequence[nn.Module]":
+        """Parts of the last layer, and behind it, that act on each place by itself, so that what they give at one place
+        reaches no other's state: they are run where states are read and nowhere else (`harness.models.narrow`).
+        """
+        decoder = self.decoder(model)
+        named, parts = dict(decoder.layers[-1].named_modules()), ("self_attn.q_proj", "self_attn.o_proj",
+                                                                  "post_attention_layernorm", "mlp")  # fmt: skip
+        return [*(named[part] for part in parts if part in named), decoder.norm]
+
     def head(self, model: Any) -> Any:
         """States (n, width) to logits (n, words)."""
         return model.lm_head

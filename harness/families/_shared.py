@@ -82,12 +82,14 @@ def merged(words: "Tensor", places: "Tensor", seen: "Tensor") -> "Tensor":
 
 
 def decoder_flops(text: Any) -> dict[str, int]:
-    """`token`, `pair` and `scored` of `harness.system.profile.Flops`, by the config of a Llama-like decoder."""
+    """`token`, `pair`, `scored` and `last` of `harness.system.profile.Flops`, by the config of a Llama-like decoder."""
     width, depth = text.hidden_size, text.num_hidden_layers
     head = getattr(text, "head_dim", None) or width // text.num_attention_heads
-    attention = 2 * width * head * (text.num_attention_heads + text.num_key_value_heads)  # q and o, k and v
+    asked, seen = (2 * width * head * heads for heads in (text.num_attention_heads, text.num_key_value_heads))
+    last = 2 * (asked + 3 * width * text.intermediate_size)  # all but keys and values
     return {
-        "token": 2 * depth * (attention + 3 * width * text.intermediate_size),
+        "token": depth * (last + 2 * seen),
+        "last": last,
         "pair": 4 * depth * head * text.num_attention_heads,
         "scored": 2 * width * text.vocab_size,
     }

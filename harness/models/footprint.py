@@ -91,6 +91,11 @@ class Load(NamedTuple):
         """Positions of one forward pass."""
         return self.rows * self.length
 
+    @property
+    def read(self) -> int:
+        """Of these, those whose last states are read."""
+        return min(self.places, self.scored + self.rows)
+
 
 class Memory(NamedTuple):
     """What is on a device at once, at the worst moment of a micro-batch; `step`: beside the rest in an optimiser step.
@@ -117,34 +122,40 @@ class Memory(NamedTuple):
         return standing + max(self.gathered + self.activations + self.working + self.cache, self.step)
 
 
-def kept_by_layer(of: Decoder, lora: Lora | None, load: Load, size: int) -> int:
-    """What a layer keeps of one forward pass for its backward pass; `size` is the bytes of a value."""
+def kept_by_layer(of: Decoder, lora: Lora | None, load: Load, size: int, last: bool = False) -> int:
+    """What a layer keeps of one forward pass for its backward pass; `size` is the bytes of a value.
+
+    The last one has its MLP, and the norm before it, at the places alone whose states are read.
+    """
     d, f, attended = of.width, of.inner, of.heads * of.head
     per = dict.fromkeys(of.linear, 1.0)
     if lora is not None:
         per = {part: count / of.layers for part, count in of.adapted(lora).items()}
-    norms = 2 * (4 * d + 4) + (0 if lora else 2 * size * d)  # in float32 whatever the weights are in
+    norm = 4 * d + 4 + (0 if lora else size * d)  # in float32 whatever the weights are in
+    seen: float = norm + 4 * size * attended + 4 * of.heads  # queries, keys, values for all heads, outputs, sums
     if of.normed:
-        norms += (4 + (0 if lora else size)) * of.head * (of.heads + of.kv_heads)
-    attention = 4 * size * attended + 4 * of.heads  # queries, keys and values for all heads, what they become, its sums
-    middle = 3 * size * f  # gate, its activation, up
-    inputs = 0.0
+        seen += (4 + (0 if lora else size)) * of.head * (of.heads + of.kv_heads)
     dropped = lora.lora_dropout > 0 if lora else False
-    for parts, width in ((("q_proj", "k_proj", "v_proj"), d), (("gate_proj", "up_proj"), d), (("down_proj",), f)):
+
+    def inputs(width: int, *parts: str) -> float:
+        """Each part keeps its own where it drops out, with what it dropped; else they share one."""
         shares = [per.get(part, 0.0) for part in parts]
-        # each part keeps its own where it drops out, with what it dropped; else they share one
-        inputs += sum(shares) * (size + 1) * width if dropped else max(shares) * size * width
-    if dropped:  # without, it is what attention has kept
-        inputs += per.get("o_proj", 0.0) * (size + 1) * attended
-    inputs += size * lora.r * sum(per.values()) if lora else 0.0
-    return int(load.places * (norms + attention + middle + inputs) + size * load.rows * load.length**2)
+        return sum(shares) * (size + 1) * width if dropped else max(shares) * size * width
+
+    seen += inputs(d, "q_proj", "k_proj", "v_proj") + (size * lora.r * sum(per.values()) if lora else 0)
+    after = norm + 3 * size * f + inputs(d, "gate_proj", "up_proj") + inputs(f, "down_proj")  # gate, activation, up
+    if dropped or last:  # without, it is what attention has kept
+        after += inputs(attended, "o_proj")
+    return int(load.places * seen + (load.read if last else load.places) * after)
 
 
 def saved(of: Decoder, lora: Lora | None, load: Load, size: int, again: int = 0) -> int:
     """What all layers keep, `again` of them their input alone, and the last norm; of all passes, without logits."""
-    whole = (of.layers - again) * kept_by_layer(of, lora, load, size)
-    ends = load.places * (4 * of.width + 4 + (0 if lora else size * of.width))
-    return load.passes * (whole + again * load.places * size * of.width + ends)
+    whole = of.layers - again
+    layers = max(0, whole - 1) * kept_by_layer(of, lora, load, size)
+    layers += min(1, whole) * kept_by_layer(of, lora, load, size, last=True)
+    norm, mask = 4 * of.width + 4 + (0 if lora else size * of.width), size * load.rows * load.length**2
+    return load.passes * (layers + again * load.places * size * of.width + load.read * norm + mask)
 
 
 class Shape(NamedTuple):

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from harness import families
+from harness.models.narrow import Narrow
 from harness.models.tree import Batch
 
 CHUNK = 4096  # tokens whose logits exist at once: 0.5 GiB in float32 at LLaVA-1.5's 32,000 words
@@ -60,6 +61,7 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self.family = families.of(self.plain)
+        self.narrow = Narrow((), torch.zeros(0, dtype=torch.int64))  # of the forward pass under way, or the last
 
     def forward(self, batch: Batch) -> Tensor:
         """(N,) log-probs of `batch.labels`, float32 or float64."""
@@ -78,15 +80,17 @@ class Policy(nn.Module):
         return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
     def hidden(self, batch: Batch) -> Tensor:
-        """(B*L, width) last hidden states of every place."""
+        """(B*L, width) last hidden states; those of `batch.read` are the model's, at others something else stands."""
         family, plain = self.family, self.plain
         given = family.inputs(plain, batch.input_ids, batch.features, batch.layouts)
-        states: Tensor = family.decoder(plain)(
-            **given,
-            attention_mask=_added(family.masks(batch), given["inputs_embeds"].dtype),
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state
+        self.narrow = Narrow(family.placewise(plain), batch.read)
+        with self.narrow.at_work():
+            states: Tensor = family.decoder(plain)(
+                **given,
+                attention_mask=_added(family.masks(batch), given["inputs_embeds"].dtype),
+                position_ids=batch.position_ids,
+                use_cache=False,
+            ).last_hidden_state
         return states.flatten(0, 1)
 
     def measure(
@@ -109,12 +113,14 @@ class Policy(nn.Module):
 
 
 def _added(masks: Any, dtype: torch.dtype) -> Any:
-    """Masks as what attention adds to its scores, made once: of booleans it makes them in each layer, and keeps each."""
+    """Masks as what attention adds to its scores, made once: of booleans it makes such in each layer, and keeps all."""
     if isinstance(masks, dict):
         return {kind: _added(mask, dtype) for kind, mask in masks.items()}
     if masks is None or masks.dtype != torch.bool:
         return masks
-    return torch.zeros_like(masks, dtype=dtype).masked_fill_(~masks, -torch.inf)
+    *rows, length = masks.shape
+    added = masks.new_zeros(*rows, -(-length // 8) * 8, dtype=dtype)[..., :length]  # else a GPU's kernels copy it
+    return added.masked_fill_(~masks, -torch.inf)
 
 
 def _score(heads: Any, states: Tensor, other: Tensor | None, labels: Tensor, columns: Any, recompute: bool) -> Tensor:

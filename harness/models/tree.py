@@ -7,7 +7,7 @@ prefix of their own: they are another tree of the same record, another row of th
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from itertools import chain, compress, takewhile
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.encoding import Pieces, Tokens
@@ -55,6 +55,23 @@ class Tree:
     def tokens(self) -> int:
         """Positions of the forward pass, each prefix counted once."""
         return sum(len(row.prefix) + sum(len(branch.ids) for branch in row.branches) for row in self.rows)
+
+    @property
+    def read(self) -> int:
+        """Positions whose last states are read: those that predict a supervised token, and each branch's last."""
+        return sum(len({*chain(*row.reads())}) for row in self.rows)
+
+    def reads(self) -> "tuple[list[int], list[int]]":
+        """Places of this row: of the state that predicts each supervised token, and the last of each branch."""
+        source: list[int] = []
+        last: list[int] = []
+        start = len(self.prefix)
+        for branch in self.branches:  # whose first token is predicted by the prefix's last place, not by its neighbour
+            before = (len(self.prefix) - 1, *range(start, start + len(branch.ids)))
+            source += compress(before, branch.supervised)
+            start += len(branch.ids)
+            last.append(start - 1)
+        return source, last
 
     @property
     def supervised(self) -> int:
@@ -188,7 +205,8 @@ class Batch:
     behind the other, or None; layouts: those of the images. source: (N,) int64, index into the B*L hidden states of the
     one that predicts a token. labels: (N,) int64, that token. branch: (N,) int64, its branch. branch_tree: (branches,)
     int64, the tree of each branch, with all its rows. last: (branches,) int64, index into the B*L hidden states of a
-    branch's last place. ids: the rows' ids. columns: the trees' own, each (N,) float32.
+    branch's last place. read: sorted int64, each index in `source` or `last` once. ids: the rows' ids. columns: the
+    trees' own, each (N,) float32.
     """
 
     ids: tuple[str, ...]
@@ -203,6 +221,7 @@ class Batch:
     branch: "Tensor"
     branch_tree: "Tensor"
     last: "Tensor"
+    read: "Tensor"
     columns: "dict[str, Tensor]"
 
     @property
@@ -263,16 +282,13 @@ def pack(trees: Sequence[Tree], loaded: "Loaded") -> Batch:
     branch_tree: list[int] = []
     last: list[int] = []
     for number, (tree, record) in enumerate(owners):
-        start = len(tree.prefix)
+        sources, ends = tree.reads()
+        source += (number * length + at for at in sources)
+        last += (number * length + at for at in ends)
         for branch in tree.branches:
-            for at, (token, wanted) in enumerate(zip(branch.ids, branch.supervised, strict=True)):
-                if wanted:  # a branch's first token is predicted by the prefix's last place, not by its neighbour
-                    source.append(number * length + (start + at - 1 if at else len(tree.prefix) - 1))
-                    labels.append(token)
-                    owner.append(len(branch_tree))
-            start += len(branch.ids)
+            labels += compress(branch.ids, branch.supervised)
+            owner += [len(branch_tree)] * sum(branch.supervised)
             branch_tree.append(record)
-            last.append(number * length + start - 1)
 
     def padded(lines: Iterable[list[int]], fill: int) -> "Tensor":
         return torch.tensor([line + [fill] * (length - len(line)) for line in lines])
@@ -296,6 +312,7 @@ def pack(trees: Sequence[Tree], loaded: "Loaded") -> Batch:
         branch=torch.tensor(owner),
         branch_tree=torch.tensor(branch_tree),
         last=torch.tensor(last),
+        read=torch.tensor(sorted({*source, *last})),
         columns={
             name: torch.tensor([figure for tree in trees for figure in tree.columns[name]], dtype=torch.float32)
             for name in trees[0].columns

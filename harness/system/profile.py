@@ -29,7 +29,8 @@ class Flops:
 
     token: linear layers of the language model, per position. pair: attention, per kept (query, key) pair.
     scored: the head, per scored position. image: what is behind the tower, for a picture of that layout; tower: the
-    vision tower, for one that no shelf of features has.
+    vision tower, for one that no shelf of features has. last: what of `token` a position does without whose last state
+    nobody reads (`harness.models.narrow`).
     """
 
     token: int
@@ -37,6 +38,7 @@ class Flops:
     scored: int
     image: "Callable[[Layout], int]"
     tower: "Callable[[Layout], int]"
+    last: int = 0
 
     def forward(self, tree: "Tree") -> int:
         """One forward pass over a tree, counting only the pairs its mask keeps."""
@@ -57,10 +59,14 @@ class Flops:
         image, attention = self._pictures(tree), self.pair * kept_pairs(tree)
         if adapters is None:
             return 3 * (self._linear(tree) + attention) + 2 * image  # nothing before the image learns
-        return 2 * self._linear(tree) + 3 * (attention + 2 * adapters * tree.tokens) + image
+        learnt = 2 * adapters * self._layers(tree) // self.token  # adapters do what their layers do
+        return 2 * self._linear(tree) + 3 * (attention + learnt) + image
 
     def _linear(self, tree: "Tree") -> int:
-        return tree.tokens * self.token + tree.supervised * self.scored
+        return self._layers(tree) + tree.supervised * self.scored
+
+    def _layers(self, tree: "Tree") -> int:
+        return tree.tokens * self.token - (tree.tokens - tree.read) * self.last
 
     def _pictures(self, tree: "Tree") -> int:
         return sum(self._seen(row.layout) for row in tree.rows)

@@ -25,15 +25,22 @@ class Draws:
 
     def __init__(self) -> None:
         self.places: Tensor | None = None
+        self.read: Tensor | None = None  # the words of those places that the last layer alone is run at
 
-    def at(self, *moment: int, ids: Sequence[str], length: int, device: torch.device | str) -> None:
-        """From now on draw for a batch of these records, padded to `length`; `moment` is seed, round and step."""
+    def at(
+        self, *moment: int, ids: Sequence[str], length: int, device: torch.device | str, read: Tensor | None = None
+    ) -> None:
+        """From now on draw for a batch of these records, padded to `length`; `moment` is seed, round and step.
+
+        `read`: indices of the places that values may be of where they are not of all (`harness.models.narrow`).
+        """
         rows = [_words(f"{moment}\0{name}", length) for name in ids]
         self.places = torch.from_numpy(np.stack(rows)).to(device)
+        self.read = None if read is None else self.places.flatten()[read][None]
 
     def off(self) -> None:
         """From now on drop nothing."""
-        self.places = None
+        self.places = self.read = None
 
 
 class Dropout(nn.Module):
@@ -49,6 +56,8 @@ class Dropout(nn.Module):
         places = self.draws.places
         if not self.training or places is None:
             return values
+        if self.draws.read is not None and values.shape[:2] == self.draws.read.shape:
+            places = self.draws.read
         if values.ndim != 3 or values.shape[:2] != places.shape:
             raise UsageError(
                 f"{self.name} drops out values of shape {tuple(values.shape)}, which have no record and place; set its "

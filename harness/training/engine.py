@@ -213,7 +213,8 @@ class Run:
         self.draws.off()
         other = self.reference_states(batch) if self.realised in ("adapter_off", "copy") else None
         moment = (self.job.seed, self.job.round, self.number)
-        self.draws.at(*moment, ids=batch.ids, length=batch.input_ids.shape[1], device=self.engine.device)
+        length, device = batch.input_ids.shape[1], self.engine.device
+        self.draws.at(*moment, ids=batch.ids, length=length, device=device, read=batch.read)
         found: dict[str, Tensor] = self.engine(batch, self.lesson.columns, other)
         known = self.reference(trees, batch, other) if self.lesson.reference else {}
         columns = {**found, **{f"reference/{name}": values for name, values in known.items()}, **batch.columns}

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from harness.models.narrow import Narrow
 from harness.models.roles import Roles
 
 
@@ -35,10 +36,11 @@ def again(roles: Roles, count: int) -> int:
 
 def _contexts(roles: Roles) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """What a layer's forward pass runs in now, and again later."""
-    return nullcontext(), _as_then(roles, roles.active)
+    return nullcontext(), _as_then(roles, roles.active, roles.policy.narrow)
 
 
 @contextmanager
-def _as_then(roles: Roles, active: str) -> Iterator[None]:
+def _as_then(roles: Roles, active: str, narrow: Narrow) -> Iterator[None]:
     roles.activate(active)  # and stays: the next layer of the backward pass wants it too, a forward pass says its own
-    yield
+    with narrow.at_work():
+        yield

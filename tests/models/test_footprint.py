@@ -111,6 +111,7 @@ def micro_batch(case: Case, config: Any, learning: bool = True) -> Found:
         fake: Batch = replace(batch, **tensors)
         if case.dropout:
             draws.places = torch.zeros(fake.input_ids.shape, dtype=torch.int32)
+            draws.read = torch.zeros((1, len(batch.read)), dtype=torch.int32)
         with peak, torch.set_grad_enabled(learning):
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
                 columns = roles(fake, case.lesson.columns)

@@ -13,6 +13,7 @@ from harness.contracts import plugins
 from harness.contracts.method import Loss, Method
 from harness.contracts.records import Conversation, Image, Turn
 from harness.contracts.settings import Lora
+from harness.families.llava import Llava
 from harness.models.load import load
 from harness.models.tree import Branch, Tree
 from harness.system.jsonl import write_jsonl
@@ -125,8 +126,11 @@ def test_the_counted_ratios_see_prefixes_that_are_not_shared(trainer: Any, monke
     def ratios() -> list[float]:
         return [row.ratio for row in bench.at_shapes(a_thin_7b(), case, trainer) if row.goal]
 
+    narrow = ratios()
+    monkeypatch.setattr(Llava, "placewise", lambda self, model: [])
     cold, kept, saved = ratios()
     assert cold > 1.9 and kept > 2.9 and saved < 0.55
+    assert narrow[0] > 1.3 * cold and narrow[1] > 1.3 * kept and narrow[2] < 0.8 * saved  # half of two layers
     monkeypatch.setattr(shapes, "pack", lambda trees, loaded: unshared(pack, trees, loaded))
     cold, kept, saved = ratios()
     assert cold < 1.1 and kept < 1.7 and saved > 0.95
@@ -138,8 +142,11 @@ def unshared(pack: Callable[..., Any], trees: list[Tree], loaded: Any) -> Any:
     return replace(batch, branch_tree=batch.branch_tree // 2)
 
 
-def test_ours_and_trl_cost_the_same_where_nothing_is_shared(trainer: Any) -> None:
-    """One answer to a picture, nothing kept: the same products on both sides, so the counter counts both alike."""
+def test_ours_and_trl_cost_the_same_where_nothing_is_spared(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One answer to a picture, nothing kept, all of the last layer: the same products on both sides, so the counter
+    counts both alike.
+    """
+    monkeypatch.setattr(Llava, "placewise", lambda self, model: [])
     config, (tree,) = a_thin_7b(), shapes.forest(a_thin_7b(), "sft", (True,) * 10)
     own = shapes.ours(config, None, plugins.make("methods", "sft", Method, {}), [tree])
     two = replace(tree, branches=(tree.branches[0], Branch((8,) * 10, (True,) * 10)))

@@ -65,7 +65,7 @@ class Toy(Llava):
     def flops(self, config: Any) -> Flops:
         one, tile = super().flops(config), image_places(config)
         costs = (lambda layout, cost=cost: layout.places // tile * cost(layout) for cost in (one.image, one.tower))
-        return Flops(one.token, one.pair, one.scored, *costs)
+        return Flops(one.token, one.pair, one.scored, *costs, one.last)
 
     def small(self, tokenizer: Any) -> tuple[Any, Any]:
         config, processor = super().small(tokenizer)
