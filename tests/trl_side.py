@@ -13,14 +13,13 @@ import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PrinterCallback
 
-import harness.training.engine
 from harness.contracts.family import Family
 from harness.contracts.records import Conversation, Pair, Record, Turn
 from harness.models.batches import steps
-from harness.models.load import Loaded, adapt, load
-from harness.models.tree import Tree, pack
+from harness.models.load import adapt, load
+from harness.models.tree import Tree
 from harness.system.jsonl import read_jsonl
-from harness.training.engine import train
+from harness.training.engine import Run, train
 from harness.training.job import Job
 from tests.trainings import lines
 
@@ -42,20 +41,20 @@ class Course(NamedTuple):
 
 
 def ours(job: Job, pixels: bool = True) -> Course:
-    """Our engine's course; the rows are taken where it packs its trees to learn, with a digest of pixels if told."""
+    """Our engine's course; the rows are taken where it learns from trees, with a digest of pixels if told."""
     seen: list[list[Row]] = []
     eyes = load(job.model).eyes
 
-    def watched(trees: Sequence[Tree], loaded: Loaded) -> Any:
+    def watched(run: Run, trees: Sequence[Tree], *after: Any, logps: Any = Run.logps) -> Any:
         seen.append([] if not torch.is_grad_enabled() else [
             (tree.prefix + branch.ids, (False,) * len(tree.prefix) + branch.supervised,
              digest(eyes.pixels(tree.image)) if tree.image and pixels else "")
             for tree in trees for branch in tree.branches
         ])  # fmt: skip
-        return pack(trees, loaded)
+        return logps(run, trees, *after)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(harness.training.engine, "pack", watched)
+        patch.setattr(Run, "logps", watched)
         train(job)
     return Course(by_step([rows for rows in seen if rows], job), lines(job))
 

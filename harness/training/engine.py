@@ -32,6 +32,7 @@ from harness.system.jsonl import dumps, read_jsonl
 from harness.system.machine import exhausted
 from harness.system.profile import GIB, Tick, measure, quiet
 from harness.training import checkpoint, deepspeed_engine, dropout, recompute, room
+from harness.training.ahead import Ahead
 from harness.training.job import Job as Job
 from harness.training.job import TrainResult
 
@@ -52,6 +53,8 @@ def train(job: Job, tick: Tick = quiet, seat: deepspeed_engine.Seat = deepspeed_
             if exhausted(error):
                 raise Exhausted(f"out of memory with {run.layout.rows} records at a time ({error}).") from error
             raise
+        finally:
+            run.ahead.close()
         run.save()
         run.boards.close()
         run.engine.destroy()
@@ -102,6 +105,7 @@ class Run:
         self.log = Path(job.out) / "log.jsonl"
         self.lines: list[str] = []  # of the log; every rank has them, and saves them with its part of the state
         self.seen_tokens = 0
+        self.ahead = Ahead(self.prepared)
         self.number = 0  # of the step under way
         self.anchor = 0.0  # of the step under way
         self.past: dict[str, float] = {}  # means over the steps so far of what a loss told
@@ -116,7 +120,7 @@ class Run:
         mine = list(images.values())[self.rank :: self.world]
         with gathered(self.loaded.family.tower(self.loaded.model)):
             for number, image in enumerate(mine, 1):
-                self.loaded.features(image)
+                self.loaded.features.put(image, whole=self.sharded)
                 tick(number, len(mine))
         spent = torch.tensor(self.loaded.features.flops, device=reference.device())
         torch.distributed.all_reduce(spent)
@@ -155,7 +159,8 @@ class Run:
         for number, ids in enumerate(self.plan[done:], done + 1):
             failpoint("engine.step")
             torch.manual_seed(_seed(self.job.seed, number))  # for a loss that draws; dropout does not (`dropout`)
-            line = self.step(number, [self.trees[name] for name in ids])
+            following = [self.trees[name] for names in self.plan[number : number + 1] for name in names]
+            line = self.step(number, [self.trees[name] for name in ids], following)
             self.lines.append(dumps(line) + "\n")
             self.remember(number, line)
             if self.rank == 0:
@@ -171,24 +176,23 @@ class Run:
         before = dict.fromkeys(line, 0.0) | self.past
         self.past = {name: before[name] + (value - before[name]) / number for name, value in line.items()}
 
-    def step(self, number: int, trees: Sequence[Tree]) -> dict[str, float]:
-        """One optimiser step over `trees`; returns its line of the log."""
+    def step(self, number: int, trees: Sequence[Tree], following: Sequence[Tree] = ()) -> dict[str, float]:
+        """One optimiser step over `trees`; returns its line of the log. Those `following` are the next step's."""
         units, self.number = self.units(trees), number
-        rounds = batches.micro_batches(trees, self.layout.rows, self.world)
-        learning_rate = self.engine.get_lr()[0]
-        # a rank with nothing left still takes part in the exchange, with a loss of zero
-        parts = [(ranks[self.rank], 1.0) if ranks[self.rank] else ([trees[0]], 0.0) for ranks in rounds]
+        learning_rate, parts = self.engine.get_lr()[0], self.parts(trees)
+        after = [*(mine for mine, _ in parts[1:]), self.parts(following)[0][0] if following else ()]
         self.anchor = self.anchored(parts) / units if self.lesson.anchored else 0.0
         self.guard(number, trees, "anchor", self.anchor)  # a loss may clamp it, and NaN would be a number
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}  # on the device: to read one is to wait for it
         for at, (mine, share) in enumerate(parts):
             self.engine.set_gradient_accumulation_boundary(at == len(parts) - 1)
-            loss = self.method.loss(self.logps(mine))
+            loss = self.method.loss(self.logps(mine, after[at]))
             if loss.values.shape != (self.units(mine),):
                 raise HarnessError(f"{self.job.method}.loss must give one value per {self.lesson.unit}.")
             self.engine.backward(loss.values.sum() * (share * self.world / units), scale_wrt_gas=False)
             for name, value in {"loss": loss.values.detach(), **loss.metrics}.items():
-                sums[name] = sums.get(name, 0.0) + share * float(value.sum())
+                part = share * value.detach().sum().to(self.engine.device, torch.float64)
+                sums[name] = sums[name] + part if name in sums else part
         means = {name: value / units for name, value in self.total(sums).items()}
         self.guard(number, trees, "loss", means["loss"])
         norm = deepspeed_engine.step(self.engine)
@@ -197,26 +201,42 @@ class Run:
         numbers = {"step": number, "learning_rate": learning_rate, "grad_norm": norm, "num_tokens": self.seen_tokens}
         return {**numbers, **means}
 
+    def parts(self, trees: Sequence[Tree]) -> list[tuple[Sequence[Tree], float]]:
+        """This rank's micro-batches of a step. One with nothing left still takes part in the exchange, with a loss of
+        zero.
+        """
+        rounds = batches.micro_batches(trees, self.layout.rows, self.world)
+        return [(ranks[self.rank], 1.0) if ranks[self.rank] else ([trees[0]], 0.0) for ranks in rounds]
+
     @torch.no_grad()
     def anchored(self, parts: Sequence[tuple[Sequence[Tree], float]]) -> float:
         """The sum of the method's anchor over a step, from a pass before the one that learns: it needs all records."""
-        return self.total({"anchor": sum(share * float(self.method.anchor(self.logps(mine)).sum())
-                                         for mine, share in parts)})["anchor"]  # fmt: skip
+        after = [*parts[1:], parts[0]]
+        summed = torch.zeros((), dtype=torch.float64, device=self.engine.device)
+        for (mine, share), (following, _) in zip(parts, after, strict=True):
+            summed += share * self.method.anchor(self.logps(mine, following)).sum().double()
+        return self.total({"anchor": summed})["anchor"]
 
     def units(self, trees: Sequence[Tree]) -> int:
         """What the method's loss is averaged over."""
         return sum(tree.supervised for tree in trees) if self.lesson.unit == "token" else len(trees)
 
-    def logps(self, trees: Sequence[Tree]) -> LogProbs:
-        """Everything the lesson's loss reads of one micro-batch."""
-        batch = pack(trees, self.loaded).to(self.engine.device)
+    def prepared(self, trees: Sequence[Tree]) -> tuple[Batch, dict[str, Tensor]]:
+        """A micro-batch on its device, and what a cache has of the reference, (N,) each."""
+        device = self.engine.device
+        known = self.cached(trees) if self.cached is not None else {}
+        return pack(trees, self.loaded).to(device), {name: values.to(device) for name, values in known.items()}
+
+    def logps(self, trees: Sequence[Tree], after: Sequence[Tree] = ()) -> LogProbs:
+        """Everything the lesson's loss reads of one micro-batch, after which the next one is asked for."""
+        batch, cached = self.ahead(trees, after)
         self.draws.off()
         other = self.reference_states(batch) if self.realised in ("adapter_off", "copy") else None
         moment = (self.job.seed, self.job.round, self.number)
         length, device = batch.input_ids.shape[1], self.engine.device
         self.draws.at(*moment, ids=batch.ids, length=length, device=device, read=batch.read)
         found: dict[str, Tensor] = self.engine(batch, self.lesson.columns, other)
-        known = self.reference(trees, batch, other) if self.lesson.reference else {}
+        known = cached or (self.reference(batch, other) if self.lesson.reference else {})
         columns = {**found, **{f"reference/{name}": values for name, values in known.items()}, **batch.columns}
         policy = found.get("policy", torch.zeros(0, device=self.engine.device))
         owners = batch.branch, batch.branch_tree
@@ -230,19 +250,15 @@ class Run:
             return self.copy.head, self.copy.hidden(batch)
 
     @torch.no_grad()
-    def reference(
-        self, trees: Sequence[Tree], batch: Batch, states: tuple[nn.Module, Tensor] | None
-    ) -> dict[str, Tensor]:
-        """The lesson's columns of the reference, (N,) each: read, or made from its `states`."""
-        if self.cached is not None:
-            return {name: values.to(self.engine.device) for name, values in self.cached(trees).items()}
+    def reference(self, batch: Batch, states: tuple[nn.Module, Tensor] | None) -> dict[str, Tensor]:
+        """The lesson's columns of the reference, (N,) each, made from its `states`."""
         assert states is not None, "a reference that is not cached is computed"
         wanted = [name for name in self.lesson.columns if not name.startswith("kl_")]
         return (self.copy or self.roles.policy).measure(states[1], batch, wanted)
 
-    def total(self, sums: dict[str, float]) -> dict[str, float]:
-        """Sums over all ranks."""
-        values = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.engine.device)
+    def total(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Sums over all ranks, of float64 scalars."""
+        values = torch.stack(list(sums.values()))
         torch.distributed.all_reduce(values)
         return dict(zip(sums, values.tolist(), strict=True))
 

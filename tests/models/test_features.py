@@ -1,5 +1,7 @@
 """Images' features: the same from memory and from file, by themselves, and made once in a whole comparison."""
 
+import hashlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,41 @@ def test_memory_is_bounded_and_the_last_used_stay(pictures: list[Image]) -> None
     assert shelf.made == 3
     shelf(pictures[1])
     assert shelf.made == 4
+
+
+def hashed(shelf: Shelf, asked: Sequence[Image], monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many files of a shelf that keeps one picture in memory are hashed while it is asked."""
+    calls, sha256 = [], hashlib.sha256
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.models.shelf.hashlib.sha256", lambda data: calls.append(data) or sha256(data))
+        for picture in asked:
+            assert torch.equal(shelf(picture), named(picture))
+    return len(calls)
+
+
+def test_a_file_is_hashed_once_and_again_where_it_changed(
+    pictures: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, shelf = Shelf(named, "k"), Shelf(named, "k", max_bytes=1)
+    made.folder = shelf.folder = tmp_path
+    for picture in pictures[:2]:
+        made(picture)
+    assert hashed(shelf, pictures[:2] * 3, monkeypatch) == 2
+    file = tmp_path / f"{pictures[0].key}.k"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert hashed(shelf, pictures[:2], monkeypatch) == 2 and shelf.made == 1  # read, found damaged; made and written
+
+
+def test_what_is_only_to_be_there_is_not_read(pictures: list[Image], tmp_path: Path) -> None:
+    first, second = Shelf(named, "k"), Shelf(named, "k")
+    first.folder = second.folder = tmp_path
+    first.put(pictures[0], whole=False)
+    [file] = tmp_path.iterdir()
+    file.write_bytes(b"damaged")
+    second.put(pictures[0], whole=False)
+    assert (first.made, second.made) == (1, 0)
+    second.put(pictures[0], whole=True)
+    assert second.made == 1
 
 
 def seen_in_a_comparison(store: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:

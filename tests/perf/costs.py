@@ -84,6 +84,7 @@ def in_turns(job: Job, case: Case) -> float:
         trainer.add_callback(Step())
         with local_rank():
             run = Run(job, plugins.make("methods", job.method, Method, job.options), *distributed())
+        patch.setattr(run, "ahead", lambda trees, after: run.prepared(trees))  # on the thread that is measured
         step = run.step
 
         def stepped(*args: Any) -> dict[str, float]:

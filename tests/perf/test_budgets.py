@@ -17,7 +17,7 @@ from harness.families.llava import Llava
 from harness.models.batches import micro_batches
 from harness.models.logps import Policy
 from harness.models.shelf import Shelf
-from harness.models.tree import Branch, Tree
+from harness.models.tree import Batch, Branch, Tree
 from harness.system.profile import kept_pairs
 from harness.training.engine import train
 from harness.training.job import Job
@@ -82,6 +82,54 @@ def test_a_step_that_costs_more_is_over_its_budget(mutant: str, monkeypatch: pyt
         pack = shapes.pack
         monkeypatch.setattr(shapes, "pack", lambda trees, loaded: unshared(pack, trees, loaded))
     assert over("dpo", Lora())["step"] > 1.05
+
+
+KEPT = {  # bytes for backward of a record at two layers, R = 100, as they were counted
+    ("dpo", False): 288_767_302, ("dpo", True): 241_535_572, ("sft", False): 228_197_922, ("sft", True): 187_162_692,
+}  # fmt: skip
+
+
+def kept(method: str, lora: Lora | None) -> float:
+    """Bytes that a record's step keeps for backward, over what it kept when it was written down."""
+    config = two_layers()
+    own = shapes.ours(config, lora, plugins.make("methods", method, Method, {}),
+                      shapes.forest(config, method, (True,) * 100))  # fmt: skip
+    return own.step.saved / KEPT[method, lora is not None]
+
+
+@pytest.mark.parametrize(("method", "lora"), KINDS)
+def test_a_step_keeps_no_more_than_it_did(method: str, lora: Lora | None) -> None:
+    assert 0.95 < kept(method, lora) < 1.05
+
+
+def test_a_step_that_keeps_more_is_over_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Llava, "placewise", lambda self, model: [])
+    assert kept("sft", Lora()) > 1.2
+
+
+def passes(made: Job) -> int:
+    """How often a record is read by a decoder in a training, for each time that it is learnt from."""
+    rows, hidden = list[int](), Policy.hidden
+
+    def watched(self: Policy, batch: Batch) -> Tensor:
+        rows.append(len(batch.ids))
+        return hidden(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Policy, "hidden", watched)
+        result = train(made)
+    return sum(rows) // (result.records * made.training.num_train_epochs)
+
+
+@pytest.mark.parametrize(("method", "had", "budget"), [("sft", "cached", 1), ("dpo", "cached", 1), ("dpo", "copy", 2)])
+def test_a_training_reads_a_record_as_often_as_its_method_has_to(  # type: ignore[no-untyped-def]
+    job, tmp_path: Path, method: str, had: str, budget: int
+) -> None:
+    """Once, where the reference's log-probs are at hand; without them, the mutant, a second time."""
+    named = {"logps": str(tmp_path / "logps.safetensors")} if method == "dpo" else {}
+    made = job(method=method, reference=had, **named)
+    work.referred(made)
+    assert passes(made) == budget
 
 
 def towers(made: Job) -> int:

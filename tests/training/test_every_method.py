@@ -408,9 +408,9 @@ def test_an_anchor_is_the_whole_step_s(task, begun, monkeypatch: pytest.MonkeyPa
     run, right = begun("kto", {}, 0), Run.logps
     whole = step(run, 10)
 
-    def own(self: Run, trees: Sequence[Tree]) -> LogProbs:
+    def own(self: Run, trees: Sequence[Tree], after: Sequence[Tree] = ()) -> LogProbs:
         """The mutant: as TRL has it with accumulation."""
-        found = right(self, trees)
+        found = right(self, trees, after)
         return replace(found, anchor=float(method.anchor(found).mean()))
 
     monkeypatch.setattr(Run, "logps", own)
