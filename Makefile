@@ -14,7 +14,7 @@ UV := $(shell command -v uv)
 AS_IT_GOES := awk '/Downloading|Using cached|^Installing|^Successfully/ { print substr($$0, 1, 110); fflush() }'
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .github/mkdocs.yml
 
-.PHONY: install compare test test-all gpu-check bench lint docs clean
+.PHONY: install compare test test-all gpu-check bench figure2 lint docs clean
 
 install: $(VENV)/.installed
 
@@ -56,6 +56,10 @@ gpu-check: install
 # Our trainer against TRL's, as ratios: on the screen and in docs/performance.md.
 bench: install
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.perf.bench
+
+# What one, two and four models cost at 7B shapes, counted: docs/figure2.md.
+figure2: install
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.perf.figure2
 
 # The pages that are made from the code, and docs/ as a site in dist/site.
 docs: install
