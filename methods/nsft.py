@@ -8,7 +8,6 @@ A writer that answers with more of one kind is evened out: constructed turns ans
 
 import json
 import random
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from harness.contracts.records import (
     VisionError,
 )
 from harness.contracts.source import declared
-from harness.contracts.wordings import SHORT_ANSWER
+from harness.contracts.wordings import SHORT_ANSWER, plain
 from harness.judging.codebook import NONE, SHIPPED, Codebook, errors_in, json_in, objects_in, read_codebook, text_in
 from harness.training import losses
 
@@ -262,9 +261,3 @@ def confirm_and_deny(truth: str, claim: str) -> list[Turn]:
     """Sec. 4.1's two turns."""
     asked = {"Yes": truth.rstrip("."), "No": claim.strip().rstrip(".")}
     return [Turn(f"Is this a {what}?{SHORT_ANSWER}", answer) for answer, what in asked.items()]
-
-
-def plain(text: str) -> str:
-    """Lower case words without punctuation and articles."""
-    words = re.findall(r"[^\W_]+", text.casefold())
-    return " ".join(word for word in words if word not in ("a", "an", "the"))

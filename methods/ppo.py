@@ -121,7 +121,7 @@ class Ppo(Method):
             ("policy", "value"),
             unit=unit,
             continues=True,
-            answers=(1,),
+            sampled=1,
             shared_trunk=self.critic == "shared_trunk",
             part=(number - 1, self.steps),
             training={"num_train_epochs": self.inner_epochs, "lr_scheduler_type": "constant_with_warmup"},

@@ -53,15 +53,20 @@ def pairs(pictures: list[Image]) -> list[Record]:
     return [Pair(f"p{n}", pictures[n % 6], "what is there", "a dog" + " red" * (n % 3), "no cat") for n in range(10)]
 
 
-def rollouts(pictures: list[Image]) -> list[Record]:
-    """Sampled tokens with figures as they are early in a training."""
+ROLLOUT = ("old_policy", "old_value", "advantage", "return", "reference", "score")  # what methods' carry
+
+
+def rollouts(pictures: list[Image], most: int = 1) -> list[Record]:
+    """Sampled tokens with figures as they are early in a training; one to three responses each."""
     rng, made = random.Random(0), []
-    names = ("old_policy", "old_value", "advantage", "return", "reference", "score")
     for n in range(10):
-        tokens = (*(rng.randrange(5, 280) for _ in range(n % 4 + 1)), 2)
+        first, *more = [
+            (*(rng.randrange(5, 280) for _ in range((n + at) % 4 + 1)), 2) for at in range(1 + n % min(3, most))
+        ]
+        tokens = [token for response in (first, *more) for token in response]
         columns = {name: tuple(rng.gauss(-5.6 if name in ("old_policy", "reference") else 0, 1) for _ in tokens)
-                   for name in names}  # fmt: skip
-        made.append(Rollout(f"r{n}", pictures[n % 6], "what is there", tokens, columns))
+                   for name in ROLLOUT}  # fmt: skip
+        made.append(Rollout(f"r{n}", pictures[n % 6], "what is there", first, columns, more=tuple(more)))
     return made
 
 

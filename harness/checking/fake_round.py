@@ -95,7 +95,10 @@ class FakeRound:
         """A figure for each token of a rollout, one for everything else."""
         _refuse("measure", records, Record)
         each = role is not Role.REWARD
-        return [(-0.5,) * (len(record.tokens) if each and isinstance(record, Rollout) else 1) for record in records]
+        return [
+            (-0.5,) * (sum(map(len, record.responses)) if each and isinstance(record, Rollout) else 1)
+            for record in records
+        ]
 
 
 def _refuse(what: str, given: Sequence[object], kind: type | object) -> None:

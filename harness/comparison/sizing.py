@@ -26,7 +26,7 @@ from harness.contracts import plugins, prepared
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.family import Eyes, Stored
 from harness.contracts.family import Layout as Places
-from harness.contracts.method import Role
+from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Example, Image
 from harness.contracts.settings import Dtype, Runtime, Training
 from harness.contracts.steps import Plan, Step
@@ -179,10 +179,17 @@ def _tree(model: _Model, answers: tuple[int, ...]) -> Tree:
     return replace(first, more=tuple(more))
 
 
+def _answers(lesson: Lesson) -> tuple[int, ...]:
+    """How many answers a record of a round has under each of its pictures."""
+    if lesson.sampled:
+        return (lesson.sampled,)
+    return lesson.answers if lesson.unit == "record" else (1,)
+
+
 def _train(here: _Here, step: Step, model: _Model) -> Need:
     made, row = Train.of(step), here.planned.rows[step.row]
     lesson, how, runtime = row.lessons[made.round], made.training, here.runtime
-    tree = _tree(model, lesson.answers if lesson.unit == "record" else (1,))
+    tree = _tree(model, _answers(lesson))
     passes = 2 if "value" in lesson.columns and not lesson.shared_trunk else 1
     count, layers = ceil(_examples(here.planned, step) / lesson.part[1]), model.shape.decoder.layers
     longest = max((one.places for one in model.trained), default=model.seen.places) - model.seen.places

@@ -35,15 +35,16 @@ Unit = Literal["token", "record"]
 class Lesson:
     """What one round trains and what its loss reads.
 
-    columns: figures of the policy's forward pass, as `harness.models.logps.Policy.measure` names them, and "value" (the
-    critic's, (N,); with `shared_trunk` a head on the policy) or "reward" (the reward model's, (branches,)). reference:
-    whether the loss reads the same figures of the reference, as `LogProbs.reference` and as columns "reference/<name>".
-    unit: what the loss has one value per. continues: trained roles go on as adapters and the reference stays the base;
-    otherwise a round starts from the last round's policy, which is its reference. part: this round's share of the
-    examples, every part[1]-th from part[0] on. training: fields of `harness.contracts.settings.Training` that the
-    method sets for this round. anchored: whether the loss compares every record with one figure of the whole step
-    (`Method.anchor`), which takes a forward pass of its own. answers: how many a pair of this round has, under its own
-    picture and under each further one (`Pair.beside`).
+    columns: figures of the policy's forward pass, as `harness.models.logps.Policy.measure` names them, and "value"
+    (the critic's, (N,); with `shared_trunk` a head on the policy) or "reward" (the reward model's, (branches,)).
+    reference: whether the loss reads the same figures of the reference, as `LogProbs.reference` and as columns
+    "reference/<name>". unit: what the loss has one value per. continues: trained roles go on as they are, adapters as
+    adapters, and the reference stays the base; otherwise a round starts from the last round's policy, which is its
+    reference. part: this round's share of the examples, every part[1]-th from part[0] on. training: fields of
+    `harness.contracts.settings.Training` that the method sets for this round. anchored: whether the loss compares
+    every record with one figure of the whole step (`Method.anchor`), which takes a forward pass of its own. answers:
+    how many a pair of this round has, under its own picture and under each further one (`Pair.beside`). sampled: how
+    many responses a rollout of this round has at most; 0 where it learns from other records.
     """
 
     trains: tuple[Role, ...] = (Role.POLICY,)
@@ -56,6 +57,7 @@ class Lesson:
     training: Mapping[str, Any] = field(default_factory=dict)
     anchored: bool = False
     answers: tuple[int, ...] = (2,)
+    sampled: int = 0
 
 
 class Round(Protocol):

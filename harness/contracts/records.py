@@ -149,10 +149,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A record for policy-gradient losses: one response as it was sampled, and figures for each of its tokens.
+    """A record for policy-gradient losses: responses to one prompt as they were sampled, and figures of their tokens.
 
-    `tokens` are the generated token ids, the end token included where the model set one. `columns` has one float per
-    token under each name; a loss finds them in `LogProbs.columns`.
+    `tokens` are the generated token ids of the first, the end token included where the model set one; `more` are those
+    of the others. `columns` has one float per token of all of them, in their order, under each name; a loss finds them
+    in `LogProbs.columns`.
     """
 
     id: str
@@ -161,7 +162,13 @@ class Rollout:
     tokens: tuple[int, ...]
     columns: dict[str, tuple[float, ...]]
     history: tuple[Turn, ...] = ()
+    more: tuple[tuple[int, ...], ...] = ()
     kind: Literal["rollout"] = "rollout"
+
+    @property
+    def responses(self) -> tuple[tuple[int, ...], ...]:
+        """The token ids of each response."""
+        return (self.tokens, *self.more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.contracts import plugins
-from harness.contracts.method import Baseline, Lesson, Method, Role
+from harness.contracts.method import Baseline, Lesson, Method, Role, realised
 from harness.contracts.settings import MethodSpec, Testbed, Training, first_error
 from harness.contracts.steps import Request
 from harness.store.digest import source_digest
@@ -106,6 +106,7 @@ def _training(spec: MethodSpec, testbed: Testbed, lesson: Lesson) -> Training:
         made = Training.model_validate(testbed.training.model_dump() | spec.training | dict(lesson.training))
     except ValidationError as error:
         raise UsageError(f"{spec.id}.{first_error(error)}") from None
-    if made.lora is None and (lesson.continues or {Role.REWARD, Role.CRITIC} & {*lesson.trains}):
+    reads_base = lesson.continues and realised(lesson, "cached", adapters=False)
+    if made.lora is None and (reads_base or {Role.REWARD, Role.CRITIC} & {*lesson.trains}):
         raise UsageError(f'{spec.id} keeps its roles as adapters; set them, e.g. --set {spec.id}.lora="{{r: 16}}".')
     return made

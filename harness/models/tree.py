@@ -143,7 +143,8 @@ def tree(record: Record, loaded: "Loaded | Words", max_length: int | None = None
             raise ValueError(f"a text contains{spelling}, {why}")
     if isinstance(record, Rollout):
         sampled = _sampled(record, loaded)
-        _fits(sampled.tokens, positions if max_length is None else min(max_length, positions or max_length))
+        longest = len(sampled.prefix) + max(len(branch.ids) for branch in sampled.branches)
+        _fits(longest, positions if max_length is None else min(max_length, positions or max_length))
         return sampled
     seen = _seen(record, family, tokenizer.eos_token)
     first, *more = (_grown(record, image, pieces, loaded, max_length) for image, pieces in seen.items())
@@ -185,14 +186,16 @@ def _fits(tokens: int, most: int | None) -> None:
 def _sampled(record: Rollout, loaded: "Loaded | Words") -> Tree:
     """A rollout's tree: its prompt, and the very tokens that were sampled, whatever their text would encode to."""
     family, tokenizer = loaded.family, loaded.tokenizer
-    if not record.tokens or tokenizer.convert_tokens_to_ids(family.image_token) in record.tokens:
+    image_token = tokenizer.convert_tokens_to_ids(family.image_token)
+    if any(not tokens or image_token in tokens for tokens in record.responses):
         raise ValueError("the response is empty or holds an image token")
-    if any(len(column) != len(record.tokens) for column in record.columns.values()):
+    if any(len(column) != sum(map(len, record.responses)) for column in record.columns.values()):
         raise ValueError("a column has not one figure per token")
     layout = loaded.eyes.layout(record.image) if record.image else None
     pieces = family.prompt(record.question, record.history, record.image is not None, tokenizer.eos_token)
-    prefix, sampled = family.encode(tokenizer, pieces, layout).ids, Branch(record.tokens, (True,) * len(record.tokens))
-    return Tree(record.id, record.image, prefix, (sampled,), record.columns, layout=layout)
+    sampled = tuple(Branch(tokens, (True,) * len(tokens)) for tokens in record.responses)
+    prefix = family.encode(tokenizer, pieces, layout).ids
+    return Tree(record.id, record.image, prefix, sampled, record.columns, layout=layout)
 
 
 @dataclass(frozen=True)

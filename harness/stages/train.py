@@ -59,7 +59,7 @@ class Train(Modelled):
 
         reads, row = self.Reads.of(work.step), row_of(work, self.files)
         reference = work.folder(reads.reference) / "logps.safetensors" if reads.reference else None
-        trained = None if row.lessons[self.round].continues else reads.policy
+        trained = None if row.lessons[self.round].continues and self.training.lora else reads.policy
         heirs = {role: work.folder(stage) / "adapters" / role for role, stage in reads.roles.items()}
         policy = parts(self.policy(work, trained))
         job = Job(

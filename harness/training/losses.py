@@ -171,11 +171,27 @@ def whiten(values: "Tensor") -> "Tensor":
     return (values - values.mean()) / (values.std(correction=0) + 1e-8)
 
 
-def clipped_policy(ratio: "Tensor", advantage: "Tensor", epsilon: float) -> "Tensor":
-    """PPO's clipped surrogate as a loss, (N,) (Schulman et al. 2017, Eq. 7); its gradient stops beyond the clip."""
+def group_advantages(rewards: "Tensor", epsilon: float = 0.0) -> "Tensor":
+    """(R - mean) / (std + epsilon) of a group's (n,) rewards, n > 1; zeros where they are all equal (GRPO, Sec. 4.1.2).
+
+    std is the sample's, over n - 1, as in TRL and verl; the paper does not say which.
+    """
     import torch
 
-    return torch.max(-ratio * advantage, -ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
+    if rewards.max() - rewards.min() < 1e-6:  # what a mean of equal floats is off by is no difference
+        return torch.zeros_like(rewards)
+    return (rewards - rewards.mean()) / (rewards.std() + epsilon)
+
+
+def clipped_policy(ratio: "Tensor", advantage: "Tensor", epsilon: float, above: float | None = None) -> "Tensor":
+    """PPO's clipped surrogate as a loss, (N,) (Schulman et al. 2017, Eq. 7); its gradient stops beyond the clip.
+
+    `above` is how far the ratio may rise where that is another distance (DAPO's Clip-Higher, Eq. 8).
+    """
+    import torch
+
+    held = ratio.clamp(1 - epsilon, 1 + (epsilon if above is None else above))
+    return torch.max(-ratio * advantage, -held * advantage)
 
 
 def clipped_value(value: "Tensor", old: "Tensor", target: "Tensor", epsilon: float) -> "Tensor":

@@ -10,6 +10,7 @@ from harness.comparison.preflight import check
 from harness.comparison.request import request
 from harness.comparison.worker import Worker
 from harness.contracts import plugins
+from harness.contracts.method import Lesson
 from harness.contracts.row import Row
 from harness.contracts.schedule import pending
 from harness.contracts.settings import MethodSpec
@@ -17,6 +18,7 @@ from harness.contracts.testbed_file import read_testbed
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from harness.system.profile import quiet
+from methods.grpo import Grpo
 
 BED = read_testbed("mini")
 
@@ -104,6 +106,14 @@ def test_an_option_nobody_has_is_named_with_the_nearest() -> None:
 def test_roles_that_are_adapters_need_adapters() -> None:
     with pytest.raises(UsageError, match="keeps its roles as adapters"):
         Row.of(MethodSpec(name="ppo"), BED)
+
+
+def test_a_policy_can_go_on_in_full_where_its_loss_reads_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that does, the base would have to be there beside the weights that learn."""
+    assert BED.training.lora is None and Row.of(MethodSpec(name="grpo"), BED).lessons[1].continues
+    monkeypatch.setattr(Grpo, "lesson", lambda self, number: Lesson(reference=True, continues=True))
+    with pytest.raises(UsageError, match="grpo keeps its roles as adapters"):
+        Row.of(MethodSpec(name="grpo"), BED)
 
 
 @pytest.mark.parametrize(

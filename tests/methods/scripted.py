@@ -71,4 +71,6 @@ class Scripted:
     def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
         if self.figures:
             return [self.figures(record, role) for record in records]
-        return [(-0.5,) * len(record.tokens) if isinstance(record, Rollout) else (0.25,) for record in records]
+        return [
+            (-0.5,) * sum(map(len, record.responses)) if isinstance(record, Rollout) else (0.25,) for record in records
+        ]

@@ -12,9 +12,9 @@ from harness.contracts.records import Conversation, Dropped, Pair, Rollout
 from harness.contracts.settings import Training
 from harness.models.logps import LogProbs
 from tests.seams.found import found
+from tests.trainings import ROLLOUT
 
 METHODS = found("method")
-PPO = ("old_policy", "old_value", "advantage", "return", "reference", "score")  # what its rollouts carry
 
 
 def made(name: str) -> Method:
@@ -39,16 +39,16 @@ def test_the_parts_of_ppo_s_rounds_are_all_examples_once() -> None:
     assert sorted(n for first, every in parts for n in numbers[first::every]) == numbers
 
 
-def logps(lesson: Lesson, method: str) -> LogProbs:
+def logps(lesson: Lesson) -> LogProbs:
     """One record of two tokens an answer, with everything the lesson asks for."""
-    answers = sum(lesson.answers) if lesson.unit == "record" else 2
+    answers = sum(lesson.answers) if lesson.unit == "record" and not lesson.sampled else 2
     figures = [-1.0, -2.0, -0.5, -3.0, -1.5, -2.5, -0.7, -0.2][: 2 * answers]
     columns = {name: torch.tensor(figures, requires_grad=True) for name in lesson.columns}
     if "reward" in columns:
         columns["reward"] = torch.tensor([0.5, 0.1], requires_grad=True)
     columns |= {f"reference/{name}": values.detach() - 0.1 for name, values in columns.items() if lesson.reference}
-    if method == "ppo":
-        columns |= {name: torch.tensor([-1.1, -2.1, 0.4, -2.9]) for name in PPO}
+    if lesson.sampled:
+        columns |= {name: torch.tensor([-1.1, -2.1, 0.4, -2.9]) for name in ROLLOUT}
     policy = columns.get("policy", torch.zeros(0))
     owner = torch.arange(answers).repeat_interleave(2)
     return LogProbs(policy, columns.get("reference/policy"), owner, torch.zeros(answers, dtype=torch.int64), columns)
@@ -57,7 +57,7 @@ def logps(lesson: Lesson, method: str) -> LogProbs:
 @pytest.mark.parametrize(("name", "number"), LESSONS)
 def test_a_loss_is_finite_has_one_value_per_unit_and_a_gradient(name: str, number: int) -> None:
     lesson = made(name).lesson(number)
-    given = logps(lesson, name)
+    given = logps(lesson)
     loss = made(name).loss(given)
     assert len(loss.values) == (4 if lesson.unit == "token" else 1)
     loss.values.sum().backward()

@@ -78,6 +78,12 @@ def perfect(item: Item) -> str:
     return str(facts.get("answer") or {"yes": "Yes", "no": "No"}[facts["label"]])
 
 
+def test_the_list_that_grpo_rewards_by_is_chair_s(sets: Path) -> None:
+    listed = ROOT / "harness/mini/objects.txt"
+    assert read_testbed("mini").methods["grpo"]["objects"] == str(listed)
+    assert listed.read_text() == (sets / "chair" / "synonyms.txt").read_text()
+
+
 def test_there_is_a_set_for_each_of_the_nine_and_more() -> None:
     assert set(ALL_BENCHMARKS) < set(PER_THOUSAND) < {*plugins.names("benchmarks")}
     with pytest.raises(UsageError, match="the embedded testbed has no set for seed"):

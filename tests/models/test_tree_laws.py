@@ -180,6 +180,21 @@ def test_a_rollout_keeps_the_very_tokens_and_is_never_cut(
             tree(lost, loaded)
 
 
+def test_a_group_of_responses_is_a_branch_each(loaded: Loaded, pictures: list[Image]) -> None:
+    """With figures in the order of responses and tokens; the longest must fit, not all of them together."""
+    figures = {"advantage": (0.0, 1.0, 2.0, 3.0, 4.0)}
+    record = Rollout("r", pictures[1], "what is there", (7, 8), figures, more=((9,), (10, 11)))
+    made = tree(record, loaded)
+    assert [branch.ids for branch in made.branches] == [(7, 8), (9,), (10, 11)] and made.supervised == 5
+    assert made.columns == figures
+    assert tree(record, loaded, len(made.prefix) + 2) == made
+    with pytest.raises(TooLong):
+        tree(record, loaded, len(made.prefix) + 1)
+    for lost in (replace(record, more=((9,), ())), replace(record, more=((9,),))):
+        with pytest.raises(ValueError, match=r"empty|figure per token"):
+            tree(lost, loaded)
+
+
 # Batches
 
 

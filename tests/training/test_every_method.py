@@ -47,6 +47,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "nsft": ({"layout": "separate"},),
     "sima": ({"rejected_term": "competitor"},),
     "ppo": ({}, {"critic": "shared_trunk", "variant": "as_shipped"}),
+    "grpo": ({}, {"objective": "dapo", "variant": "as_shipped"}),
 }
 
 
@@ -78,8 +79,8 @@ def beside(pair: Pair, answers: tuple[int, ...]) -> Pair:
 
 def records(lesson: Lesson, options: dict[str, Any], pictures: list[Image]) -> list[Record]:
     """Records of the kind that the lesson learns from."""
-    if "value" in lesson.columns:
-        return rollouts(pictures)
+    if lesson.sampled:
+        return rollouts(pictures, lesson.sampled)
     if lesson.unit == "record":
         return [beside(pair, lesson.answers) for pair in pairs(pictures) if isinstance(pair, Pair)]
     if options.get("layout") == "separate":
@@ -192,7 +193,7 @@ def apart(trees: Sequence[Tree], loaded: Loaded) -> Batch:
     rows = [(number, row) for number, tree in enumerate(trees) for row in tree.rows]
     alone = pack([replace(row, branches=(branch,), more=()) for _, row in rows for branch in row.branches], loaded)
     owners = [number for number, row in rows for _ in row.branches]
-    return replace(alone, branch_tree=torch.tensor(owners))
+    return replace(alone, branch_tree=torch.tensor(owners), columns=pack(trees, loaded).columns)
 
 
 Step = tuple[dict[str, float], dict[str, Tensor]]

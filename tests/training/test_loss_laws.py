@@ -31,6 +31,7 @@ from harness.training import checkpoint, losses
 from harness.training.checkpoint import KEPT, Checkpoints
 from tests.laws import caught, law
 from tests.seams.found import found
+from tests.trainings import ROLLOUT
 
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "sft": ({}, {"kl": "forward"}, {"kl": "reverse", "kl_weight": 0.3}),
@@ -38,9 +39,9 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "ppo": ({}, {"variant": "as_shipped"}, {"critic": "shared_trunk"}),
     "ipo": ({"log_probs": "mean"},),
     "mpo": ({}, {"shift": "none"}),
+    "grpo": ({}, {"objective": "dapo"}, {"objective": "dapo", "variant": "as_shipped"}, {"objective": "gspo"}),
 }
 ANCHOR, PAST = 0.7, {"rewards/chosen": 0.4, "rewards/rejected": -0.1}  # what is known of a step before its loss
-ROLLOUT = ("old_policy", "old_value", "advantage", "return", "reference", "score")
 
 
 def lessons() -> Iterator[Any]:
@@ -66,12 +67,10 @@ class World:
     def __init__(self, lesson: Lesson, seed: int, records: int) -> None:
         rng = random.Random(seed)
         self.lesson = lesson
-        pairs = lesson.unit == "record" and "value" not in lesson.columns
+        pairs = lesson.unit == "record" and not lesson.sampled
+        most = min(3, lesson.sampled or 3)
         self.lengths = [
-            [
-                rng.randint(1, 4)
-                for _ in range(sum(lesson.answers) if pairs else 1 if "value" in lesson.columns else rng.randint(1, 3))
-            ]
+            [rng.randint(1, 4) for _ in range(sum(lesson.answers) if pairs else rng.randint(1, most))]
             for _ in range(records)
         ]
         if pairs:  # under further pictures stand the first answers again
@@ -91,7 +90,7 @@ class World:
             if name in self.learned:
                 self.learned[name] = self.learned[name].abs()
         self.reference = {f"reference/{name}": figures(tokens, -3.0) for name in lesson.columns if lesson.reference}
-        self.given = {name: figures(tokens) for name in ROLLOUT} if "value" in lesson.columns else {}
+        self.given = {name: figures(tokens) for name in ROLLOUT} if lesson.sampled else {}
         if self.given:  # a ratio near one, and beyond the clip for some
             self.given["old_policy"] = self.learned["policy"] + 0.2 * figures(tokens)
 
@@ -170,7 +169,7 @@ def test_the_gradient_is_that_of_finite_differences(method: Method, lesson: Less
 @every_lesson
 def test_no_log_prob_however_small_makes_a_loss_that_is_none(method: Method, lesson: Lesson) -> None:
     """Log-probs of -1,000 a token, of policy, reference or both: finite values and finite gradients in float32."""
-    if "value" in lesson.columns:
+    if lesson.sampled:
         pytest.skip("a ratio of sampled tokens cannot be that far off")
     for policy, reference in ((-1000.0, -1.0), (-1.0, -1000.0), (-1000.0, -1000.0), (0.0, 0.0)):
         world = World(lesson, 3, 2)
