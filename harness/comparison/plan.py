@@ -5,6 +5,7 @@ path, a batch size or a worker count. So equal work has one key, and a change ru
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from harness import backends, families
 from harness.contracts import borrowed, plugins
-from harness.contracts.backend import Sampling
+from harness.contracts.backend import Backend, Sampling
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
 from harness.contracts.method import Baseline, Role, realised
@@ -84,7 +85,10 @@ class Planner:
         derived = {name: stage for name, stage in given.items() if name in reads.derived}
         sources = tuple(self.sources(made, row))
         stage = Stage(made.kind(), {**made.identity(), **code(*sources)}, inputs)
-        step = Step(title, stage, derived, after, row.id if row else "", made.takes(self.runtime), sources)
+        takes = made.takes(self.runtime)
+        if "backend" in type(made).model_fields:
+            takes = replace(takes, gpus=max(takes.gpus, self.responder.gpus))
+        step = Step(title, stage, derived, after, row.id if row else "", takes, sources)
         return self.steps.setdefault(step.key, step)
 
     def sources(self, made: Kind, row: Row | None = None) -> Iterator[Entry]:
@@ -104,8 +108,13 @@ class Planner:
         return self.testbed.training.dtype
 
     @cached_property
-    def backend(self) -> dict[str, Any]:
+    def responder(self) -> Backend:
         """Who makes models respond."""
+        return backends.chosen(self.testbed.generation)
+
+    @cached_property
+    def backend(self) -> dict[str, Any]:
+        """What identifies who makes models respond."""
         return backends.identity(self.testbed.generation)
 
     @property

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
+from harness import __version__, backends
 from harness.comparison.plan import base_model
 from harness.comparison.run_folder import identity
 from harness.contracts import plugins
@@ -19,6 +19,7 @@ from harness.contracts.behind import behind
 from harness.contracts.benchmark import folder_of
 from harness.contracts.judge_kind import called
 from harness.contracts.row_names import BASELINE
+from harness.contracts.settings import Testbed
 from harness.contracts.steps import Plan, Step
 from harness.contracts.testbed_file import setting_of
 from harness.models.folder import inspect
@@ -76,7 +77,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
             if name in request.benchmarks and plugins.outside("benchmarks", name)
         },
         judges={name: judge for name, judge in judged.items() if judge},
-        setting=setting_of(testbed),
+        setting=setting(testbed),
         architectures=architectures(planned),
         models={str(cell.seed): Generate.of(cell.responses).model for cell in planned.cells if cell.row == BASELINE},
         bases={str(cell.seed): base_model(testbed, cell.seed) for cell in planned.cells},
@@ -92,6 +93,12 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         trained=list(trained(planned)),
         stages=[step.stage.name for step in planned.steps],
     )
+
+
+def setting(testbed: Testbed) -> dict[str, Any]:
+    """Everything of the testbed that can change a result."""
+    told = setting_of(testbed)
+    return told | {"generation": told["generation"] | {"options": backends.keyed(testbed.generation)}}
 
 
 def locks(planned: Plan, store: Store) -> Iterator[tuple[str, str]]:

@@ -92,13 +92,20 @@ class Generated(NamedTuple):
 @dataclass(frozen=True)
 class Backend(ABC):
     """An engine that generates with a model's folder in Hugging Face's layout; see above. Its fields are its options,
-    which are in the key (`--set "generation.options={tensor_parallel: 2}"`).
+    which are in the key (`--set "generation.options={tensor_parallel: 2}"`) unless they are `unkeyed`.
 
     With `merges` it is handed a trained model as what is stored of it, a base and adapters, and loads it by
     `harness.models.load`. Without, such a model is first written as a whole, 14 GB of 7B, in the store.
     """
 
     merges: ClassVar[bool] = False
+    unkeyed: ClassVar[tuple[str, ...]] = ()
+    """Options that change no token: where the engine is found, how much memory it may take."""
+
+    @property
+    def gpus(self) -> int:
+        """How many accelerators it takes at once, where a machine has some."""
+        return 1
 
     def problem(self) -> str:
         """What keeps it from running on this machine, with the cure; empty where nothing does. Loads no model."""

@@ -7,7 +7,7 @@ key on `revision`.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,6 +64,7 @@ class Loaded(NamedTuple):
 
 
 _kept: dict[str, Loaded] = {}
+_beside: set[Callable[[], None]] = set()
 
 
 def revision(model: str | Model) -> str:
@@ -128,6 +129,8 @@ def load(
 
     _quiet()
     _kept.clear()  # before the new one comes: two do not fit
+    for let_go in _beside:
+        let_go()
     folder, adapters = parts(model)
     wanted = getattr(torch, dtype) if dtype else trained_in(adapters[0]) if adapters else torch.float32
     family, tokenizer, eyes, positions = words(folder)
@@ -250,6 +253,11 @@ def kept(model: str | Model, dtype: Dtype = "float32") -> Loaded:
         loaded.model.eval()
         _kept[name] = loaded
     return _kept[name]
+
+
+def beside(let_go: Callable[[], None]) -> None:
+    """Have this called before another model is loaded: somebody else keeps one ready too."""
+    _beside.add(let_go)
 
 
 def _quiet() -> None:

@@ -56,6 +56,7 @@ NEUTRAL = {
 
 # Files that modules read, beside themselves.
 DATA = {
+    "harness.backends._vllm_engine": ("harness/backends/_vllm_worker.py",),
     "harness.judging.codebook": ("harness/judging/codebook.yaml",),
     "benchmarks._coco_objects": ("benchmarks/chair_data/*",),
     "benchmarks._amber_nouns": ("benchmarks/amber_data/*",),

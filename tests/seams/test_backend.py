@@ -19,6 +19,7 @@ from harness.contracts.testbed_file import setting_of
 from harness.models.load import Loaded, load
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
+from tests import vllm_environment
 from tests.seams.found import found
 from tests.seams.test_family import made, pictures
 
@@ -30,7 +31,7 @@ SEARCH = Search(count=3, penalty=4.0, stop=".", max_new_tokens=4)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    return made(families.named("llava"), tmp_path_factory.mktemp("llava") / "small")
+    return made(families.named("llava"), tmp_path_factory.mktemp("llava") / "small", head=32)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +39,19 @@ def loaded(folder: Path) -> Loaded:
     return load(folder)
 
 
-@pytest.fixture(params=found("backend"), ids=lambda name: Path(name).stem)
+HEAVY = {"vllm": pytest.mark.heavy}  # a process of its own, which loads for half a minute
+OPTIONS = {"vllm": vllm_environment.options()}
+
+
+PARAMS = [pytest.param(name, marks=HEAVY.get(name, ()), id=Path(name).stem) for name in found("backend")]
+
+
+@pytest.fixture(scope="module", params=PARAMS)  # one after the other: each keeps its model
 def backend(request: pytest.FixtureRequest) -> Backend:
-    return backends.chosen(Generation(backend=request.param))
+    made = backends.chosen(Generation(backend=request.param, options=OPTIONS.get(request.param, {})))
+    if why := made.problem():
+        pytest.skip(f"{request.param}: {why}")
+    return made
 
 
 def asked(pictures: Sequence[Image]) -> list[Prompt]:
