@@ -13,6 +13,7 @@ from reports.facts import RowFacts
 from reports.findings import GROUPS, Cell, Findings
 from reports.grid import Entry, Grid, Head, Line
 from reports.layouts import method as method_of
+from reports.manifest import Agreed
 from reports.sheet import entry_of
 from reports.statistics import mean
 
@@ -99,6 +100,15 @@ def preferences(row: str, told: Mapping[int, tuple[int, str]]) -> Iterator[str]:
         else:
             many = ", ".join(f"{count:,} (seed {seed})" for seed, count in sorted(counts.items())) + " rejected answers"
         yield f"{row}: the data have {many}, {use}"
+
+
+def agreement(told: Agreed) -> str:
+    """What another backend than transformers has to show before its rows count."""
+    apart = "" if told.same == told.prompts else f" (first difference: {told.first})"
+    return (
+        f"{told.backend} against transformers, before any row: {told.same} of {told.prompts} greedy responses are the "
+        f"same{apart}; log-probs of {told.tokens:,} tokens within {told.largest:.2g} nats (bound {told.bound:g})"
+    )
 
 
 def _locks(facts: Sequence[RowFacts]) -> str:

@@ -119,6 +119,25 @@ class Asked(_Known):
     """The training arguments that were given for this row alone."""
 
 
+class Agreed(_Known):
+    """The same prompts through another backend and through transformers, before any row."""
+
+    backend: str
+    """The other backend's name."""
+    prompts: int
+    """How many were asked."""
+    same: int
+    """How many responses are the same, token by token."""
+    first: str = ""
+    """The first difference."""
+    tokens: int
+    """How many tokens of transformers' responses both gave log-probs to."""
+    largest: Annotated[float, AfterValidator(_finite)]
+    """The largest difference between these, in nats."""
+    bound: Annotated[float, AfterValidator(_finite)]
+    """The most that it may be."""
+
+
 class Manifest(_Known):
     """`manifest.json` of a run: what must be known to repeat it, and the stages that its tables are made of.
 
@@ -190,6 +209,8 @@ class Manifest(_Known):
     """Source or benchmark -> owner/name@commit of what `harness data where --download` fetched of it."""
     shared: dict[str, Shared] = {}
     """Benchmark -> how many of its pictures were trained on; empty where nothing was."""
+    parity: Agreed | None = None
+    """How far another backend agrees with transformers; None where that responds, or nobody has looked yet."""
     report: str = ""
     """The key of the stage with the tables."""
     cells: list[ScoredCell]

@@ -30,7 +30,8 @@ def manifest(**fields: Any) -> Manifest:
         "testbed": "mini", "synthetic": True, "protocol": "llava", "judge": "oracle", "writer": "oracle",
         "judging": {}, "writing": {}, "data": "llava150k", "folder": "", "seeds": [0], "rows": {}, "benchmarks": {},
         "own": {}, "judges": {}, "setting": {}, "architectures": {}, "models": {"0": "m"}, "published": {}, "bases": {},
-        "split_lock": {}, "shared": {}, "fetched": {}, "report": "0" * 20, "cells": [], "trained": [], "stages": [],
+        "split_lock": {}, "shared": {}, "fetched": {}, "parity": None, "report": "0" * 20,
+        "cells": [], "trained": [], "stages": [],
     }  # fmt: skip
     return Manifest(**{**whole, **fields})
 

@@ -12,6 +12,7 @@ import os
 import select
 import sys
 import threading
+import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -123,8 +124,8 @@ def main() -> None:
     except EOFError:
         return
     except Exception as error:
+        traceback.print_exc()  # before anybody hears of it, who would end this process
         line.send_bytes(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
-        raise
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import importlib.util
 import platform
+from dataclasses import replace
 from importlib import metadata
 from math import isnan, nan
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.table import Table as Grid
 
 from harness.commands.terminal import examine_store
 from harness.commands.testbed_check import examine
+from harness.comparison import parity
 from harness.comparison.plan import plan
 from harness.comparison.preflight import check
 from harness.comparison.progress import watching
@@ -27,6 +29,7 @@ from harness.stages.items import Items
 from harness.stages.score import Score
 from harness.store.store import Store
 from harness.system.console import console
+from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
 from reports.outcomes import read_units
 
@@ -84,6 +87,31 @@ def bars(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bo
     console().print(grid)
     typer.echo(f"testbed: {testbed.name} (synthetic), {request.limit or testbed.scenes} scenes; {failures} bars fail")
     return failures == 0
+
+
+def agrees(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> bool:
+    """Print per base model how far a backend agrees with transformers; False where that is too little."""
+    plans = []
+    for seed in range(len(testbed.models)):
+        asked = replace(request, first_seed=seed)
+        planned = plan(asked, testbed, runtime, check(asked, testbed))
+        if planned.parity is None:
+            raise UsageError(f"--backend: {testbed.generation.backend} is what other backends are held to.")
+        plans.append((planned, planned.parity))
+    grid, wrong = Grid("base", "responses the same", "first difference", "tokens", "largest, nats", box=None), 0
+    store = Store(root)
+    for seed, (planned, step) in enumerate(plans):
+        with watching(store, runtime.workers) as watcher, store.used():
+            todo = pending([step], store, planned.steps)
+            insist(execute(todo, Bodies(str(store.root), testbed, planned.request, runtime), store, runtime, watcher))
+            told = parity.found(step, store)
+        holds = told.largest <= told.bound
+        wrong += not holds
+        same = f"{told.same} of {told.prompts}"
+        largest = f"{told.largest:.2g}{'' if holds else f' FAILS (bound {told.bound:g})'}"
+        grid.add_row(str(seed), same, told.first or "none", f"{told.tokens:,}", largest)
+    console().print(grid)
+    return not wrong
 
 
 def measured(planned: Plan, store: Store) -> dict[tuple[str, int], dict[str, float]]:

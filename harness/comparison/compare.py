@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from harness.comparison import run_folder
+from harness.comparison import parity, run_folder
 from harness.comparison.bill import check_access, check_budget
 from harness.comparison.mending import outdated, take_out
 from harness.comparison.plan import plan
@@ -20,7 +20,7 @@ from harness.contracts.behind import behind
 from harness.contracts.benchmark import folder_of
 from harness.contracts.executor import Failure, Watcher
 from harness.contracts.records import Dropped
-from harness.contracts.schedule import execute, pending
+from harness.contracts.schedule import execute, insist, pending
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Plan, Request, Step
 from harness.scoring.verdicts import unanswered
@@ -46,7 +46,7 @@ class Finished:
     `unanswered`: cells whose judge gave some questions no reply; `failed`: what could not be made, and why, with the
     exit `status` that means; `mended`: which finished stages were not as they had been stored, and were made again;
     `preferences`: what became of the data's rejected answers; `moved`: where another comparison's folder went;
-    `seconds`: how long it took.
+    `parity`: how far another backend agrees with transformers; `seconds`: how long it took.
     """
 
     plan: Plan
@@ -59,12 +59,13 @@ class Finished:
     mended: tuple[str, ...] = ()
     preferences: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
+    parity: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
     def told(self) -> tuple[str, ...]:
         """What must be said of it beside its table."""
-        return (*self.moved, *self.mended, *self.preferences, *self.left_out, *self.unanswered)
+        return (*self.moved, *self.mended, *self.parity, *self.preferences, *self.left_out, *self.unanswered)
 
 
 def prepare(request: Request, testbed: Testbed, runtime: Runtime, store: Store) -> Plan:
@@ -101,6 +102,10 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
         if todo:  # of an interrupted run, `harness report` shows what there is
             run_folder.begin(out, provenance(planned, store, out))
     bodies = Bodies(str(store.root), testbed, request, runtime)
+    if planned.parity:
+        insist(execute(pending([planned.parity], store, planned.steps), bodies, store, runtime, watcher))
+        parity.insist(parity.found(planned.parity, store))
+        todo = [step for step in todo if not store.done(step.stage)]
     lost = execute(todo, bodies, store, runtime, watcher)
     again = [step for step in outdated(planned, store, damaged) if step.key not in lost]
     lost = {**lost, **execute(again, bodies, store, runtime, watcher)}
@@ -115,7 +120,8 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
     ran, mended = sum(step.key not in lost for step in (*todo, *again)), tuple(map(str, damaged))
     dropped, rejected = (tuple(find(planned, store)) for find in (left_out, preferences))
     moves = tuple(f"{out} held another comparison, which is in {place} now" for place in moved if place)
-    return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves)
+    same = tuple(cards.agreement(told) for told in [parity.of(planned, store)] if told)
+    return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves, same)
 
 
 def try_outside(planned: Plan, todo: Sequence[Step]) -> None:

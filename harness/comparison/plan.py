@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from harness import backends, families
+from harness.comparison import parity
 from harness.contracts import borrowed, plugins
 from harness.contracts.backend import Backend, Sampling
 from harness.contracts.behind import behind
@@ -33,6 +34,7 @@ from harness.stages.data import Data
 from harness.stages.generate import Generate
 from harness.stages.items import Items
 from harness.stages.lens import Lens
+from harness.stages.parity import Parity
 from harness.stages.reference import Reference
 from harness.stages.report import Report
 from harness.stages.score import Score
@@ -248,6 +250,15 @@ class Planner:
             check = self.step(second, Crosscheck.Reads(**said, score=scored.stage), f"crosscheck {where}")
         return Cell(shown.id, shown.label, seed, name, items, responses, scored, check)
 
+    def parity(self, seed: int) -> Step | None:
+        """Whether another backend is the model that transformers is; None where that is who responds."""
+        if not parity.other(self.testbed):
+            return None
+        asked = {"prompts": parity.PROMPTS, "tokens": parity.TOKENS, "dtype": self.dtype}
+        made = Parity(model=self.model(seed), backend=self.backend, **asked)
+        items = self.items(self.request.benchmarks[0])
+        return self.step(made, Parity.Reads(items=items.stage), f"parity {self.backend['name']}")
+
     def report(self, cells: Sequence[Cell]) -> Step:
         """The tables."""
         scores = {f"{cell.row}/{cell.seed}/{cell.benchmark}": cell for cell in cells}
@@ -317,6 +328,7 @@ def plan(request: Request, testbed: Testbed, runtime: Runtime = USUAL, rows: Seq
             trained[row.id, seed] = made
             builds = [step.key for step in made if step.stage.kind == Build.kind()]
             after = tuple(builds[:1])  # builds share own responses: one behind the other finds them in the store
+    same = planner.parity(request.first_seed)
     cells = [
         planner.cell(shown, seed, name, trained[shown.id, seed][-1] if shown.row else None)
         for seed in seeds
@@ -333,4 +345,4 @@ def plan(request: Request, testbed: Testbed, runtime: Runtime = USUAL, rows: Seq
     splits = tuple(planner.split(seed) for seed in seeds) if rows else ()
     by_id = {row.id: row for row in rows}
     steps = tuple(planner.steps.values())
-    return Plan(request, testbed, by_id, steps, tuple(cells), splits, trained, lenses, report)
+    return Plan(request, testbed, by_id, steps, tuple(cells), splits, trained, lenses, report, same)

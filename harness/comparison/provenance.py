@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__, backends
+from harness.comparison import parity
 from harness.comparison.plan import base_model
 from harness.comparison.run_folder import identity
 from harness.contracts import plugins
@@ -87,6 +88,7 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         },
         split_lock=dict(locks(planned, store)),
         fetched=fetched(planned),
+        parity=parity.of(planned, store),
         shared=shared((cell.score.stage for cell in planned.cells), finished),
         report=planned.report.key,
         cells=list(cells(planned)),

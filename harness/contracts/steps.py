@@ -93,8 +93,10 @@ class Plan:
     trained: "dict[tuple[str, int], tuple[Step, ...]]"  # (row, seed) -> every step that made its policy
     lenses: "dict[tuple[str, int], Step]"  # (row, seed) -> what its training did to chosen and rejected
     report: Step
+    parity: Step | None = None
+    """Whether another backend than transformers is the same model, which must be known before it responds."""
 
     @property
     def goals(self) -> tuple[Step, ...]:
         """What a finished comparison has."""
-        return (*self.lenses.values(), self.report)
+        return (*([self.parity] if self.parity else []), *self.lenses.values(), self.report)

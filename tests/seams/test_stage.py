@@ -17,7 +17,7 @@ from harness.comparison.plan import Planner, plan
 from harness.comparison.worker import STAGES, kind
 from harness.contracts import plugins
 from harness.contracts.executor import Resources
-from harness.contracts.settings import MethodSpec, Runtime
+from harness.contracts.settings import Generation, MethodSpec, Runtime
 from harness.contracts.stage import CODE, Kind
 from harness.contracts.steps import Request, Step
 from harness.contracts.testbed_file import read_testbed
@@ -31,12 +31,15 @@ ROOT = Path(__file__).parents[2]
 KINDS = plugins.installed(STAGES)
 REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")), source("llava150k"))
 PLAN = plan(REQUEST, read_testbed("mini"))
+NAIVE = Generation(backend=str(Path(__file__).parents[1] / "outside" / "backend" / "naive.py"))
+PARITY = plan(REQUEST, PLAN.testbed.model_copy(update={"generation": NAIVE})).parity
+STEPS = (*PLAN.steps, *([PARITY] if PARITY else []))
 PLANNER = Planner(REQUEST, PLAN.testbed, Runtime(), tuple(PLAN.rows.values()))
 RECORDED = json.loads((Path(__file__).parent / "identities.json").read_text(encoding="utf-8"))
 
 
 def steps(name: str) -> list[Step]:
-    return [step for step in PLAN.steps if step.stage.kind == name]
+    return [step for step in STEPS if step.stage.kind == name]
 
 
 def without_code(told: Any) -> Any:
@@ -45,7 +48,7 @@ def without_code(told: Any) -> Any:
 
 
 def test_the_comparison_has_every_kind() -> None:
-    assert {step.stage.kind for step in PLAN.steps} == set(KINDS)
+    assert {step.stage.kind for step in STEPS} == set(KINDS)
 
 
 @pytest.mark.parametrize("name", KINDS)
