@@ -41,7 +41,11 @@ MODELS: tuple[tuple[str, type[Fixed], str], ...] = (
     ("training.lora", Lora, '`--set training.lora="{r: 16}"`, or null for full tuning.'),
     ("reading", Reading, ""),
     ("generation", Generation, ""),
-    ("writing", Chat, "How the writer is asked."),
+    (
+        "writing",
+        Chat,
+        "How the writer is asked. `answering` has the same fields, for `--rows openai:MODEL`, where `images` is true.",
+    ),
     ("judging", Judging, "All of `writing`, and:"),
     ("runtime", Runtime, "How the work is laid on the machine; `--set runtime.FIELD=VALUE` alone, in no testbed."),
     ("A gate's policy", Policy, "What `harness gate --policy FILE.yaml` reads ([ci.md](ci.md))."),

@@ -13,7 +13,8 @@ from reports.runs import Run
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip file knows
 _ALWAYS = {"manifest.json", "split.lock", "profile.json", "summary.json", "log.jsonl", "dropped.jsonl", "judge.json"}
-_SCORES, _ANSWERS = {"score"}, {"items", "generate", "score", "crosscheck"}  # stages whose JSON files are all kept
+_SCORES = {"score"}  # stages whose JSON files are all kept
+_ANSWERS = {"items", "generate", "answer", "score", "crosscheck"}
 
 
 def write_bundle(file: Path, runs: Sequence[Run], responses: bool = True) -> None:

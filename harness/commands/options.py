@@ -20,7 +20,7 @@ Model = Annotated[
 ]
 Rows = Annotated[
     str,
-    typer.Option(help="Models scored as they are, without training: a folder, owner/name@COMMIT, or NAME=either."),
+    typer.Option(help="Rows that nobody trains here: a folder, owner/name@COMMIT, openai:MODEL, or NAME=any of these."),
 ]
 Judge = Annotated[str, typer.Option(help="Who judges, not the testbed's: openai:MODEL, script:FILE, ./mine.py.")]
 Writer = Annotated[str, typer.Option(help="Who writes training text, likewise.")]

@@ -4,7 +4,7 @@ Responses do not exist yet, so their length is assumed. Exact to the question is
 before its first call (`Llm.afford`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,10 @@ from harness.contracts.method import Role
 from harness.contracts.records import Dropped, Example, Image, Item, Prompt, Record, Response, Turn, Unscored
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import Plan, Step
-from harness.judging.hire import OFFICES, Office, kind_for
+from harness.judging.hire import OFFICES, Office, answering, identity, kind_for
 from harness.scoring.limit import stratified
 from harness.scoring.verdicts import scored
+from harness.stages.answer import Answer, question
 from harness.stages.build import Build
 from harness.stages.items import Items
 from harness.stages.lens import Lens
@@ -36,12 +37,17 @@ ASSUMED = "word " * 100  # what responses and reference answers are taken to be
 
 @dataclass(frozen=True)
 class Bill:
-    """The calls of one role and their USD; None where the model's price is not known."""
+    """The calls of one role, or of a row that is answered elsewhere, and their USD; None where that is not known."""
 
-    role: Office
-    name: str
+    role: str
+    kind: JudgeKind
     calls: int
     usd: float | None
+
+    @property
+    def name(self) -> str:
+        """Who is asked."""
+        return self.kind.name
 
     def __str__(self) -> str:
         """One line for the plan."""
@@ -50,16 +56,42 @@ class Bill:
 
 
 def bills(planned: Plan, steps: Sequence[Step], store: Store, runtime: Runtime) -> list[Bill]:
-    """What whoever is paid will be asked by these steps of the plan: one bill per role that is asked at all."""
-    found = []
+    """What whoever is paid will be asked by these steps of the plan: one bill per role or row that is asked at all."""
+    found, unbound = [], Post(runtime.model_copy(update={"budget": None}), store.root)
     for role, kind in _paid(planned.testbed):
-        hired = kind.hire(Post(runtime.model_copy(update={"budget": None}), store.root))
+        hired = kind.hire(unbound)
         noted = _verdicts(planned, steps, store, hired.runs) if role == "judge" else _texts(planned, steps, store)
-        costs = [(hired.usd(ask), times) for ask, times in noted]
-        known = [times * usd for usd, times in costs if usd is not None]
-        calls = sum(times for _, times in costs)
-        found += [Bill(role, kind.name, calls, sum(known) if len(known) == len(costs) else None)] if calls else []
+        found += _bill(role, kind, hired, noted)
+    for kind, mine in _answering(planned, steps):
+        found += _bill("row", kind, kind.hire(unbound), _prompts(planned, mine, store))
     return found
+
+
+def _bill(role: str, kind: JudgeKind, hired: Hired, noted: Iterable[tuple[Ask, int]]) -> list[Bill]:
+    costs = [(hired.usd(ask), times) for ask, times in noted]
+    known = [times * usd for usd, times in costs if usd is not None]
+    calls = sum(times for _, times in costs)
+    return [Bill(role, kind, calls, sum(known) if len(known) == len(costs) else None)] if calls else []
+
+
+def _answering(planned: Plan, steps: Sequence[Step]) -> Iterator[tuple[JudgeKind, list[Step]]]:
+    """Who is paid for answering a row, and the steps that ask."""
+    for words in dict.fromkeys(words for _, words in planned.request.answered):
+        kind = answering(words, planned.testbed)
+        mine = [step for step, made in Answer.among(steps) if made.who == identity(kind)]
+        if kind.paid and mine:
+            yield kind, mine
+
+
+def _prompts(planned: Plan, steps: Sequence[Step], store: Store) -> Iterator[tuple[Ask, int]]:
+    """The questions of answer steps, with how often each is asked."""
+    for step in steps:
+        items, most = Answer.Reads.of(step).items, Answer.of(step).max_tokens
+        listed = _items(planned, items, benchmark_of(Items.of(items)), store)
+        yield from ((question(item, most), 1) for item in listed or ())
+        if listed is None:  # of a world not drawn yet
+            asked = question(Item("", Image("", ""), ASSUMED, "", {}), most)
+            yield asked, planned.request.limit or planned.testbed.scenes
 
 
 def _paid(testbed: Testbed) -> Iterator[tuple[Office, JudgeKind]]:
@@ -78,7 +110,7 @@ def check_budget(planned: Plan, steps: Sequence[Step], store: Store, runtime: Ru
     budget = runtime.budget
     due = bills(planned, steps, store, runtime) if budget is not None else []
     for bill in due:  # who cannot keep to a budget says so
-        kind_for(bill.role, planned.testbed).hire(Post(runtime, store.root))
+        bill.kind.hire(Post(runtime, store.root))
     total = sum(bill.usd or 0.0 for bill in due)
     if budget is not None and total > budget:
         asked = "; ".join(map(str, due))
@@ -94,6 +126,8 @@ def check_access(planned: Plan, steps: Sequence[Step], store: Store, runtime: Ru
         hired = kind.hire(Post(runtime, store.root))
         if any(_asks(role, planned, step, store, hired) for step in steps):
             hired.probe()
+    for kind, _ in _answering(planned, steps):
+        kind.hire(Post(runtime, store.root)).probe()
 
 
 def _asks(role: Office, planned: Plan, step: Step, store: Store, hired: Hired) -> bool:

@@ -92,7 +92,8 @@ class Wanted:
             asked = replace(asked, noise_batch=_half(runtime.generate_batch_size))
         other = [*sets, *(f"{role}={called(given)}" for role, given in who.items())]
         other += [f"model={model}"] if model else []
-        other += [f"rows={'+'.join(name for name, _ in asked.published)}"] if rows else []
+        named = [name for name, _ in (*asked.published, *asked.answered)]
+        other += [f"rows={'+'.join(named)}"] if named else []
         folder = chosen(Path(out) if out is not None else None, asked, bed, other, ",".join(map(str, sizes)))
         return cls(asked, bed, runtime, Store(Path(store)), folder)
 

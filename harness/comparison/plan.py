@@ -24,10 +24,11 @@ from harness.contracts.settings import Dtype, Runtime, Testbed, insist_on_optimi
 from harness.contracts.stage import Kind, Plugins
 from harness.contracts.steps import Cell, Plan, Request, Step
 from harness.judging.codebook import common
-from harness.judging.hire import Office, identity, kind_for
+from harness.judging.hire import Office, answering, identity, kind_for
 from harness.models.folder import family_of
 from harness.models.load import revision
 from harness.stages._model import Modelled
+from harness.stages.answer import Answer
 from harness.stages.build import Build
 from harness.stages.crosscheck import Crosscheck
 from harness.stages.data import Data
@@ -50,12 +51,16 @@ HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
 
 
 class Shown(NamedTuple):
-    """A row of the table: the row of the request, None where no method made it, and changes to how it responds."""
+    """A row of the table: the row of the request, None where no method made it, and changes to how it responds.
+
+    `who`: the words of somebody else who answers.
+    """
 
     row: Row | None
     id: str
     label: str
     changes: Mapping[str, Any] = MappingProxyType({})
+    who: str = ""
 
 
 class Planner:
@@ -234,11 +239,7 @@ class Planner:
         """The steps of one cell: its responses, their scores, and a second opinion."""
         benchmark, items, where = self.benchmark(name), self.items(name), f"{shown.id} {name} seed {seed}"
         most = min(benchmark.max_new_tokens, self.testbed.response_tokens)
-        sampling = Sampling(max_new_tokens=most, dtype=self.dtype)
-        usual = {"model": self.model(seed), "backend": self.backend, "sampling": sampling, "blank": False}
-        generate = Generate(**{**usual, **shown.changes})
-        asked = Generate.Reads(items=items.stage, policy=policy.stage if policy else None)
-        responses = self.step(generate, asked, f"generate {where}")
+        responses = self.answers(shown, most, items) if shown.who else self.responses(shown, seed, most, items, policy)
         judge = self.asked("judge") if benchmark.judged else ""
         said = {"items": items.stage, "responses": responses.stage}
         score = Score(benchmark=name, options=self.options(name), judge=judge)
@@ -249,6 +250,19 @@ class Planner:
             second = Crosscheck(benchmark=name, options=self.options(name), lmms_eval=version)
             check = self.step(second, Crosscheck.Reads(**said, score=scored.stage), f"crosscheck {where}")
         return Cell(shown.id, shown.label, seed, name, items, responses, scored, check)
+
+    def responses(self, shown: Shown, seed: int, most: int, items: Step, policy: Step | None) -> Step:
+        """What a row's model says to a benchmark's items, in so many tokens at most."""
+        sampling = Sampling(max_new_tokens=most, dtype=self.dtype)
+        usual = {"model": self.model(seed), "backend": self.backend, "sampling": sampling, "blank": False}
+        generate = Generate(**{**usual, **shown.changes})
+        asked = Generate.Reads(items=items.stage, policy=policy.stage if policy else None)
+        return self.step(generate, asked, f"generate {shown.id} {Items.of(items).benchmark} seed {seed}")
+
+    def answers(self, shown: Shown, most: int, items: Step) -> Step:
+        """What somebody else says to them, whatever the seed."""
+        made = Answer(who=identity(answering(shown.who, self.testbed)), max_tokens=most)
+        return self.step(made, Answer.Reads(items=items.stage), f"answer {shown.id} {Items.of(items).benchmark}")
 
     def parity(self, seed: int) -> Step | None:
         """Whether another backend is the model that transformers is; None where that is who responds."""
@@ -296,6 +310,8 @@ class Planner:
             yield Shown(None, NOISE, "noise floor", {"batch_size": self.request.noise_batch})
         for name, folder in self.request.published:
             yield Shown(None, name, f"{name}{PUBLISHED}", {"model": self.models[folder]})
+        for name, who in self.request.answered:
+            yield Shown(None, name, f"{name}{PUBLISHED}", who=who)
         for row in self.rows:
             yield Shown(row, row.id, row.label)
 

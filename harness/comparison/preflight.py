@@ -13,7 +13,7 @@ from harness.contracts.row import Row, resolved
 from harness.contracts.row_names import BASELINE, CONTROLS
 from harness.contracts.settings import HUB, Testbed
 from harness.contracts.steps import Request
-from harness.judging.hire import OFFICES, Office, kind_for, problem
+from harness.judging.hire import OFFICES, Office, answering, kind_for, problem
 from harness.models.clip import CLIP
 from harness.models.folder import Folder, fetch, inspect, looked_through
 from harness.models.targets import targets
@@ -50,7 +50,8 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
             )
     rows = resolved(request, testbed)
     tell_apart(request, testbed, rows)
-    for name, count in Counter([row.id for row in rows] + [name for name, _ in request.published]).items():
+    elsewhere = (*request.published, *request.answered)
+    for name, count in Counter([row.id for row in rows] + [name for name, _ in elsewhere]).items():
         if count > 1:
             raise UsageError(f"the row {name} is named twice; give the rows different options or names.")
         if name in (BASELINE, *CONTROLS):
@@ -69,6 +70,9 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
     check_models(rows, testbed)
     for _, folder in request.published:
         inspect(Path(folder))
+    for name, words in request.answered:
+        if why := answering(words, testbed).unusable():
+            raise UsageError(f"--rows {name}: {why}.")
     return rows
 
 

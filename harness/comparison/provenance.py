@@ -85,7 +85,8 @@ def provenance(planned: Plan, store: Store, out: Path, failed: Sequence[Failed] 
         published={
             name: next(Generate.of(cell.responses).model for cell in planned.cells if cell.row == name)
             for name, _ in request.published
-        },
+        }
+        | {name: called(words) for name, words in request.answered},
         split_lock=dict(locks(planned, store)),
         fetched=fetched(planned),
         parity=parity.of(planned, store),

@@ -14,7 +14,8 @@ from harness import backends
 from harness.contracts import borrowed
 from harness.contracts.behind import behind
 from harness.contracts.executor import Executor
-from harness.contracts.plugins import adopt, installed, make, stem, unknown
+from harness.contracts.judge_kind import JUDGES
+from harness.contracts.plugins import adopt, installed, make, parted, stem, unknown
 from harness.contracts.schedule import EXECUTORS
 from harness.contracts.settings import Fixed, MethodSpec, Runtime, Testbed, Training, first_error
 from harness.contracts.steps import ALL_BENCHMARKS, Request
@@ -45,7 +46,7 @@ def request(
     published: str = "",
 ) -> tuple[Testbed, Request, Runtime]:
     """The command line as a testbed, a request and how to run it; `who` names another judge or writer, `model` other
-    base models (with commas), `published` the models of rows that nobody trains here."""
+    base models (with commas), `published` those of rows that nobody trains here."""
     for what, number in (("seeds", seeds), ("examples", examples), ("limit", limit), ("workers", workers)):
         if number is not None and (type(number) is not int or number < 1):
             raise UsageError(f"{what} is {number!r}; give a whole number, 1 or more.")
@@ -57,7 +58,7 @@ def request(
     bed = bed.model_copy(update={role: words_in(words, Path()) for role, words in (who or {}).items()})
     if bases := tuple(weights(name.strip(), Path()) for name in model.split(",") if name.strip()):
         bed = bed.model_copy(update={"models": bases})
-    parts = ("training", "judging", "writing", "reading", "generation")
+    parts = ("training", "judging", "writing", "answering", "reading", "generation")
     for name in columns:
         if name not in installed("benchmarks") and name in (*parts, "runtime", *names, *installed("methods")):
             raise UsageError(f"--benchmarks {name}.py: {name} is something else here; rename the file.")
@@ -80,23 +81,31 @@ def request(
     boards.check(runtime.report_to)
     source = _chosen.source(data, images, behind(bed.data).home)
     asked = Request(specs, source, seeds, benchmarks=columns, examples=examples, limit=limit)
-    asked = replace(asked, published=published_rows(published))
+    trained, answered = other_rows(published)
+    asked = replace(asked, published=trained, answered=answered)
     return bed, asked, runtime
 
 
-def published_rows(words: str) -> tuple[tuple[str, str], ...]:
-    """Rows of models that nobody trains here, "NAME=MODEL" with commas between; by default a row is named as its model.
+def other_rows(words: str) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+    """Rows that nobody trains here, "NAME=MODEL" with commas between: those of models, and those that an API answers.
 
-    Of "owner/name@COMMIT" that is the repository's own name. UsageError for a name that would be no word.
+    By default a row is named as its model; of "owner/name@COMMIT" that is the repository's own name. UsageError for a
+    name that would be no word.
     """
-    found = []
+    models, answered = list[tuple[str, str]](), list[tuple[str, str]]()
     for word in filter(None, (word.strip() for word in words.split(","))):
         name, _, model = word.rpartition("=")
-        name = name or re.sub(r"[^\w.-]+", "-", Path(model.partition("@")[0]).expanduser().name)
+        kind, rest = parted(model)
+        elsewhere = kind in installed(JUDGES)  # openai:MODEL
+        own = rest if elsewhere else model
+        name = name or re.sub(r"[^\w.-]+", "-", Path(own.partition("@")[0]).expanduser().name)
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise UsageError(f"--rows {word}: name the row in front, e.g. seva={model or './seva-7b'}.")
-        found.append((name, weights(model, Path())))
-    return tuple(found)
+        if elsewhere:
+            answered.append((name, words_in(model, Path())))
+        else:
+            models.append((name, weights(model, Path())))
+    return tuple(models), tuple(answered)
 
 
 def settings(sets: list[str], known: list[str]) -> dict[str, dict[str, Any]]:

@@ -25,6 +25,7 @@ from reports.manifest import Manifest
 LONGEST, MOST = 100, 255  # bytes of a folder's name: of those made here, and what file systems take
 SIZES = "sizes.json"  # in the folder of a comparison at several sizes, whose manifests lie in a folder each
 PART = ".part"
+ROWS = ("published", "answered")  # fields of a request that older ones have not
 # What a run's folder may hold of a comparison, written by `compare` or by `report` beside it.
 OURS = re.compile(
     r"(table[1-7]?\.(md|csv|tex|txt|ansi|svg|html)|results\.jsonl|profile\.json|report\.html|cards\.md|sizes\.json"
@@ -36,12 +37,13 @@ def identity(request: Request, testbed: Testbed, sizes: str = "") -> str:
     """20 hex digits that stand for everything a comparison was asked: what its words mean, not how it is run."""
     named = [spec.model_dump() | {"name": _place(spec.name, ".py")} for spec in request.methods]
     asked = {name: getattr(request, name) for name in Request.__dataclass_fields__ if name != "methods"}
-    asked = {name: given for name, given in asked.items() if name != "published" or given}
+    asked = {name: given for name, given in asked.items() if name not in ROWS or given}
     source = request.data
     lies = [str(part.home.resolve()) for part in source.parts if part.own and part.home]
     known = [source.name] if not lies or len(source.parts) > 1 else []
     asked |= {"data": "+".join([*known, *lies]), "images": str(source.images.resolve()) if source.images else ""}
-    whole = {"rows": named, "asked": asked, "testbed": testbed.model_dump(mode="json"), "sizes": sizes}
+    bed = testbed.model_dump(mode="json", exclude=None if request.answered else {"answering"})
+    whole = {"rows": named, "asked": asked, "testbed": bed, "sizes": sizes}
     return hashlib.sha256(dumps(json.loads(json.dumps(whole, default=str))).encode()).hexdigest()[:20]
 
 

@@ -23,7 +23,7 @@ class Ask:
     the pieces it was made from (question, reference, response, ...), for those who need no prose. `image` says what
     it is about; an LLM that can see is shown it only with `see`. `max_tokens` bounds the reply; `run` tells repeats
     of one question apart. `fault` says what is wrong with a reply, "" where nothing is: whoever keeps replies keeps
-    none with a fault.
+    none with a fault. `cut`: whether a reply that ends at `max_tokens` is one.
     """
 
     id: str
@@ -35,6 +35,7 @@ class Ask:
     see: bool = False
     run: int = 0
     fault: Callable[[str], str] | None = None
+    cut: bool = False
 
 
 class Judge(Protocol):

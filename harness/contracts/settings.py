@@ -297,6 +297,8 @@ class Testbed(Fixed):
     """How the writer is asked."""
     judging: Judging = Judging()
     """How the judge is asked."""
+    answering: Chat = Chat(images=True)
+    """How rows of `--rows openai:MODEL` are asked."""
     reading: Reading = Reading()
     """How records and pictures are read."""
     generation: Generation = Generation()

@@ -33,6 +33,8 @@ class Request:
     """Examples the embedded world draws for all sizes of one comparison, so that the smaller splits are prefixes."""
     published: tuple[tuple[str, str], ...] = ()
     """Rows that nobody trains here: their names, and the folders of their models."""
+    answered: tuple[tuple[str, str], ...] = ()
+    """Rows that somebody else answers: their names, and the words of who does ("openai:MODEL")."""
     noise_batch: int = 0
     """Also generate the baseline's responses in batches of this size: what is no method's doing. 0: do not."""
 

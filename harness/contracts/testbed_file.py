@@ -50,7 +50,7 @@ def read_testbed(name: str) -> Testbed:
 
 def setting_of(bed: Testbed) -> dict[str, Any]:
     """What of a testbed changes a number, whichever files it reads: by this, not by its name, is it another's."""
-    aside = "name synthetic protocol models family data clip lens crosscheck prices examples scenes"
+    aside = "name synthetic protocol models family data clip lens crosscheck prices examples scenes answering"
     left_out: dict[str, Any] = dict.fromkeys(aside.split(), True)
     left_out |= {"judging": {"price", "runs"}, "writing": {"price"}, "reading": {"max_dropped", "links"}}
     told = bed.model_dump(mode="json", exclude=left_out)

@@ -119,12 +119,15 @@ def _redacted(*args: Any, **kwargs: Any) -> logging.LogRecord:
     return record
 
 
-async def call(client: "AsyncOpenAI", body: dict[str, Any], timeout_s: float) -> Answer | Failure:
-    """Ask once; no exception for anything that a server or network can do, and no word of the key."""
+async def call(client: "AsyncOpenAI", body: dict[str, Any], timeout_s: float, cut: bool = False) -> Answer | Failure:
+    """Ask once; no exception for anything that a server or network can do, and no word of the key.
+
+    `cut`: whether a reply may end at its token limit.
+    """
     fields = {name: value for name, value in body.items() if name not in ("model", "messages")}
     made = client.chat.completions.with_raw_response.create
     said = await sent(made(model=body["model"], messages=body["messages"], extra_body=fields), timeout_s)
-    return said if isinstance(said, Failure) else unlocked(read(said))
+    return said if isinstance(said, Failure) else unlocked(read(said, cut))
 
 
 def unlocked(outcome: Answer | Failure) -> Answer | Failure:

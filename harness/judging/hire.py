@@ -50,6 +50,11 @@ def kind_for(role: Office, testbed: Testbed) -> JudgeKind:
     return kind_of(getattr(testbed, role), chat, testbed.prices, behind(testbed.data))
 
 
+def answering(words: str, testbed: Testbed) -> JudgeKind:
+    """Who answers a row of the table, by its words."""
+    return kind_of(words, testbed.answering, testbed.prices)
+
+
 def identity(kind: JudgeKind) -> dict[str, Any]:
     """What identifies a judge or writer in keys: what it says of itself, and its code."""
     return {**plugins.plain(kind.identity(), kind.name), **code(kind.file)}

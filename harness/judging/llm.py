@@ -247,7 +247,7 @@ class Llm(Hired):
         async with self._turn() as alone:
             ticket, most = await self._ticket(ask, alone)
             try:
-                said = await call(server, body, self.runtime.ask_timeout_s)
+                said = await call(server, body, self.runtime.ask_timeout_s, ask.cut)
             except BaseException:  # the question's deadline, or the run stops: it may have been paid for
                 self.journal.settle(ticket, most)
                 raise

@@ -15,8 +15,9 @@ from harness.system.secret import KEY, redact
 
 # Why a model stopped that had said all it wanted: OpenAI's word, and those of TGI and Anthropic.
 WHOLE = ("stop", "eos_token", "end_turn", "stop_sequence")
+CUT = "length"
 ENDED = {
-    "length": "was cut at its token limit (finish_reason length); give it more with max_tokens",
+    CUT: "was cut at its token limit (finish_reason length); give it more with max_tokens",
     "content_filter": "was withheld by a content filter",
     "tool_calls": "calls a tool instead of answering",
     "function_call": "calls a function instead of answering",
@@ -87,15 +88,15 @@ class Failure:
     status: int = 0
 
 
-def read(body: bytes) -> Answer | Failure:
-    """What the body of an HTTP 200 is. Raises nothing."""
+def read(body: bytes, cut: bool = False) -> Answer | Failure:
+    """What the body of an HTTP 200 is; with `cut`, one that ends at its limit is an answer too. Raises nothing."""
     try:
-        return completed(parsed(body))
+        return completed(parsed(body), cut)
     except ValueError as error:
         return Failure(f"the reply {error}", paid=True, foreign=True)
 
 
-def completed(value: Any) -> Answer | Failure:
+def completed(value: Any, cut: bool = False) -> Answer | Failure:
     """The same of a body's value."""
     if not isinstance(value, dict):
         return Failure(f"the reply is {_kind(value)}, no chat completion", paid=True, foreign=True)
@@ -104,7 +105,7 @@ def completed(value: Any) -> Answer | Failure:
     choices = value.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         return Failure("the reply is no chat completion: it has no choices", paid=True, foreign=True)
-    said = [_Said(choice) for choice in choices]
+    said = [_Said(choice, cut) for choice in choices]
     usage = _usage(value.get("usage"), sum(one.visible for one in said))
     if len(said) > 1:
         return Failure(f"the reply has {len(said)} choices where one was asked for", True, False, usage=usage)
@@ -133,6 +134,7 @@ class _Said:
     """One choice of a completion: its text, or the problem that makes it no answer ("was cut ...")."""
 
     choice: dict[str, Any]
+    cut: bool = False
     text: str = ""
     visible: int = 0
     problem: str = ""
@@ -169,7 +171,7 @@ class _Said:
             self._fails(f"is by {_words(message['role'])}, not by the assistant", retry=True)
 
     def _check_end(self, finish: Any) -> None:
-        if isinstance(finish, str) and finish in WHOLE:
+        if isinstance(finish, str) and (finish in WHOLE or (self.cut and finish == CUT)):
             self.finish = finish
         elif isinstance(finish, str) and finish in ENDED:
             self._fails(ENDED[finish])

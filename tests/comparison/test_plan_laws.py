@@ -375,6 +375,7 @@ CHANGES: dict[str, Callable[[Request], Request]] = {
     "blank": lambda r: replace(r, blank=True),
     "noise": lambda r: replace(r, noise_batch=8),
     "pool": lambda r: replace(r, pool=9),
+    "a row of an API": lambda r: replace(r, answered=(("gpt", "openai:gpt"),)),
     "a published row": lambda r: replace(r, published=(("seva", BED.models[0]),)),
 }
 

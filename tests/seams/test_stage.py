@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,11 @@ KINDS = plugins.installed(STAGES)
 REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")), source("llava150k"))
 PLAN = plan(REQUEST, read_testbed("mini"))
 NAIVE = Generation(backend=str(Path(__file__).parents[1] / "outside" / "backend" / "naive.py"))
-PARITY = plan(REQUEST, PLAN.testbed.model_copy(update={"generation": NAIVE})).parity
-STEPS = (*PLAN.steps, *([PARITY] if PARITY else []))
+OTHER = plan(  # what a comparison has where another backend responds, and an API answers a row
+    replace(REQUEST, benchmarks=("pope",), answered=(("gpt", "openai:gpt-9"),)),
+    PLAN.testbed.model_copy(update={"generation": NAIVE}),
+)
+STEPS = (*PLAN.steps, *(step for step in OTHER.steps if step.stage.kind in ("parity", "answer")))
 PLANNER = Planner(REQUEST, PLAN.testbed, Runtime(), tuple(PLAN.rows.values()))
 RECORDED = json.loads((Path(__file__).parent / "identities.json").read_text(encoding="utf-8"))
 
