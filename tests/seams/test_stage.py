@@ -31,13 +31,13 @@ ROOT = Path(__file__).parents[2]
 KINDS = plugins.installed(STAGES)
 REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")), source("llava150k"))
 PLAN = plan(REQUEST, read_testbed("mini"))
-NAIVE = Generation(backend=str(Path(__file__).parents[1] / "outside" / "backend" / "naive.py"))
+ANOTHER = Generation(backend="vllm", options={"environment": "/nowhere"})
 OTHER = plan(  # what a comparison has where another backend responds, and an API answers a row
     replace(REQUEST, benchmarks=("pope",), answered=(("gpt", "openai:gpt-9"),)),
-    PLAN.testbed.model_copy(update={"generation": NAIVE}),
+    PLAN.testbed.model_copy(update={"generation": ANOTHER}),
 )
 STEPS = (*PLAN.steps, *(step for step in OTHER.steps if step.stage.kind in ("parity", "answer")))
-PLANNER = Planner(REQUEST, PLAN.testbed, Runtime(), tuple(PLAN.rows.values()))
+PLANNER, OTHERS = (Planner(p.request, p.testbed, Runtime(), tuple(p.rows.values())) for p in (PLAN, OTHER))
 RECORDED = json.loads((Path(__file__).parent / "identities.json").read_text(encoding="utf-8"))
 
 
@@ -122,7 +122,8 @@ def test_the_planner_gives_a_kind_what_that_kind_reads() -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_its_own_file_and_its_plugins_are_in_its_key(name: str) -> None:
     for step in steps(name):
-        entries = list(PLANNER.sources(kind(name).of(step), PLAN.rows.get(step.row)))
+        planner = PLANNER if step in PLAN.steps else OTHERS
+        entries = list(planner.sources(kind(name).of(step), PLAN.rows.get(step.row)))
         assert step.stage.identity["code"] == SOURCES.digest(*entries)
         assert f"{STAGES}.{name}" in SOURCES.files(*entries)
 
