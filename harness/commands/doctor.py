@@ -28,7 +28,7 @@ def doctor(
         from harness.comparison.request import request
 
         words = [f"generation.backend={backend}", *(sets or [])]
-        bed, asked, runtime = request("", "llava150k", "", testbed or "mini", 1, "pope", None, limit, words, workers)
+        bed, asked, runtime = request("", "llava150k", "", testbed or "mini", 1, "chair", None, limit, words, workers)
         if not agrees(asked, bed, runtime, store):
             raise typer.Exit(3)
         return

@@ -270,7 +270,8 @@ class Planner:
             return None
         asked = {"prompts": parity.PROMPTS, "tokens": parity.TOKENS, "dtype": self.dtype}
         made = Parity(model=self.model(seed), backend=self.backend, **asked)
-        items = self.items(self.request.benchmarks[0])
+        longest = max(self.request.benchmarks, key=lambda name: self.benchmark(name).max_new_tokens)
+        items = self.items(longest)
         return self.step(made, Parity.Reads(items=items.stage), f"parity {self.backend['name']}")
 
     def report(self, cells: Sequence[Cell]) -> Step:

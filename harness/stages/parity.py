@@ -34,7 +34,7 @@ class Agreement:
 
 
 class Parity(Modelled):
-    """The base model's responses to the first of a benchmark's items by two backends, and both backends' log-probs.
+    """The base model's responses to the first items of a benchmark by two backends, and both backends' log-probs.
 
     backend: who makes models respond, and how
     prompts: how many items are asked
