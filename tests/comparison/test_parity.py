@@ -87,7 +87,7 @@ def test_the_same_model_makes_the_same_table_and_says_so(tmp_path: Path) -> None
 
     assert table(by(NAIVE), "naive") == table(BED, "usual")
     told = Manifest.read(tmp_path / "naive" / MANIFEST).parity
-    assert told is not None and told.same == told.prompts > 1 and 0 < told.largest < 1e-4
+    assert told is not None and told.same == told.prompts > 1 and 0 <= told.largest < 1e-4
 
 
 @pytest.mark.heavy
