@@ -30,6 +30,7 @@ from harness.commands.options import (
     Writer,
 )
 from harness.system.console import say, say_json, say_styled
+from harness.system.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.comparison.face import Wanted
@@ -60,6 +61,10 @@ def compare(
     device: Annotated[
         str, typer.Option(help="For plan: memory and hours there; h100, h200, a100-80, rtx4090 or cpu.")
     ] = "",
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="For plan: how long it takes side by side, and what it waits for.")
+    ] = False,
+    gpus: Annotated[str, typer.Option(help="For --simulate: on so many GPUs; several with commas, 1,8,64.")] = "",
     sizes: Annotated[str, typer.Option(help="Numbers of examples, e.g. 250,500,1000: one comparison each.")] = "",
     page: Annotated[bool, typer.Option(help="Write report.html and the figures too.")] = True,
     verbose: Verbose = False,
@@ -69,6 +74,7 @@ def compare(
     from harness.comparison.sizes import parsed
 
     numbers = parsed(sizes) if sizes else []
+    room = _simulated_on(gpus, simulate)
     wanted = Wanted.of(
         methods,
         data,
@@ -94,11 +100,23 @@ def compare(
     if dry_run:
         from harness.commands.plan_text import show_plan
 
-        show_plan(wanted.plan(), wanted.store, wanted.runtime.workers, as_json, verbose, device, wanted.runtime)
+        how = wanted.runtime
+        show_plan(wanted.plan(), wanted.store, how.workers, as_json, verbose, device, how, room)
     elif numbers:
         _compare_sizes(wanted, numbers, page, as_json, verbose)
     else:
         _compare(wanted, page, as_json, verbose)
+
+
+def _simulated_on(gpus: str, simulate: bool) -> list[int] | None:
+    """Numbers of GPUs on which a plan is simulated, none of them for this machine's workers; None: it is not."""
+    if gpus and not simulate:
+        raise UsageError("--gpus is for a simulation: harness plan ... --simulate --gpus 64.")
+    if not simulate:
+        return None
+    from harness.commands.simulating import numbers
+
+    return numbers(gpus)
 
 
 def _compare_sizes(wanted: "Wanted", sizes: Sequence[int], page: bool, as_json: bool, verbose: bool) -> None:

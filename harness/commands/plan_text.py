@@ -10,8 +10,10 @@ from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
+from harness.commands import simulating
 from harness.comparison.asking import ANSWER
 from harness.comparison.bill import bills
+from harness.comparison.costs import costs_of
 from harness.comparison.devices import Device, device_of
 from harness.comparison.forecast import Forecast, parts, together
 from harness.comparison.plan import USUAL
@@ -96,11 +98,13 @@ def show_plan(
     verbose: bool = False,
     device: str = "",
     runtime: Runtime = USUAL,
+    gpus: Sequence[int] | None = None,
 ) -> None:
     """Print what each row has to run and may reuse, with time, disk and calls; `verbose`: every stage, and why.
 
     With the name of a `device` also what it takes there, by formula; on official data that is an H100 unless said.
-    An executor that hands its work to others shows what (`Executor.shown`).
+    An executor that hands its work to others shows what (`Executor.shown`). `gpus`: numbers of them on which it is
+    simulated, none of them for this machine's workers; None: it is not simulated.
     """
     todo = pending(planned.goals, store, planned.steps)
     forecast = Forecast(store, planned.steps)
@@ -115,11 +119,15 @@ def show_plan(
     there = device_of(device or "h100") if device or not testbed.synthetic else None
     pictures = pictures_of(planned) if there else []
     needed = by_row([*needs(planned, todo, runtime, there, pictures)]) if there else []
+    stages = costs_of(planned, todo, store, runtime, there, measured=not device) if gpus is not None else {}
+    ran = simulating.outcomes(todo, stages, gpus, workers) if gpus is not None else None
     if as_json:
         known = {"testbed": testbed.name, "synthetic": testbed.synthetic, "families": families, "to_run": len(todo)}
         summary = {"rows": [_row(share) for share in found], "seconds": wall, "workers": workers}
-        takes = {"device": there.title, "estimate": [_need(one) for one in needed]} if there else {}
+        takes: dict[str, object] = {"estimate": [_need(one) for one in needed]} if there else {}
+        takes |= {"device": there.title} if there else {}
         takes |= {"handed": handed} if handed else {}
+        takes |= simulating.as_data(*ran) if ran else {}
         say_json({**known, "stages": _lines(planned, todo, store), "costs": costs, "summary": summary, **takes})
         return
     for line in _lines(planned, todo, store) if verbose else ():
@@ -139,6 +147,8 @@ def show_plan(
         typer.echo(f"{cost}.")
     if there and needed:
         _show_needs(needed, there, {cell.row: cell.label for cell in planned.cells}, verbose, len(pictures))
+    if ran and todo:
+        simulating.show(*ran, stages, workers, there.title if there else "")
     more = "" if verbose else "; every stage, and why it runs: -v"
     typer.echo(f"testbed: {testbed.name}{' (synthetic)' if testbed.synthetic else ''}, {', '.join(families)}{more}")
 

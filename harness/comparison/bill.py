@@ -57,11 +57,10 @@ class Bill:
 
 def bills(planned: Plan, steps: Sequence[Step], store: Store, runtime: Runtime) -> list[Bill]:
     """What whoever is paid will be asked by these steps of the plan: one bill per role or row that is asked at all."""
-    found, unbound = [], Post(runtime.model_copy(update={"budget": None}), store.root)
+    found, unbound = [], _unbound(runtime, store)
     for role, kind in _paid(planned.testbed):
         hired = kind.hire(unbound)
-        noted = _verdicts(planned, steps, store, hired.runs) if role == "judge" else _texts(planned, steps, store)
-        found += _bill(role, kind, hired, noted)
+        found += _bill(role, kind, hired, _noted(role, planned, steps, store, hired))
     for kind, mine in _answering(planned, steps):
         found += _bill("row", kind, kind.hire(unbound), _prompts(planned, mine, store))
     return found
@@ -92,6 +91,28 @@ def _prompts(planned: Plan, steps: Sequence[Step], store: Store) -> Iterator[tup
         if listed is None:  # of a world not drawn yet
             asked = question(Item("", Image("", ""), ASSUMED, "", {}), most)
             yield asked, planned.request.limit or planned.testbed.scenes
+
+
+def asked_by(planned: Plan, steps: Sequence[Step], store: Store, runtime: Runtime) -> dict[str, int]:
+    """How many questions these steps ask of whoever is paid, by their keys."""
+    found, unbound = dict.fromkeys((step.key for step in steps), 0), _unbound(runtime, store)
+    for role, kind in _paid(planned.testbed):
+        hired = kind.hire(unbound)
+        for step in steps:
+            found[step.key] += sum(times for _, times in _noted(role, planned, [step], store, hired))
+    for _, mine in _answering(planned, steps):
+        for step in mine:
+            found[step.key] += sum(times for _, times in _prompts(planned, [step], store))
+    return found
+
+
+def _unbound(runtime: Runtime, store: Store) -> Post:
+    return Post(runtime.model_copy(update={"budget": None}), store.root)
+
+
+def _noted(role: Office, planned: Plan, steps: Sequence[Step], store: Store, hired: Hired) -> Iterator[tuple[Ask, int]]:
+    """The questions of steps to a role, with how often each is asked."""
+    return _verdicts(planned, steps, store, hired.runs) if role == "judge" else _texts(planned, steps, store)
 
 
 def _paid(testbed: Testbed) -> Iterator[tuple[Office, JudgeKind]]:

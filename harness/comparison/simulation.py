@@ -146,8 +146,8 @@ class Going:
 
 
 def bound(run: Simulated, chain: float, name: str, most: float) -> str:
-    """What a run waited for nearly all of its time, whose room is `most` of a field of `Resources`."""
+    """What a run waited for nearly all of its time, whose room is `most` GPUs or processes."""
     if chain >= NEARLY * run.seconds:
         return "its longest chain"
-    whole = run.used(name) >= NEARLY * most * run.seconds
-    return name.replace("gpus", "GPUs") if whole else f"{name.replace('gpus', 'GPUs')} and its chains"
+    whole, word = run.used(name) >= NEARLY * most * run.seconds, {"gpus": "GPUs", "processes": "workers"}[name]
+    return word if whole else f"{word}, and its chains"
