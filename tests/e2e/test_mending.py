@@ -76,7 +76,10 @@ FILES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("file", FILES)
+OFTEN = ("items/*/items.jsonl", "train/*/log.jsonl", "generate/*/responses.jsonl", "score/*/units.json")
+
+
+@pytest.mark.parametrize("file", [pytest.param(one, marks=() if one in OFTEN else pytest.mark.heavy) for one in FILES])
 def test_an_edited_file_is_made_again_and_the_table_is_as_it_was(home: Path, file: str) -> None:
     first = sorted(home.glob(f"store/{file}"))[0]
     before, right = table(home), first.read_bytes()

@@ -79,7 +79,9 @@ DOCTORED: dict[str, tuple[Callable[[Job], Course], str]] = {
 }
 
 
-@pytest.mark.parametrize("doctored", DOCTORED)
+@pytest.mark.parametrize(
+    "doctored", [pytest.param(one, marks=() if one == "a scaled loss" else pytest.mark.heavy) for one in DOCTORED]
+)
 def test_a_doctored_side_is_refused(square: Job, doctored: str) -> None:
     side, sentence = DOCTORED[doctored]
     with pytest.raises(Unfair, match=sentence):
@@ -119,6 +121,7 @@ def trainer(job, pictures: list[Image]) -> Any:  # type: ignore[no-untyped-def]
     return trl_trainer(made, processor(made))
 
 
+@pytest.mark.heavy
 def test_the_counted_ratios_see_prefixes_that_are_not_shared(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without sharing, the kept reference and the tower's one pass are all that is left of the lead."""
     case, pack = Case("dpo", 10, True), shapes.pack

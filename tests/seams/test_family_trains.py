@@ -31,7 +31,13 @@ from tests.trl_side import SIZE, farthest, ours, trls
 ADAPTERS = Lora(r=4, lora_alpha=8, target_modules="all-linear")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+# Fixed places per picture, and positions in three dimensions; the others are trained by `make test-all`.
+OFTEN = ("llava", "qwen2_5_vl")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(one, marks=() if one in OFTEN else pytest.mark.heavy) for one in FAMILIES]
+)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     return made(families.named(request.param), tmp_path_factory.mktemp(request.param) / "small")

@@ -92,7 +92,7 @@ def test_killed_at_random_instants(trials: int, tmp_path: Path, expected: dict[s
     assert killed >= trials / 4
 
 
-@pytest.mark.parametrize("call", [3, 17, 28, 50, 70])
+@pytest.mark.parametrize("call", [17, *(pytest.param(call, marks=pytest.mark.heavy) for call in (3, 28, 50, 70))])
 def test_the_check_catches_the_naive_store(call: int, tmp_path: Path, expected: dict[str, bytes]) -> None:
     """ "The folder is there, so it is done" fails, or gives another table, where the store gives the same."""
     assert finish(start(tmp_path / "store", die_at=f"toy.write:{call}")) == 137

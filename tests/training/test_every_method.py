@@ -66,6 +66,9 @@ def cases() -> Iterator[Any]:
 
 
 CASES = list(cases())
+PAPER = ("sft", "nsft", "dpo", "seva", "sima", "csr", "ppo")
+KILLED = [case if case.values[0] in PAPER else pytest.param(*case.values, id=case.id, marks=pytest.mark.heavy)
+          for case in CASES]  # fmt: skip
 every_method = pytest.mark.parametrize(("name", "options", "number"), CASES)
 
 
@@ -278,7 +281,7 @@ def written(job: Job) -> dict[str, str]:
             for path in sorted(out.rglob("*.safetensors"))}  # fmt: skip
 
 
-@every_method
+@pytest.mark.parametrize(("name", "options", "number"), KILLED)
 def test_the_same_bits_again_and_after_a_kill(  # type: ignore[no-untyped-def]
     task, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any], number: int
 ) -> None:
