@@ -76,8 +76,8 @@ class Mmstar(Benchmark):
     label: ClassVar[str] = "MMStar"
     group: ClassVar[Group] = "comprehension"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("mmstar/all", "MMStar", (0.0, 100.0), chance=24.6),  # "Random Choice" of the paper's table of models
-        Metric("mmstar/all@robust", "MMStar (any clear choice)", (0.0, 100.0), chance=24.6),
+        Metric("mmstar/all", "MMStar", (0.0, 100.0)),
+        Metric("mmstar/all@robust", "MMStar (any clear choice)", (0.0, 100.0)),
         Metric("mmstar/valid", "MMStar letters", (0.0, 100.0)),
         *(Metric(f"mmstar/{slug(name)}", f"MMStar {name}", (0.0, 100.0)) for name in CATEGORIES),
     )
