@@ -103,7 +103,7 @@ def second_opinion(
                 found.append(row | {"withheld": f"the stock task's value is {value}"})
     if not stocks:
         row = {"source": SOURCE, "task": "", "metric": benchmark.metrics[0].id, "task_metric": ""}
-        found.append(row | {"withheld": "lmms-eval has no such task"})
+        found.append(row | {"withheld": "no task of lmms-eval is set beside it"})
     return found
 
 

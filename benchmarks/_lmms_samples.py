@@ -54,7 +54,11 @@ def write_samples(out: Path, model: str, date: str, answered: Sequence[Answered]
             results[task] = {"alias": task, **{f"{metric},none": float(value) for metric, value in values.items()}}
         samples |= made
         tasks = ", ".join(f"{task} ({len(lines):,})" for task, lines in made.items())
-        none = "lmms-eval writes the samples of its own task" if ":" in one.name else "lmms-eval has no such task"
+        none = (
+            "lmms-eval writes the samples of its own task"
+            if ":" in one.name
+            else "no task of lmms-eval is set beside it"
+        )
         told.append(f"{one.name}: {'; '.join([*([tasks] * bool(tasks)), *failed]) or none}")
     tracker = EvaluationTracker(output_path=str(out))
     config = tracker.general_config_tracker

@@ -1,4 +1,4 @@
-"""MMBench dev in Chinese, circular: the English questions translated, asked and scored alike.
+"""MMBench dev in Chinese, circular: the English questions translated, scored alike.
 
 Traps: very sensitive to the prompt. LLaVA-1.5-7B gets 58.3 with LLaVA's Chinese request for the letter and between 22
 and 44 with other wordings; lmms-eval mixes an English sentence in. The rest as for `mmb`.

@@ -1,8 +1,7 @@
-"""RealWorldQA: photographs from cars and streets, a question each for a letter, a word or a number.
+"""RealWorldQA: photographs from streets, a question each for a letter, a word or a number.
 
-xAI published the data and no scorer, so several rules are in use and each has its own metric here.
-
-Traps: "RealWorldQA 54.8" may be by any of them. lmms-eval wanted the answer alone (`tasks/realworldqa/utils.py` of
+Traps: xAI published the data and no scorer, so several rules are in use, and each has its own metric here; "RealWorldQA
+54.8" may be by any of them. lmms-eval wanted the answer alone (`tasks/realworldqa/utils.py` of
 001eca00) and reads letters anywhere since (0.7.2), Cambrian takes the first word behind "answer is"
 (`eval/eval/realworldqa/realworldqa_test.py`), VLMEvalKit asks another file, RealWorldQA.tsv, that has options. The
 instruction that ends each question is part of the data.

@@ -1,5 +1,7 @@
-"""GRPO: groups of sampled responses, each better or worse than its group (Shao et al. 2024, arXiv 2402.03300); and
-its kin DAPO (Yu et al. 2025, 2503.14476) and GSPO (Zheng et al. 2025, 2507.18071).
+"""GRPO: groups of sampled responses, each better or worse than its group.
+
+Shao et al. 2024, arXiv 2402.03300; and its kin DAPO (Yu et al. 2025, 2503.14476) and GSPO (Zheng et al. 2025,
+2507.18071).
 
 Each round takes its share of the prompts and samples a group of responses to each. A rule rewards them; an advantage
 is (reward - mean) / std within the group. Then come clipped steps, as PPO's without reward model and critic.

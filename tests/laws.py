@@ -6,19 +6,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-FEW = 12  # examples that are tried in any case
-
-
-class Depth:
-    """How many of a law's examples are tried: all of them in `make test-all`, one in `divisor` otherwise."""
-
-    divisor = 1
-
 
 def law(examples: int = 60) -> settings:
     """The same examples every time, so that nobody's change fails by another's luck; no shrinking of slow ones."""
     return settings(
-        max_examples=examples if examples <= FEW else max(FEW, examples // Depth.divisor),
+        max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,

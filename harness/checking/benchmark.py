@@ -26,16 +26,17 @@ ITEMS = 20  # how many items' scores are tried
 
 
 class FakeJudge:
-    """Says in turn what judges say: a verdict, a number, nonsense, nothing."""
+    """Says in turn what judges say: a verdict, a number or two, a list, nonsense, nothing."""
 
     name = "fake"
 
     def __init__(self) -> None:
-        self.replies = ("[[1]]", "5", "Rating: 3, hallucination: no", "0.5", "\x00?", "")
+        words = ("incorrect", "[[1]]", "5", "correct", "Rating: 3, hallucination: no", "8 5", '["cup"]', "0.5")
+        self.replies = (*words, "\x00?", "")
         self.asked = 0
 
     def reply(self, ask: Ask) -> str | Unscored:
-        """The next reply; every seventh question has none."""
+        """The next reply; every eleventh question has none."""
         self.asked += 1
         at = self.asked % (len(self.replies) + 1)
         return self.replies[at] if at < len(self.replies) else Unscored(ask.id, "the fake judge says nothing")

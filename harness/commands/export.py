@@ -33,7 +33,8 @@ def export(
     store: StoreOf = None,
 ) -> None:
     """Take a row's training records, model or responses elsewhere, with a card that says what it is."""
-    from harness.comparison.exporting import FORMATS_OF, Made, check_name, new_folder, pushed
+    from harness.comparison.exporting import FORMATS_OF, Made, new_folder
+    from harness.system.hub import check_name, pushed
     from reports.runs import opened
 
     given = {"records": records, "checkpoint": checkpoint, "responses": responses}

@@ -5,7 +5,6 @@ Each with a card, `README.md`, that says what it is and where it comes from.
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from PIL import Image as Pillow
@@ -40,7 +39,7 @@ from reports.report import without
 from reports.results import results_rows
 from reports.runs import Run
 
-__all__ = ["FORMATS_OF", "Made", "check_name", "new_folder", "pushed"]
+__all__ = ["FORMATS_OF", "Made", "new_folder"]
 FORMATS_OF = {"records": FORMS, "checkpoint": ("merged", "adapter"), "responses": ("official", "lmms-eval")}
 """What can be exported, and in which formats; the first unless another is asked for."""
 HOW = {
@@ -347,27 +346,3 @@ class Copied:
         (self.out / "images").mkdir(exist_ok=True)
         shutil.copyfile(path, self.out / name)
         return name
-
-
-def check_name(name: str) -> None:
-    """UsageError for what is no OWNER/NAME."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UsageError(f"--push {name}: give OWNER/NAME, the repository on the hub.")
-
-
-def pushed(folder: Path, name: str, kind: Literal["model", "dataset"]) -> str:
-    """Upload a folder to a private repository of the hub; its address. HarnessError with what the hub said."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        hub = HfApi()
-        address = hub.create_repo(name, private=True, exist_ok=True, repo_type=kind)
-        hub.upload_folder(folder_path=folder, repo_id=name, repo_type=kind)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise HarnessError(
-            f"{folder} is written, and could not be uploaded to {name}: {why}. See to the network and the login "
-            "(`hf auth login`), then upload the folder with `hf upload`."
-        ) from error
-    return str(address)

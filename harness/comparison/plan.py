@@ -8,18 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from harness import backends, families
 from harness.comparison import parity
+from harness.comparison.shown import Shown, tabled
 from harness.contracts import borrowed, plugins
 from harness.contracts.backend import Backend, Sampling
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
-from harness.contracts.method import Baseline, Role, realised
+from harness.contracts.method import Role, realised
 from harness.contracts.row import Row, resolved
-from harness.contracts.row_names import BASELINE, BLANK, NOISE, PUBLISHED
 from harness.contracts.settings import Dtype, Runtime, Testbed, insist_on_optimizer
 from harness.contracts.stage import Kind, Plugins
 from harness.contracts.steps import Cell, Plan, Request, Step
@@ -48,19 +47,6 @@ from harness.system.errors import UsageError
 
 USUAL = Runtime()
 HELDOUT_SHARE = 5  # a fifth as many held-out examples as scenes
-
-
-class Shown(NamedTuple):
-    """A row of the table: the row of the request, None where no method made it, and changes to how it responds.
-
-    `who`: the words of somebody else who answers.
-    """
-
-    row: Row | None
-    id: str
-    label: str
-    changes: Mapping[str, Any] = MappingProxyType({})
-    who: str = ""
 
 
 class Planner:
@@ -302,20 +288,6 @@ class Planner:
         made: Benchmark = plugins.make("benchmarks", name, Benchmark, self.options(name))
         return made
 
-    def shown(self) -> Iterator[Shown]:
-        """The rows of the table, baseline first."""
-        yield Shown(None, BASELINE, Baseline.label)
-        if self.request.blank:
-            yield Shown(None, BLANK, "baseline, blank image", {"blank": True})
-        if self.request.noise_batch:
-            yield Shown(None, NOISE, "noise floor", {"batch_size": self.request.noise_batch})
-        for name, folder in self.request.published:
-            yield Shown(None, name, f"{name}{PUBLISHED}", {"model": self.models[folder]})
-        for name, who in self.request.answered:
-            yield Shown(None, name, f"{name}{PUBLISHED}", who=who)
-        for row in self.rows:
-            yield Shown(row, row.id, row.label)
-
 
 def base_model(testbed: Testbed, seed: int) -> str:
     """The base model's folder for a seed."""
@@ -349,7 +321,7 @@ def plan(request: Request, testbed: Testbed, runtime: Runtime = USUAL, rows: Seq
     cells = [
         planner.cell(shown, seed, name, trained[shown.id, seed][-1] if shown.row else None)
         for seed in seeds
-        for shown in planner.shown()
+        for shown in tabled(request, rows, planner.models)
         for name in request.benchmarks
     ]
     lenses = {

@@ -80,10 +80,11 @@ class Policy(nn.Module):
         return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
     def hidden(self, batch: Batch) -> Tensor:
-        """(B*L, width) last hidden states; those of `batch.read` are the model's, at others something else stands."""
+        """(B*L, width) last hidden states. Those of `batch.read` are the model's, at others something else stands; of a
+        batch that names no place all are."""
         family, plain = self.family, self.plain
         given = family.inputs(plain, batch.input_ids, batch.features, batch.layouts)
-        self.narrow = Narrow(family.placewise(plain), batch.read)
+        self.narrow = Narrow(family.placewise(plain) if len(batch.read) else (), batch.read)
         with self.narrow.at_work():
             states: Tensor = family.decoder(plain)(
                 **given,

@@ -1,15 +1,16 @@
-"""Files of a hub's dataset repository, fetched where somebody asked for them, at a commit that is written down.
+"""What is fetched from a hub where somebody asked for it, at a commit that is written down, and what is put there.
 
 The hub is the one that huggingface_hub asks (HF_ENDPOINT), with the user's own token and cache.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from harness.system.errors import UsageError
+from harness.system.errors import HarnessError, UsageError
 
 NOTE = ".cache/huggingface/revision"
 """Where a folder says which commit its files are of: beside what huggingface_hub keeps, and no part of the data."""
@@ -61,3 +62,27 @@ def revision_of(home: Path | None) -> str:
     """What `download` fetched into a folder, "owner/name@commit"; empty where it fetched nothing."""
     note = home / NOTE if home else None
     return note.read_bytes()[:200].decode("utf-8", "replace").strip() if note and note.is_file() else ""
+
+
+def check_name(name: str) -> None:
+    """UsageError for what is no OWNER/NAME."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UsageError(f"--push {name}: give OWNER/NAME, the repository on the hub.")
+
+
+def pushed(folder: Path, name: str, kind: Literal["model", "dataset"]) -> str:
+    """Upload a folder to a private repository of the hub; its address. HarnessError with what the hub said."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        hub = HfApi()
+        address = hub.create_repo(name, private=True, exist_ok=True, repo_type=kind)
+        hub.upload_folder(folder_path=folder, repo_id=name, repo_type=kind)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise HarnessError(
+            f"{folder} is written, and could not be uploaded to {name}: {why}. See to the network and the login "
+            "(`hf auth login`), then upload the folder with `hf upload`."
+        ) from error
+    return str(address)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.comparison.face import Wanted
-from harness.comparison.request import published_rows
+from harness.comparison.request import other_rows
 from harness.system.errors import UsageError
 from reports.manifest import Manifest
 from tests.e2e.conftest import ROOT, SMALL_BED, harness
@@ -63,5 +63,5 @@ def test_what_cannot_be_a_row_is_a_sentence_before_any_work(rows: str, said: str
 
 def test_a_row_is_named_as_its_model() -> None:
     commit = "0" * 40
-    names = [name for name, _ in published_rows(f"./a/seva-7b, owner/csr@{commit},mine=./x")]
-    assert names == ["seva-7b", "csr", "mine"]
+    models, answered = other_rows(f"./a/seva-7b, owner/csr@{commit},mine=./x,openai:gpt-4o")
+    assert [name for name, _ in models] == ["seva-7b", "csr", "mine"] and answered == (("gpt-4o", "openai:gpt-4o"),)

@@ -308,7 +308,7 @@ class Bank:
         self.random, self.billed, self.answers = random.Random(seed), 0.0, Counter[str]()
         self.lock = threading.Lock()
 
-    async def call(self, client: Any, body: dict[str, Any], timeout: float) -> Answer | Failure:
+    async def call(self, client: Any, body: dict[str, Any], timeout: float, cut: bool = False) -> Answer | Failure:
         with self.lock:
             wait, fault, lie = self.random.random() / 200, self.random.random(), self.random.randint(0, 4)
             prompt = self.random.randint(1, len(body["messages"][0]["content"].encode()) + prices.OVERHEAD_TOKENS)

@@ -176,7 +176,7 @@ def test_chair_is_equal_in_the_variant_of_the_stock_task(tmp_path: Path, monkeyp
 
 
 def test_what_has_no_stock_task_or_no_value_has_a_reason(world: Any) -> None:
-    assert world("mmhal").both({})[1]["mmhal/rating"]["withheld"] == "lmms-eval has no such task"
+    assert world("mmhal").both({})[1]["mmhal/rating"]["withheld"] == "no task of lmms-eval is set beside it"
     made = world("chair")
     rows = made.both({item.id: "Nothing." for item in made.items})[1]
     assert "ZeroDivisionError" in rows["chair/i@listed"]["withheld"]

@@ -104,7 +104,7 @@ def test_a_task_that_fails_costs_itself_alone(tmp_path: Path, monkeypatch: pytes
         writing, "replayed", lambda stock, *rest: 1 / 0 if "pop." in stock.yaml else whole(stock, *rest)
     )
     told = writing.write_samples(tmp_path / "x", "dpo", DATE, [one, other])
-    assert told[0] == "gqa: lmms-eval has no such task"
+    assert told[0] == "gqa: no task of lmms-eval is set beside it"
     assert "pope_random (" in told[1] and "pope_pop: the stock task fails: ZeroDivisionError" in told[1]
     assert not list(tmp_path.glob("x/dpo/*pope_pop*"))
 
@@ -125,7 +125,7 @@ def test_the_command_writes_them_with_a_card(tmp_path: Path) -> None:
     run = FakeRun(said={"nsft": "Yes."}).write(tmp_path)
     ran = exported(run, tmp_path / "x")
     assert ran.exit_code == 0, ran.output
-    assert "gqa: gqa (4)" in ran.output and "mmhal: lmms-eval has no such task" in ran.output
+    assert "gqa: gqa (4)" in ran.output and "mmhal: no task of lmms-eval is set beside it" in ran.output
     [file] = tmp_path.glob("x/nsft/*_samples_gqa.jsonl")
     assert [json.loads(line)["filtered_resps"] for line in file.read_text().splitlines()] == ["Yes."] * 4
     card = (tmp_path / "x" / "README.md").read_text()

@@ -141,8 +141,9 @@ def test_a_layer_that_is_computed_again_keeps_less_by_the_same_each_time(
     of: Decoder, lora: Lora | None, load: Load, size: int
 ) -> None:
     kept = [saved(of, lora, load, size, again) for again in range(of.layers + 1)]
-    steps = {one - other for one, other in pairwise(kept)}
-    assert len(steps) == 1 and steps.pop() > 0
+    *steps, last = (one - other for one, other in pairwise(kept))  # the last one has some parts at few places
+    assert len({*steps}) <= 1 and all(step > 0 for step in steps)
+    assert last > 0 or load.read < load.places
     assert kept[-1] >= load.passes * of.layers * load.places * size * of.width  # each layer's input, at least
 
 
@@ -217,8 +218,8 @@ def test_a_layout_by_the_first_records_would_be_caught(monkeypatch: pytest.Monke
 def test_memory_that_falls_with_the_length_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutant: the square of the length is taken away instead of added."""
 
-    def wrong(of: Decoder, lora: Lora | None, load: Load, size: int) -> int:
-        return real_kept(of, lora, load, size) - 2 * size * load.rows * load.length**2
+    def wrong(of: Decoder, lora: Lora | None, load: Load, size: int, last: bool = False) -> int:
+        return real_kept(of, lora, load, size, last) - 2 * size * load.rows * load.length**2
 
     monkeypatch.setattr(footprint, "kept_by_layer", wrong)
     caught(test_a_larger_micro_batch_takes_no_less)

@@ -16,7 +16,7 @@ from worlds import NINE
 
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark
-from harness.contracts.settings import Lora, Testbed
+from harness.contracts.settings import Chat, Lora, Testbed
 from harness.contracts.testbed_file import read_testbed, setting_of
 from reports import earned
 from reports.earned import ARCHITECTURES, FREE, WHERE, Ran, shortfalls
@@ -45,6 +45,7 @@ NO_SETTING: dict[Leaf, str] = {
     ("judging", "runs"): "more of the same verdicts",
     ("reading", "links"): "which files may be opened; where they may not, nothing runs",
     ("reading", "max_dropped"): "where a run stops",
+    **{("answering", field): "how a row is asked that nobody trained here" for field in Chat.model_fields},
 }
 OTHERS = {"judge": "openai:gpt-4o", "writer": "openai:gpt-4o"}  # any GPT-4 is the paper's, for all that it says
 JUDGED = {"MMVet", "MMHal"}

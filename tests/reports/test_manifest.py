@@ -62,6 +62,7 @@ def test_made_up_and_older_ones_have_every_field() -> None:
         "shared",
         "fetched",
         "bases",
+        "parity",
     }  # younger
 
 

@@ -134,9 +134,9 @@ def test_a_changed_byte_of_a_data_file_is_another_key(tmp_path: Path) -> None:
 
 
 def test_every_data_file_of_ours_is_in_a_key() -> None:
-    """Through a module that reads it, or as what a testbed is: models by their revision, testbeds by their fields."""
+    """Through a module that reads it, as as a method's source, or as a testbed: models by revision, fields."""
     named = {path for patterns in DATA.values() for pattern in patterns for path in ROOT.glob(pattern)}
-    elsewhere = [ROOT / "harness" / place for place in ("mini/bases", "mini/clip", "testbeds")]
+    elsewhere = [ROOT / "harness" / place for place in ("mini/bases", "mini/clip", "mini/objects.txt", "testbeds")]
     for package in OURS:
         for path in (ROOT / package).rglob("*"):
             if path.is_file() and path.suffix not in (".py", ".pyc"):
