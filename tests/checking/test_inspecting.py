@@ -130,6 +130,7 @@ def generated(folder: Path, n: int) -> Path:
     return file
 
 
+@pytest.mark.heavy
 def test_150_000_records_take_linear_time_and_less_than_3_gb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spent = {}
     for n in (5_000, 20_000):

@@ -162,6 +162,7 @@ def test_a_lost_stage_is_made_again_with_the_same_bits(done: Done) -> None:
     assert fingerprint(done.store, done.out) == before
 
 
+@pytest.mark.heavy
 def test_adding_a_method_runs_its_own_stages_only(done: Done, tmp_path: Path) -> None:
     more = harness(
         "compare", "--methods", "nsft,dpo,sft", *SMALL, "--store", str(done.store), "--out", str(tmp_path), "--json"
@@ -226,6 +227,7 @@ def test_the_profile_has_time_memory_tokens_and_flops(done: Done) -> None:
     assert next(stage for stage in stages if stage["stage"] == "reference")["flops"] > 0
 
 
+@pytest.mark.heavy
 def test_the_documented_method_trains_and_shows_in_the_table(done: Done, tmp_path: Path) -> None:
     ran = done.again("--out", str(tmp_path / "out"), methods=str(OUTSIDE / "method" / "margin.py"))
     assert ran.status == 0, ran.stderr

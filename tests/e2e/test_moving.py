@@ -95,6 +95,7 @@ def test_a_comparison_goes_on_where_everything_has_moved(tmp_path: Path, local: 
     moved(tmp_path, local)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("local", [False, True], ids=["testbed", "my.json"])
 def test_the_mutant_that_stores_where_pictures_were_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool

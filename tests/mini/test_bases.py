@@ -65,6 +65,7 @@ def test_each_base_tells_the_truer_of_its_own_responses(seed):
     assert 20 < judged["critic first"] < 80
 
 
+@pytest.mark.heavy
 def test_a_critic_that_always_says_the_first_is_right_half_of_the_time(base, monkeypatch):
     monkeypatch.setattr(critic, "verdict", lambda text: 1)
     judged = measure_critic(*base, 20, "test/0")

@@ -190,6 +190,7 @@ def test_a_comparison_sees_every_image_once(tmp_path: Path, monkeypatch: pytest.
     assert calls == images > 6
 
 
+@pytest.mark.heavy
 def test_the_mutant_without_a_shelf_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Shelf, "_read", lambda self, name: None)
     calls, images = seen_in_a_comparison(tmp_path, monkeypatch)

@@ -172,7 +172,10 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+OFTEN = ("some again", "in full", "Qwen3")
+
+
+@pytest.mark.parametrize("name", [pytest.param(one, marks=() if one in OFTEN else pytest.mark.heavy) for one in OTHERS])
 def test_a_micro_batch_of_six_true_layers(name: str) -> None:
     """Words of other families: fewer keys than queries, which are normalised; six times what one layer keeps."""
     case, fields = OTHERS[name]
@@ -205,10 +208,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("rank", "dtype", "size", "again", "away"),
     [
         pytest.param(0, "bfloat16", 4, 0, "none", marks=pytest.mark.heavy),
-        (0, "bfloat16", 2, 0, "cpu"),
+        pytest.param(0, "bfloat16", 2, 0, "cpu", marks=pytest.mark.heavy),
         pytest.param(64, "bfloat16", 2, 0, "none", marks=pytest.mark.heavy),
         pytest.param(64, "bfloat16", 4, 4, "none", marks=pytest.mark.heavy),
-        (256, "bfloat16", 1, 0, "none"),
+        pytest.param(256, "bfloat16", 1, 0, "none", marks=pytest.mark.heavy),
         pytest.param(256, "bfloat16", 1, 0, "cpu", marks=pytest.mark.heavy),
         (64, "float32", 2, 0, "none"),
     ],

@@ -176,6 +176,7 @@ def test_false_positives_and_coverage_are_what_they_say(name: str) -> None:
     assert hold(*found), found
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("mutant", [without_clusters, without_pairs])
 def test_a_mutant_that_ignores_clusters_or_pairs_is_caught(

@@ -309,6 +309,7 @@ def bare(folder: Path, n: int) -> Source:
     return source(str(file))
 
 
+@pytest.mark.heavy
 def test_a_draw_from_what_was_prepared_takes_linear_time_and_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -286,6 +286,7 @@ def test_a_store_that_compares_sizes_loses(monkeypatch: pytest.MonkeyPatch) -> N
     caught(play, Machine, 80)
 
 
+@pytest.mark.heavy
 def test_a_manifest_of_another_place_that_counts_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutant of `damage_in` that does not ask whose manifest it is: a copied stage passes for another."""
     real = manifest.damage_in

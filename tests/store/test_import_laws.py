@@ -146,6 +146,7 @@ def test_an_edit_changes_the_digest_where_the_file_runs(program: Program, data: 
         assert (Sources(HOME).digest(folder / "zq_mine.py") != before) == (file in known)
 
 
+@pytest.mark.heavy
 @law(30)
 @given(programs())
 def test_a_key_does_not_know_where_the_program_lies(program: Program) -> None:

@@ -240,6 +240,7 @@ def test_ranks_hold_to_the_code_that_was_planned_with(job, tmp_path: Path) -> No
         launch(two(job, "edited").model_copy(update={"ours": known}))
 
 
+@pytest.mark.heavy
 def test_a_file_in_the_current_folder_is_no_module_of_a_rank(
     job,
     tmp_path: Path,

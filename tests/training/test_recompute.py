@@ -101,7 +101,7 @@ def test_gradients_are_the_same_bits(taught: tuple[Roles, Batch, Lesson]) -> Non
     assert learnt(roles, batch, lesson)[1] == whole
 
 
-@pytest.mark.parametrize("stage", [0, 2, 3])
+@pytest.mark.parametrize("stage", [0, 2, pytest.param(3, marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_a_training_is_the_same_bits(job, stage: int, lora: Lora | None) -> None:  # type: ignore[no-untyped-def]
     """At every ZeRO stage, accumulated over micro-batches, in full and with adapters that drop out."""

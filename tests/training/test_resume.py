@@ -42,9 +42,8 @@ def test_killed_anywhere_it_resumes_to_the_same_bits(  # type: ignore[no-untyped
     assert same(clean, broken)
 
 
-@pytest.mark.parametrize(
-    "lora", [pytest.param(Lora(r=4, lora_alpha=8, lora_dropout=0.2), marks=pytest.mark.heavy), None]
-)
+@pytest.mark.heavy
+@pytest.mark.parametrize("lora", [Lora(r=4, lora_alpha=8, lora_dropout=0.2), None])
 def test_sharded_weights_resume_too(  # type: ignore[no-untyped-def]
     job, monkeypatch: pytest.MonkeyPatch, lora: Lora | None
 ) -> None:
