@@ -1,11 +1,9 @@
 """GRPO: groups of sampled responses, each better or worse than its group.
 
-Shao et al. 2024, arXiv 2402.03300; and its kin DAPO (Yu et al. 2025, 2503.14476) and GSPO (Zheng et al. 2025,
-2507.18071).
+Shao et al. 2024, arXiv 2402.03300; DAPO: Yu et al. 2025, 2503.14476; GSPO: Zheng et al. 2025, 2507.18071.
 
 Each round takes its share of the prompts and samples a group of responses to each. A rule rewards them; an advantage
-is (reward - mean) / std within the group. Then come clipped steps, as PPO's without reward model and critic.
-`objective`:
+is (reward - mean) / std within the group. Then clipped steps, as PPO's without reward model and critic. `objective`:
 
 - grpo: token ratios, clipped by 0.2 either way; the mean over a response's tokens, then over responses (Eq. 3), and
   0.04 times Schulman's third estimator of the divergence from the base (Eq. 4).

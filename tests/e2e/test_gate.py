@@ -68,6 +68,7 @@ def accepted(tmp_path_factory: pytest.TempPathFactory) -> Accepted:
     return Accepted(folder, run, folder / "accepted.zip")
 
 
+@pytest.mark.heavy
 def test_the_same_comparison_run_again_elsewhere_passes(accepted: Accepted) -> None:
     ran = accepted.gate(compared(accepted.folder, "another-store"))
     assert ran.status == 0, ran.stdout

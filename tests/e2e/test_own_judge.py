@@ -8,6 +8,8 @@ import pytest
 
 from tests.e2e.conftest import SMALL_BED, Ran, harness
 
+pytestmark = pytest.mark.heavy  # whole comparisons
+
 OVERLAP = Path(__file__).parents[1] / "outside" / "judge" / "overlap.py"
 
 

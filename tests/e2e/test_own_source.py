@@ -9,6 +9,8 @@ import pytest
 from tests.e2e.conftest import SMALL_BED, Ran, harness
 from tests.seams.found import outside
 
+pytestmark = pytest.mark.heavy  # whole comparisons
+
 (SQUARES,) = (Path(file) for file in outside("source") if Path(file).stem == "squares")
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.e2e.conftest import ROOT, Ran, harness
 
+pytestmark = pytest.mark.heavy  # whole comparisons
+
 PAINTS = ROOT / "tests" / "outside" / "testbed" / "paints.py"
 YAML = f"""
 name: paints

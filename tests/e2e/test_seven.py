@@ -19,6 +19,8 @@ from harness.store.store import Store
 from harness.system.jsonl import read_jsonl
 from tests.e2e.conftest import ROOT, SMALL_BED, Done, Ran, harness
 
+pytestmark = pytest.mark.heavy  # whole comparisons
+
 ADAPTERS = "learning_rate: 3.0e-3, lora: {r: 4, lora_alpha: 8}"  # so that rounds add to rounds
 BASE = ROOT / "harness/mini/bases/0"
 METHODS = ("sft", "nsft", "nsft:turns=random:layout=separate", "dpo", "seva", "sima:order=swap", "csr", "ppo")

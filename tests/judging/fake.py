@@ -132,7 +132,7 @@ def llm(folder: Path, runtime: Runtime = QUICK, **chat: Any) -> Llm:
     return Llm("gpt-4-0613", Chat(**chat), runtime, Journal(folder), (30.0, 60.0), folder)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit

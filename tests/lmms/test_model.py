@@ -24,6 +24,8 @@ from tests.benchmarks.layouts import Files
 from tests.lmms import hub
 from tests.responding import respond
 
+pytestmark = pytest.mark.heavy  # whole comparisons
+
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "harness" / "mini" / "bases" / "0"
 STOCK = Path(lmms_eval.__file__).parent / "tasks"

@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,13 @@ def test_a_machine_that_stands_still_and_wakes(
     owner = start(root)
     time.sleep(rng.uniform(0, 0.3))
     assert owner.pid
-    os.kill(owner.pid, signal.SIGSTOP)
+    with suppress(ProcessLookupError):  # it may have ended
+        os.kill(owner.pid, signal.SIGSTOP)
     try:
         assert elsewhere(root) == expected
     finally:
-        os.kill(owner.pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(owner.pid, signal.SIGCONT)
     assert finish(owner) == 0
     assert outputs(root) == expected and nothing_is_left(root)
 

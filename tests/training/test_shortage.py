@@ -31,11 +31,11 @@ def scarce(monkeypatch: pytest.MonkeyPatch, fits: Fits) -> list[tuple[int, int, 
     """Memory runs out unless `fits`; returns what was tried."""
     real, tried = Run.logps, list[tuple[int, int, int]]()
 
-    def logps(self: Run, trees: Sequence[Tree]) -> object:
+    def logps(self: Run, trees: Sequence[Tree], after: Sequence[Tree] = ()) -> object:
         tried.append((len(trees), self.layout.again, self.number))
         if not fits(*tried[-1]):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return real(self, trees)
+        return real(self, trees, after)
 
     monkeypatch.setattr(Run, "logps", logps)
     return tried
@@ -81,7 +81,7 @@ def test_where_nothing_fits_the_cures_are_named(job, monkeypatch: pytest.MonkeyP
 
 
 def test_another_fault_is_none_of_memory(job, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    def logps(self: Run, trees: Sequence[Tree]) -> object:
+    def logps(self: Run, trees: Sequence[Tree], after: Sequence[Tree] = ()) -> object:
         raise RuntimeError("no memory of this")
 
     monkeypatch.setattr(Run, "logps", logps)
