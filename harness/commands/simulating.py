@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harness.comparison.costs import REPLY_S, Cost
 from harness.comparison.simulation import Simulated, bound, simulated
+from harness.comparison.sizes import counts
 from harness.contracts.steps import Step
 from harness.system.console import console, duration
 from harness.system.errors import UsageError
@@ -32,10 +33,10 @@ class Outcome:
 
 def numbers(text: str) -> list[int]:
     """`--gpus`: one positive number or several with commas; none where nothing is said."""
-    parts = [part.strip() for part in text.split(",")] if text else []
-    if not all(part.isdecimal() and 0 < int(part) <= 100_000 for part in parts):
+    found = counts(text)
+    if text and not 0 < max(found, default=0) <= 100_000:
         raise UsageError(f"--gpus {text}: give a number of GPUs, or several, e.g. --gpus 1,8,64.")
-    return [int(part) for part in parts]
+    return found
 
 
 def outcomes(
@@ -50,13 +51,13 @@ def outcomes(
         return simulated(steps, lambda step: cost[step.key].seconds, room)
 
     free, found = run({}), list[Outcome]()
+    replies, written = sum(one.replies for one in cost.values()), sum(one.written for one in cost.values())
     for number in gpus or (0,):
-        done = run({"gpus": number} if number else {"processes": workers})
         what, most = ("gpus", number) if number else ("processes", workers)
+        done = run({what: most})
         seconds = done.seconds or inf
         busy = done.used(what) / (most * seconds)
         waits = bound(done, free.seconds, what, most)
-        replies, written = (sum(getattr(one, name) for one in cost.values()) for name in ("replies", "written"))
         found.append(Outcome(number, done.seconds, busy, waits, 60 * replies / seconds, written / seconds))
     return found, free
 

@@ -61,7 +61,14 @@ def compare_sizes(
 
 def parsed(text: str) -> list[int]:
     """`--sizes`: at least two different positive numbers."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts) or len(set(parts)) < 2:
+    sizes = sorted({*counts(text)})
+    if len(sizes) < 2:
         raise UsageError(f"--sizes {text}: give at least two numbers of examples, e.g. --sizes 250,500,750,1000.")
-    return sorted({int(part) for part in parts})
+    return sizes
+
+
+def counts(text: str) -> list[int]:
+    """Positive whole numbers with commas between; empty where one of them is none."""
+    parts = [part.strip() for part in text.split(",")]
+    found = [int(part) for part in parts if part.isdecimal()]
+    return found if len(found) == len(parts) and min(found) > 0 else []
