@@ -44,10 +44,11 @@ def dpo(
     return values, beta * chosen_ratio.detach(), beta * rejected_ratio.detach()  # rewards: Eq. 5 without C
 
 
-def paired(logps: "LogProbs", beta: float, rejected_column: str = "policy") -> Loss:
+def paired(logps: "LogProbs", beta: float, rejected_column: str = "policy", rejected_gradient: float = 1.0) -> Loss:
     """Sigmoid DPO of a micro-batch of pairs on summed log-probs, with the metrics of TRL's DPOTrainer.
 
-    `rejected_column` names what is summed on the rejected side, of policy and reference alike.
+    `rejected_column` names what is summed on the rejected side, of policy and reference alike; `rejected_gradient` is
+    what that side's gradient is multiplied by. The loss's value is the same whatever it is.
     """
     assert logps.reference is not None, "the engine gives a lesson with a reference its log-probs"
     chosen, rejected = sides(logps.sequence(logps.policy))
@@ -56,6 +57,8 @@ def paired(logps: "LogProbs", beta: float, rejected_column: str = "policy") -> L
     if rejected_column != "policy":
         lowered = sides(logps.sequence(logps.columns[rejected_column]))[1]
         ref_lowered = sides(logps.sequence(logps.columns[f"reference/{rejected_column}"]))[1]
+    if rejected_gradient != 1:
+        lowered = rejected_gradient * lowered + (1 - rejected_gradient) * lowered.detach()
     values, reward_chosen, reward_rejected = dpo(chosen, lowered, ref_chosen, ref_lowered, beta)
     return Loss(values, figures(reward_chosen, reward_rejected, logps))
 

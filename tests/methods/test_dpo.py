@@ -1,8 +1,12 @@
 """GT-DPO: the ground truth against the model's own response."""
 
+import pytest
+import torch
 from scripted import EXAMPLES, PICTURE, Scripted
 
 from harness.contracts.records import Dropped, Example, Pair, Turn
+from harness.models.logps import LogProbs
+from harness.system.errors import UsageError
 from methods.dpo import Dpo
 
 
@@ -50,3 +54,29 @@ def test_the_papers_row_prefers_to_own_responses_and_says_so() -> None:
     assert pair.rejected == "A blue cat."
     assert "dpo:rejected=data reads them" in Dpo().preferences
     assert Dpo().title == "GT-DPO" != Dpo(rejected="data").title
+
+
+def learnt(method: Dpo) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of two pairs, and its gradient at each side's sum of log-probs, (pairs, sides)."""
+    policy = torch.tensor([-3.0, -4.0, -2.0, -9.0], dtype=torch.float64, requires_grad=True)
+    reference = torch.tensor([-3.5, -3.0, -4.0, -6.0], dtype=torch.float64)
+    owner, tree = torch.arange(4), torch.tensor([0, 0, 1, 1])
+    values = method.loss(LogProbs(policy, reference, owner, tree, {"policy": policy})).values
+    values.sum().backward()
+    assert policy.grad is not None
+    return values.detach(), policy.grad.view(2, 2)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 2.0])
+def test_the_rejected_sides_gradient_is_scaled_and_nothing_else(share: float) -> None:
+    """Nor the loss: scaling the log-prob in place of its gradient would change it, and what the chosen side learns."""
+    value, gradient = learnt(Dpo(rejected_gradient=share))
+    usual, whole = learnt(Dpo())
+    assert torch.allclose(value, usual, atol=1e-12, rtol=0)
+    assert torch.allclose(gradient, whole * torch.tensor([1.0, share]), atol=1e-12, rtol=0)
+    assert torch.allclose(whole[:, 0], -whole[:, 1]) and (whole[:, 0] < 0).all()
+
+
+def test_a_gradient_turned_around_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"rejected_gradient=-1\.0 teaches rejected answers"):
+        Dpo(rejected_gradient=-1.0)
