@@ -127,7 +127,9 @@ class Peak(TorchDispatchMode):
         return made
 
     def add(self, value: Tensor) -> None:
-        """Count a tensor's storage once, until it is gone."""
+        """Count a tensor's storage once, until it is gone; one on the meta device has none."""
+        if value.device.type == "meta":
+            return
         storage = value.untyped_storage()
         where, size = storage._cdata, storage.nbytes()
         if where in self._live:

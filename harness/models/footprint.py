@@ -98,7 +98,8 @@ class Load(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What is on a device at once, at the worst moment of a micro-batch; `step`: beside the rest in an optimiser step.
+    """What is on a device at once, at the worst moment of a micro-batch; `step`: what an optimiser step takes beside
+    weights and optimizer, when all else of a micro-batch is gone.
 
     `gradients`: with the bucket that they are exchanged in. `working`: what the backward pass of one layer takes, or
     logits and their gradients, whichever is more. `gathered`: sharded weights that are whole for a while. `host`: what
@@ -118,8 +119,8 @@ class Memory(NamedTuple):
     @property
     def peak(self) -> int:
         """Of micro-batch and step the one that takes more."""
-        standing = self.weights + self.gradients + self.optimizer
-        return standing + max(self.gathered + self.activations + self.working + self.cache, self.step)
+        batch = self.gradients + self.gathered + self.activations + self.working + self.cache
+        return self.weights + self.optimizer + max(batch, self.step)
 
 
 def kept_by_layer(of: Decoder, lora: Lora | None, load: Load, size: int, last: bool = False) -> int:
@@ -198,12 +199,15 @@ def divided(held: int, learns: int, largest: int, how: Training, runtime: Runtim
     state = int((masters + (EIGHT_BIT if how.optim == "adamw_8bit" else 8)) * share)
     weights = size * held // (world if stage == 3 else 1)
     summed = largest if away and stage >= 2 else share if stage >= 2 else learns  # or on its way to the host
+    bucket = size * min(BUCKET, learns) if stage else 0
+    # gradients, flattened, in float32; then what AdamW works in, while those of norms, which come last, hold a bucket
+    flat = size * (summed + share) + (4 * share if size < 4 else 0)
+    adamw = 0 if fused else 12 * share + (0 if how.lora else bucket)
     return Memory(
         weights=0 if lent else weights,
-        gradients=size * (summed + (min(BUCKET, learns) if stage else 0)),
+        gradients=size * summed + bucket,
         optimizer=0 if away else state,
-        # flattened and in float32, before those of the micro-batches go; then what AdamW works in
-        step=0 if away else max(size + (4 if size < 4 else 0), 0 if fused else 12 - size) * share,
+        step=0 if away else max(flat, adamw),
         gathered=size * min(LIVE, held) if stage == 3 and (world > 1 or lent) else 0,
         # gradients as they are summed and in float32, weights on their way back, what AdamW works in
         host=(state + (2 * size + (4 if fused else 12)) * share if away else 0) + (weights if lent else 0),

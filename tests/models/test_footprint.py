@@ -220,7 +220,7 @@ def test_a_training_that_runs(  # type: ignore[no-untyped-def]
     job, rank: int, dtype: str, size: int, again: int, away: str
 ) -> None:
     """Two optimiser steps of the engine, DeepSpeed's copies, buckets and steps included. On a CPU device and host are
-    one: what is offloaded is counted too, in the step, which takes more than micro-batches then.
+    one: what is offloaded is counted too, in the step, which takes more than micro-batches then and has no bucket.
     """
     gc.collect()
     before = {id(value) for value in gc.get_objects() if isinstance(value, Tensor)}
@@ -245,6 +245,5 @@ def test_a_training_that_runs(  # type: ignore[no-untyped-def]
     load = Load(size, longest[0].tokens, sum(tree.supervised for tree in longest))
     memory = footprint.training(shape, made.training, made.runtime, load, again, fused=False)
     run.engine.destroy()
-    whole = memory.peak if away == "none" else memory.weights + memory.gradients + memory.host
-    print(memory, peak.most, whole)
+    whole = memory.peak if away == "none" else memory.weights + memory.host
     assert whole == pytest.approx(peak.most, rel=0.06)
