@@ -203,6 +203,10 @@ class Family(ABC):
     def tower(self, model: Any) -> "nn.Module":
         """The vision tower, which is frozen. What it makes is kept, and known by its weights."""
 
+    def rows(self, layout: Layout) -> int:
+        """How many rows `features` has of a picture of this layout: by default one for each of its places."""
+        return layout.places
+
     @abstractmethod
     def features(self, model: Any, pixels: "Tensor", layout: Layout) -> "Tensor":
         """What the tower makes of one picture: (rows, width) in the tower's dtype, on the CPU, without a gradient.

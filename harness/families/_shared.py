@@ -100,11 +100,11 @@ def side(pixels: Any) -> int:
     return int(pixels if isinstance(pixels, int) else pixels[0])
 
 
-def square_flops(vision: Any) -> int:
-    """FLOPs of a tower with a class token for one square of its size."""
+def square_flops(vision: Any, token: int = 1) -> int:
+    """FLOPs of a tower, with as many class tokens, for one square of its size."""
     patch, width = side(vision.patch_size), vision.hidden_size
     patches = (side(vision.image_size) // patch) ** 2
-    across = patches + 1  # the class token
+    across = patches + token
     embed = 2 * patches * vision.num_channels * patch**2 * width
     linear = 2 * across * (4 * width**2 + 2 * width * vision.intermediate_size)
     return int(embed + vision.num_hidden_layers * (linear + 4 * across**2 * width))

@@ -77,6 +77,8 @@ class Llava(Family):
         "embeddings.position_embedding.weight": "vision tower",
     }
 
+    token: ClassVar[int] = 1
+    """Class tokens of the tower."""
     prefixes: ClassVar[dict[str, str]] = {  # as modules are called -> as the hub's files do; the first that fits
         "model.language_model.": "language_model.model.",
         "lm_head.": "language_model.lm_head.",
@@ -169,7 +171,7 @@ class Llava(Family):
 
     def architecture(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str, int]:
         """Widths and depths by their names."""
-        return architecture(tensors) | {"patches": patches(tensors)}
+        return architecture(tensors) | {"patches": patches(tensors, self.token)}
 
     def small(self, tokenizer: Any) -> tuple[Any, Any]:
         """Two layers each, pictures of 32 x 32 pixels as 16 places."""
@@ -230,10 +232,10 @@ def square(picture: PIL.Image.Image, colour: tuple[int, ...]) -> PIL.Image.Image
     return padded
 
 
-def patches(tensors: Mapping[str, Stored]) -> int:
-    """How many patches the tower sees at once."""
+def patches(tensors: Mapping[str, Stored], token: int = 1) -> int:
+    """How many patches the tower sees at once, beside its class token."""
     ends = "embeddings.position_embedding.weight"
-    return next(one.shape[0] for name, one in tensors.items() if name.endswith(ends)) - 1
+    return next(one.shape[0] for name, one in tensors.items() if name.endswith(ends)) - token
 
 
 def image_places(config: Any) -> int:

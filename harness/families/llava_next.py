@@ -47,7 +47,7 @@ class LlavaNext(Llava):
         self, config: Mapping[str, Any], tensors: Mapping[str, Stored], pictures: Mapping[str, Any]
     ) -> tuple[int, int]:
         """A line of pixels, of whose tiles nothing is left, and the largest grid without padding."""
-        one = patches(tensors)
+        one = patches(tensors, self.token)
         side, square = round(one**0.5), config["vision_config"].get("image_size", 336)
         grids = [(high // square * side, wide // square * side) for high, wide in pinpoints(config)]
         return one, one + max(high * (wide + 1) for high, wide in grids)
@@ -74,7 +74,7 @@ class LlavaNext(Llava):
         """(1 + tiles, 3, side, side) pixels to (rows, width): the small square's patches, then the grid's by rows."""
         import torch
 
-        high, wide, rows, columns = layout.grid
+        high, wide, rows, columns = layout.grid[:4]
         whole, *tiles = self.squares(model, pixels)
         side = round(whole.shape[0] ** 0.5)
         grid = torch.stack(tiles).view(high, wide, side, side, -1).transpose(1, 2).reshape(high * side, wide * side, -1)
@@ -91,20 +91,29 @@ class LlavaNext(Llava):
         words: Tensor = model.get_input_embeddings()(ids)
         made = model.model.multi_modal_projector(features.to(words.device, words.dtype))
         parts: list[Tensor] = []
-        for seen, layout in zip(made.split([seen_places(one) for one in layouts]), layouts, strict=True):
-            rows, columns = layout.grid[2:]
-            grid = seen[len(seen) - rows * columns :].view(rows, columns, seen.shape[-1])
-            ended = torch.cat([grid, newline.expand(rows, 1, -1).to(grid.dtype)], 1)
+        for seen, layout in zip(made.split([self.rows(one) for one in layouts]), layouts, strict=True):
+            rows, columns = layout.grid[2:4]
+            grid = self.shrunk(seen[len(seen) - rows * columns :].view(rows, columns, seen.shape[-1]), layout)
+            ended = torch.cat([grid, newline.expand(len(grid), 1, -1).to(grid.dtype)], 1)
             parts += [seen[: len(seen) - rows * columns], ended.flatten(0, 1)]
         return {"inputs_embeds": merged(words, ids == model.config.image_token_id, torch.cat(parts))}
+
+    def rows(self, layout: Layout) -> int:
+        """Patches of the small square and of the grid; newlines are no tower's."""
+        rows, columns = layout.grid[-2:]
+        return layout.places - rows * (columns + 1) + layout.grid[2] * layout.grid[3]
+
+    def shrunk(self, grid: "Tensor", layout: Layout) -> "Tensor":
+        """(rows, columns, width) of a picture's grid before its newlines: here all of it."""
+        return grid
 
     def flops(self, config: Any) -> Flops:
         """Every tile costs the tower the same; the projector reads what is left of them."""
         vision, width = config.vision_config, config.text_config.hidden_size
-        row, tile = 2 * (vision.hidden_size * width + width**2), square_flops(vision)
+        row, tile = 2 * (vision.hidden_size * width + width**2), square_flops(vision, self.token)
         return Flops(
             **decoder_flops(config.text_config),
-            image=lambda layout: seen_places(layout) * row,
+            image=lambda layout: self.rows(layout) * row,
             tower=lambda layout: (1 + layout.grid[0] * layout.grid[1]) * tile,
         )
 
@@ -159,7 +168,7 @@ class Tiles(Eyes):
         """As many squares of the mean colour."""
         import torch
 
-        high, wide, _, _ = layout.grid
+        high, wide = layout.grid[:2]
         side = self._config.vision_config.image_size
         return torch.zeros(1 + high * wide, 3, side, side)
 
@@ -169,8 +178,3 @@ def pinpoints(config: Any) -> list[tuple[int, int]]:
     usual = [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)]
     given = config.get("image_grid_pinpoints") if isinstance(config, Mapping) else config.image_grid_pinpoints
     return [(high, wide) for high, wide in given or usual]
-
-
-def seen_places(layout: Layout) -> int:
-    """The places of a picture that the tower makes, newlines left out."""
-    return layout.places - layout.grid[2]
