@@ -116,10 +116,12 @@ def prepare(source: "Source", reading: Reading, store: Store, tick: Tick) -> Pre
 
 
 def _fill(out: Path, work: Path, source: "Source", reading: Reading, tick: Tick) -> None:
-    identity = source.identity(reading)
+    asked, records = source.records_identity(reading), list(source.records(reading))
+    identity = source.identity(reading)  # of one's own data it names the pictures, which are known once they are read
+    if not asked.items() <= identity.items():
+        raise _changed(source)
     begun = work / sha256(dumps(identity).encode()).hexdigest()[:20]  # what was begun on other files lies elsewhere
     begun.mkdir(exist_ok=True)
-    records = list(source.records(reading))
     parts = _parts(records, begun, source, reading, tick)
     sizes, dropped = list[int](), Counter[str]()
     with (out / EXAMPLES).open("wb") as file:
@@ -131,12 +133,15 @@ def _fill(out: Path, work: Path, source: "Source", reading: Reading, tick: Tick)
     np.save(out / STARTS, np.cumsum([0, *sizes[:-1]], dtype=np.uint64))
     failpoint("prepared.joined")
     ids = [id for id, _ in records]
-    del records, parts  # before the source reads its files again
     if source.identity(reading) != identity:
-        raise HarnessError(f"{source.start} changed while it was read; give the same command again.")
+        raise _changed(source)
     named = source.picture_names(reading)
     about = {"identity": identity, "ids": ids, "named": named, "dropped": dict(dropped.most_common())}
     (out / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _changed(source: "Source") -> HarnessError:
+    return HarnessError(f"{source.start} changed while it was read; give the same command again.")
 
 
 def _parts(

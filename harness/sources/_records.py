@@ -28,7 +28,11 @@ def records(file: Path, reading: Reading, prefix: str = "") -> Iterator[tuple[st
     have none, the record's digest tells them apart, so that an id never depends on the order of the file. Only equal
     records keep equal ids.
     """
-    found = parsed(file, reading, prefix)
+    return by_id(parsed(file, reading, prefix))
+
+
+def by_id(found: "Sequence[Parsed]") -> Iterator[tuple[str, Said | str]]:
+    """Parsed records by their ids, as `records` gives them."""
     count = Counter(one.own for one in found)
     for own, digest, told in found:
         yield own if own and count[own] == 1 else "#".join(filter(None, (own, digest))), told

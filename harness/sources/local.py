@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from harness.store.contents import CONTENTS, listing
 from harness.system.errors import UsageError
 
 FORMATS = "JSON (.json), JSON lines (.jsonl), parquet (.parquet), or a folder of parquet files or of `save_to_disk`"
+
+
+NAMED: dict[tuple[str, str, str], list[Path]] = {}  # picture files, by the content of the data that name them
 
 
 class Local(Source):
@@ -70,18 +74,28 @@ class Local(Source):
         Not the whole folder, which may be a home folder; pictures inside tables are part of the tables.
         """
         self.check()
-        home, found = Pictures(self.start), set[Path]()
-        for one in _records.parsed(self.data, reading):
-            try:
-                path = None if isinstance(one.told, str) else home.named(one.told.picture)
-            except ValueError:
-                continue
-            found |= {path} if path else set()
-        return sorted(found)
+        content = self._content(reading)
+        return NAMED[content] if content in NAMED else self._parsed(reading)[1]
 
     def records(self, reading: Reading) -> Iterator[tuple[str, Any]]:
         """The rows, in any of the formats and schemas."""
-        return _records.records(self.data, reading)
+        return _records.by_id(self._parsed(reading)[0])
+
+    def _parsed(self, reading: Reading) -> tuple[list[_records.Parsed], list[Path]]:
+        """All rows, and the picture files that they name, for which nobody parses the same data again."""
+        content, home, named = self._content(reading), Pictures(self.start), set[Path]()
+        found = _records.parsed(self.data, reading)
+        for one in found:
+            with suppress(ValueError):
+                path = None if isinstance(one.told, str) else home.named(one.told.picture)
+                named |= {path} if path else set()
+        if self._content(reading) == content:  # else it changed meanwhile
+            NAMED[content] = sorted(named)
+        return found, sorted(named)
+
+    def _content(self, reading: Reading) -> tuple[str, str, str]:
+        """What decides which files are named."""
+        return self.records_identity(reading)["file"], str(self.start.absolute()), reading.model_dump_json()
 
     def example(self, id: str, record: Any, pictures: Pictures, reading: Reading) -> Example:
         """The row's conversation about its picture."""

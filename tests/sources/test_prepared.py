@@ -21,6 +21,7 @@ from harness.contracts.prepared import Prepared, candidate, found, prepare
 from harness.contracts.records import Dropped, Example
 from harness.contracts.settings import Reading
 from harness.contracts.source import AS_LLAVA, Source
+from harness.sources import _records
 from harness.sources._chosen import source
 from harness.store.contents import CONTENTS
 from harness.store.store import Store
@@ -84,6 +85,22 @@ def test_each_picture_is_decoded_once_and_never_again(
         assert len(decoded) == 4
         assert list(mine.load(lambda id: id[::-1])) == directly(mine)
         assert len(decoded) == 4 + 12  # directly: one for each record
+
+
+def test_data_of_ones_own_are_parsed_once(mine: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which pictures they name is known once their records are read, and asked again when all is done."""
+    parsed, true = list[Path](), _records.parsed
+
+    def counted(file: Path, *given: Any) -> Any:
+        parsed.append(file)
+        return true(file, *given)
+
+    monkeypatch.setattr(_records, "parsed", counted)
+    about = prepare(mine, AS_LLAVA, Store(tmp_path / "store"), quiet).about
+    assert len(parsed) == 1 and len(about["named"]) == 5
+    prepare(mine, AS_LLAVA, Store(tmp_path / "store"), quiet)
+    assert mine.identity(AS_LLAVA) == about["identity"] and len(list(mine.load())) == 14
+    assert len(parsed) == 1
 
 
 def test_it_says_what_cannot_be_used(mine: Source, tmp_path: Path) -> None:
@@ -248,10 +265,18 @@ def test_parts_of_other_pictures_are_not_gone_on_with(mine: Source, tmp_path: Pa
     assert len([made for made in mine.load() if isinstance(made, Dropped)]) == 3 + 3 + 2
 
 
-def test_files_that_change_while_they_are_read_are_refused(mine: Source, tmp_path: Path) -> None:
+def changed_data(photos: Path) -> None:
+    with (photos.parent / "my.jsonl").open("a") as file:
+        file.write(json.dumps({**record(0), "id": "late", "image": "1.png"}) + "\n")
+
+
+@pytest.mark.parametrize("change", [changed_picture, changed_data])
+def test_files_that_change_while_they_are_read_are_refused(
+    change: Callable[[Path], None], mine: Source, tmp_path: Path
+) -> None:
     def meddle(done: int, total: int) -> None:
         if done == 8:
-            changed_picture(tmp_path / "photos")
+            change(tmp_path / "photos")
 
     with pytest.raises(HarnessError, match="changed while it was read; give the same command again"):
         prepare(mine, AS_LLAVA, Store(tmp_path / "store"), meddle)
