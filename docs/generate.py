@@ -25,6 +25,7 @@ from harness.contracts.settings import (  # noqa: E402
     Chat,
     Fixed,
     Generation,
+    Joint,
     Judging,
     Lora,
     Price,
@@ -39,6 +40,7 @@ MODELS: tuple[tuple[str, type[Fixed], str], ...] = (
     ("A testbed's YAML", Testbed, "What `--testbed FILE.yaml` reads; those that there are lie in `harness/testbeds/`."),
     ("training", Training, "`--set training.FIELD=VALUE` for all rows, `--set dpo.FIELD=VALUE` for one method."),
     ("training.lora", Lora, '`--set training.lora="{r: 16}"`, or null for full tuning.'),
+    ("training.joint", Joint, '`--set training.joint=mix665k`, or `"{data: mix665k, examples: 5000}"`; null for none.'),
     ("reading", Reading, ""),
     ("generation", Generation, ""),
     (

@@ -76,6 +76,7 @@ class Nsft(Method):
     label: ClassVar[str] = "nSFT"
     of_the_paper: ClassVar[bool] = True
     needs_writer: ClassVar[bool] = True
+    joins: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = ("kl", "kl_weight")
 
     codebook: str = field(

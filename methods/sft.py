@@ -28,6 +28,7 @@ class Sft(Method):
 
     label: ClassVar[str] = "Cont. SFT"
     of_the_paper: ClassVar[bool] = True
+    joins: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = ("kl", "kl_weight")
 
     kl: Literal["none", "forward", "reverse"] = field(

@@ -67,6 +67,7 @@ def fairness(facts: Sequence[RowFacts]) -> Grid:
 
 
 def _card_notes(facts: Sequence[RowFacts]) -> Iterator[str]:
+    yield from apart(joints(facts))
     yield from unequal(facts) or [f"every method consumed the same examples: {_locks(facts)}"]
     for label, members in by_row(facts):
         reasons = sum((stage.dropped for row in members for stage in row.of("build")), Counter[str]())
@@ -79,6 +80,7 @@ def _card_notes(facts: Sequence[RowFacts]) -> Iterator[str]:
         )
         if records:
             yield f"{label}: max_length cut {tokens:,.0f} tokens off {records:,.0f} records, all seeds and rounds"
+        yield from _joined(label, members)
         if errors := sum((stage.errors for row in members for stage in row.of("build")), Counter[str]()):
             shown = ", ".join(f"{kind} {count:,}" for kind, count in errors.most_common())
             yield f"{label}: errors of own responses by the codebook, all seeds: {shown}"
@@ -89,6 +91,33 @@ def _card_notes(facts: Sequence[RowFacts]) -> Iterator[str]:
         "forward tokens: own responses and what a build scores (each prompt counted for itself), reference log-probs "
         "and training (policy and critic each); –: not measured, or not part of the method"
     )
+
+
+def _joined(label: str, members: Sequence[RowFacts]) -> Iterator[str]:
+    """What a row learnt together with its records."""
+    records, lost = (mean_of(members, ("train",), f"joint_{what}") for what in ("records", "dropped"))
+    tokens, all_of_them = (mean_of(members, ("train",), name) for name in ("joint_tokens", "supervised_tokens"))
+    if records > 0:
+        names = ", ".join(sorted({stage.joint for row in members for stage in row.of("train") if stage.joint}))
+        yield (
+            f"{label} learnt {records:,.0f} examples of {names} together with its records, per seed, {lost:,.0f} left "
+            f"out: {tokens / all_of_them:.0%} of its supervised tokens"
+        )
+
+
+def apart(joint: Mapping[str, str]) -> list[str]:
+    """A sentence where not all rows, by their labels, learnt the same source together with their records ("": none)."""
+    groups: dict[str, list[str]] = {}
+    for label, name in joint.items():
+        groups.setdefault(name, []).append(label)
+    told = (f"{', '.join(labels)} {name or 'nothing else'}" for name, labels in groups.items())
+    return [f"NOT THE METHOD ALONE: together with their records learnt {'; '.join(told)}"] if len(groups) > 1 else []
+
+
+def joints(facts: Sequence[RowFacts]) -> dict[str, str]:
+    """Label -> what a row learnt together with its records, of those that were trained."""
+    found = ((label, [stage for row in members for stage in row.of("train")]) for label, members in by_row(facts))
+    return {label: next((one.joint for one in trained if one.joint), "") for label, trained in found if trained}
 
 
 def preferences(row: str, told: Mapping[int, tuple[int, str]]) -> Iterator[str]:

@@ -85,6 +85,13 @@ class StageFacts:
         said = _object(self.file("summary.json")).get("roles", {})
         return {str(role): str(how) for role, how in said.items()} if isinstance(said, dict) else {}
 
+    @property
+    def joint(self) -> str:
+        """The source that a training learnt together with its records; "" for none."""
+        training = self.manifest.get("identity", {}).get("training")
+        told = training.get("joint") if isinstance(training, dict) else None
+        return str(told.get("data", "")) if isinstance(told, dict) else ""
+
     def file(self, name: str) -> Path | None:
         """One of its files; None where the stage is not there or the file is not what was stored."""
         try:

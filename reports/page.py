@@ -144,6 +144,7 @@ def side_page(run: Run, seed: int, count: int) -> str:
 def alarms(run: Run, facts: Sequence[RowFacts]) -> Iterator[str]:
     """What makes a page's numbers incomplete or incomparable."""
     yield from cards.unequal(facts)
+    yield from cards.apart(cards.joints(facts))
     for why in dict.fromkeys(one.why for one in run.failed):
         taken = dict.fromkeys(one.label for one in run.failed if one.why == why)
         yield f"failed: {', '.join(taken)}: {why}"

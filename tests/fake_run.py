@@ -43,8 +43,9 @@ class FakeRun:
     Without `skill` every benchmark asks one question about each of `items` pictures, and a row gets one more right than
     the baseline. With it, row -> chance to be right, it asks four about each of `items` images (no pictures are
     written), with the same luck for every row, so that rows are paired; its rows are the run's. `said` maps a row to
-    what it answers to everything; `heard` is what the judge replied to everything (nothing is kept where it is None);
-    `spoilt` are fields of the manifest's file and `units` the text of every score's, right or wrong.
+    what it answers to everything, `joint` one to the source that it learnt too; `heard` is what the judge replied to
+    everything (nothing is kept where it is None); `spoilt` are fields of the manifest's file and `units` the text of
+    every score's, right or wrong.
     """
 
     rows: Sequence[str] = ("nsft", "dpo")
@@ -67,6 +68,7 @@ class FakeRun:
     heard: str | None = None
     cut: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     trained: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    joint: Mapping[str, str] = field(default_factory=dict)
     unfinished: Sequence[tuple[str, str]] = ()
     spoilt: Mapping[str, Any] = field(default_factory=dict)
     units: str = ""
@@ -151,8 +153,9 @@ class _Writing:
         for line in log if row == "dpo" else ():
             step = line["step"]
             line |= {"logps/chosen": -10.0, "logps/rejected": -10.0 - step, "rewards/margins": 0.1 * step}
+        joint = {"training": {"joint": {"data": run.joint[row]}}} if row in run.joint else {}
         train = self.stage(
-            "train", who, {"build": build}, {"summary.json": json.dumps(summary), "log.jsonl": lines(log)}
+            "train", who | joint, {"build": build}, {"summary.json": json.dumps(summary), "log.jsonl": lines(log)}
         )
         self.trained.append(Trained(row=row, seed=seed, stages=[build.name, train.name]))
         return train

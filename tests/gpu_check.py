@@ -29,9 +29,10 @@ import yaml
 from harness import families
 from harness.comparison.compare import prepare
 from harness.comparison.devices import DEVICES, Device
+from harness.comparison.needs import by_row
 from harness.comparison.progress import Lines
 from harness.comparison.request import request
-from harness.comparison.sizing import by_row, needs
+from harness.comparison.sizing import needs
 from harness.comparison.worker import Bodies
 from harness.contracts.records import Response
 from harness.contracts.schedule import execute, insist, pending

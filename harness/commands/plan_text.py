@@ -16,8 +16,9 @@ from harness.comparison.bill import bills
 from harness.comparison.costs import costs_of
 from harness.comparison.devices import Device, device_of
 from harness.comparison.forecast import Forecast, parts, together
+from harness.comparison.needs import Need, by_row, whole_rows
 from harness.comparison.plan import USUAL
-from harness.comparison.sizing import MFU, READING, SHOWN, Need, by_row, needs, pictures_of, whole_rows
+from harness.comparison.sizing import MFU, READING, SHOWN, needs, pictures_of
 from harness.contracts import plugins
 from harness.contracts.executor import Executor
 from harness.contracts.schedule import EXECUTORS, pending
@@ -156,7 +157,8 @@ def show_plan(
 def _need(need: Need) -> dict[str, object]:
     memory = {**need.memory._asdict(), "peak": need.memory.peak}
     takes = {"flops": need.flops, "seconds": need.seconds, "disk": need.disk}
-    return {"row": need.row, "stage": need.kind, "memory": memory, **takes, "layout": need.how, "cure": need.cure}
+    told = {"layout": need.how, "cure": need.cure} | ({"joint": need.joint} if need.joint else {})
+    return {"row": need.row, "stage": need.kind, "memory": memory, **takes, **told}
 
 
 def _show_needs(needed: Sequence[Need], device: Device, labels: Mapping[str, str], verbose: bool, looked: int) -> None:
@@ -176,6 +178,9 @@ def _show_needs(needed: Sequence[Need], device: Device, labels: Mapping[str, str
     for need in needed:
         if need.cure:
             typer.echo(f"{labels.get(need.row, need.row)} {need.kind} WILL NOT FIT; it does with {need.cure}")
+    for need in needed:
+        if need.joint:
+            typer.echo(f"{labels.get(need.row, need.row)}: {need.joint}")
     shown = f"{SHOWN[0]} x {SHOWN[1]}" + (f", those of the data as {looked} of them are" if looked else "")
     typer.echo(
         f"by formula, of answers of {ANSWER} tokens and pictures of {shown}, at {MFU:.0%} of the "

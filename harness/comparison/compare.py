@@ -215,7 +215,9 @@ def left_out(planned: Plan, store: Store) -> Iterator[str]:
 
 
 def preferences(planned: Plan, store: Store) -> Iterator[str]:
-    """A sentence per row whose data have rejected answers: whether its method reads them."""
+    """A sentence per row whose data have rejected answers: whether its method reads them; one where rows learn unlike
+    data together with theirs.
+    """
     found: dict[str, dict[int, tuple[int, str]]] = {}
     for (row, seed), steps in planned.trained.items():
         builds = [StageFacts(store.path(step.stage)) for step in steps if step.stage.kind == Build.kind()]
@@ -223,3 +225,4 @@ def preferences(planned: Plan, store: Store) -> Iterator[str]:
             found.setdefault(row, {})[seed] = builds[0].rejected
     for row, told in found.items():
         yield from cards.preferences(row, told)
+    yield from cards.apart({row.label: row.joint for row in planned.rows.values() if row.training})

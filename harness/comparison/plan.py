@@ -19,13 +19,15 @@ from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
 from harness.contracts.method import Role, realised
 from harness.contracts.row import Row, resolved
-from harness.contracts.settings import Dtype, Runtime, Testbed, insist_on_optimizer
+from harness.contracts.settings import Dtype, Runtime, Testbed, Training, insist_on_optimizer
+from harness.contracts.source import Source
 from harness.contracts.stage import Kind, Plugins
 from harness.contracts.steps import Cell, Plan, Request, Step
 from harness.judging.codebook import common
 from harness.judging.hire import Office, answering, identity, kind_for
 from harness.models.folder import family_of
 from harness.models.load import revision
+from harness.sources import _chosen
 from harness.stages._model import Modelled
 from harness.stages.answer import Answer
 from harness.stages.build import Build
@@ -58,7 +60,7 @@ class Planner:
         self.bed = behind(testbed.data)
         self.runtime = runtime
         self.rows = rows
-        self.steps: dict[str, Step] = {}
+        self.steps, self.known = dict[str, Step](), dict[str, dict[str, str]]()  # what identifies sources, by name
         folders = (*testbed.models, *(folder for _, folder in request.published))
         self.models = {folder: revision(Path(folder)) for folder in folders}
         self.families = {self.models[folder]: families.file_of(family_of(Path(folder))) for folder in folders}
@@ -119,22 +121,33 @@ class Planner:
         """The examples that every method of this seed consumes."""
         request, source = self.request, self.request.data
         count = request.examples or (None if source.own else self.testbed.examples)
-        split = Split(**self.examples, n=count, seed=seed, reading=self.testbed.reading)
-        if source.home is not None:
-            return self.step(split, Split.Reads(), f"split {source} seed {seed}")
-        where = "tuning" if request.tuning else "alignment"
-        world = Data(source=source.name, split=where, seed=seed, n=request.pool or count)
-        data = self.step(world, Data.Reads(), f"data {source} seed {seed}")
-        return self.step(split, Split.Reads(data=data.stage), f"split {source} seed {seed}")
+        return self.draw(source, count, seed, request.pool or count)
 
-    @cached_property
-    def examples(self) -> dict[str, str]:
-        """What identifies all examples of the source, wherever they lie."""
-        source = self.request.data
-        told = plugins.plain(source.identity(self.testbed.reading), source.name)
-        if "source" not in told or not told.keys() <= Split.model_fields.keys():
-            raise UsageError(f'{source.name}.identity must have "source", and may have "content": no {[*told]}.')
-        return told
+    def joint(self, training: Training, seed: int) -> Stage | None:
+        """The examples that are learnt together with a row's records; None where none are."""
+        if training.joint is None:
+            return None
+        source = _chosen.beside(training.joint.data, self.bed.home)
+        count = training.joint.examples or (self.testbed.examples if source.home is None else None)
+        return self.draw(source, count, seed, count).stage
+
+    def draw(self, source: Source, count: int | None, seed: int, pool: int | None) -> Step:
+        """So many examples of a source, None for all; a world draws `pool` of them."""
+        split = Split(**self.examples(source), n=count, seed=seed, reading=self.testbed.reading)
+        reads, named = Split.Reads(), f"{source} seed {seed}"
+        if source.home is None:
+            world = Data(source=source.name, split="tuning" if self.request.tuning else "alignment", seed=seed, n=pool)
+            reads = Split.Reads(data=self.step(world, Data.Reads(), f"data {named}").stage)
+        return self.step(split, reads, f"split {named}")
+
+    def examples(self, source: Source) -> dict[str, str]:
+        """What identifies all examples of a source, wherever they lie."""
+        if source.name not in self.known:
+            told = plugins.plain(source.identity(self.testbed.reading), source.name)
+            if "source" not in told or not told.keys() <= Split.model_fields.keys():
+                raise UsageError(f'{source.name}.identity must have "source", and may have "content": no {[*told]}.')
+            self.known[source.name] = told
+        return self.known[source.name]
 
     def items(self, name: str) -> Step:
         """A benchmark's items: the same for every model and seed."""
@@ -167,7 +180,8 @@ class Planner:
             reference = self.reference_of(row, seed, number, build, roles, f"reference log-probs {tag}")
             identity = Train(**self.who(row, seed, number), training=row.training[number])
             cached = reference.stage if reference else None
-            reads = Train.Reads(build=build.stage, reference=cached, **roles)
+            joint = self.joint(row.training[number], seed)
+            reads = Train.Reads(build=build.stage, reference=cached, joint=joint, **roles)
             train = self.step(identity, reads, f"train {tag}", row)
             made += [build, *([reference] if reference else []), train]
             roles |= {str(role): train.stage for role in lesson.trains}
@@ -332,6 +346,5 @@ def plan(request: Request, testbed: Testbed, runtime: Runtime = USUAL, rows: Seq
     }
     report = planner.report(cells)
     splits = tuple(planner.split(seed) for seed in seeds) if rows else ()
-    by_id = {row.id: row for row in rows}
-    steps = tuple(planner.steps.values())
+    by_id, steps = {row.id: row for row in rows}, tuple(planner.steps.values())
     return Plan(request, testbed, by_id, steps, tuple(cells), splits, trained, lenses, report, same)

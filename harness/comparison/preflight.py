@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from harness.comparison.joining import joints
 from harness.contracts import borrowed, plugins
 from harness.contracts.behind import behind
 from harness.contracts.benchmark import Benchmark, folder_of
@@ -49,6 +50,11 @@ def check(request: Request, testbed: Testbed) -> tuple[Row, ...]:
                 "in a testbed of yours (judge: openai:MODEL)."
             )
     rows = resolved(request, testbed)
+    for joint in joints(rows, testbed):
+        if joint.name in {part.name for part in source.parts}:
+            raise UsageError(f"training.joint={joint} is what --data draws from: its examples would be learnt twice.")
+        if joint.home is None and joint.name not in bed.sources:
+            raise UsageError(f"training.joint={joint}: {testbed.name} draws {', '.join(bed.sources)} only.")
     tell_apart(request, testbed, rows)
     elsewhere = (*request.published, *request.answered)
     for name, count in Counter([row.id for row in rows] + [name for name, _ in elsewhere]).items():
@@ -136,6 +142,7 @@ def absent(request: Request, testbed: Testbed, rows: Sequence[Row]) -> Iterator[
             yield f"weights: no Hugging Face model folder at {folder}; fetch one with `{fetch(Path(folder))}`"
     yield from (f"weights: {unfetched(folder)}" for _, folder in request.published if unfetched(folder))
     yield from lacking(request, testbed)
+    yield from (f"data: {why}" for joint in joints(rows, testbed) if joint.home and (why := joint.lacks()))
     if any(row.method.needs_clip for row in rows) and not (Path(testbed.clip) / "config.json").is_file():
         yield (
             f"clip: no CLIP model folder at {testbed.clip or '(testbed.clip)'}; fetch one with "

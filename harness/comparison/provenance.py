@@ -13,6 +13,7 @@ from typing import Any
 
 from harness import __version__, backends
 from harness.comparison import parity
+from harness.comparison.joining import joints
 from harness.comparison.plan import base_model
 from harness.comparison.run_folder import identity
 from harness.contracts import plugins
@@ -116,6 +117,7 @@ def fetched(planned: Plan) -> dict[str, str]:
     """Source or benchmark -> the commit of the hub that its files were fetched at, where they were."""
     request, home = planned.request, behind(planned.testbed.data).home
     homes = {part.name: part.home for part in request.data.parts}
+    homes |= {joint.name: joint.home for joint in joints(planned.rows.values(), planned.testbed)}
     homes |= {name: folder_of(name, home, request.data) for name in request.benchmarks} if home else {}
     return {name: of for name, folder in homes.items() if (of := revision_of(folder))}
 

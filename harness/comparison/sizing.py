@@ -8,7 +8,7 @@ are FLOPs by a share of what the device's maker publishes; of generation they ar
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from math import ceil, prod
@@ -22,6 +22,8 @@ import PIL.Image
 from harness import backends
 from harness.comparison.asking import ANSWER, Asked, asked_of_policy
 from harness.comparison.devices import Device
+from harness.comparison.joining import added, amount
+from harness.comparison.needs import Need, together
 from harness.contracts import plugins, prepared
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.family import Eyes, Stored
@@ -50,20 +52,6 @@ LOOKED = 200  # pictures of prepared data
 MFU, READING = 0.4, 0.5  # of the published FLOP/s while training, of the published bandwidth while generating
 NOTHING = "no switch: up to 16 such devices are not enough"
 USED = 0.92  # of a device's memory, as a training uses it (`harness.training.room`)
-
-
-@dataclass(frozen=True)
-class Need:
-    """What a step takes. `how`: as it is laid out; `cure`: switches with which it fits, "" where it does."""
-
-    row: str
-    kind: str
-    memory: Memory
-    flops: int
-    seconds: float
-    disk: int
-    how: str = ""
-    cure: str = ""
 
 
 class _Model(NamedTuple):
@@ -147,7 +135,7 @@ def _model(folder: Path, size: int, pictures: Sequence[Image] = ()) -> _Model:
     for picture in pictures:
         with suppress(OSError, ValueError):  # gone since: others speak for it
             trained.append(eyes.layout(picture))
-    kept = seen.places * _kept(looked.tensors, shape.decoder.width)
+    kept = looked.family.rows(seen) * _kept(looked.tensors, shape.decoder.width)
     return _Model(shape, looked.family.flops(config), seen, kept * size, tuple(trained))
 
 
@@ -166,8 +154,8 @@ def _kept(tensors: Mapping[str, Stored], width: int) -> int:
 
 
 def _examples(planned: Plan, step: Step) -> int:
-    """How many a step's split has."""
-    split = next((stage for stage in step.reads.values() if stage.kind == Split.kind()), None)
+    """How many a step's split has, of a training that of its records."""
+    split = next((stage for name, stage in step.reads.items() if name != "joint" and stage.kind == Split.kind()), None)
     said = Split.of(split).n if split else None
     return said or planned.request.examples or planned.testbed.examples
 
@@ -191,7 +179,8 @@ def _train(here: _Here, step: Step, model: _Model) -> Need:
     lesson, how, runtime = row.lessons[made.round], made.training, here.runtime
     tree = _tree(model, _answers(lesson))
     passes = 2 if "value" in lesson.columns and not lesson.shared_trunk else 1
-    count, layers = ceil(_examples(here.planned, step) / lesson.part[1]), model.shape.decoder.layers
+    own, layers = ceil(_examples(here.planned, step) / lesson.part[1]), model.shape.decoder.layers
+    count = own + (beside := amount(here.planned, how))
     longest = max((one.places for one in model.trained), default=model.seen.places) - model.seen.places
     lengths = [(tree.tokens + longest, tree.supervised)] * how.train_batch_size
 
@@ -209,8 +198,11 @@ def _train(here: _Here, step: Step, model: _Model) -> Need:
     kept = passes * learns if learns else model.shape.parameters
     if learns and Role.POLICY in lesson.trains and not backends.chosen(here.planned.testbed.generation).merges:
         kept += model.shape.parameters
-    text = f"{rows} at a time{again}{host}"
-    return Need(step.row, "train", memory, flops, seconds, BYTES[how.dtype] * kept, text, cure)
+    text, joint = f"{rows} at a time{again}{host}", ""
+    if how.joint:
+        part = beside / count
+        joint = added(how.joint.data, beside, own, part * flops, part * seconds, beside * model.shelf)
+    return Need(step.row, "train", memory, flops, seconds, BYTES[how.dtype] * kept, text, cure, joint)
 
 
 def _cure(how: Training, runtime: Runtime, room: int, fitted: Callable[[Runtime], Fitted]) -> str:
@@ -268,10 +260,10 @@ def _build(here: _Here, step: Step, model: _Model) -> Need:
         answers[one.tokens] += one.answers
     if not each:
         weights = Memory(weights=BYTES[build.dtype] * model.shape.parameters)
-        return Need(step.row, "build", weights, 0, 0.0, 0)
+        return Need(step.row, "build", weights, 0, 0.0, count * model.shelf)  # of features, made while it is trained
     asked = (Asked(count * prompts, count * answers[tokens], tokens) for tokens, prompts in each.items())
     most = build.response_tokens
-    said = _joined([_respond(here, step.row, "build", model, build.dtype, one, most) for one in asked], max)
+    said = together([_respond(here, step.row, "build", model, build.dtype, one, most) for one in asked], max)
     return replace(said, flops=said.flops + count * model.flops.tower(model.seen), disk=count * model.shelf)
 
 
@@ -317,33 +309,3 @@ SIZED: dict[type[Modelled], Callable[[_Here, Step, _Model], Need]] = {
     Generate: _generate,
     Lens: _lens,
 }
-
-
-def by_row(found: Sequence[Need]) -> list[Need]:
-    """One per row and kind: the most memory, all else summed over seeds and rounds; features are on disk once."""
-    return [
-        _joined(members, sum if kind == "train" else max)
-        for (_, kind), members in _groups(found, lambda need: (need.row, need.kind)).items()
-    ]
-
-
-def whole_rows(by_kind: Sequence[Need]) -> list[Need]:
-    """One per row, of the kind that takes the most memory."""
-    return [_joined(members, sum) for members in _groups(by_kind, lambda need: (need.row, "")).values()]
-
-
-def _groups(found: Sequence[Need], of: Callable[[Need], tuple[str, str]]) -> dict[tuple[str, str], list[Need]]:
-    groups: dict[tuple[str, str], list[Need]] = {}
-    for need in found:
-        groups.setdefault(of(need), []).append(need)
-    return groups
-
-
-def _joined(members: Sequence[Need], disk: Callable[[list[int]], int]) -> Need:
-    return replace(
-        max(members, key=lambda one: one.memory.peak),
-        flops=sum(one.flops for one in members),
-        seconds=sum(one.seconds for one in members),
-        disk=disk([one.disk for one in members]),
-        cure=next((one.cure for one in members if one.cure), ""),
-    )

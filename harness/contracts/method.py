@@ -148,6 +148,9 @@ class Method:
     unit: ClassVar[Unit] = "token"
     needs_writer: ClassVar[bool] = False
     needs_clip: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
+    """Whether other data can be learnt together with its records (`training.joint`): its loss is token cross-entropy,
+    that of any conversation."""
     training_only: ClassVar[tuple[str, ...]] = ()
     """Options that `build` does not read, only the loss or a lesson's training: another value trains anew on the same
     records. While records are built they have their defaults, so that no record can depend on them.

@@ -32,7 +32,7 @@ class Row:
         """The row of a request, on its testbed; UsageError for an option or argument that cannot be."""
         method = _method(spec)
         lessons = tuple(method.lesson(number) for number in range(method.rounds))
-        return cls(spec, method, lessons, tuple(_training(spec, testbed, lesson) for lesson in lessons))
+        return cls(spec, method, lessons, tuple(_training(spec, testbed, lesson, method.joins) for lesson in lessons))
 
     @property
     def id(self) -> str:
@@ -48,6 +48,11 @@ class Row:
     def file(self) -> Path:
         """The method's file."""
         return plugins.source("methods", self.spec.name)
+
+    @property
+    def joint(self) -> str:
+        """The source that it learns together with its records; "" for none."""
+        return next((one.joint.data for one in self.training if one.joint), "")
 
     @cached_property
     def files(self) -> str:
@@ -100,7 +105,7 @@ def _method(spec: MethodSpec) -> Method:
     return made
 
 
-def _training(spec: MethodSpec, testbed: Testbed, lesson: Lesson) -> Training:
+def _training(spec: MethodSpec, testbed: Testbed, lesson: Lesson, joins: bool) -> Training:
     """The testbed's training arguments, the row's, what the method sets for this round; later ones win."""
     try:
         made = Training.model_validate(testbed.training.model_dump() | spec.training | dict(lesson.training))
@@ -109,4 +114,10 @@ def _training(spec: MethodSpec, testbed: Testbed, lesson: Lesson) -> Training:
     reads_base = lesson.continues and realised(lesson, "cached", adapters=False)
     if made.lora is None and (reads_base or {Role.REWARD, Role.CRITIC} & {*lesson.trains}):
         raise UsageError(f'{spec.id} keeps its roles as adapters; set them, e.g. --set {spec.id}.lora="{{r: 16}}".')
+    if made.joint and not joins:
+        raise UsageError(
+            f"{spec.id} does not learn by token cross-entropy: beside its own records, conversations of "
+            f"{made.joint.data} would be a second objective, of a weight that nobody has published. Leave them out of "
+            f"this row, --set {spec.id}.joint=null; the paper too joins its SFT rows alone."
+        )
     return made

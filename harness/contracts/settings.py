@@ -46,6 +46,20 @@ class Lora(Fixed):
     """Names of layers, "all-linear", or a regular expression."""
 
 
+class Joint(Fixed):
+    """Examples of another source that rows learn beside their own records, as token cross-entropy."""
+
+    data: str = Field(min_length=1)
+    """A source by its name, where the testbed has its files (or draws them)."""
+    examples: int | None = Field(None, gt=0)
+    """How many, drawn by the seed; null: all, of a drawn world as many as the testbed's `examples`."""
+
+
+def _joined(given: Any) -> Any:
+    """A source's name alone."""
+    return {"data": given} if isinstance(given, str) else given
+
+
 class Training(Fixed):
     """One optimisation, with Hugging Face's argument names. The vision tower is always frozen (LLaVA-1.5)."""
 
@@ -76,6 +90,9 @@ class Training(Fixed):
     model's positions is dropped."""
     lora: Lora | None = None
     """Adapters; null tunes the language model and the projector in full."""
+    joint: Annotated[Joint | None, BeforeValidator(_joined)] = None
+    """Data learnt together with the records, for methods whose loss is that of SFT (the paper's Table 2); a name alone
+    means all of it."""
 
 
 def _switch(given: Any) -> Any:

@@ -46,7 +46,8 @@ class Source(Offered):
     draws them. `images` is the folder of the user's that image paths start from; None where pictures come with the
     testbed. `beside` names the folder or file beside an outside
     file, by default that of its own name. `short_answers`: every answer is a word or a name that can be read off the
-    picture, so that a response which differs is wrong, and no writer need say so.
+    picture, so that a response which differs is wrong, and no writer need say so. `published`: how many records its
+    makers publish, 0 where that is not known.
     """
 
     home: Path | None = None
@@ -54,6 +55,7 @@ class Source(Offered):
 
     beside: ClassVar[str] = ""
     short_answers: ClassVar[bool] = False
+    published: ClassVar[int] = 0
 
     def records(self, reading: Reading) -> Iterable[tuple[str, Any]]:
         """Every record's id and whatever `example` needs to know of it, in any order; reads no picture.
@@ -194,6 +196,11 @@ def _again(name: str, file: Path | None, given: dict[str, Any]) -> Source:
 def declared(name: str) -> type[Source]:
     """The class of a source, for what it declares."""
     return plugins.plugin(PACKAGE, name, Source)
+
+
+def official(name: str, home: Path | None) -> Source:
+    """The source of that name, with its files in a testbed's folder `home`; None where the testbed draws them."""
+    return declared(name)(home / "sources" / name if home else None)
 
 
 def _texts(example: Example) -> Iterator[str]:

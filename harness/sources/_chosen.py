@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.contracts import plugins
 from harness.contracts.joined import Joined, weighed
-from harness.contracts.source import PACKAGE, Source, declared
+from harness.contracts.source import PACKAGE, Source, declared, official
 from harness.sources._rows import is_data
 from harness.sources.local import FORMATS, Local
 from harness.system.errors import UsageError
@@ -29,6 +29,14 @@ def source(word: str, images: str = "", home: Path | None = None) -> Source:
     if "+" in word and not Path(word).expanduser().exists():
         return _joined(word, images, home)
     return _single(word, images, home)
+
+
+def beside(name: str, home: Path | None) -> Source:
+    """The source of `training.joint`, whose files are the testbed's in `home`; UsageError for another word."""
+    if name not in named():
+        told = plugins.unknown("source in training.joint", name, named())
+        raise UsageError(f"{told} A file of your own is one where it lies in the place of a source's official file.")
+    return official(name, home)
 
 
 def _joined(word: str, images: str, home: Path | None) -> Source:
@@ -70,7 +78,7 @@ def _single(word: str, images: str, home: Path | None) -> Source:
             raise UsageError(f"{word} calls itself {min(other)}; a source is called as its file, {file.stem}.")
         return made
     if word in named():
-        return declared(word)(home / "sources" / word if home else None)
+        return official(word, home)
     if "/" in word or path.is_file() or is_data(path):
         path, start = path.absolute(), Path(images).expanduser().absolute() if images else None
         return Local(path, start or (path if path.is_dir() else path.parent))

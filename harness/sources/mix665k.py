@@ -17,7 +17,8 @@ PARTS = ("coco", "gqa", "ocr_vqa", "textvqa", "vg")
 class Mix665k(Published):
     """665,298 conversations about the pictures of five sets, 40,688 of them without a picture."""
 
-    files = (("llava_v1_5_mix665k.json", ""),)
+    files = (("llava_v1_5_mix665k.json", ""), ("mix665k.json", ""))
+    published = 665_298
     folders = ("images",)
     layout = (
         "Put llava_v1_5_mix665k.json (1.03 GB) from https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K "

@@ -8,9 +8,11 @@ from typing import Annotated
 from pydantic import PlainSerializer
 
 from harness.contracts import plugins
+from harness.contracts.behind import behind
 from harness.contracts.images import StoreImages
 from harness.contracts.joined import parts_of
 from harness.contracts.settings import Reading
+from harness.contracts.source import official
 from harness.contracts.stage import Kind, Plugins, Work
 from harness.stages._drawn import Drawn, changed
 from harness.store.closure import Entry
@@ -51,7 +53,9 @@ class Split(Kind):
     def fill(self, work: Work) -> None:
         """Draw the examples from those that the source has."""
         data, reading = self.Reads.of(work.step).data, work.testbed.reading
-        source = deepcopy(work.request.data)  # by its file as it is now, which is held to what the key has
+        mine = self.source == work.request.data.name
+        source = work.request.data if mine else official(self.source, behind(work.testbed.data).home)
+        source = deepcopy(source)  # by its file as it is now, which is held to what the key has
         if data:
             source = source.at(work.folder(data))
         pictures = StoreImages(work.places, work.out, work.store.path(work.step.stage), reading.images == "upright")

@@ -12,6 +12,7 @@ from harness.stages._model import Modelled, Trained
 from harness.stages._row import row_of
 from harness.store.closure import SOURCES, Entry
 from harness.store.store import Stage
+from harness.training.split import EXAMPLES
 
 
 class Train(Modelled):
@@ -37,11 +38,14 @@ class Train(Modelled):
 
     @dataclass(frozen=True, kw_only=True)
     class Reads(Trained):
-        """The records, the roles as the rounds before have left them, and the reference's log-probs if it is cached."""
+        """The records, the roles as the rounds before have left them, the reference's log-probs if it is cached, and
+        the examples that are learnt together with the records.
+        """
 
         derived: ClassVar[frozenset[str]] = frozenset({"reference"})
         build: Stage
         reference: Stage | None = None
+        joint: Stage | None = None
 
     def loads(self, known: Plugins) -> tuple[Entry | None, ...]:
         """The method, the model's family, and the optimiser where it is another package's."""
@@ -70,6 +74,7 @@ class Train(Modelled):
             model=str(policy.base),
             merged=tuple(map(str, policy.adapters)),
             reference=str(reference) if reference else None,
+            joint=str(work.folder(reads.joint) / EXAMPLES) if reads.joint else None,
             adapters={role: str(folder) for role, folder in heirs.items() if folder.is_dir()},
             training=self.training,
             runtime=work.runtime,

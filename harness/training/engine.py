@@ -35,6 +35,7 @@ from harness.training import checkpoint, deepspeed_engine, dropout, recompute, r
 from harness.training.ahead import Ahead
 from harness.training.job import Job as Job
 from harness.training.job import TrainResult
+from harness.training.joint import joined
 
 
 def train(job: Job, tick: Tick = quiet, seat: deepspeed_engine.Seat = deepspeed_engine.ALONE) -> TrainResult:
@@ -79,6 +80,8 @@ class Run:
         self.trees = {tree.id: tree for tree in reference.trees(records, self.loaded, job.training.max_length)}
         if not self.trees:
             raise job.nothing_to_learn()
+        self.joined = joined(job, self.loaded)
+        self.trees |= {tree.id: tree for tree in self.joined.trees}
         training = job.training
         self.plan = batches.steps(list(self.trees), job.seed, training.num_train_epochs, training.train_batch_size)
         self.flops = self.loaded.flops
@@ -305,6 +308,9 @@ class Run:
         costs = (passes * self.flops.train(t, learns) + read * self.flops.forward(t) for t in trees)
         return TrainResult(
             records=len(trees),
+            joint_records=len(self.joined.trees),
+            joint_dropped=self.joined.dropped,
+            joint_tokens=epochs * self.joined.tokens,
             cut_records=sum(tree.cut > 0 for tree in trees),
             cut_tokens=sum(tree.cut for tree in trees),
             steps=len(self.plan),

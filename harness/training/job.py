@@ -22,7 +22,8 @@ from harness.training.split import DROPPED, reasons
 
 class Job(Fixed):
     """One training. Paths: `records` (jsonl), `model` (folder or id@commit), `merged` (adapters, merged into it before
-    anything is trained), `reference` (log-probs) and `adapters` (a folder per role that goes on from one) are read;
+    anything is trained), `reference` (log-probs), `joint` (examples, jsonl, that are learnt together with the records)
+    and `adapters` (a folder per role that goes on from one) are read;
     `out` gets `checkpoint/` (the policy, trained in full), `adapters/ROLE/` (on the base, for later rounds) or
     `adapter/` (the policy's, on the model that it began with), `log.jsonl`, `summary.json`; `work` keeps resumable
     state and is the caller's to delete; `shelf` keeps images' features (by default in `work`). `family` is a file of
@@ -38,6 +39,7 @@ class Job(Fixed):
     model: str
     merged: tuple[str, ...] = ()
     reference: str | None = None
+    joint: str | None = None
     adapters: dict[Role, str] = Field(default_factory=dict)
     training: Training
     runtime: Runtime
@@ -59,7 +61,7 @@ class Job(Fixed):
     def identity(self) -> str:
         """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""
         parts: list[Any] = [self.method, self.options, self.round, file_digest(Path(self.records))]
-        read = [Path(self.reference)] if self.reference else []
+        read = [Path(file) for file in (self.reference, self.joint) if file]
         read += [file for _, folder in sorted(self.adapters.items()) for file in sorted(Path(folder).iterdir())]
         parts += [revision(self.policy), sorted(self.adapters), [file_digest(file) for file in read]]
         parts += [self.training.model_dump(), self.seed, self.runtime.zero_stage, self.runtime.num_processes]
@@ -83,10 +85,14 @@ class TrainResult(Fixed):
     forward_tokens counts a position once per model that reads it: policy, separate critic, online reference. flops
     counts forward and backward by formula (`profile.Flops`), the online reference included. roles says how each role is
     had: "trained" weights or adapter, "cached" log-probs, "adapter_off", a second "copy". batch_size is that of
-    micro-batches after memory ran out `shortages` times, estimated_gib what rank 0's device was to hold by formula.
+    micro-batches after memory ran out `shortages` times, estimated_gib what rank 0's device was to hold by formula. Of
+    records and supervised_tokens joint_records and joint_tokens are of `Job.joint`; joint_dropped of it were left out.
     """
 
     records: int
+    joint_records: int
+    joint_dropped: int
+    joint_tokens: int
     cut_records: int
     cut_tokens: int
     steps: int

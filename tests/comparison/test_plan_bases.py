@@ -13,10 +13,11 @@ import harness.mini
 from harness import families
 from harness.commands.testbed_check import examine
 from harness.comparison.devices import device_of
+from harness.comparison.needs import by_row
 from harness.comparison.plan import plan
 from harness.comparison.preflight import check
 from harness.comparison.request import request
-from harness.comparison.sizing import by_row, needs
+from harness.comparison.sizing import needs
 from harness.contracts.settings import Runtime, Testbed
 from harness.contracts.steps import ALL_BENCHMARKS, Plan, Step
 from harness.contracts.testbed_file import read_testbed

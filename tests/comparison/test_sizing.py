@@ -14,8 +14,9 @@ from harness.commands.plan_text import show_plan
 from harness.comparison import sizing
 from harness.comparison.asking import Asked, asked_of_policy
 from harness.comparison.devices import DEVICES, device_of
+from harness.comparison.needs import Need, by_row
 from harness.comparison.plan import plan
-from harness.comparison.sizing import USED, Need, by_row, needs
+from harness.comparison.sizing import USED, needs
 from harness.contracts import prepared, settings
 from harness.contracts.family import Layout
 from harness.contracts.settings import Lora, MethodSpec, Runtime, Training
@@ -148,8 +149,7 @@ def test_a_picture_takes_what_the_model_makes_of_it(name: str, tmp_path: Path) -
     layout = loaded.eyes.layout(shown)
     features = loaded.features(shown)
     assert found.seen == layout and found.flops.tower(layout) == loaded.flops.tower(layout) > 0
-    newlines = layout.grid[2] if name == "llava_next" else 0  # places that no tower makes
-    assert found.shelf == 4 * (features.numel() + newlines * features.shape[1])
+    assert found.shelf == 4 * features.numel()
 
 
 def test_the_plan_prints_it(  # type: ignore[no-untyped-def]

@@ -91,6 +91,20 @@ def test_a_method_that_had_fewer_examples_is_named(opened_run: Callable[[FakeRun
     assert 'class="alarm">NOT COMPARABLE, seed 0: GT-DPO' in page_of(run)
 
 
+def test_a_row_that_learnt_other_data_too_says_how_much(opened_run: Callable[[FakeRun], Run]) -> None:
+    """On the card; and where another row did not, above the table."""
+    told = {"joint_records": 8, "joint_dropped": 1, "joint_tokens": 60}  # of the 100 that were learnt
+    run = opened_run(FakeRun(seeds=(0, 1), trained={"nsft": told}, joint={"nsft": "mix665k"}))
+    unlike = "NOT THE METHOD ALONE: together with their records learnt nSFT mix665k; GT-DPO nothing else"
+    notes = cards.fairness(row_facts(run)).notes
+    assert notes[0] == unlike and f'class="alarm">{unlike}' in page_of(run)
+    [note] = [note for note in notes if note.startswith("nSFT learnt")]
+    assert "8 examples of mix665k together with its records, per seed, 1 left out: 60% of its superv" in note
+    both = FakeRun(trained={"nsft": told, "dpo": told}, joint={"nsft": "mix665k", "dpo": "mix665k"})
+    notes = cards.fairness(row_facts(opened_run(both))).notes
+    assert sum("learnt 8 examples" in note for note in notes) == 2 and not any("NOT THE METHOD" in one for one in notes)
+
+
 def test_what_was_left_out_is_counted_by_reason(opened_run: Callable[[FakeRun], Run]) -> None:
     reasons = ["too alike"] * 3 + ["empty"] * 2 + ["a", "b", "c"]
     notes = cards.fairness(row_facts(opened_run(FakeRun(dropped={"dpo": reasons})))).notes
