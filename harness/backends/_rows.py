@@ -1,10 +1,10 @@
-"""Prompts as rows of a batch: padded in front, and what rows on one image share computed once."""
+"""Prompts as rows of a batch, padded in front."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.contracts.family import Layout
-from harness.contracts.records import Image, Prompt
+from harness.contracts.records import Prompt
 from harness.models.load import Loaded
 
 if TYPE_CHECKING:
@@ -58,33 +58,3 @@ def padded(loaded: Loaded, lines: Sequence[Line]) -> "tuple[Tensor, Tensor, Tens
     ]
     positions = axes if len(axes) > 1 else axes[0]
     return tuple(torch.tensor(part, device=device) for part in (ids, mask, positions))  # type: ignore[return-value]
-
-
-def prefix(loaded: Loaded, rows: Sequence[Row], eyes: Callable[[Image], "Tensor"]) -> "tuple[list[int], Tensor, Any]":
-    """How many leading tokens each row shares with others on its image, which end with the image; and, of these padded
-    in front to the longest, the (B, C) mask, and keys and values.
-    """
-    import torch
-
-    from harness.models import kvcache
-
-    model, family = loaded.model, loaded.family
-    cache = kvcache.empty(model.config.get_text_config().num_hidden_layers)
-    images = [row.prompt.image for row in rows if row.prompt.image is not None]
-    if not images:
-        return [0] * len(rows), torch.ones(len(rows), 0, dtype=torch.int64, device=model.device), cache
-    cuts = [len(row.ids) - row.ids[::-1].index(image_id(loaded)) for row in rows]
-    shown = {image.sha256: at for at, image in reversed([*enumerate(images)])}  # the first row on each image
-    once = sorted(shown.values())
-    ids, mask, positions = padded(loaded, [rows[at].line.before(cuts[at]) for at in once])
-    layouts = [layout for at in once if (layout := rows[at].layout) is not None]
-    family.decoder(model)(
-        **family.inputs(model, ids, torch.cat([eyes(images[at]) for at in once]), layouts),
-        attention_mask=None if bool(mask.all()) else mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    owner = torch.tensor([once.index(shown[image.sha256]) for image in images], device=model.device)
-    cache.batch_select_indices(owner)
-    return cuts, mask[owner], cache

@@ -1,20 +1,22 @@
-"""transformers, token by token: batches of fixed composition, so that rows of a comparison are answered alike.
+"""transformers, in batches of a fixed composition, so that rows of a comparison are answered alike.
 
-Which prompts share a batch depends on the prompts alone, never on the model or on how it answers. Sampling draws from a
-stream of its own per prompt id, so a response does not depend on which other prompts were asked. The loop is our own,
-since a family says where its tokens stand (`Family.positions`), which transformers' `generate` cannot be told.
+Which prompts begin in a batch depends on the prompts alone, never on the model or on how it answers; a row leaves it
+with its last token (`_decoding`). Sampling draws from a stream of its own per prompt id, so a response does not depend
+on which other prompts were asked.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from harness.backends import _prompts
+from harness.backends._decoding import Draw, decoded
 from harness.backends._prompts import asked, row_of, seed, stop_of, text, unanswered
-from harness.backends._rows import Row, padded, prefix
+from harness.backends._rows import Row
 from harness.contracts.backend import Backend, Generated, Model, Running, Sampling, Search
-from harness.contracts.records import Image, Prompt, Response
+from harness.contracts.records import Prompt, Response
 from harness.contracts.settings import Dtype
 from harness.models.footprint import Decoder, Shape, most_rows
 from harness.models.load import Loaded, kept
@@ -46,8 +48,7 @@ class Transformers(Backend):
         told = asked(prompts, loaded)
         rows, over = told.fitting, told.over
         same = {
-            id: ("" if greedy else id, row.ids, row.prompt.image and row.prompt.image.sha256)
-            for id, row in rows.items()
+            id: ("" if greedy else id, row.ids, row.prompt.image and row.prompt.image.key) for id, row in rows.items()
         }
         once: dict[object, Row] = {}
         for id, key in same.items():
@@ -58,7 +59,7 @@ class Transformers(Backend):
         def generated(keys: Sequence[object]) -> list[list[int]]:
             part = [once[key] for key in keys]
             draw = None if greedy else _draw([row.prompt.id for row in part], sampling)
-            return _generate(loaded, part, eyes, sampling.max_new_tokens, (end,), draw)
+            return decoded(loaded, part, eyes, sampling.max_new_tokens, (end,), draw)
 
         for keys in _batches(once, running.batch_size or _fitting(loaded, once, sampling)):
             for some, made in halved(keys, generated):
@@ -89,8 +90,8 @@ class Transformers(Backend):
 
         def searched(keys: Sequence[object]) -> list[Response]:
             part = [rows[key] for key in keys for _ in range(search.count)]
-            draw = _Diverse(search, (stop, end))
-            made = _generate(loaded, part, eyes, search.max_new_tokens, (stop, end), draw)
+            draw = _Diverse(search, len(part))
+            made = decoded(loaded, part, eyes, search.max_new_tokens, (stop, end), draw)
             return [_candidate(loaded, row, new, draw.logps, at, end)
                     for at, (row, new) in enumerate(zip(part, made, strict=True))]  # fmt: skip
 
@@ -148,74 +149,40 @@ def _loaded(model: Model, dtype: Dtype, running: Running) -> Loaded:
 
 
 def _batches(asked: Mapping[object, Row], size: int) -> Iterator[list[object]]:
-    """Keys in batches: prompts on one image together, images by their longest prompt, text by itself."""
-    images = {key: row.prompt.image.sha256 if row.prompt.image else "" for key, row in asked.items()}
+    """Keys in batches: prompts on one image together, images by their longest prompt, text by itself.
+
+    An image is read once for each batch that asks about it: its prompts share one where they are no more than `size`.
+    """
+    images = {key: row.prompt.image.key if row.prompt.image else "" for key, row in asked.items()}
     longest: dict[str, int] = {}
     for key, row in asked.items():
         longest[images[key]] = max(longest.get(images[key], 0), len(row.ids))
     ordered = sorted(asked, key=lambda k: (longest[images[k]], images[k], len(asked[k].ids), asked[k].prompt.id))
     for pictured in (False, True):
         group = [key for key in ordered if (asked[key].layout is not None) is pictured]
-        yield from (group[at : at + size] for at in range(0, len(group), size))
+        batch: list[object] = []
+        for _, each in groupby(group, images.__getitem__ if pictured else lambda key: key):
+            alike = [*each]
+            if batch and len(batch) + len(alike) > size:
+                yield batch
+                batch = []
+            *whole, batch = ([*batch, *alike][at : at + size] for at in range(0, len(batch) + len(alike), size))
+            yield from whole
+        if batch:
+            yield batch
 
 
-def _generate(
-    loaded: Loaded,
-    rows: Sequence[Row],
-    eyes: Callable[[Image], "Tensor"],
-    max_new_tokens: int,
-    ends: Sequence[int],
-    draw: Callable[["Tensor", "Tensor"], "Tensor"] | None,
-) -> list[list[int]]:
-    """New tokens of each row up to and with the first of `ends`; greedy unless `draw` chooses one at each step.
-
-    Rows start with what they share with others on their image, which is computed once, padded in front to the longest
-    such; then come padding and the rest, so that all rows end together. `draw` takes the (B, n) tokens so far and (B,
-    words) float32 scores to (B,) tokens.
-    """
-    import torch
-
-    model, device = loaded.model, loaded.model.device
-    last = torch.tensor(ends, device=device)
-    with torch.inference_mode():
-        cuts, before, cache = prefix(loaded, rows, eyes)
-        ids, after, positions = padded(loaded, [row.line.behind(cut) for row, cut in zip(rows, cuts, strict=True)])
-        mask = torch.cat([before, after], -1)
-        new = ids.new_empty(len(rows), 0)
-        over = torch.zeros(len(rows), dtype=torch.bool, device=device)
-        while True:
-            states = loaded.family.decoder(model)(
-                inputs_embeds=model.get_input_embeddings()(ids),
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state
-            scores = loaded.family.head(model)(states[:, -1:])[:, -1].float()
-            chosen = draw(new, scores) if draw else scores.argmax(-1)
-            chosen = chosen.where(~over, loaded.pad_id)
-            over = over | torch.isin(chosen, last)
-            new, ids = torch.cat([new, chosen[:, None]], -1), chosen[:, None]
-            if new.shape[1] == max_new_tokens or bool(over.all()):
-                break
-            mask, positions = torch.cat([mask, mask.new_ones(len(rows), 1)], -1), positions[..., -1:] + 1
-    said: list[list[int]] = new.tolist()
-    stops = (next((at + 1 for at, token in enumerate(row) if token in ends), len(row)) for row in said)
-    left = (loaded.positions - len(row.ids) for row in rows)  # beyond them a row is not the model's to say
-    return [row[: min(stop, most)] for row, stop, most in zip(said, stops, left, strict=True)]
-
-
-def _draw(ids: Sequence[str], sampling: Sampling) -> Callable[["Tensor", "Tensor"], "Tensor"]:
-    """Tokens drawn with a number of each prompt's own stream, per new token (`_generate`'s `draw`)."""
+def _draw(ids: Sequence[str], sampling: Sampling) -> Draw:
+    """Tokens drawn with a number of each prompt's own stream, per new token."""
     import torch
 
     uniform = torch.stack([_stream(sampling, name) for name in ids])  # (B, max_new_tokens) float64 in [0, 1)
 
-    def draw(new: "Tensor", scores: "Tensor") -> "Tensor":
+    def draw(step: int, live: "Tensor", scores: "Tensor") -> "Tensor":
         odds, order = (scores.double() / sampling.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
         below = odds.cumsum(-1) - odds
         kept = odds * (below < sampling.top_p)
-        at = uniform[:, new.shape[1], None].to(scores.device) * kept.sum(-1, keepdim=True)
+        at = uniform[live.to(uniform.device), step, None].to(scores.device) * kept.sum(-1, keepdim=True)
         place = ((kept.cumsum(-1) <= at) & (kept > 0)).sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)
         return order.gather(-1, place)[:, 0]
 
@@ -230,23 +197,24 @@ def _stream(sampling: Sampling, name: str) -> "Tensor":
 
 
 class _Diverse:
-    """Tokens as `Search` has them. `logps`: per new token, the log-prob in each row."""
+    """Tokens as `Search` has them, of so many rows. `logps`: per new token, the log-prob in each row that goes on."""
 
-    def __init__(self, search: Search, ends: Sequence[int]) -> None:
-        self.search, self.ends = search, ends
+    def __init__(self, search: Search, rows: int) -> None:
+        self.search, self.rows = search, rows
         self.logps: list[list[float]] = []
 
-    def __call__(self, new: "Tensor", scores: "Tensor") -> "Tensor":
+    def __call__(self, step: int, live: "Tensor", scores: "Tensor") -> "Tensor":
         import torch
 
-        count = self.search.count
-        logs = scores.float().log_softmax(-1).view(-1, count, scores.shape[-1])
-        over = torch.isin(new, torch.tensor(self.ends, device=new.device)).any(-1).view(-1, count)
-        taken, chosen = torch.zeros_like(logs[:, 0]), []
+        count, words = self.search.count, scores.shape[-1]
+        logs = scores.new_zeros(self.rows, words)
+        logs[live] = scores.float().log_softmax(-1)
+        goes = torch.zeros_like(logs[:, 0]).index_fill_(0, live, 1.0).view(-1, count)
+        taken, chosen = logs.new_zeros(len(goes), words), []
         for group in range(count):
-            choice = (logs[:, group] - self.search.penalty * taken).argmax(-1, keepdim=True)
-            taken.scatter_add_(1, choice, (~over[:, group, None]).to(taken.dtype))
+            choice = (logs.view(-1, count, words)[:, group] - self.search.penalty * taken).argmax(-1, keepdim=True)
+            taken.scatter_add_(1, choice, goes[:, group, None])
             chosen.append(choice)
         choices = torch.stack(chosen, 1).view(-1)
-        self.logps.append(logs.view(-1, logs.shape[-1]).gather(-1, choices[:, None])[:, 0].tolist())
-        return choices
+        self.logps.append(logs.gather(-1, choices[:, None])[:, 0].tolist())
+        return choices[live]

@@ -26,6 +26,7 @@ what is slow to import (torch, tables) to its body; imports there count as well.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -74,7 +75,7 @@ class Work:
     runtime: Runtime
     row: "Row | None" = None
 
-    @property
+    @cached_property  # it looks for what stands behind the testbed's data, and is asked for every item
     def places(self) -> Places:
         """Where stored image paths start from: the store, the testbed's data, and the images of a user's data."""
         home, images = behind(self.testbed.data).home, self.request.data.images

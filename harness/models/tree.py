@@ -7,6 +7,7 @@ prefix of their own: they are another tree of the same record, another row of th
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain, compress, takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,7 @@ class TooLong(ValueError):
     """A record that does not fit the model; unlike others that cannot be a tree it is no sign of malformed data."""
 
 
+@lru_cache(maxsize=4)  # asked for every prompt and record
 def reserved(tokenizer: Any, family: Family) -> frozenset[str]:
     """Strings that become control tokens wherever they stand (the image's, the end token, ...)."""
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}

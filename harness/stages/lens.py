@@ -45,12 +45,15 @@ class Lens(Responding):
         trained = self.own_round(work, Lesson(), NoWriter(), Trained(policy=reads.policy))
         base = replace(trained, policy=trained.base, policy_key=self.model)
         prompts = [Prompt(e.id, e.image, e.turns[0].question) for e in examples]
-        before, after = ([response.text.strip() for response in one.respond(prompts)] for one in (base, trained))
         figures: dict[str, float] = {"examples": len(examples)}
         sequences = partial(looking.sequences, dtype=self.dtype, batch_size=size, tick=work.tick, shelf=trained.shelf)
-        if pairs := looking.probes(examples, before):
-            sums = [sequences(one.policy, pairs) for one in (base, trained)]
-            figures |= looking.ratios(*sums) if all(sums) else {}
+        said, sums = [], []
+        for one in (base, trained):  # all that is wanted of a model while it is loaded
+            said.append([response.text.strip() for response in one.respond(prompts)])
+            pairs = looking.probes(examples, said[0])
+            sums.append(sequences(one.policy, pairs) if pairs else [])
+        before, after = said
+        figures |= looking.ratios(*sums) if all(sums) else {}
         if Drawn.of(reads.split).data or not kind_for("writer", work.testbed).drawn_only:
             writer = asked(work, "writer", reads.split)
             figures |= answered(writer, lambda who: looking.corrected(examples, before, after, who, self.codebook))

@@ -15,7 +15,7 @@ from harness.contracts.judge import Ask, Judge, verdict
 from harness.contracts.records import Example, Pair, Unscored
 from harness.contracts.settings import Dtype
 from harness.judging.codebook import Codebook, errors_in, json_in
-from harness.models.load import load
+from harness.models.load import kept
 from harness.system.profile import Tick
 
 FEW = 10
@@ -47,14 +47,15 @@ def probes(examples: Sequence[Example], own: Sequence[str]) -> list[Pair]:
 def sequences(
     model: Model, pairs: Sequence[Pair], dtype: Dtype, batch_size: int, tick: Tick, shelf: Path
 ) -> list[tuple[float, float]]:
-    """Summed log-probs of each pair's chosen and rejected response under a model; of those that fit it."""
+    """Summed log-probs of each pair's chosen and rejected response under a model, kept loaded; of those that fit it."""
     import torch
 
     from harness.models import reference
     from harness.models.roles import Roles
 
     torch.set_num_threads(1)
-    loaded = load(model, dtype, reference.device(), shelf)
+    loaded = kept(model, dtype)
+    loaded.features.folder = shelf
     forest = reference.trees(pairs, loaded, pass_over=True)
     found = reference.figures(Roles(loaded.model, {}, False), loaded, forest, batch_size, ["policy"], tick)
     sides = [torch.split(found[t.id]["policy"], [sum(branch.supervised) for branch in t.branches]) for t in forest]

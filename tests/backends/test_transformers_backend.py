@@ -69,9 +69,9 @@ def test_batched_greedy_is_single_greedy_is_naive(folder: Path, loaded: Loaded, 
 
 def test_equal_prompts_are_answered_once(folder: Path, pictures: list[Image], monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
-    generate = harness.backends.transformers._generate
+    decoded = harness.backends.transformers.decoded
     monkeypatch.setattr(
-        harness.backends.transformers, "_generate", lambda m, r, *a: rows.append(len(r)) or generate(m, r, *a)
+        harness.backends.transformers, "decoded", lambda m, r, *a: rows.append(len(r)) or decoded(m, r, *a)
     )
     asked = [Prompt(f"q{n}", pictures[n % 2], "what is there") for n in range(10)]
     made = respond(folder, asked, GREEDY, 64, quiet)
@@ -133,16 +133,18 @@ def test_a_sampled_response_is_its_prompt_s_alone(folder: Path, pictures: list[I
 def test_draws_follow_the_distribution() -> None:
     """4,000 draws from odds .5 .3 .2: within four standard errors (.032); with top_p .6 the last is cut off."""
     scores = torch.tensor([[0.2, 0.5, 0.3]]).log().repeat(4000, 1)
-    ids, seen = [f"{n}" for n in range(4000)], torch.zeros(4000, 0, dtype=torch.long)
-    whole = harness.backends.transformers._draw(ids, Sampling(max_new_tokens=1, temperature=1.0))(seen, scores)
+    ids, all_of_them = [f"{n}" for n in range(4000)], torch.arange(4000)
+    whole = harness.backends.transformers._draw(ids, Sampling(max_new_tokens=1, temperature=1.0))(
+        0, all_of_them, scores
+    )
     share = Counter(whole.tolist())
     assert [share[n] / 4000 for n in range(3)] == pytest.approx([0.2, 0.5, 0.3], abs=0.032)
     nucleus = Sampling(max_new_tokens=1, temperature=1.0, top_p=0.6)
-    cut = Counter(harness.backends.transformers._draw(ids, nucleus)(seen, scores).tolist())
+    cut = Counter(harness.backends.transformers._draw(ids, nucleus)(0, all_of_them, scores).tolist())
     assert cut[0] == 0
     assert cut[1] / 4000 == pytest.approx(0.625, abs=0.032)
     cold = Sampling(max_new_tokens=1, temperature=0.01)
-    assert set(harness.backends.transformers._draw(ids, cold)(seen, scores).tolist()) == {1}
+    assert set(harness.backends.transformers._draw(ids, cold)(0, all_of_them, scores).tolist()) == {1}
 
 
 def test_blank_hides_the_image(folder: Path, pictures: list[Image]) -> None:
@@ -162,7 +164,7 @@ def test_the_model_stays_until_another_comes(folder: Path) -> None:
 def test_progress_and_order_of_batches(folder: Path, pictures: list[Image]) -> None:
     seen: list[tuple[int, int]] = []
     respond(folder, prompts(pictures), GREEDY, 5, lambda done, total: seen.append((done, total)))
-    assert seen == [(3, 13), (8, 13), (13, 13)]  # three of text alone
+    assert seen == [(3, 13), (7, 13), (11, 13), (13, 13)]  # three of text alone, then pictures of one to three prompts
     assert respond(folder, [], GREEDY, 5, quiet) == []
 
 
@@ -240,13 +242,13 @@ def test_a_candidate_s_log_prob_is_the_model_s(folder: Path, loaded: Loaded, pic
 
 def test_diversity_by_hand() -> None:
     """Odds .6 .3 .1 and a penalty of 1: the second pays e^-1 on the first's token (.22 < .3), the third on both."""
-    draw = harness.backends.transformers._Diverse(search(penalty=1.0, count=3), ends=[9])
+    draw = harness.backends.transformers._Diverse(search(penalty=1.0, count=3), 3)
     scores = torch.tensor([[0.6, 0.3, 0.1]]).log().repeat(3, 1)
-    kept = draw(torch.zeros(3, 0, dtype=torch.long), scores).tolist()
+    kept = draw(0, torch.arange(3), scores).tolist()
     assert kept == [0, 1, 0]
     assert draw.logps[0] == pytest.approx(torch.tensor([0.6, 0.3, 0.6]).log().tolist())
-    over = draw(torch.tensor([[9], [1], [1]]), scores).tolist()
-    assert over[1] == 0  # who has ended takes no token from the others
+    over = draw(1, torch.tensor([2, 1]), scores[1:]).tolist()
+    assert over == [1, 0]  # who has ended takes no token from the others
 
 
 def test_a_stop_that_is_no_token_is_named(folder: Path, pictures: list[Image]) -> None:

@@ -23,6 +23,9 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.processing_utils import MODALITY_TO_AUTOPROCESSOR_MAPPING
 
 from harness import families
+from harness.backends._decoding import decoded
+from harness.backends._prompts import row_of
+from harness.backends._rows import Row
 from harness.backends.transformers import Transformers
 from harness.contracts import plugins
 from harness.contracts.backend import Adapted, Running, Sampling
@@ -379,6 +382,19 @@ def test_responses_are_those_of_generate_batched_and_alone(
                 **given(loaded, ids, prompt.image), max_new_tokens=most, do_sample=False, pad_token_id=loaded.pad_id
             )
         assert tuple(told[0, len(ids) :].tolist()) == response.ids, prompt.id
+
+
+def test_rows_that_leave_a_batch_change_no_other(loaded: Loaded, pictures: list[Image]) -> None:
+    """Each ends after so many tokens as its place in the batch says, the longest in between."""
+    rows, end = [row_of(prompt, loaded) for prompt in asked(pictures) if prompt.image], loaded.tokenizer.eos_token_id
+    lengths = [1 + (7 * at) % 11 for at in range(len(rows))]
+
+    def said(some: Sequence[Row], last: Sequence[int]) -> list[list[int]]:
+        ends = torch.tensor(last)
+        return decoded(loaded, some, loaded.features, 11, (end,), lambda step, live, scores: scores.argmax(-1).where(
+            ends[live] != step + 1, end))  # fmt: skip
+
+    assert said(rows, lengths) == [said([row], [length])[0] for row, length in zip(rows, lengths, strict=True)]
 
 
 def test_log_probs_of_given_responses_are_the_model_s(folder: Path, loaded: Loaded, pictures: list[Image]) -> None:
