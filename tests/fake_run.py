@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image as Pillow
@@ -77,7 +78,8 @@ class FakeRun:
         """The run's folder, beside its store."""
         run = folder / "run"
         run.mkdir(parents=True, exist_ok=True)
-        written = _Writing(self, Store(folder / "store"))
+        with patch("os.fsync"):  # it need not outlive a loss of power
+            written = _Writing(self, Store(folder / "store"))
         written.manifest().write(run / MANIFEST)
         if self.spoilt:
             told = json.loads((run / MANIFEST).read_text())

@@ -107,6 +107,7 @@ class Read(NamedTuple):
     stamp: Stamp
     digest: str
     imports: tuple[str, ...] = ()
+    packages: frozenset[str] = frozenset()  # first names of what it imports by whole names
     texts: frozenset[str] = frozenset()
 
 
@@ -121,6 +122,7 @@ class Sources:
         self._reads: dict[Path, Read] = {}
         self._found: dict[str, list[Module]] = {}
         self._closures: dict[tuple[Entry, ...], dict[str, Path]] = {}
+        self._insides: dict[Path, Path | None] = {}
 
     def files(self, *entries: Entry) -> dict[str, Path]:
         """Every file in the closure of modules, or of a plugin's file outside our packages, by a name without place.
@@ -196,7 +198,7 @@ class Sources:
         """
         names: set[str] = set()
         for path in self.files(*entries).values():
-            for top in {imported.partition(".")[0] for imported in self._read(path).imports} - {""}:  # "": relative
+            for top in self._read(path).packages:
                 if top in DECIDING:
                     names |= {DECIDING[top], *BROUGHT.get(top, ())}
                 elif not self._inside(path):
@@ -240,8 +242,10 @@ class Sources:
 
     def _inside(self, path: Path) -> Path | None:
         """A file of ours as its package has it; None of others."""
-        insides = [path.relative_to(folder) for folder in (self.home, self.root) if path.is_relative_to(folder)]
-        return next((inside for inside in insides if inside.parts[0] in OURS), None)
+        if path not in self._insides:
+            insides = [path.relative_to(folder) for folder in (self.home, self.root) if path.is_relative_to(folder)]
+            self._insides[path] = next((inside for inside in insides if inside.parts[0] in OURS), None)
+        return self._insides[path]
 
     def _places(self, name: str, homes: tuple[Path, ...]) -> list[Module]:
         """The module and its parents, as far as they are files of ours or lie in one of a user's folders."""
@@ -275,7 +279,9 @@ class Sources:
             digest, tree = source(path)
             assert tree is not None, "it is Python"
             texts = frozenset() if ours else frozenset(texts_in(tree))
-            read = Read(now, digest, imports_of(tree, path.name == "__init__.py"), texts)
+            imports = imports_of(tree, path.name == "__init__.py")
+            packages = frozenset(name.partition(".")[0] for name in imports if not name.startswith("."))
+            read = Read(now, digest, imports, packages, texts)
         else:
             read = Read(now, CONTENTS.digest(path))
         stale = known.digest != read.digest if known else now.mtime > BEGAN and _imports(ours, path)

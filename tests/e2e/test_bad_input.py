@@ -125,12 +125,14 @@ def compared(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return ran, store
 
 
+@pytest.mark.heavy
 def test_rejected_answers_in_the_data_are_not_lost_without_a_word(compared: tuple[Ran, Path]) -> None:
     said = compared[0].stderr
     assert "sft: the data have 10 rejected answers, not read: this method has no use for them" in said
     assert "dpo:rejected=data reads them" in said
 
 
+@pytest.mark.heavy
 def test_ones_own_photographs_are_compared_and_bad_records_named(compared: tuple[Ran, Path]) -> None:
     ran, store = compared
     assert ran.status == 0, ran.stderr

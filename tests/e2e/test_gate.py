@@ -9,6 +9,8 @@ import pytest
 
 from tests.e2e.conftest import ROOT, Ran, harness
 
+pytestmark = pytest.mark.heavy  # whole comparisons
+
 SIZES = ["--benchmarks", "pope", "--examples", "48", "--limit", "60", "--set", "training.learning_rate=1e-3"]
 POLICY = "margins: {pope: 1}\nrows: [baseline, mine]\nbudgets: {train: {seconds: 600}}\n"
 MINE = '''
@@ -68,7 +70,6 @@ def accepted(tmp_path_factory: pytest.TempPathFactory) -> Accepted:
     return Accepted(folder, run, folder / "accepted.zip")
 
 
-@pytest.mark.heavy
 def test_the_same_comparison_run_again_elsewhere_passes(accepted: Accepted) -> None:
     ran = accepted.gate(compared(accepted.folder, "another-store"))
     assert ran.status == 0, ran.stdout

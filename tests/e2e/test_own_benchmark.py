@@ -33,6 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compare(home: Path, *more: str) -> Ran:
     words = ["compare", "--methods", "sft", "--benchmarks", f"gqa,{home / 'colours.py'}", "--testbed", str(SMALL_BED)]
+    words += ["--workers", "1"]  # imports what is slow to import once
     return harness(*words, "--store", str(home / "store"), "--out", str(home / "out"), *more, cwd=home)
 
 
@@ -50,6 +51,7 @@ def test_its_pictures_are_in_the_store_so_that_the_store_can_be_moved(home: Path
     assert len(mine) == 36 and all((home / "store" / path).is_file() for path in mine)
 
 
+@pytest.mark.heavy
 def test_the_same_command_again_runs_nothing_and_another_picture_is_another_key(home: Path) -> None:
     assert compare(home, "--json").json["stages_run"] == 0
     before = (home / "colours" / "0.png").read_bytes()

@@ -12,7 +12,7 @@ from reports.manifest import Manifest
 from tests.e2e.conftest import ROOT, SMALL_BED, harness
 
 BASES = ROOT / "harness" / "mini" / "bases"
-ASKED = ["--testbed", str(SMALL_BED), "--benchmarks", "pope", "--limit", "12", "--no-page"]
+ASKED = ["--testbed", str(SMALL_BED), "--benchmarks", "pope", "--limit", "12", "--no-page", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")

@@ -102,12 +102,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield place, first, place.compare("--budget", "20"), place.compare()
 
 
+@pytest.mark.heavy
 def test_open_questions_withhold_the_cell_and_exit_with_3(runs: Any) -> None:
     _, first, _, _ = runs
     assert first.status == 3, first.said
     assert "n/a (judge" in first.said and "questions without an answer" in first.said and "HTTP 500" in first.said
 
 
+@pytest.mark.heavy
 def test_the_same_command_asks_the_open_questions_only(runs: Any) -> None:
     _, first, second, third = runs
     assert second.status == 0, second.said
@@ -116,6 +118,7 @@ def test_the_same_command_asks_the_open_questions_only(runs: Any) -> None:
     assert third.status == 0 and third.asked == 0 and "\nnothing to do (" in third.said
 
 
+@pytest.mark.heavy
 def test_the_key_is_in_no_byte_written(runs: Any) -> None:
     place, *_ = runs
     files = [file for file in place.folder.rglob("*") if file.is_file()]
@@ -125,6 +128,7 @@ def test_the_key_is_in_no_byte_written(runs: Any) -> None:
     assert any(b"request_id: ***" in content for content in place.written)  # the log was on
 
 
+@pytest.mark.heavy
 def test_the_score_stage_keeps_judge_and_replies(runs: Any) -> None:
     place, *_ = runs
     told = [json.loads(file.read_text()) for file in place.folder.glob("store/score/*/judge.json")]
@@ -136,6 +140,7 @@ def test_the_score_stage_keeps_judge_and_replies(runs: Any) -> None:
     assert all(reply["id"].startswith("mmhal/") and "Rating: " in reply["text"] for reply in replies)
 
 
+@pytest.mark.heavy
 def test_verdicts_in_the_journal_need_no_server(runs: Any) -> None:
     """The store has lost its scores; whatever is to be asked has its reply, so nobody is called, not even to probe."""
     place, *_ = runs
@@ -145,6 +150,7 @@ def test_verdicts_in_the_journal_need_no_server(runs: Any) -> None:
     assert ran.status == 0 and ran.asked == 0 and "nothing to do" not in ran.said, ran.said
 
 
+@pytest.mark.heavy
 def test_a_key_in_the_wrong_place_is_not_repeated(runs: Any) -> None:
     place, *_ = runs
     ran = place.compare("--set", f"judging.runs={CANARY}")  # whose error repeats what was given

@@ -184,6 +184,7 @@ def seen_in_a_comparison(store: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
     return len(calls), len({thing.image.sha256 for thing in (*examples, *items) if thing.image})
 
 
+@pytest.mark.heavy
 def test_a_comparison_sees_every_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Build, reference log-probs, two trainings, the lens, and three rows' responses to two benchmarks."""
     calls, images = seen_in_a_comparison(tmp_path, monkeypatch)

@@ -82,7 +82,10 @@ def test_a_card_and_a_file_that_do_not_belong_together_are_refused(spoil, said: 
 def test_the_age_is_told_and_a_stale_baseline_warned_of(today: date, told: str, stale: bool, tmp_path: Path) -> None:
     text = commented(tmp_path, ACCEPTED, "margins: {sqa: 2}", today)
     assert told in text and ("the accepted run is stale" in text) == stale
-    assert "stale" not in commented(tmp_path / "lenient", ACCEPTED, "margins: {sqa: 2}\nstale_days: 1000", today)
+
+
+def test_a_policy_says_how_old_is_stale(tmp_path: Path) -> None:
+    assert "stale" not in commented(tmp_path, ACCEPTED, "margins: {sqa: 2}\nstale_days: 1000", date(2026, 5, 31))
 
 
 def test_a_run_folder_as_baseline_has_no_age(tmp_path: Path) -> None:

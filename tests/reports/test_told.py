@@ -56,16 +56,26 @@ def page(run: Run, out: Path, local: bool = True) -> str:
     return (out / "report.html").read_text()
 
 
-def test_first_who_won_then_the_scores_then_why_then_what_it_cost(run: Run) -> None:
-    text = page(run, run.folder)
+@pytest.fixture(scope="module")
+def paged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
+    """A run whose trained models are in its store, and its page."""
+    with opened([FakeRun(seeds=(0, 1)).write(tmp_path_factory.mktemp("paged"))]) as (one,):
+        for made in one.manifest.trained:
+            (one.store / made.stages[-1]).mkdir(parents=True, exist_ok=True)
+        return one, page(one, one.folder)
+
+
+def test_first_who_won_then_the_scores_then_why_then_what_it_cost(paged: tuple[Run, str]) -> None:
+    _, text = paged
     order = ["verdict", "scores", "items", "lens", "training", "cost", "fairness", "files", "provenance"]
     places = [text.index(f'<section id="{name}"') for name in order]
     assert places == sorted(places)
     assert {link[1:] for link in Read(text).links if link.startswith("#")} <= {*order, "distribution", "side"}
 
 
-def test_verdict_trust_and_cost_are_open_and_every_note_is_there(run: Run) -> None:
-    read = Read(page(run, run.folder))
+def test_verdict_trust_and_cost_are_open_and_every_note_is_there(paged: tuple[Run, str]) -> None:
+    run, text = paged
+    read = Read(text)
     seen, hidden = " ".join(read.seen), " ".join(read.hidden)
     assert "How far to trust it" in seen and "to build and train" in seen and "every method consumed" in seen
     for note in reporting.Measured.of(run).findings.notes:
@@ -73,17 +83,16 @@ def test_verdict_trust_and_cost_are_open_and_every_note_is_there(run: Run) -> No
     assert "Python 3" in hidden and "Python 3" not in seen
 
 
-def test_every_table_has_a_caption_and_every_heading_says_what_it_heads(run: Run) -> None:
-    read = Read(page(run, run.folder))
+def test_every_table_has_a_caption_and_every_heading_says_what_it_heads(paged: tuple[Run, str]) -> None:
+    read = Read(paged[1])
     kinds = [tag for tag, _ in read.cells if tag != "th"]
     assert kinds and kinds == ["table", "caption"] * (len(kinds) // 2)
     assert {attributes.get("scope") for tag, attributes in read.cells if tag == "th"} == {"col", "row"}
 
 
-def test_a_local_pages_links_lead_to_what_is_there(run: Run) -> None:
-    for made in run.manifest.trained:
-        (run.store / made.stages[-1]).mkdir(parents=True, exist_ok=True)
-    links = [link for link in Read(page(run, run.folder)).links if not link.startswith("#")]
+def test_a_local_pages_links_lead_to_what_is_there(paged: tuple[Run, str]) -> None:
+    run, text = paged
+    links = [link for link in Read(text).links if not link.startswith("#")]
     assert len([link for link in links if "/train/" in link]) == 4  # two rows, two seeds
     for name in ("table.csv", "results.jsonl", "manifest.json", "intervals.pdf", "figure2.pdf"):
         assert name in links

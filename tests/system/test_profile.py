@@ -120,7 +120,7 @@ def test_training_flops_are_those_that_torch_counts(folder: Path, lora: Lora | N
     held(config, lora, length=60, scored=20, rel=0.02)
 
 
-@pytest.mark.parametrize("rank", [0, 128, 1024])
+@pytest.mark.parametrize("rank", [0, pytest.param(128, marks=pytest.mark.heavy), 1024])
 def test_training_flops_at_7b(rank: int) -> None:
     """Without its adapters the formula had 0.62 of the truth at r = 1024."""
     held(true_shapes.llava_7b(), Lora(r=rank, lora_alpha=2 * rank) if rank else None, 726, 200, rel=0.02)

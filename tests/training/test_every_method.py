@@ -66,8 +66,8 @@ def cases() -> Iterator[Any]:
 
 
 CASES = list(cases())
-PAPER = ("sft", "nsft", "dpo", "seva", "sima", "csr", "ppo")
-KILLED = [case if case.values[0] in PAPER else pytest.param(*case.values, id=case.id, marks=pytest.mark.heavy)
+OFTEN = ("nsft", "dpo", "ppo")  # a conversation, a pair, rounds of samples
+KILLED = [case if case.values[0] in OFTEN else pytest.param(*case.values, id=case.id, marks=pytest.mark.heavy)
           for case in CASES]  # fmt: skip
 every_method = pytest.mark.parametrize(("name", "options", "number"), CASES)
 

@@ -54,6 +54,7 @@ def test_sharded_weights_resume_too(  # type: ignore[no-untyped-def]
     assert same(clean, broken)
 
 
+@pytest.mark.heavy  # test_every_method stops each method without a process of its own
 def test_a_real_kill(job) -> None:  # type: ignore[no-untyped-def]
     clean, broken = job("clean", zero_stage=2), job("broken", zero_stage=2)
     train(clean)
