@@ -113,8 +113,13 @@ class Peak(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.most = 0
+        self.most = 0
         self._live: dict[int, weakref.ref[Any]] = {}
+
+    @property
+    def now(self) -> int:
+        """Bytes that are held; a storage may have been emptied, or filled again, since it was made."""
+        return sum(storage.nbytes() for one in tuple(self._live.values()) if (storage := one()) is not None)
 
     def reset(self) -> None:
         """Forget the peak so far."""
@@ -124,6 +129,7 @@ class Peak(TorchDispatchMode):
         """Count what an operator has made."""
         made = func(*args, **(kwargs or {}))
         tree_map_only(Tensor, self.add, made)
+        self.most = max(self.most, self.now)
         return made
 
     def add(self, value: Tensor) -> None:
@@ -131,14 +137,6 @@ class Peak(TorchDispatchMode):
         if value.device.type == "meta":
             return
         storage = value.untyped_storage()
-        where, size = storage._cdata, storage.nbytes()
-        if where in self._live:
-            return
-
-        def gone(_: Any) -> None:
-            del self._live[where]
-            self.now -= size
-
-        self._live[where] = weakref.ref(storage, gone)
-        self.now += size
-        self.most = max(self.most, self.now)
+        where = storage._cdata
+        if where not in self._live:
+            self._live[where] = weakref.ref(storage, lambda _: self._live.pop(where))

@@ -158,6 +158,7 @@ def one_step(
     from harness.models.reference import trees
     from harness.models.roles import assemble
     from harness.models.tree import pack
+    from harness.training import recompute
 
     warnings.simplefilter("ignore", FutureWarning)  # transformers' own, at every adapter
     loaded = load(base, "float32", "cpu", shelf)
@@ -168,6 +169,9 @@ def one_step(
     batch = pack(forest, loaded)
     with torch.no_grad():
         frozen = (roles.policy.head, roles.policy.hidden(batch))
+        recompute.again(roles, 0)  # from here on as the engine has it
+        if not torch.equal(frozen[1], roles.policy.hidden(batch)):
+            raise UsageError(f"{here}: an MLP that the family's `gated` names is another than it says; leave it out.")
     found = roles(batch, lesson.columns, frozen)
     plain = {name: values.detach().clone() for name, values in found.items() if not name.startswith("kl_")}
     known = {f"reference/{name}": values for name, values in plain.items()} if lesson.reference else {}

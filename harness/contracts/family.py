@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LAYER = re.compile(r"(?P<stack>.*\.(?:layers?|blocks))\.(?P<number>\d+)\.(?P<rest>.*)")  # of a tensor's name
 
+GATED = "gate_proj", "up_proj", "down_proj", "act_fn"  # parts of such an MLP
+
 
 def _renamed(name: str, prefixes: Mapping[str, str]) -> str | None:
     """A name with the first prefix that fits replaced; None where none does."""
@@ -253,6 +255,13 @@ class Family(ABC):
         named, parts = dict(decoder.layers[-1].named_modules()), ("self_attn.q_proj", "self_attn.o_proj",
                                                                   "post_attention_layernorm", "mlp")  # fmt: skip
         return [*(named[part] for part in parts if part in named), decoder.norm]
+
+    def gated(self, model: Any) -> "Sequence[nn.Module]":
+        """The decoder's MLPs that are `down_proj(act_fn(gate_proj(x)) * up_proj(x))` to the bit: their product is made
+        again in the backward pass instead of kept (`harness.training.remade`). One that has parts of these names and
+        computes otherwise must be left out.
+        """
+        return [part for part in self.decoder(model).modules() if all(hasattr(part, name) for name in GATED)]
 
     def head(self, model: Any) -> Any:
         """States (n, width) to logits (n, words)."""

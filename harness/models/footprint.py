@@ -126,26 +126,25 @@ class Memory(NamedTuple):
 def kept_by_layer(of: Decoder, lora: Lora | None, load: Load, size: int, last: bool = False) -> int:
     """What a layer keeps of one forward pass for its backward pass; `size` is the bytes of a value.
 
-    The last one has its MLP, and the norm before it, at the places alone whose states are read.
+    What elementwise operations make is not kept (`harness.training.remade`). The last layer has its MLP, and the norm
+    before it, at the places alone whose states are read.
     """
     d, f, attended = of.width, of.inner, of.heads * of.head
     per = dict.fromkeys(of.linear, 1.0)
     if lora is not None:
         per = {part: count / of.layers for part, count in of.adapted(lora).items()}
-    norm = 4 * d + 4 + (0 if lora else size * d)  # in float32 whatever the weights are in
+    norm = size * d  # its input
     seen: float = norm + 4 * size * attended + 4 * of.heads  # queries, keys, values for all heads, outputs, sums
     if of.normed:
-        seen += (4 + (0 if lora else size)) * of.head * (of.heads + of.kv_heads)
-    dropped = lora.lora_dropout > 0 if lora else False
+        seen += size * of.head * (of.heads + of.kv_heads)
 
     def inputs(width: int, *parts: str) -> float:
-        """Each part keeps its own where it drops out, with what it dropped; else they share one."""
-        shares = [per.get(part, 0.0) for part in parts]
-        return sum(shares) * (size + 1) * width if dropped else max(shares) * size * width
+        """What several parts read they keep once."""
+        return max(per.get(part, 0.0) for part in parts) * size * width
 
     seen += inputs(d, "q_proj", "k_proj", "v_proj") + (size * lora.r * sum(per.values()) if lora else 0)
-    after = norm + 3 * size * f + inputs(d, "gate_proj", "up_proj") + inputs(f, "down_proj")  # gate, activation, up
-    if dropped or last:  # without, it is what attention has kept
+    after = norm + 2 * size * f + inputs(d, "gate_proj", "up_proj")  # what the gate and the upper part give
+    if last:  # elsewhere it is what attention has kept
         after += inputs(attended, "o_proj")
     return int(load.places * seen + (load.read if last else load.places) * after)
 
@@ -155,7 +154,7 @@ def saved(of: Decoder, lora: Lora | None, load: Load, size: int, again: int = 0)
     whole = of.layers - again
     layers = max(0, whole - 1) * kept_by_layer(of, lora, load, size)
     layers += min(1, whole) * kept_by_layer(of, lora, load, size, last=True)
-    norm, mask = 4 * of.width + 4 + (0 if lora else size * of.width), size * load.rows * load.length**2
+    norm, mask = size * of.width, size * load.rows * load.length**2
     return load.passes * (layers + again * load.places * size * of.width + load.read * norm + mask)
 
 

@@ -7,11 +7,14 @@ or after a resume.
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from harness.system.errors import UsageError
 
@@ -53,9 +56,14 @@ class Dropout(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """(B, L, width) to the same; UsageError where the values have no record and place."""
+        words = self.words(values)
+        return values if words is None else _left(values, words, self.p)
+
+    def words(self, values: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Those of places (B, L) and columns (width,) that (B, L, width) values are dropped by; None: they stay."""
         places = self.draws.places
         if not self.training or places is None:
-            return values
+            return None
         if self.draws.read is not None and values.shape[:2] == self.draws.read.shape:
             places = self.draws.read
         if values.ndim != 3 or values.shape[:2] != places.shape:
@@ -65,12 +73,54 @@ class Dropout(nn.Module):
             )
         if len(self._columns) != values.shape[-1] or self._columns.device != values.device:
             self._columns = torch.from_numpy(_words(self.name, values.shape[-1])).to(values.device)
-        kept = keep(places[..., None] + self._columns, self.p)
-        return torch.where(kept, values / (1 - self.p), 0.0)
+        return places, self._columns
 
     def extra_repr(self) -> str:
         """As torch's own."""
         return f"p={self.p}"
+
+
+class Before(Dropout):
+    """The dropout of values that one linear layer reads and nobody else: it is drawn there, and in the backward pass
+    once more, so that of the values nothing is kept beside what others keep.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The values as they are."""
+        return values
+
+    def into(self, layer: nn.Linear, values: Tensor) -> Tensor:
+        """What `layer` makes of what is left of (B, L, width) values."""
+        words = self.words(values)
+        if words is None:
+            return linear(values, layer.weight)
+        made: Tensor = _Linear.apply(values, layer.weight, *words, self.p)  # type: ignore[no-untyped-call]
+        return made
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor, places: Tensor, columns: Tensor, p: float) -> Tensor:
+        ctx.save_for_backward(values, weight, places, columns)
+        ctx.p = p
+        return linear(_left(values, (places, columns), p), weight)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        values, weight, *words = ctx.saved_tensors
+        of_values = of_weight = None
+        if ctx.needs_input_grad[1]:
+            left = _left(values, words, ctx.p)
+            of_weight = slope.flatten(0, -2).T @ left.flatten(0, -2)
+        if ctx.needs_input_grad[0]:
+            of_values = _left(slope @ weight, words, ctx.p)
+        return of_values, of_weight, None, None, None
+
+
+def _left(values: Tensor, words: Sequence[Tensor], p: float) -> Tensor:
+    """What dropout leaves of values; of what it makes of a gradient, the same."""
+    places, columns = words
+    return torch.where(keep(places[..., None] + columns, p), values / (1 - p), 0.0)
 
 
 def keep(words: Tensor, p: float) -> Tensor:
@@ -98,7 +148,13 @@ def placed(model: nn.Module) -> Draws:
     """
     draws = Draws()
     dropouts = {name: module for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p}
+    parts = dict(model.named_modules())
     for name, module in dropouts.items():
         parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, Dropout(module.p, name, draws))
+        made = Dropout(module.p, name, draws)
+        if ".lora_dropout." in name:  # as peft calls the two
+            reader: Any = parts[name.replace(".lora_dropout.", ".lora_A.")]
+            made = before = Before(module.p, name, draws)
+            reader.forward = partial(before.into, reader)
+        setattr(model.get_submodule(parent), last, made)
     return draws

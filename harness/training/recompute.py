@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.models.narrow import Narrow
 from harness.models.roles import Roles
+from harness.training import remade
 
 
 def layers_of(roles: Roles) -> list[nn.Module]:
@@ -25,8 +26,11 @@ def layers_of(roles: Roles) -> list[nn.Module]:
 
 
 def again(roles: Roles, count: int) -> int:
-    """Let the decoder's first `count` layers be computed again, its others not; returns how many are."""
+    """Let the decoder's first `count` layers be computed again, of its others elementwise operations alone; returns how
+    many are.
+    """
     found = layers_of(roles)
+    remade.spared(roles, whole=found[:count])
     how = partial(checkpoint, use_reentrant=False, preserve_rng_state=False, context_fn=partial(_contexts, roles))
     for number, layer in enumerate(found):  # set here, since what transformers calls this changes with its versions
         layer.gradient_checkpointing = number < count  # type: ignore[assignment]

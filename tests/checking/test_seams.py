@@ -68,6 +68,16 @@ def test_a_family_is_tried_on_a_model_of_it() -> None:
         list(check_plugin("qwen2_vl", {}, BASE))
 
 
+def test_an_mlp_that_is_not_what_gated_says_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    plain = LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: plain(self, x).clamp(max=0.01))
+    family = plugins.stem(family_of(BASE).__module__.rpartition(".")[2])
+    with pytest.raises(UsageError, match="an MLP that the family's `gated` names is another than it says"):
+        list(check_plugin(family, {}, BASE))
+
+
 TIMES = {"COLOURS = {": "TIMES = []\nCOLOURS = {", "class Grader": "TIMES = []\n\n\nclass Grader"}
 COUNTED = "file = io.BytesIO(); TIMES.append(0); side += len(TIMES)"
 CHANGING = 'f"0.{TIMES.append(1) or len(TIMES)}"'

@@ -25,7 +25,7 @@ from harness.models.load import Loaded
 from harness.models.logps import LogProbs
 from harness.models.roles import Roles
 from harness.models.tree import Batch, Branch, Tree, pack
-from harness.training import dropout
+from harness.training import dropout, recompute
 from tests import true_shapes
 from tests.perf.fair import flops
 from tests.true_shapes import ATEN, Counted
@@ -105,6 +105,7 @@ def ours(config: Any, lora: Any, method: Method, trees: list[Tree]) -> Work:
     with thought() as mode:
         roles = Roles(model(config, lora, mode), {}, shared_trunk=False)
         dropout.placed(roles.train())
+        recompute.again(roles, 0)
         batch = replace(batch, features=mode.from_tensor(batch.features))
         known = torch.zeros(len(batch.labels), dtype=torch.float32)
         reference = mode.from_tensor(known) if lesson.reference else None
@@ -136,8 +137,12 @@ def head(config: Any, trees: list[Tree]) -> int:
     return 2 * text.hidden_size * text.vocab_size * sum(tree.supervised for tree in trees)
 
 
-def theirs(config: Any, lora: Any, trainer: Any, trees: list[Tree], on: str = "cuda", cached: bool = False) -> Counted:
-    """The loss of TRL's `trainer` over the same rows, each with its picture; `cached`: it has the reference's sums."""
+def theirs(
+    config: Any, lora: Any, trainer: Any, trees: list[Tree], on: str = "cuda", cached: bool = False, read: bool = False
+) -> Counted:
+    """The loss of TRL's `trainer` over the same rows, each with its picture; `cached`: it has the reference's sums;
+    `read`: without a gradient.
+    """
     import trl.trainer.utils as utils
 
     dpo = len(trees[0].branches) == 2
@@ -166,4 +171,6 @@ def theirs(config: Any, lora: Any, trainer: Any, trees: list[Tree], on: str = "c
                 patch.setattr(trainer, "ref_model", other)
         else:
             given["labels"] = ids.masked_fill(~marks, -100)
+        if read:
+            return Counted(forward(lambda: trainer.compute_loss(made, given)), 0)
         return true_shapes.counted(made, lambda: trainer.compute_loss(made, given))

@@ -42,6 +42,7 @@ from harness.models.reference import figures
 from harness.models.roles import Roles
 from harness.models.tree import Branch, Tree, pack, tree
 from harness.system.profile import quiet
+from harness.training import recompute
 from tests.small_models import FAMILIES, made, noise
 
 TALK = (Turn("what is there", "a red cat on the table"), Turn("is there a dog", "no"))
@@ -408,6 +409,22 @@ def test_log_probs_of_given_responses_are_the_model_s(folder: Path, loaded: Load
         with torch.no_grad():
             theirs = alone(loaded, one, Branch(response.ids, (True,) * len(response.ids)))
         assert ours == pytest.approx(theirs.tolist(), abs=2e-5)
+
+
+def test_what_is_made_again_changes_no_bit(loaded: Loaded, forest: list[Tree]) -> None:
+    """Of every MLP that the family says is gated, and of its norms: gradients as transformers writes them."""
+    roles, batch = Roles(load(Path(loaded.model.name_or_path)).model, {}, shared_trunk=False), pack(forest[:3], loaded)
+
+    def slopes() -> dict[str, Tensor]:
+        roles.zero_grad()
+        roles(batch, ("policy",))["policy"].sum().backward()
+        return {name: weight.grad for name, weight in roles.named_parameters() if weight.grad is not None}
+
+    plain = slopes()
+    recompute.again(roles, 0)
+    again = slopes()
+    assert loaded.family.gated(loaded.model) and plain.keys() == again.keys()
+    assert all(torch.equal(slope, again[name]) for name, slope in plain.items())
 
 
 def test_a_saved_policy_is_the_same_in_plain_transformers(folder: Path, loaded: Loaded) -> None:
