@@ -42,11 +42,11 @@ class Course(NamedTuple):
 
 def ours(job: Job, pixels: bool = True) -> Course:
     """Our engine's course; the rows are taken where it learns from trees, with a digest of pixels if told."""
-    seen: list[list[Row]] = []
+    seen: dict[int, list[Row]] = {}
     eyes = load(job.model).eyes
 
     def watched(run: Run, trees: Sequence[Tree], *after: Any, logps: Any = Run.logps) -> Any:
-        seen.append([] if not torch.is_grad_enabled() else [
+        seen.setdefault(run.number, []).extend([] if not torch.is_grad_enabled() else [
             (tree.prefix + branch.ids, (False,) * len(tree.prefix) + branch.supervised,
              digest(eyes.pixels(tree.image)) if tree.image and pixels else "")
             for tree in trees for branch in tree.branches
@@ -56,7 +56,7 @@ def ours(job: Job, pixels: bool = True) -> Course:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "logps", watched)
         train(job)
-    return Course(by_step([rows for rows in seen if rows], job), lines(job))
+    return Course([sorted(rows) for rows in seen.values()], lines(job))
 
 
 def trls(job: Job, processor: Any, pixels: bool = True, collator: Callable[..., Any] | None = None) -> Course:

@@ -19,7 +19,7 @@ from harness.contracts.family import Layout
 from harness.contracts.records import Conversation, Image, Pair, Record, Rollout, Turn
 from harness.families.llava import IMAGE, Llava
 from harness.models import batches
-from harness.models.batches import micro_batches, order, steps
+from harness.models.batches import ROUND, micro_batches, order, steps
 from harness.models.load import Loaded
 from harness.models.tree import Batch, Branch, TooLong, Tree, pack, tree
 from tests.laws import caught, law
@@ -373,19 +373,28 @@ def test_what_a_step_holds_is_of_ids_seed_and_size_alone(
     st.integers(1, 4),
     st.randoms(use_true_random=False),
 )
-def test_micro_batches_are_even_sorted_by_length_and_know_no_order(
+def test_micro_batches_are_the_cheapest_cut_sorted_by_length_and_know_no_order(
     lengths: list[int], size: int, ranks: int, rng: Any
 ) -> None:
     made = [Tree(f"t{at:02}", None, (1,), (Branch((2,) * n, (True,) * n),)) for at, n in enumerate(lengths)]
     rounds = micro_batches(made, size, ranks)
     assert micro_batches(rng.sample(made, len(made)), size, ranks) == rounds
     chunks = [chunk for each in rounds for chunk in each]
-    assert len(rounds) == -(-len(made) // (size * ranks))  # no round more than it takes
-    sizes = [len(chunk) for chunk in chunks]
-    assert max(sizes) <= size and max(sizes) - min(sizes) <= 1
+    assert max(len(chunk) for chunk in chunks) <= size
+    assert all(max(map(len, each)) - min(map(len, each)) <= 1 for each in rounds)
     flat = [one for chunk in chunks for one in chunk]
     assert {one.id for one in flat} == {one.id for one in made} and len(flat) == len(made)
-    assert all(before.tokens >= after.tokens for before, after in pairwise(flat))
+    whole = [[one.tokens for chunk in each for one in chunk] for each in rounds]
+    assert all(min(before) >= max(after) for before, after in pairwise(whole))
+    cuts = [sorted(rng.sample(range(1, len(made)), rng.randrange(len(made)))) for _ in range(20)]
+    ordered = sorted((one.tokens for one in made), reverse=True)
+    other = [[ordered[at:to] for at, to in pairwise([0, *cut, len(made)])] for cut in cuts]
+    assert all(costs(whole, ranks) <= costs(one, ranks) for one in other if max(map(len, one)) <= size * ranks)
+
+
+def costs(rounds: list[list[int]], ranks: int) -> int:
+    """Places of each round's largest micro-batch, and what a round takes beside them."""
+    return sum(-(-len(lengths) // ranks) * max(lengths) + ROUND for lengths in rounds)
 
 
 def test_a_step_cut_by_the_order_of_its_records_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,7 +402,7 @@ def test_a_step_cut_by_the_order_of_its_records_would_be_caught(monkeypatch: pyt
         return [[list(made[at : at + size])] for at in range(0, len(made), size)]
 
     monkeypatch.setitem(globals(), "micro_batches", wrong)
-    caught(test_micro_batches_are_even_sorted_by_length_and_know_no_order)
+    caught(test_micro_batches_are_the_cheapest_cut_sorted_by_length_and_know_no_order)
 
 
 def test_an_order_by_a_shared_generator_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
