@@ -199,10 +199,10 @@ def cells(estimated: float, peak: float) -> list[str]:
     return [f"{estimated:.1f}", f"{peak:.1f}" if peak else "–", f"{estimated / peak:.2f}" if peak else "–"]
 
 
-def child(*words: str, expect: int = 0, **env: str) -> float:
-    """This script in another process; seconds that it took."""
+def child(*words: str, expect: int = 0, module: str = "tests.gpu_check", **env: str) -> float:
+    """This script, or another one, in another process; seconds that it took."""
     begun = time.monotonic()
-    command = [sys.executable, "-m", "tests.gpu_check", *words]
+    command = [sys.executable, "-m", module, *words]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT), **env}, cwd=ROOT, check=False)
     if done.returncode != expect:
         raise SystemExit(f"{' '.join(words)} ended with {done.returncode}, not {expect}; see above.")
@@ -228,8 +228,8 @@ HEAD = (
 )  # fmt: skip
 
 
-def table(found: Sequence[Sequence[str]]) -> str:
-    """The page's part."""
+def table(found: Sequence[Sequence[str]], head: Sequence[str] = HEAD) -> str:
+    """A page's part: where it was measured, and the rows."""
     import deepspeed
     import transformers
 
@@ -237,7 +237,7 @@ def table(found: Sequence[Sequence[str]]) -> str:
     where = torch.cuda.get_device_name() if cuda else f"CPU ({platform.machine()}), tiny shapes: no measurement"
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, DeepSpeed {deepspeed.__version__}"
     lines = [f"{where}; {versions}; {datetime.now(UTC):%Y-%m-%d}.", ""]
-    lines += [f"| {' | '.join(row)} |" for row in (HEAD, ["-"] * len(HEAD), *found)]
+    lines += [f"| {' | '.join(row)} |" for row in (head, ["-"] * len(head), *found)]
     return "\n".join(lines)
 
 

@@ -16,9 +16,11 @@ from rich.progress import track
 from rich.table import Table
 from transformers.utils.logging import set_verbosity_error
 
+from harness import families
 from harness.contracts import plugins
 from harness.contracts.method import Method
 from harness.contracts.settings import Lora
+from harness.system.profile import kept_pairs
 from tests import true_shapes
 from tests.perf import costs, shapes, work
 from tests.perf.fair import both
@@ -27,6 +29,7 @@ from tests.trl_side import trl_trainer
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 BEGIN, END = "<!-- measured by make bench -->\n", "<!-- end -->\n"
+PASSES = 2  # over PPO's rollouts, as in LLaVA-RLHF's script
 TINY = "whole training of the tiny model, counted"
 TRUE = "7B shapes, one record, counted"
 GOALS = {  # at true shapes with adapters, as is usual for 7B
@@ -34,6 +37,7 @@ GOALS = {  # at true shapes with adapters, as is usual for 7B
     ("kept", "sft", 10): 1.05, ("kept", "sft", 100): 1.05, ("kept", "nsft", 10): 1.05,
     ("bytes", "dpo", 10): 0.50, ("bytes", "dpo", 100): 0.55, ("bytes", "sft", 10): 1.0, ("bytes", "sft", 100): 1.0,
     ("bytes", "nsft", 10): 1.0, ("time", "sft", 10): 1.02, ("time", "sft", 100): 1.02, ("time", "nsft", 10): 1.02,
+    ("ppo", "sft", 100): 1.5,
 }  # fmt: skip
 
 
@@ -99,10 +103,28 @@ def at_shapes(config: Any, case: Case, trainer: Any, goals: bool = True) -> Iter
         if mine:
             ratio = own.step.saved / other.saved
             yield Row(f"{case}: bytes kept for backward", condition, ratio, goal("bytes"), less=True)
+    if wanted := goal("ppo"):
+        yield from rollouts(config, case, trainer, trees, own, wanted)
     if case.method == "dpo":
         other = shapes.theirs(config, lora, trainer, trees, cached=True)
         yield Row(f"{case}: FLOPs, both sides with the reference kept", f"{TRUE}; TRL with precompute_ref_log_probs",
                   other.flops / own.step.flops)  # fmt: skip
+
+
+def rollouts(config: Any, case: Case, trainer: Any, trees: list[Any], own: Any, goal: float | None) -> Iterator[Row]:
+    """PPO's passes over a rollout: of a peer whose four roles are adapters on one model, each pass as TRL's is.
+
+    Four passes that only read (policy, reference, reward, critic), and `PASSES` steps of policy and critic. With the
+    critic a head on the policy, ours learns both in one pass: other work, and another method.
+    """
+    flops = families.of(config).flops(config)
+    read = sum(flops.forward(tree) + flops.pair * (tree.tokens**2 - kept_pairs(tree)) for tree in trees)
+    other = 4 * shapes.theirs(config, Lora(), trainer, trees, read=True).flops
+    other += 2 * PASSES * shapes.theirs(config, Lora(), trainer, trees).flops
+    what = f"ppo, R={case.answer}, LoRA: FLOPs of a rollout beside its generation, features kept"
+    for critic, steps in (("an adapter of its own", 2 * PASSES), ("a head on the policy", PASSES)):
+        ratio = other / (4 * read + steps * own.step.flops)
+        yield Row(what, f"{TRUE}; the critic {critic}, the peer's an adapter", ratio, goal if steps > PASSES else None)
 
 
 def kept(case: Case) -> str:

@@ -20,13 +20,12 @@ from harness.contracts.settings import Lora
 from harness.models.footprint import Decoder
 from tests import true_shapes
 from tests.perf import shapes
-from tests.perf.bench import marks
+from tests.perf.bench import PASSES, marks
 from tests.perf.work import Case
 
 PAGE = Path(__file__).parents[2] / "docs" / "figure2.md"
 BEGIN, END = "<!-- counted by make figure2 -->\n", "<!-- end -->\n"
 LAYERS, RECORDS, ANSWER = 32, 8, 100  # of the model; at a time; tokens of an answer
-PASSES = 2  # over PPO's rollouts, as in LLaVA-RLHF's script
 HELD = 2  # bytes of a weight in bfloat16
 LEARNT = 2 + 12  # bytes beside it of one that learns: its gradient; its copy in float32 and AdamW's two
 HEAD = (
