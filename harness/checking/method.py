@@ -61,6 +61,7 @@ def check_method(here: str, method: Method, options: Mapping[str, Any]) -> Itera
             if not records:
                 yield f"{tag}: no record from two made-up examples ({dropped[0].reason}); its loss was not tried"
                 continue
+            _check_joins(here, method, lesson, records)
             _check_training_only(here, method, number, Path(scratch), [*records, *dropped])
             yield f"{tag}: {len(records)} records from two examples"
             units = one_step(here, method, lesson, records, Path(scratch) / "features")
@@ -99,6 +100,16 @@ def _built(here: str, method: Method, lesson: Lesson, number: int, folder: Path)
             "wanted: one record or Dropped per example, with its id, in their order."
         )
     return [one for one in made if not isinstance(one, Dropped)], [one for one in made if isinstance(one, Dropped)]
+
+
+def _check_joins(here: str, method: Method, lesson: Lesson, records: Sequence[Record]) -> None:
+    """UsageError where conversations cannot stand beside the records of a method that says so."""
+    plain = lesson.unit == "token" and not lesson.reference and all(isinstance(one, Conversation) for one in records)
+    if method.joins and not plain:
+        raise UsageError(
+            f"{here}.joins says that conversations are learnt as its records are, and these are no conversations, or "
+            "its loss reads more of them than log-probs of tokens. Take joins out."
+        )
 
 
 def _check_training_only(

@@ -32,7 +32,8 @@ def amount(planned: Plan, training: Training) -> int:
 
 def added(name: str, count: int, own: int, flops: float, seconds: float, disk: int) -> str:
     """What that adds to one training, in words."""
+    work, kept = (f"{of:,.0f}" if of >= 10 else f"{of:.2g}" for of in (flops / 1e15, disk / 1e9))
     return (
-        f"training.joint adds {count:,} examples of {name} to its {own:,} records: {flops / 1e15:,.0f} PFLOP, "
-        f"{duration(max(seconds, 1))}, and at most {disk / 1e9:,.0f} GB of features on disk, which all rows share"
+        f"training.joint adds {count:,} examples of {name} to its {own:,} records: {work} PFLOP, "
+        f"{duration(max(seconds, 1))}, and at most {kept} GB of features on disk, which all rows share"
     )

@@ -35,7 +35,8 @@ def beside(name: str, home: Path | None) -> Source:
     """The source of `training.joint`, whose files are the testbed's in `home`; UsageError for another word."""
     if name not in named():
         told = plugins.unknown("source in training.joint", name, named())
-        raise UsageError(f"{told} A file of your own is one where it lies in the place of a source's official file.")
+        mine = "A file of your own is one where it lies in the place of a source's official file; null joins none."
+        raise UsageError(f"{told} {mine}")
     return official(name, home)
 
 

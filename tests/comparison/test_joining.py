@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.checking.method import check_method
 from harness.commands.plan_text import show_plan
 from harness.comparison import sizing
 from harness.comparison.joining import added, amount
@@ -14,7 +15,9 @@ from harness.comparison.plan import plan
 from harness.comparison.preflight import check
 from harness.comparison.request import request
 from harness.comparison.sizing import needs
+from harness.contracts import plugins
 from harness.contracts.family import Layout
+from harness.contracts.method import Method
 from harness.contracts.settings import Runtime
 from harness.contracts.steps import Plan
 from harness.families.llava import Llava
@@ -22,6 +25,7 @@ from harness.models.footprint import Decoder, Shape
 from harness.stages.split import Split
 from harness.store.store import Store
 from harness.system.errors import UsageError
+from methods.dpo import Dpo
 from reports.cards import apart
 from tests.true_shapes import llava_7b
 
@@ -68,6 +72,15 @@ def test_a_row_without_the_loss_of_sft_is_refused_by_name(method: str) -> None:
     with pytest.raises(UsageError, match=rf"^{method} does not learn by token cross-entropy.*{method}\.joint=null"):
         planned(*ALL, methods=f"sft,{method}")
     assert planned(*ALL, f"{method}.joint=null", methods=f"sft,{method}").rows[method].joint == ""
+
+
+def test_a_method_that_says_so_and_learns_otherwise_is_found() -> None:
+    liar = type("Liar", (Dpo,), {"joins": True})()
+    with pytest.raises(UsageError, match=r"Liar\.joins says that conversations are learnt as its records are"):
+        list(check_method("Liar", liar, {}))
+    assert [name for name in plugins.installed("methods") if plugins.plugin("methods", name, Method).joins] == [
+        "nsft", "sft",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -122,7 +135,7 @@ def test_the_plan_counts_their_work_and_prints_their_cost(
     assert five.flops == 5 * one.flops and five.seconds == pytest.approx(5 * one.seconds)
     assert five.memory == one.memory and one.joint == ""
     assert five.joint.startswith("training.joint adds 4,000 examples of mix665k to its 1,000 records:")
-    assert f"{0.8 * five.flops / 1e15:,.0f} PFLOP" in five.joint and "at most 5 GB of features" in five.joint
+    assert f"{0.8 * five.flops / 1e15:,.0f} PFLOP" in five.joint and "at most 4.7 GB of features" in five.joint
     show_plan(more, Store(tmp_path), 1, device="h100")
     said = " ".join(capsys.readouterr().out.split())
     assert f"Cont. SFT: {five.joint}" in said and f"nSFT: {five.joint}" in said
