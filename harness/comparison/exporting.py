@@ -34,6 +34,7 @@ from harness.store.store import MANIFEST, Store
 from harness.system.errors import HarnessError, UsageError
 from harness.system.jsonl import read_jsonl
 from harness.system.machine import explained
+from reports.facts import StageFacts
 from reports.markdown import md
 from reports.report import without
 from reports.results import results_rows
@@ -143,10 +144,7 @@ class Made:
         return Store(self.run.store).sound(stage)
 
     def records(self, out: Path, form: str, images: Path | None) -> list[str]:
-        """Write what the row was trained on, a file per round, and its pictures; a line about each file.
-
-        UsageError where no format can hold any of it.
-        """
+        """Write its records, a file per round, and their pictures; a line on each. UsageError where there are none."""
         data, builds = self.run.manifest.folder, self.of_kind("build")
         copied, told = Copied(Places(self.run.store, Path(data) if data else None, images), out), []
         files = [f"records-{number}.json" if builds[1:] else "records.json" for number in range(1, len(builds) + 1)]
@@ -166,6 +164,8 @@ class Made:
         there = [name for name in files if (out / name).is_file()]
         if not there:
             raise UsageError(f"{self.row} has no records that a format holds ({'; '.join(told) or 'no build'}).")
+        for name in sorted({StageFacts(self.run.store / one).joint for one in self.of_kind("train")} - {""}):
+            told.append(f"not here: the examples of {name}, which were learnt together with them")
         upright = " --set reading.images=upright" if copied.upright else ""
         card = [f"Training records of {md(self.about)}, in the format {form}.", *told]
         card += [f"`harness compare --data {name}{upright}` reads it back; image paths start here." for name in there]

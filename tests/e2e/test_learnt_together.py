@@ -27,5 +27,7 @@ def test_rows_that_learn_other_data_too_say_so_everywhere(tmp_path: Path) -> Non
     page = (tmp_path / "out" / "report.html").read_text()
     assert f'class="alarm">{ALARM}' in page and ALARM in " ".join((ran.stdout + ran.stderr).split())
     assert "Cont. SFT learnt 5 examples of mix665k together with its records, per seed, 0 left out" in page
+    sent = harness("export", str(tmp_path / "out"), "--records", "sft", "--out", str(tmp_path / "sent"))
+    assert sent.status == 0 and "not here: the examples of mix665k, which were learnt together" in sent.stdout
     assert manifest.shared["pope"].pictures > 0
     assert "nothing to do" in harness("plan", *ASKED[1:], *places[:2]).stdout
