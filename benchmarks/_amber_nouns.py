@@ -20,7 +20,7 @@ def nouns(text: str) -> list[str]:
     the word is one of AMBER's.
     """
     sentences, words = _coco_objects._tokenizers()
-    tokens = [token for sentence in sentences.tokenize(text) for token in words.tokenize(sentence)]
+    tokens = [token for sentence in sentences(text) for token in words(sentence)]
     return [_lemmas().get(word, word) for word, tag in _tagger().tag(tokens) if tag.startswith("NN")]
 
 

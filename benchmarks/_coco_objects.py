@@ -10,7 +10,7 @@ import json
 import lzma
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -57,7 +57,7 @@ def mentions(caption: str, reduction: Reduction) -> Mentions:
 def tokens(text: str) -> list[str]:
     """`nltk.word_tokenize` of the text in lower case."""
     sentences, words = _tokenizers()
-    return [token for sentence in sentences.tokenize(text.lower()) for token in words.tokenize(sentence)]
+    return [token for sentence in sentences(text.lower()) for token in words(sentence)]
 
 
 def reduced(words: list[str], reduction: Reduction) -> list[str]:
@@ -109,13 +109,13 @@ def _lemmas() -> dict[str, dict[str, str]]:
 
 @cache
 def _tokenizers() -> tuple[Any, Any]:
-    """NLTK's sentence and word tokenizers."""
+    """What NLTK makes of a text: sentences; and of a sentence: words, remembered, since captions repeat themselves."""
     from nltk.tokenize import NLTKWordTokenizer  # slow to import, and only CHAIR needs it
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
     known = PunktParameters()
     known.abbrev_types = set((DATA / "abbreviations.txt").read_text(encoding="utf-8").split())
-    return PunktSentenceTokenizer(known), NLTKWordTokenizer()
+    return PunktSentenceTokenizer(known).tokenize, lru_cache(maxsize=1 << 14)(NLTKWordTokenizer().tokenize)
 
 
 @cache
@@ -131,6 +131,9 @@ def _tagger() -> Any:
         feature: {tag: weight / 1000 for tag, weight in weights.items()}
         for feature, weights in stored["weights"].items()
     }
+    predict = tagger.model.predict
+    known = lru_cache(maxsize=1 << 16)(lambda features: predict(dict(features)))  # likewise
+    tagger.model.predict = lambda features, _: known(tuple(features.items()))
     return tagger
 
 
