@@ -127,7 +127,7 @@ class Nsft(Method):
 
     def lesson(self, number: int) -> Lesson:
         """The divergence is one more figure of the policy's forward pass."""
-        return Lesson(columns=("policy",) if self.kl == NONE else ("policy", f"kl_{self.kl}"))
+        return Lesson(columns=("policy",) if self.kl == NONE else ("policy", f"kl_{self.kl}"), asks_last=True)
 
     def build(self, examples: Iterable[Example], round: Round) -> Iterator[Record | Dropped]:
         """The example's turns and the constructed ones; an example the writer fails on is dropped."""

@@ -114,7 +114,9 @@ class Ppo(Method):
         """First the reward model from pairs, then policy and critic from rollouts."""
         if number == 0:
             arguments = {"learning_rate": self.reward_learning_rate, "num_train_epochs": self.reward_epochs}
-            return Lesson((Role.REWARD,), ("reward",), unit="record", continues=True, training=arguments)
+            return Lesson(
+                (Role.REWARD,), ("reward",), unit="record", continues=True, training=arguments, asks_last=True
+            )
         unit: Unit = "token" if self.variant == "masked" else "record"
         return Lesson(
             (Role.POLICY, Role.CRITIC),

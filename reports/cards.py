@@ -140,6 +140,13 @@ def agreement(told: Agreed) -> str:
     )
 
 
+def flips(told: Agreed) -> Iterator[str]:
+    """What the backend alone is worth, by benchmark: responses with other words than by transformers."""
+    if told.flips:
+        each = ", ".join(f"{name} {others} of {asked}" for name, (others, asked) in told.flips.items())
+        yield f"noise floor of {told.backend}: responses with other words than by transformers: {each}"
+
+
 def _locks(facts: Sequence[RowFacts]) -> str:
     known = {f.seed: f.lock for f in facts if f.lock}
     return ", ".join(f"seed {seed}: {lock[1]:,} of split.lock {lock[0][:12]}" for seed, lock in sorted(known.items()))

@@ -136,6 +136,8 @@ class Agreed(_Known):
     """The largest difference between these, in nats."""
     bound: Annotated[float, AfterValidator(_finite)]
     """The most that it may be."""
+    flips: dict[str, tuple[int, int]] = {}
+    """By benchmark, how many responses have other words, of how many."""
 
 
 class Manifest(_Known):

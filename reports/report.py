@@ -66,7 +66,8 @@ class Measured:
         made = build(outcomes, benchmarks, list(run.rows), run.setting, failed=run.failed)
         made = replace(made, rows=tuple(replace(row, label=run.rows.get(row.method, row.label)) for row in made.rows))
         notes = [*run.notes, *gaps(run, made)]
-        notes += [cards.agreement(told) for part in run.parts or (run,) if (told := part.manifest.parity)]
+        same = [told for part in run.parts or (run,) if (told := part.manifest.parity)]
+        notes += [line for told in same for line in (cards.agreement(told), *cards.flips(told))]
         if any(not part.manifest.finished for part in run.parts or (run,)):
             notes.append("unfinished: not all that was asked is here; the comparison's own command goes on from here")
         notes += [f"not installed here, so left out: {', '.join(sorted(foreign))}"] if foreign else []

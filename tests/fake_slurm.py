@@ -1,4 +1,4 @@
-"""A SLURM of our own: `sbatch`, `squeue`, `sacct` and `scancel` that run scripts on this machine, as far as we ask.
+"""A SLURM of our own: `sbatch`, `squeue`, `sacct`, `scancel`, `srun` that run scripts on this machine, as we ask.
 
 A cluster is a folder, named by FAKE_SLURM: `jobs.json` has every job there was, `faults.json` what goes wrong. It has
 three processors; a job that wants more runs alone. Nobody watches over it: each command, and each job at its end, sees
@@ -20,7 +20,7 @@ from typing import Any
 
 CPUS = 3
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY")
-COMMANDS = ("sbatch", "squeue", "sacct", "scancel")
+COMMANDS = ("sbatch", "squeue", "sacct", "scancel", "srun")
 
 
 def place() -> Path:
@@ -146,6 +146,20 @@ def scancel(*numbers: str) -> int:
     return 0
 
 
+def srun(*words: str) -> int:
+    """The command, once for each machine; where one fails, the others end."""
+    options = [word for word in words if word.startswith("--")]
+    assert "--kill-on-bad-exit=1" in options and "--ntasks-per-node=1" in options, words
+    count = int(next(word.partition("=")[2] for word in options if word.startswith("--nodes=")))
+    command = words[len(options) :]
+    tasks = [subprocess.Popen(command, env={**os.environ, "SLURM_PROCID": str(at)}) for at in range(count)]
+    while any(task.poll() is None for task in tasks) and not any(task.poll() for task in tasks):
+        time.sleep(0.02)
+    for task in tasks:
+        task.kill()
+    return max(abs(task.wait()) for task in tasks)
+
+
 def end(job: dict[str, Any], state: str) -> None:
     """End a job by force; its processes are gone then."""
     if job["state"] == "RUNNING":
@@ -201,6 +215,5 @@ def install(folder: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        {"sbatch": sbatch, "squeue": squeue, "sacct": sacct, "scancel": scancel, "job": job}[sys.argv[1]](*sys.argv[2:])
-    )
+    told = {"sbatch": sbatch, "squeue": squeue, "sacct": sacct, "scancel": scancel, "srun": srun, "job": job}
+    sys.exit(told[sys.argv[1]](*sys.argv[2:]))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image as Pillow
@@ -34,28 +34,38 @@ def examples(folder: Path) -> list[Example]:
 
 @dataclass(frozen=True)
 class FakeWriter:
-    """Replies in the form that the methods here ask for: nSFT's JSON, a verdict for all others."""
+    """Replies in the form that the methods here ask for: nSFT's JSON, a verdict for all others. `order` is told."""
 
     name: str = "fake"
+    order: list[str] = field(default_factory=list)
 
     def reply(self, ask: Ask) -> str | Unscored:
         """A well-formed reply."""
+        self.order.append("writer")
         return json.dumps({"errors": [], "turns": TURNS}) if "nsft" in ask.purpose else "[[1]]"
 
 
 @dataclass
 class FakeRound:
-    """`harness.contracts.method.Round`; refuses arguments of the wrong type with a sentence."""
+    """`harness.contracts.method.Round`; refuses arguments of the wrong type in a sentence. `order`: what was asked."""
 
     number: int = 0
     seed: int = 0
     needs_writer: bool = False
     sampled: int = 0
+    order: list[str] = field(default_factory=list)
 
     @property
     def writer(self) -> Writer:
         """A fake, where the method has declared that it needs one."""
-        return FakeWriter() if self.needs_writer else NoWriter()
+        return FakeWriter(order=self.order) if self.needs_writer else NoWriter()
+
+    def too_late(self) -> str:
+        """What the model was asked once the writer had been, or that is not kept (`Lesson.asks_last`); "" for none."""
+        behind = self.order[self.order.index("writer") :] if "writer" in self.order else []
+        return next((what for what in behind if what != "writer"), "") or next(
+            (what for what in self.order if what in ("similarity", "measure")), ""
+        )
 
     def respond(
         self,
@@ -67,6 +77,7 @@ class FakeRound:
     ) -> list[Response]:
         """One sentence for each prompt, the same whenever it is greedy and the picture is clean."""
         _refuse("respond", prompts, Prompt)
+        self.order.append("respond")
         made = []
         for prompt in prompts:
             self.sampled += bool(temperature or noise_step)
@@ -82,6 +93,7 @@ class FakeRound:
     ) -> list[list[Response]]:
         """`count` continuations of each prompt, all of them ended."""
         _refuse("candidates", prompts, Prompt)
+        self.order.append("candidates")
         return [
             [Response(prompt.id, f"{SAID[:-1]} number {n}.", 4, 5, (), True, -1.0 - n) for n in range(count)]
             for prompt in prompts
@@ -89,11 +101,13 @@ class FakeRound:
 
     def similarity(self, pairs: Sequence[tuple[Image, str]]) -> list[float]:
         """The longer the text the less alike."""
+        self.order.append("similarity")
         return [1 / (1 + len(text)) for _, text in pairs]
 
     def measure(self, records: Sequence[Record], role: Role) -> list[tuple[float, ...] | Dropped]:
         """A figure for each token of a rollout, one for everything else."""
         _refuse("measure", records, Record)
+        self.order.append("measure")
         each = role is not Role.REWARD
         return [
             (-0.5,) * (sum(map(len, record.responses)) if each and isinstance(record, Rollout) else 1)

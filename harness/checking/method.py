@@ -86,6 +86,11 @@ def _built(here: str, method: Method, lesson: Lesson, number: int, folder: Path)
     given = examples(folder)
     round = FakeRound(number=number, needs_writer=method.needs_writer)
     made = asked(here, "build", lambda: _listed(here, method.build(iter(given), round)))
+    if lesson.asks_last and (what := round.too_late()):
+        raise UsageError(
+            f"{here}.build asks its model (round.{what}) where it may have none: lesson(...).asks_last says that it "
+            "asks by respond and candidates alone, and the writer after that."
+        )
     for thing in made:
         if not isinstance(thing, Conversation | Pair | Rollout | Dropped):
             raise UsageError(

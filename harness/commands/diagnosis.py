@@ -28,9 +28,10 @@ from harness.contracts.steps import Plan, Request
 from harness.stages.items import Items
 from harness.stages.score import Score
 from harness.store.store import Store
-from harness.system.console import console
+from harness.system.console import console, wrapped
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
+from reports.cards import flips
 from reports.outcomes import read_units
 
 
@@ -99,7 +100,7 @@ def agrees(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> 
             raise UsageError(f"--backend: {testbed.generation.backend} is what other backends are held to.")
         plans.append((planned, planned.parity))
     grid, wrong = Grid("base", "responses the same", "first difference", "tokens", "largest, nats", box=None), 0
-    store = Store(root)
+    store, floors = Store(root), list[str]()
     for seed, (planned, step) in enumerate(plans):
         with watching(store, runtime.workers) as watcher, store.used():
             todo = pending([step], store, planned.steps)
@@ -110,7 +111,9 @@ def agrees(request: Request, testbed: Testbed, runtime: Runtime, root: Path) -> 
         same = f"{told.same} of {told.prompts}"
         largest = f"{told.largest:.2g}{'' if holds else f' FAILS (bound {told.bound:g})'}"
         grid.add_row(str(seed), same, told.first or "none", f"{told.tokens:,}", largest)
+        floors += [wrapped(f"base {seed}, {line}") for line in flips(told)]
     console().print(grid)
+    typer.echo("\n".join(floors))
     return not wrong
 
 

@@ -26,7 +26,7 @@ from harness.contracts.settings import Runtime
 from harness.contracts.steps import Plan, Step
 from harness.models.folder import family_of
 from harness.store.store import Store
-from harness.system.console import console, duration, say_json
+from harness.system.console import console, duration, say_json, wrapped
 from harness.system.errors import HarnessError
 
 STATES = {"run": "run", "done": "reused", "skip": "not needed"}
@@ -182,11 +182,12 @@ def _show_needs(needed: Sequence[Need], device: Device, labels: Mapping[str, str
         if need.joint:
             typer.echo(f"{labels.get(need.row, need.row)}: {need.joint}")
     shown = f"{SHOWN[0]} x {SHOWN[1]}" + (f", those of the data as {looked} of them are" if looked else "")
-    typer.echo(
+    formula = (
         f"by formula, of answers of {ANSWER} tokens and pictures of {shown}, at {MFU:.0%} of the "
         f"published FLOP/s and {READING:.0%} of the bandwidth; learning: gradients and optimiser; kept: for the "
         "backward pass, or keys and values"
     )
+    typer.echo(wrapped(formula))
 
 
 def _row(share: Share) -> dict[str, object]:

@@ -13,7 +13,7 @@ from harness.comparison.costs import REPLY_S, Cost
 from harness.comparison.simulation import Simulated, bound, simulated
 from harness.comparison.sizes import counts
 from harness.contracts.steps import Step
-from harness.system.console import console, duration
+from harness.system.console import console, duration, wrapped
 from harness.system.errors import UsageError
 
 LONG = 0.05  # of a chain's time: stages that take so much of it are named
@@ -71,7 +71,7 @@ def as_data(found: Sequence[Outcome], free: Simulated) -> dict[str, object]:
 def show(found: Sequence[Outcome], free: Simulated, cost: Mapping[str, Cost], workers: int, title: str) -> None:
     """Print the simulations, the longest chain, and where the figures come from."""
     if not any(one.known for one in cost.values()):
-        typer.echo("simulated: no stage's time is known; run a comparison on this store, or name a --device")
+        typer.echo(wrapped("simulated: no stage's time is known; run a comparison on this store, or name a --device"))
         return
     heads = ("time", "busy", "waits for", "replies/min", "MB/s written")
     grid = Table(f"on {title}" if title else "here", *(Column(head, justify="right") for head in heads), box=None)
@@ -84,12 +84,13 @@ def show(found: Sequence[Outcome], free: Simulated, cost: Mapping[str, Cost], wo
     name, chain = "gpus" if found[0].gpus else "processes", free.seconds
     side = ceil(free.used(name) / chain) if chain else 0
     beside = f"; beside it there is work for {side} {'GPUs' if name == 'gpus' else 'workers'}" if side > 1 else ""
-    typer.echo(f"longest chain: {duration(max(chain, 1))}{beside}")
+    typer.echo(wrapped(f"longest chain: {duration(max(chain, 1))}{beside}"))
     for step in free.chain:
         if cost[step.key].seconds >= LONG * chain:
-            typer.echo(f"  {step.title}: {duration(max(cost[step.key].seconds, 1))}")
+            typer.echo(wrapped(f"  {step.title}: {duration(max(cost[step.key].seconds, 1))}"))
     kinds = Counter(one.known for one in cost.values())
-    typer.echo(
+    sources = (
         f"{kinds['measured']} stages' times are of such stages in this store, {kinds['estimated']} by formula (a reply "
         f"in {REPLY_S:g} s), {kinds['']} are taken to need none; machines' faults and queues are not in it"
     )
+    typer.echo(wrapped(sources))

@@ -120,7 +120,8 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
     ran, mended = sum(step.key not in lost for step in (*todo, *again)), tuple(map(str, damaged))
     dropped, rejected = (tuple(find(planned, store)) for find in (left_out, preferences))
     moves = tuple(f"{out} held another comparison, which is in {place} now" for place in moved if place)
-    same = tuple(cards.agreement(told) for told in [parity.of(planned, store)] if told)
+    agreed = parity.of(planned, store)
+    same = (cards.agreement(agreed), *cards.flips(agreed)) if agreed else ()
     return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves, same)
 
 

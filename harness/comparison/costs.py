@@ -10,8 +10,10 @@ from harness.comparison.sizing import SIZED, needs, pictures_of
 from harness.contracts.settings import Runtime
 from harness.contracts.steps import Plan, Step
 from harness.stages.build import Build
+from harness.stages.respond import Respond
 from harness.store.store import Store
 
+RESPOND: Mapping[str, type[Build | Respond]] = {kind.kind(): kind for kind in (Build, Respond)}  # to a split
 REPLY_S = 5.0  # of a judge or writer until it has replied, assumed
 
 
@@ -33,7 +35,7 @@ def costs_of(
     A stage without a model and without a judge is taken to need no time where nothing is measured.
     """
     forecast, kinds = Forecast(store, steps), {kind.kind() for kind in SIZED}
-    sized = [step for step in steps if device and step.stage.kind in kinds]
+    sized = [step for step in steps if device and step.stage.kind in kinds and step.resources.gpus]
     needed = needs(planned, sized, runtime, device, pictures_of(planned)) if device else ()
     need = dict(zip((step.key for step in sized), needed, strict=True))
     replies, found, shelved = asked_by(planned, steps, store, runtime), dict[str, Cost](), set[str]()
@@ -44,8 +46,8 @@ def costs_of(
             found[step.key] = Cost(took, "measured", asks)
         elif step.key in need:
             written = need[step.key].disk
-            if written and step.stage.kind == Build.kind():  # features of a split's pictures, which lie there once
-                split = Build.Reads.of(step).split.key
+            if written and (kind := RESPOND.get(step.stage.kind)):  # features of pictures, which lie there once
+                split = kind.Reads.of(step).split.key
                 written *= split not in shelved
                 shelved.add(split)
             found[step.key] = Cost(need[step.key].seconds + waits, "estimated", asks, written)

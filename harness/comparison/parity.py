@@ -11,7 +11,7 @@ from harness.system.errors import HarnessError
 from reports.manifest import Agreed
 
 USUAL = "transformers"
-PROMPTS, TOKENS = 16, 64  # items that are asked, tokens of a response
+PROMPTS, TOKENS = 16, 64  # items of each benchmark that are asked, tokens of a response
 BOUNDS: Mapping[Dtype, float] = {"float64": 1e-6, "float32": 1e-2, "bfloat16": 0.5}
 """In nats, the most that log-probs of one token may differ: some hundred times what rounding does, and a fraction of
 what a wrong weight, a missing adapter or another picture does."""

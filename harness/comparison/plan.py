@@ -39,6 +39,7 @@ from harness.stages.lens import Lens
 from harness.stages.parity import Parity
 from harness.stages.reference import Reference
 from harness.stages.report import Report
+from harness.stages.respond import Respond
 from harness.stages.score import Score
 from harness.stages.split import Split
 from harness.stages.train import Train
@@ -67,11 +68,12 @@ class Planner:
         self.codebook = common(getattr(row.method, "codebook", "") for row in rows)
 
     def step(
-        self, made: Kind, reads: Kind.Reads, title: str, row: Row | None = None, after: tuple[str, ...] = ()
-    ) -> Step:
+        self, made: Kind, reads: Kind.Reads, title: str, row: Row | None = None, after: tuple[str, ...] = (),
+        computes: bool = True,
+    ) -> Step:  # fmt: skip
         """The step of a stage that reads these; planned once however often it is asked for.
 
-        TypeError for what its kind does not read.
+        `computes`: whether it takes the GPUs that its kind may take. TypeError for what its kind does not read.
         """
         if not isinstance(reads, made.Reads):
             raise TypeError(f"{title}: {type(reads).__qualname__} is not what a {made.kind()} reads.")
@@ -82,7 +84,7 @@ class Planner:
         stage = Stage(made.kind(), {**made.identity(), **code(*sources)}, inputs)
         takes = made.takes(self.runtime)
         if "backend" in type(made).model_fields:
-            takes = replace(takes, gpus=max(takes.gpus, self.responder.gpus))
+            takes = replace(takes, gpus=max(takes.gpus, self.responder.gpus) if computes else 0)
         step = Step(title, stage, derived, after, row.id if row else "", takes, sources)
         return self.steps.setdefault(step.key, step)
 
@@ -176,14 +178,14 @@ class Planner:
         for number, lesson in enumerate(row.lessons):
             insist_on_optimizer(row.training[number], self.runtime)
             tag = f"{row.id} seed {seed}" + (f" round {number + 1}" if row.method.rounds > 1 else "")
-            build = self.build(row, seed, number, roles, f"build {tag}", after)
+            *ahead, build = self.build(row, seed, number, roles, tag, after)
             reference = self.reference_of(row, seed, number, build, roles, f"reference log-probs {tag}")
             identity = Train(**self.who(row, seed, number), training=row.training[number])
             cached = reference.stage if reference else None
             joint = self.joint(row.training[number], seed)
             reads = Train.Reads(build=build.stage, reference=cached, joint=joint, **roles)
             train = self.step(identity, reads, f"train {tag}", row)
-            made += [build, *([reference] if reference else []), train]
+            made += [*ahead, build, *([reference] if reference else []), train]
             roles |= {str(role): train.stage for role in lesson.trains}
         return tuple(made)
 
@@ -193,17 +195,26 @@ class Planner:
         return {**method, "seed": seed, "model": self.model(seed), "round": number}
 
     def build(
-        self, row: Row, seed: int, number: int, roles: Mapping[str, Stage], title: str, after: tuple[str, ...]
-    ) -> Step:
-        """The records of a row's round."""
+        self, row: Row, seed: int, number: int, roles: Mapping[str, Stage], tag: str, after: tuple[str, ...]
+    ) -> list[Step]:
+        """The records of a row's round; where a slow writer is asked last, the own responses come ahead by themselves,
+        and no GPU is held meanwhile.
+        """
+        who, split = self.who(row, seed, number) | {"options": row.build_options}, self.split(seed).stage
+        steps = list[Step]()
+        if row.method.needs_writer and row.lessons[number].asks_last and kind_for("writer", self.testbed).paid:
+            respond = Respond(**who, **self.responding, writer="")
+            steps.append(self.step(respond, Respond.Reads(split=split, **roles), f"respond {tag}", row, after))
         build = Build(
-            **self.who(row, seed, number) | {"options": row.build_options},
+            **who,
             **self.responding,
             writer=self.asked("writer") if row.method.needs_writer else "",
             clip=revision(self.testbed.clip) if row.method.needs_clip else "",
             max_length=row.training[number].max_length,
         )
-        return self.step(build, Build.Reads(split=self.split(seed).stage, **roles), title, row, after)
+        ahead = steps[0].stage if steps else None
+        reads = Build.Reads(split=split, responded=ahead, **roles)
+        return [*steps, self.step(build, reads, f"build {tag}", row, () if ahead else after, computes=not ahead)]
 
     def reference_of(
         self, row: Row, seed: int, number: int, build: Step, roles: Mapping[str, Stage], title: str
@@ -270,9 +281,8 @@ class Planner:
             return None
         asked = {"prompts": parity.PROMPTS, "tokens": parity.TOKENS, "dtype": self.dtype}
         made = Parity(model=self.model(seed), backend=self.backend, **asked)
-        longest = max(self.request.benchmarks, key=lambda name: self.benchmark(name).max_new_tokens)
-        items = self.items(longest)
-        return self.step(made, Parity.Reads(items=items.stage), f"parity {self.backend['name']}")
+        items = {name: self.items(name).stage for name in self.request.benchmarks}
+        return self.step(made, Parity.Reads(items=items), f"parity {self.backend['name']}")
 
     def report(self, cells: Sequence[Cell]) -> Step:
         """The tables."""
@@ -329,8 +339,8 @@ def plan(request: Request, testbed: Testbed, runtime: Runtime = USUAL, rows: Seq
         for row in rows:
             made = planner.policy(row, seed, after)
             trained[row.id, seed] = made
-            builds = [step.key for step in made if step.stage.kind == Build.kind()]
-            after = tuple(builds[:1])  # builds share own responses: one behind the other finds them in the store
+            ask = [step.key for step in made if step.stage.kind in (Respond.kind(), Build.kind())]
+            after = tuple(ask[:1])  # rows share own responses: one behind the other finds them in the store
     same = planner.parity(request.first_seed)
     cells = [
         planner.cell(shown, seed, name, trained[shown.id, seed][-1] if shown.row else None)

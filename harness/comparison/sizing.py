@@ -38,10 +38,12 @@ from harness.models.footprint import Layout as Fitted
 from harness.models.load import config_of, revision
 from harness.models.tree import Branch, Tree
 from harness.stages._model import Modelled
+from harness.stages._responding import Responding
 from harness.stages.build import Build
 from harness.stages.generate import Generate
 from harness.stages.lens import Lens
 from harness.stages.reference import Reference
+from harness.stages.respond import Respond
 from harness.stages.split import Split
 from harness.stages.train import Train
 from harness.system.profile import Flops
@@ -103,10 +105,10 @@ class _Here(NamedTuple):
 def needs(
     planned: Plan, steps: Sequence[Step], runtime: Runtime, device: Device, pictures: Sequence[Image] = ()
 ) -> Iterator[Need]:
-    """One for each step in which a model takes part; `pictures` are what those of the data are taken to be like."""
+    """One for each step in which a model computes; `pictures` are what those of the data are taken to be like."""
     known, here = dict[str, _Model](), _Here(planned, runtime, device)
     folders = {revision(one): one for one in (*planned.testbed.models, *(one for _, one in planned.request.published))}
-    for step in steps:
+    for step in (step for step in steps if step.resources.gpus):
         if made := next((one for one in SIZED if one.kind() == step.stage.kind), None):
             folder = folders[made.of(step).model]
             if folder not in known:
@@ -199,6 +201,7 @@ def _train(here: _Here, step: Step, model: _Model) -> Need:
     if learns and Role.POLICY in lesson.trains and not backends.chosen(here.planned.testbed.generation).merges:
         kept += model.shape.parameters
     text, joint = f"{rows} at a time{again}{host}", ""
+    text += f", over {runtime.nodes} machines" if runtime.nodes > 1 else ""
     if how.joint:
         part = beside / count
         joint = added(how.joint.data, beside, own, part * flops, part * seconds, beside * model.shelf)
@@ -206,18 +209,18 @@ def _train(here: _Here, step: Step, model: _Model) -> Need:
 
 
 def _cure(how: Training, runtime: Runtime, room: int, fitted: Callable[[Runtime], Fitted]) -> str:
-    """Switches with which a training fits: on more devices, or on fewer with its optimiser on the host."""
-    usual, found = {"zero_stage": 2, "num_processes": 1, "offload_optimizer": "none", "offload_param": "none"}, []
+    """Switches with which a training fits: on more devices of each machine, or on fewer with its optimiser there."""
+    nodes, found = runtime.nodes, list[tuple[int, str]]()
+    usual = {"zero_stage": 2, "num_processes": nodes, "offload_optimizer": "none", "offload_param": "none"}
     for away in ({}, {"offload_optimizer": "cpu"}):
-        for world in (1, 2, 4, 8, 16) if how.optim != "adamw_8bit" else (1,) if not away else ():
+        for each in (1, 2, 4, 8, 16) if how.optim != "adamw_8bit" else (1,) if not away else ():
             switches: dict[str, Any] = {"per_device_train_batch_size": "auto", "gradient_checkpointing": "auto"}
-            switches |= {"num_processes": world, "zero_stage": 3} if world > 1 else {}
-            switches |= away
+            switches |= {**({"num_processes": each * nodes, "zero_stage": 3} if each * nodes > 1 else {}), **away}
             memory = fitted(Runtime.model_validate(runtime.model_dump() | usual | switches)).memory
             if memory.peak <= room:
-                host = f" and {world * memory.host / 1e9:.0f} GB of the machine's memory" if away else ""
+                host = f" and {each * memory.host / 1e9:.0f} GB of the machine's memory" if away else ""
                 words = " ".join(f"--set runtime.{name}={value}" for name, value in switches.items())
-                found.append((world, f"{words}{host}"))
+                found.append((each, f"{words}{host}"))
                 break
     if len(found) == 2 and found[1][0] >= found[0][0]:
         found.pop()
@@ -251,19 +254,17 @@ def _halved(rows: int, taken: Callable[[int], Memory], room: int) -> _Fit:
 
 def _build(here: _Here, step: Step, model: _Model) -> Need:
     """The own responses that the method asks for, and the features of their pictures."""
-    build, row = Build.of(step), here.planned.rows[step.row]
+    kind, build, row = step.stage.kind, Responding.part(step.stage), here.planned.rows[step.row]
     count = ceil(_examples(here.planned, step) / row.lessons[build.round].part[1])
-    each = Counter[int]()
-    answers = Counter[int]()
+    each, answers, most = Counter[int](), Counter[int](), build.response_tokens
     for one in asked_of_policy(row.method, build.round, build.seed):
         each[one.tokens] += one.prompts
         answers[one.tokens] += one.answers
     if not each:
         weights = Memory(weights=BYTES[build.dtype] * model.shape.parameters)
-        return Need(step.row, "build", weights, 0, 0.0, count * model.shelf)  # of features, made while it is trained
+        return Need(step.row, kind, weights, 0, 0.0, count * model.shelf)  # of features, made while it is trained
     asked = (Asked(count * prompts, count * answers[tokens], tokens) for tokens, prompts in each.items())
-    most = build.response_tokens
-    said = together([_respond(here, step.row, "build", model, build.dtype, one, most) for one in asked], max)
+    said = together([_respond(here, step.row, kind, model, build.dtype, one, most) for one in asked], max)
     return replace(said, flops=said.flops + count * model.flops.tower(model.seen), disk=count * model.shelf)
 
 
@@ -303,6 +304,7 @@ def _respond(here: _Here, row: str, kind: str, model: _Model, dtype: Dtype, aske
 
 
 SIZED: dict[type[Modelled], Callable[[_Here, Step, _Model], Need]] = {
+    Respond: _build,
     Build: _build,
     Reference: _reference,
     Train: _train,

@@ -11,7 +11,7 @@ What may begin, what a failure takes with it and what the watcher hears is decid
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,14 +30,26 @@ Bodies = Callable[[], Body]  # picklable; called in every process that makes sta
 class Resources:
     """What one step takes while it runs.
 
-    processes: that compute side by side, on one machine. gpus: of machines that have some, which no other step uses
-    meanwhile; none of others. asks: the judge or writer whose replies it waits for, perhaps over the network; "" for
-    none.
+    processes: that compute side by side. gpus: of machines that have some, which no other step uses meanwhile; none of
+    others. asks: the judge or writer whose replies it waits for, perhaps over the network; "" for none. nodes: over how
+    many machines processes and GPUs are spread, as many on each; while the step runs on one, `harness.training.follow`
+    is to run on each of the others.
     """
 
     processes: int = 1
     gpus: int = 0
     asks: str = ""
+    nodes: int = 1
+
+    @property
+    def others(self) -> int:
+        """Machines beside the one on which the step runs."""
+        return self.nodes - 1
+
+    @property
+    def each(self) -> "Resources":
+        """What it takes of each machine."""
+        return replace(self, processes=self.processes // self.nodes, gpus=self.gpus // self.nodes, nodes=1)
 
 
 @dataclass(frozen=True)

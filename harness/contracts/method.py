@@ -44,7 +44,9 @@ class Lesson:
     `harness.contracts.settings.Training` that the method sets for this round. anchored: whether the loss compares
     every record with one figure of the whole step (`Method.anchor`), which takes a forward pass of its own. answers:
     how many a pair of this round has, under its own picture and under each further one (`Pair.beside`). sampled: how
-    many responses a rollout of this round has at most; 0 where it learns from other records.
+    many responses a rollout of this round has at most; 0 where it learns from other records. asks_last: this round's
+    `build` asks the writer, and by then has asked the model for all that it wants (`Round.respond`), so that it needs
+    no GPU while the writer is waited for.
     """
 
     trains: tuple[Role, ...] = (Role.POLICY,)
@@ -58,6 +60,7 @@ class Lesson:
     anchored: bool = False
     answers: tuple[int, ...] = (2,)
     sampled: int = 0
+    asks_last: bool = False
 
 
 class Round(Protocol):

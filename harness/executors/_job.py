@@ -4,7 +4,9 @@
 by which a job begins, are read by the job alone; what is read back of a job is plain text, so that no folder of a
 stranger's runs code.
 
-    python -P STORE/.jobs/KEY/begin.py
+    python -P STORE/.jobs/KEY/begin.py [NODE]
+
+NODE is the number of a machine beside that on which the stage is made, 0: it takes its part in a training over several.
 """
 
 import math
@@ -27,7 +29,7 @@ BEGIN = """import sys
 sys.path[:] = {path!r}
 from pathlib import Path
 from {name} import main
-sys.exit(main(Path(__file__).parent))
+sys.exit(main(Path(__file__).parent, int(*sys.argv[1:])))
 """
 BEAT_S = 0.2  # between ticks that are written down
 KINDS = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, HarnessError)}
@@ -77,9 +79,11 @@ def give(folder: Path, bodies: Bodies, step: Step, waits: Sequence[str]) -> None
     (folder / "order").write_bytes(pickle.dumps((bodies, step, waits)))
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, node: int = 0) -> int:
     """Make the step of a job's folder; 0 where its stage is made. A job that has ended before does nothing."""
     install()
+    if node:
+        return help_in(folder, node)
     if (before := end_of(folder)) is not None:
         return int(before.failed)
     with (folder / "order").open("rb") as file:
@@ -91,6 +95,15 @@ def main(folder: Path) -> int:
     told.write()
     _write_end(folder, step, failed)
     return int(failed is not None)
+
+
+def help_in(folder: Path, node: int) -> int:
+    """Take a further machine's part in a job's step until that has ended."""
+    from harness.training.follow import follow  # it loads torch
+    from harness.training.nodes import MEET
+
+    follow(folder / MEET, node, lambda: end_of(folder) is not None)
+    return 0
 
 
 def _write_end(folder: Path, step: Step, failed: Failure | None) -> None:

@@ -7,6 +7,7 @@ machine with GPUs it sees so many as its steps need, from its birth on, and no t
 
 import os
 import signal
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -14,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from harness.contracts.executor import Bodies, Executor
 from harness.contracts.schedule import Course, attempt
 from harness.contracts.steps import Step
+from harness.executors._hosts import Helpers, helpers_of
 from harness.system import lifeline, machine
 from harness.system.console import install
 from harness.system.errors import HarnessError
@@ -22,24 +24,32 @@ SAFE_PATH = "PYTHONSAFEPATH"
 SETTLED_S = 10.0  # for a worker to end by itself, with nothing left to do, before it is killed
 
 
+@dataclass(frozen=True)
 class Local(Executor):
-    """This machine."""
+    """This machine, and for trainings over several those of a hostfile."""
+
+    hostfile: str = ""
+    """The machines of a training over several (`runtime.nodes`), in DeepSpeed's form: a line "HOST slots=GPUS" each,
+    this machine first; the others are reached by SSH, without a password."""
 
     def run(self, course: Course, bodies: Bodies, workers: int) -> None:
         """In this process where `workers` is 1 or there is one step, else in up to so many others."""
+        helpers = helpers_of(self.hostfile, course)
         if workers == 1 or len(course.waiting) == 1:
             while step := course.next():
                 course.start(step)
-                course.end(step, attempt(bodies, step, partial(course.tick, step)))
+                with helpers.of(step):
+                    failed = attempt(bodies, step, partial(course.tick, step))
+                course.end(step, failed)
             return
         pool: list[Worker] = []
         gpus = machine.gpus()
-        room = {"processes": workers, **({"gpus": len(gpus)} if gpus else {})}
+        room = {"processes": workers, "others": len(helpers.hosts), **({"gpus": len(gpus)} if gpus else {})}
         try:
             while course.waiting or course.running:
                 while step := course.next(**room):
                     course.start(step)
-                    _idle(pool, bodies, gpus, step.resources.gpus).begin(step)
+                    _idle(pool, bodies, gpus, step.resources.each.gpus, helpers).begin(step)
                 lines = {worker.line: worker for worker in pool}
                 for line in wait(list(lines)):
                     assert isinstance(line, Connection)
@@ -51,11 +61,11 @@ class Local(Executor):
 class Worker:
     """A process that makes one stage after the other, as this one hands them out."""
 
-    def __init__(self, bodies: Bodies, sees: tuple[str, ...] | None) -> None:
-        """`sees`: the GPUs that it sees; None: whatever there is."""
+    def __init__(self, bodies: Bodies, sees: tuple[str, ...] | None, helpers: Helpers) -> None:
+        """`sees`: the GPUs that it sees; None: whatever there is. `helpers`: what runs beside a step elsewhere."""
         context = get_context("spawn")
         self.line, self._its = context.Pipe()
-        told = self._its, bodies, os.getpid(), sees, os.environ.get(SAFE_PATH)
+        told = self._its, bodies, os.getpid(), sees, os.environ.get(SAFE_PATH), helpers
         self.process = context.Process(target=_work, args=told)
         self.sees = sees
         self.step: Step | None = None
@@ -101,7 +111,7 @@ class Worker:
             course.end(ended, said)
 
 
-def _idle(pool: list[Worker], bodies: Bodies, gpus: tuple[str, ...], needs: int) -> Worker:
+def _idle(pool: list[Worker], bodies: Bodies, gpus: tuple[str, ...], needs: int, helpers: Helpers) -> Worker:
     """A worker that has nothing to do and sees as many GPUs as are needed, a new one where there is none.
 
     Idle ones that see some of a new one's end before it begins: what they have loaded would take its memory.
@@ -115,7 +125,7 @@ def _idle(pool: list[Worker], bodies: Bodies, gpus: tuple[str, ...], needs: int)
     taken = [worker for worker in idle if {*(worker.sees or ())} & {*(sees or ())}]
     pool[:] = [worker for worker in pool if worker not in taken]
     _end(taken, at_once=False)
-    pool.append(Worker(bodies, sees))  # before it starts, so that whatever comes between, it is ended
+    pool.append(Worker(bodies, sees, helpers))  # before it starts, so that whatever comes between, it is ended
     pool[-1].start()
     return pool[-1]
 
@@ -146,7 +156,14 @@ def _told(told: str | None) -> None:
     os.environ.update({SAFE_PATH: told} if told is not None else {})
 
 
-def _work(line: Connection, bodies: Bodies, parent: int, sees: tuple[str, ...] | None, told: str | None) -> None:
+def _work(
+    line: Connection,
+    bodies: Bodies,
+    parent: int,
+    sees: tuple[str, ...] | None,
+    told: str | None,
+    helpers: Helpers,
+) -> None:
     """A worker's life: it goes when its parent is gone."""
     _told(told)
     if sees is not None:
@@ -160,4 +177,6 @@ def _work(line: Connection, bodies: Bodies, parent: int, sees: tuple[str, ...] |
             step = line.recv()
         except EOFError:
             return
-        line.send(attempt(bodies, step, lambda done, total: line.send((done, total))))
+        with helpers.of(step):
+            failed = attempt(bodies, step, lambda done, total: line.send((done, total)))
+        line.send(failed)

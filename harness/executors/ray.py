@@ -4,7 +4,9 @@ Ray says where there is room and begins a task anew whose machine was lost. Each
 how far it is in its folder of the store (`harness.executors._job`).
 """
 
+import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from harness.contracts.executor import Bodies, Executor, Failure
 from harness.contracts.schedule import Course
 from harness.contracts.steps import Step
 from harness.executors import _job
-from harness.system.errors import HarnessError, UsageError
+from harness.system.errors import Gone, HarnessError, UsageError
 
 BEAT_S = 0.25  # between looks at how far tasks are
 ENDED_S = 30.0  # for cancelled tasks to be gone
@@ -67,8 +69,10 @@ class Tasks:
     def __init__(self, ray: Any, course: Course, bodies: Bodies, retries: int) -> None:
         self.ray, self.course, self.bodies = ray, course, bodies
         self.make = ray.remote(max_calls=1, max_retries=retries)(make)
+        self.retries = retries
         self.tasks: dict[Any, Step] = {}
-        self.ticked: dict[str, int] = {}
+        self.spread: dict[str, Spread] = {}  # by a step's key: what it has on further machines
+        self.again, self.ticked = Counter[str](), Counter[str]()
 
     def run(self) -> None:
         """Until nothing waits and nothing runs."""
@@ -82,14 +86,31 @@ class Tasks:
             for task in [*self.tasks]:
                 self._pass_on(self.tasks[task])
                 if task in ready:
-                    self.course.end(self.tasks[task], self._end(task, self.tasks.pop(task)))
+                    step = self.tasks.pop(task)
+                    failed = self._end(task, step)
+                    if failed and isinstance(failed.error, Gone) and self.again[step.key] < self.retries:
+                        self.again[step.key] += 1
+                        self.tasks[self._begin(step, has)] = step
+                    else:
+                        self.course.end(step, failed)
 
     def _begin(self, step: Step, has: dict[str, float]) -> Any:
         """Hand a step to the cluster; it takes no more than there is."""
         folder, takes = _job.folder_of(self.course.store.root, step.key), step.resources
         _job.give(folder, self.bodies, step, ())
-        cpus, gpus = min(takes.processes, has.get("CPU", 1)), min(takes.gpus, has.get("GPU", 0))
-        return self.make.options(name=step.title, num_cpus=cpus, num_gpus=gpus).remote(str(folder), sys.path)
+        room = {
+            "num_cpus": min(takes.each.processes, has.get("CPU", 1)),
+            "num_gpus": min(takes.each.gpus, has.get("GPU", 0)),
+        }
+        given = str(folder), sys.path, str(Path.cwd())
+        if not takes.others:
+            return self.make.options(name=step.title, **room).remote(*given)
+        spread = self.spread[step.key] = Spread(self.ray, takes.nodes, room)
+        first, *spread.tasks = (
+            self.make.options(name=f"{step.title}, machine {node + 1}", **room, **spread.at(node)).remote(*given, node)
+            for node in range(takes.nodes)
+        )
+        return first
 
     def _pass_on(self, step: Step) -> None:
         for done, total in _job.ticks(_job.folder_of(self.course.store.root, step.key)):
@@ -99,6 +120,8 @@ class Tasks:
 
     def _end(self, task: Any, step: Step) -> Failure | None:
         """How a task ended."""
+        if spread := self.spread.pop(step.key, None):
+            spread.end()
         try:
             end: _job.End = self.ray.get(task)
         except self.ray.exceptions.RayError as error:
@@ -114,10 +137,45 @@ class Tasks:
             self.ray.cancel(task, force=True)
         if self.tasks:
             self.ray.wait([*self.tasks], num_returns=len(self.tasks), timeout=ENDED_S)
+        for spread in self.spread.values():
+            spread.end()
 
 
-def make(folder: str, path: list[str]) -> "_job.End | None":
-    """A task: the step of a job's folder, made."""
+class Spread:
+    """Room on several machines of a cluster, and the tasks on all but the first of them."""
+
+    def __init__(self, ray: Any, nodes: int, room: dict[str, float]) -> None:
+        """HarnessError where there are not so many machines."""
+        from ray.util import placement_group
+
+        there = sum(node["Alive"] for node in ray.nodes())
+        if there < nodes:
+            raise HarnessError(f"runtime.nodes={nodes}, and the Ray cluster has {there} machines; see to ray status.")
+        bundle = {"CPU": room["num_cpus"], "GPU": room["num_gpus"]}
+        bundles = [{name: count for name, count in bundle.items() if count}] * nodes
+        self.ray, self.group = ray, placement_group(bundles, strategy="STRICT_SPREAD")
+        self.tasks: list[Any] = []
+
+    def at(self, node: int) -> dict[str, Any]:
+        """Options of the task that runs on one of them."""
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        return {"scheduling_strategy": PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=node)}
+
+    def end(self) -> None:
+        """Take the tasks and the room away."""
+        from ray.util import remove_placement_group
+
+        for task in self.tasks:
+            self.ray.cancel(task, force=True)
+        if self.tasks:
+            self.ray.wait(self.tasks, num_returns=len(self.tasks), timeout=ENDED_S)
+        remove_placement_group(self.group)
+
+
+def make(folder: str, path: list[str], place: str, node: int = 0) -> "_job.End | None":
+    """A task: the step of a job's folder, made; paths start where the command was given, not where Ray was."""
+    os.chdir(place)
     sys.path[:] = path
-    _job.main(Path(folder))
+    _job.main(Path(folder), node)
     return _job.end_of(Path(folder))

@@ -18,7 +18,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from string import Template
 
-from harness.contracts.executor import Bodies, Executor, Failure
+from harness.contracts.executor import Bodies, Executor, Failure, Resources
 from harness.contracts.schedule import Course
 from harness.contracts.steps import Step
 from harness.executors import _job
@@ -84,12 +84,12 @@ class Slurm(Executor):
         folder, takes = _job.folder_of(root, step.key), step.resources
         given = {
             "job-name": NAME + step.key, "comment": step.title, "chdir": Path.cwd(), "output": folder / "log",
-            "open-mode": "append", "nodes": 1, "ntasks-per-node": 1, "cpus-per-task": takes.processes,
+            "open-mode": "append", "nodes": takes.nodes, "ntasks-per-node": 1, "cpus-per-task": takes.each.processes,
         }  # fmt: skip
-        given |= {"gres": f"gpu:{takes.gpus}"} if takes.gpus else {}
+        given |= {"gres": f"gpu:{takes.each.gpus}"} if takes.gpus else {}
         options = [*(f"--{name}={shlex.quote(str(value))}" for name, value in given.items()), "--requeue", *self.sbatch]
         options += self.asking if takes.asks else ()
-        command = shlex.join(_job.command(folder))
+        command = shlex.join(_spread(_job.command(folder), takes))
         directives = "\n".join(f"#SBATCH {option}" for option in options)
         return Template(self._template()).safe_substitute(directives=directives, command=command)
 
@@ -109,6 +109,15 @@ class Slurm(Executor):
         except BaseException:
             jobs.cancel(jobs.steps)
             raise
+
+
+def _spread(command: list[str], takes: Resources) -> list[str]:
+    """A job's command; over several machines once on each, which is told its number, the one that makes the stage 0."""
+    if not takes.others:
+        return command
+    how = ["--kill-on-bad-exit=1", f"--nodes={takes.nodes}", "--ntasks-per-node=1"]
+    how += [f"--cpus-per-task={takes.each.processes}"]  # srun does not take it over from sbatch
+    return ["srun", *how, "sh", "-c", f'exec {shlex.join(command)} "$SLURM_PROCID"']
 
 
 def waits_for(step: Step, among: Collection[str]) -> dict[str, list[str]]:

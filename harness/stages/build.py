@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.contracts.images import movable
 from harness.contracts.judge import Writer, answered
@@ -43,9 +43,11 @@ class Build(Responding):
 
     @dataclass(frozen=True, kw_only=True)
     class Reads(Trained):
-        """The examples, and the roles as the rounds before have left them."""
+        """The examples, the roles as the rounds before have left them, and what made the own responses ahead."""
 
+        derived: ClassVar[frozenset[str]] = frozenset({"responded"})
         split: Stage
+        responded: Stage | None = None
 
     def loads(self, known: Plugins) -> tuple[Entry | None, ...]:
         """The method, the model's family, and who makes it respond."""

@@ -1,9 +1,10 @@
 """Whether another backend is the model that transformers is: the same prompts through both."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any, Self
 
 from harness import backends
 from harness.backends.transformers import Transformers
@@ -12,6 +13,7 @@ from harness.contracts.images import resolved
 from harness.contracts.records import Item, Prompt, Response
 from harness.contracts.settings import Dtype
 from harness.contracts.stage import Plugins, Work
+from harness.contracts.steps import Step
 from harness.stages._model import Modelled
 from harness.store.closure import Entry
 from harness.store.store import Stage
@@ -23,7 +25,8 @@ from harness.system.jsonl import dumps, read_jsonl
 class Agreement:
     """How far two backends agree: of `prompts` greedy responses, how many are the same token by token; the prompt and
     the place of the first token that is another; the largest difference, in nats, between the log-probs that they give
-    to a token of transformers' responses, of which there are `tokens`.
+    to a token of transformers' responses, of which there are `tokens`; and by benchmark, how many responses have other
+    words, of how many.
     """
 
     prompts: int
@@ -31,13 +34,14 @@ class Agreement:
     first: str
     tokens: int
     largest: float
+    flips: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Parity(Modelled):
-    """The base model's responses to the first items of a benchmark by two backends, and both backends' log-probs.
+    """The base model's responses to the first items of benchmarks by two backends, and both backends' log-probs.
 
     backend: who makes models respond, and how
-    prompts: how many items are asked
+    prompts: how many items of each are asked
     tokens: how many tokens a response may have
     dtype: in which the model responds
     """
@@ -53,15 +57,26 @@ class Parity(Modelled):
 
     @dataclass(frozen=True, kw_only=True)
     class Reads(Modelled.Reads):
-        """What is asked."""
+        """What is asked, by the names of benchmarks."""
 
-        items: Stage
+        items: Mapping[str, Stage]
+
+        @classmethod
+        def of(cls, made: Step | Stage) -> Self:
+            """The items of as many benchmarks as there are."""
+            return cls(items=made.reads if isinstance(made, Step) else made.inputs)
+
+        def named(self) -> dict[str, Stage]:
+            """All of them by name."""
+            return {**self.items}
 
     def fill(self, work: Work) -> None:
         """Write `parity.json`."""
-        stored = read_jsonl(Item, work.folder(self.Reads.of(work.step).items) / "items.jsonl")
-        items = [resolved(item, work.places) for item, _ in zip(stored, range(self.prompts), strict=False)]
-        prompts = [Prompt(item.id, item.image, item.prompt) for item in items]
+        prompts = [
+            Prompt(f"{name}/{item.id}", resolved(item, work.places).image, item.prompt)
+            for name, stage in self.Reads.of(work.step).items.items()
+            for item in islice(read_jsonl(Item, work.folder(stage) / "items.jsonl"), self.prompts)
+        ]
         both = Transformers(), backends.chosen(work.testbed.generation)
         sampling = Sampling(max_new_tokens=self.tokens, dtype=self.dtype)
         model, running = self.base(work), Running(0, work.tick, self.shelf(work))
@@ -94,7 +109,16 @@ def agreement(
     if not all(math.isfinite(one) for pair in pairs for one in pair):
         raise HarnessError("a backend gives a log-prob that is no number to a token of a response.")
     largest = max((abs(one - other) for one, other in pairs), default=0.0)
-    return Agreement(len(ours), sum(at is None for _, at in apart), first, len(pairs), largest)
+    return Agreement(len(ours), sum(at is None for _, at in apart), first, len(pairs), largest, flips(ours, theirs))
+
+
+def flips(ours: Sequence[Response], theirs: Sequence[Response]) -> dict[str, tuple[int, int]]:
+    """By benchmark, with whose name ids begin, how many responses have other words, of how many."""
+    found: dict[str, tuple[int, int]] = {}
+    for one, other in zip(ours, theirs, strict=True):
+        others, asked = found.get(name := one.id.partition("/")[0], (0, 0))
+        found[name] = others + (one.text != other.text), asked + 1
+    return found
 
 
 def _parting(one: Sequence[int], other: Sequence[int]) -> int | None:

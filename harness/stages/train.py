@@ -54,12 +54,13 @@ class Train(Modelled):
 
     def takes(self, runtime: Runtime) -> Resources:
         """The runtime's processes, each with a GPU."""
-        return Resources(processes=runtime.num_processes, gpus=runtime.num_processes)
+        return Resources(processes=runtime.num_processes, gpus=runtime.num_processes, nodes=runtime.nodes)
 
     def fill(self, work: Work) -> None:
         """Train, in as many processes as there are to be."""
         from harness.training.engine import Job  # by which the engine is in the key
         from harness.training.launch import launch
+        from harness.training.nodes import meeting_of
 
         reads, row = self.Reads.of(work.step), row_of(work, self.files)
         reference = work.folder(reads.reference) / "logps.safetensors" if reads.reference else None
@@ -86,5 +87,6 @@ class Train(Modelled):
             places=work.places,
             editions=plugins.held(),
             ours=SOURCES.known(),
+            meet=str(meeting_of(work.store.root, work.step.key)),
         )
         launch(job, work.tick)

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 NOBODY_READS = 141  # as of a program that the signal of a closed pipe ended
 NARROWEST = 30  # columns; a name and a number need no less
+READ = 100  # columns at most of a sentence
 PLAIN_WIDTH = 120  # columns where nobody says how many there are: a pipe or a file
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 BLANKS = re.compile(r"[ \t]+((?:\x1b\[[0-9;]*m)*)\n")  # before the end of a line, and of its style
@@ -227,6 +229,12 @@ def columns(stream: Any = None) -> int:
         return max(NARROWEST, os.get_terminal_size(stream.fileno()).columns) if stream.isatty() else PLAIN_WIDTH
     except OSError:
         return PLAIN_WIDTH
+
+
+def wrapped(sentence: str) -> str:
+    """A sentence in lines of the terminal's width, or shorter ones that are read more easily; the first stands out."""
+    width = min(READ, columns())
+    return textwrap.fill(sentence, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def duration(seconds: float) -> str:

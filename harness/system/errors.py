@@ -8,6 +8,7 @@ class HarnessError(Exception):
     ├── UsageError (2): the command, a name, an option or a file the user gave is wrong
     ├── Full (3): the disk takes no more
     ├── Exhausted (3): memory ran out; less at a time may fit
+    ├── Gone (3): a machine of a training was lost
     ├── Denied (3): who is asked lets nobody in, or the budget is spent
     └── Unexpected (70): a fault of ours; the sentence says where its traceback was written
     """
@@ -27,6 +28,10 @@ class Full(HarnessError):
 
 class Exhausted(HarnessError):
     """Memory ran out, the machine's or an accelerator's; the same with less at a time may fit."""
+
+
+class Gone(HarnessError):
+    """A machine of a training was lost; on others it goes on from its last checkpoint."""
 
 
 class Denied(HarnessError):

@@ -10,6 +10,7 @@ from datetime import timedelta
 from importlib import import_module
 from math import ceil
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
@@ -21,11 +22,14 @@ from harness.models.weights import shape_of
 
 
 class Seat(NamedTuple):
-    """This process's place in a training. `rendezvous` is a file all its processes see, where they find each other."""
+    """This process's place in a training, and on its machine (`local`). `rendezvous` is where all find each other: a
+    file of the one machine, or "tcp://HOST:PORT/NAME" of a TCPStore of several.
+    """
 
     rank: int = 0
     world: int = 1
     rendezvous: str = ""
+    local: int = 0
 
 
 ALONE = Seat()
@@ -35,7 +39,7 @@ ALONE = Seat()
 def local_rank(seat: Seat = ALONE) -> Iterator[None]:
     """LOCAL_RANK while DeepSpeed is at work, which insists on it; others would think themselves one process of many."""
     before = os.environ.get("LOCAL_RANK")
-    os.environ["LOCAL_RANK"] = str(seat.rank)
+    os.environ["LOCAL_RANK"] = str(seat.local)
     try:
         yield
     finally:
@@ -51,18 +55,28 @@ def distributed(seat: Seat = ALONE) -> tuple[int, int]:
     """
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(seat.rank)
+        torch.cuda.set_device(seat.local)
     if not dist.is_initialized():
-        alone = seat.world == 1
-        store = dist.HashStore() if alone else dist.FileStore(seat.rendezvous, seat.world)  # type: ignore[attr-defined]
         dist.init_process_group(
             "nccl" if cuda else "gloo",
-            store=store,
+            store=_meeting(seat),
             rank=seat.rank,
             world_size=seat.world,
             timeout=timedelta(minutes=30),
         )
     return dist.get_rank(), dist.get_world_size()
+
+
+def _meeting(seat: Seat) -> Any:
+    """Where the processes find each other."""
+    if seat.world == 1:
+        return dist.HashStore()  # type: ignore[attr-defined]
+    if not seat.rendezvous.startswith("tcp://"):
+        return dist.FileStore(seat.rendezvous, seat.world)  # type: ignore[attr-defined]
+    there = urlsplit(seat.rendezvous)
+    assert there.hostname and there.port
+    store = dist.TCPStore(there.hostname, there.port, is_master=False)  # type: ignore[attr-defined]
+    return dist.PrefixStore(there.path, store)  # type: ignore[attr-defined]
 
 
 def engine(module: nn.Module, training: Training, runtime: Runtime, steps: int, world: int, size: int) -> Any:

@@ -29,7 +29,7 @@ class Job(Fixed):
     state and is the caller's to delete; `shelf` keeps images' features (by default in `work`). `family` is a file of
     the user's own with the model's family, or empty. `places` are what the records' image paths start from, `editions`
     what outside files must be (`plugins.hold`), `ours` what our own must be that other processes import, `shortages`
-    how often memory has run out before.
+    how often memory has run out before, `meet` the file by which further machines find it (`training.nodes`).
     """
 
     method: str
@@ -52,6 +52,7 @@ class Job(Fixed):
     editions: plugins.Editions = Field(default_factory=dict)
     ours: dict[Path, Read] = Field(default_factory=dict)
     shortages: int = 0
+    meet: str = ""
 
     @property
     def policy(self) -> str | Model:

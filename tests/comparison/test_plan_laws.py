@@ -193,7 +193,7 @@ RUNTIME: dict[str, Any] = {
     "checkpoint_every_steps": 7, "reference": "copy", "report_to": ("tensorboard",), "logging_dir": "elsewhere",
     "offload_optimizer": "cpu", "offload_param": "cpu",
     "budget": 3.0, "ask_concurrency": 2, "ask_attempts": 2, "ask_timeout_s": 3.0, "ask_deadline_s": 9.0,
-    "ask_batch": 7,
+    "ask_batch": 7, "nodes": 3, "rdzv_endpoint": "node1:29500",
 }  # fmt: skip
 
 
@@ -246,7 +246,7 @@ BED_FIELDS: dict[str, tuple[Any, set[str]]] = {
     "scenes": (77, {"data", "items", "generate", "score"}),
     "response_tokens": (33, {"build", "reference", *TRAINED}),
     "judge": ("openai:gpt-4-0613", {"score"}),
-    "writer": ("openai:gpt-4-0613", {"build", *TRAINED}),  # of nsft, which has no reference
+    "writer": ("openai:gpt-4-0613", {"respond", "build", *TRAINED}),  # of nsft, which has no reference
     "training": (BED.training.model_copy(update={"weight_decay": 0.5}), TRAINED),
     "judging": (Judging(temperature=0.5), set()),
     "writing": (Chat(temperature=0.5), set()),

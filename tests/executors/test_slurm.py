@@ -262,6 +262,12 @@ def test_the_script_says_what_a_step_takes(tmp_path: Path) -> None:
         assert f"#SBATCH --{wanted}" in lines
     assert f"#SBATCH --job-name=harness-{trained.key}" in lines and lines[-2] == "#SBATCH --partition=gpu"
     assert lines[-1] == f"exec {sys.executable} -P {tmp_path}/.jobs/{trained.key}/begin.py"
+    spread = how.script(over := step("a training", processes=16, gpus=16, nodes=2), tmp_path)
+    for wanted in ("nodes=2", "ntasks-per-node=1", "cpus-per-task=8", "gres=gpu:8"):
+        assert f"#SBATCH --{wanted}\n" in spread
+    begin = f"{sys.executable} -P {tmp_path}/.jobs/{over.key}/begin.py"
+    once = "srun --kill-on-bad-exit=1 --nodes=2 --ntasks-per-node=1 --cpus-per-task=8 sh -c"
+    assert spread.splitlines()[-1] == f"exec {once} 'exec {begin} \"$SLURM_PROCID\"'"
     judged = how.script(step("score", asks="a judge"), tmp_path)
     assert "gres" not in judged and "--mem" not in judged
     assert judged.index("--partition=gpu") < judged.index("--partition=login")  # the last counts

@@ -32,11 +32,11 @@ KINDS = plugins.installed(STAGES)
 REQUEST = Request((MethodSpec(name="nsft"), MethodSpec(name="dpo")), source("llava150k"))
 PLAN = plan(REQUEST, read_testbed("mini"))
 ANOTHER = Generation(backend="vllm", options={"environment": "/nowhere"})
-OTHER = plan(  # what a comparison has where another backend responds, and an API answers a row
+OTHER = plan(  # what a comparison has where another backend responds, an API answers a row, and another writes
     replace(REQUEST, benchmarks=("pope",), answered=(("gpt", "openai:gpt-9"),)),
-    PLAN.testbed.model_copy(update={"generation": ANOTHER}),
+    PLAN.testbed.model_copy(update={"generation": ANOTHER, "writer": "openai:gpt-9"}),
 )
-STEPS = (*PLAN.steps, *(step for step in OTHER.steps if step.stage.kind in ("parity", "answer")))
+STEPS = (*PLAN.steps, *(step for step in OTHER.steps if step.stage.kind in ("parity", "answer", "respond")))
 PLANNER, OTHERS = (Planner(p.request, p.testbed, Runtime(), tuple(p.rows.values())) for p in (PLAN, OTHER))
 RECORDED = json.loads((Path(__file__).parent / "identities.json").read_text(encoding="utf-8"))
 
@@ -101,7 +101,7 @@ def test_it_says_what_it_reads(name: str) -> None:
         assert {*step.derived} == {*reads.named()} & reads.derived
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name != "report"])
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("report", "parity")])  # as many as there are
 def test_it_reads_nothing_else_and_nothing_less(name: str) -> None:
     step, more = steps(name)[0], Stage("toy", {})
     with pytest.raises(TypeError, match="colour"):
@@ -198,6 +198,16 @@ def test_a_training_takes_its_processes_and_who_runs_a_model_a_gpu() -> None:
         asks = made.of(step).asks
         assert step.resources == Resources(processes, gpus, asks=dumps(asks) if asks else ""), step.title
     assert {step.stage.kind for step in PLAN.steps if step.resources.asks} == {"build", "lens", "score"}
+
+
+def test_who_waits_for_a_slow_writer_holds_no_gpu() -> None:
+    """What the model says is had ahead, by a stage of its own; the next row's waits for that alone."""
+    respond, build = (next(s for s in OTHER.steps if s.title == f"{kind} nsft seed 0") for kind in ("respond", "build"))
+    assert respond.resources == Resources(gpus=1) and build.resources.gpus == 0 and "gpt-9" in build.resources.asks
+    assert build.derived == {"responded": respond.stage} and "responded" not in build.stage.inputs
+    after = next(s for s in OTHER.steps if s.title == "build dpo seed 0")
+    assert after.after == (respond.key,) and after.resources.gpus == 1
+    assert not [s for s in PLAN.steps if s.stage.kind == "respond"]  # an oracle replies at once
 
 
 def test_planning_imports_nothing_that_is_slow_to_import() -> None:

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -21,7 +20,8 @@ from harness.system.errors import Full, HarnessError, Unexpected, UsageError
 from harness.system.profile import Tick, quiet
 from harness.training.engine import train
 from harness.training.job import Job, TrainResult
-from harness.training.launch import Rank, launch
+from harness.training.launch import launch
+from harness.training.nodes import Fate
 from tests.trainings import losses, same, weights
 
 DROPPING = Lora(r=4, lora_alpha=8, lora_dropout=0.2)
@@ -182,16 +182,14 @@ def test_a_full_disk_under_a_rank_is_a_sentence_and_damages_nothing(job, stage: 
     assert same(made, clean)
 
 
-def ended(number: int, status: int, kind: str = "", sentence: str = "") -> Rank:
+def ended(number: int, status: int, kind: str = "", sentence: str = "") -> Fate:
     """A rank that ended with this status, after it had said so much."""
-    failure = {"kind": kind, "sentence": sentence} if kind else {}
-    return Rank(number, cast(Any, SimpleNamespace(returncode=status)), cast(Any, None), Path("rank.txt"), failure)
+    return Fate(number, status, kind, sentence, "rank.txt")
 
 
 def test_a_rank_that_aborts_says_what_its_library_said(tmp_path: Path) -> None:
-    rank = ended(0, -signal.SIGABRT)
-    rank.output = tmp_path / "rank-0.txt"
-    rank.output.write_text(
+    rank = ended(0, -signal.SIGABRT)._replace(output=str(tmp_path / "rank-0.txt"))
+    Path(rank.output).write_text(
         "loading\nterminate called after throwing an instance of 'x'\n  what():  peer is gone\nlast\n"
     )
     with pytest.raises(
@@ -218,9 +216,9 @@ OURS = ended(1, 70, "Unexpected", "unexpected KeyError: 'x'")
     ],
 )
 def test_the_cause_is_named_not_what_followed_from_it(
-    ranks: list[Rank], kind: type[HarnessError], sentence: str
+    ranks: list[Fate], kind: type[HarnessError], sentence: str
 ) -> None:
-    failed = [rank for rank in ranks if rank.process.returncode]
+    failed = [rank for rank in ranks if rank.status]
     with pytest.raises(kind, match=sentence):
         harness.training.launch._explain(min(failed, key=harness.training.launch._remoteness), 2)
 
