@@ -12,6 +12,7 @@ from typing import Any
 
 from harness import backends, families
 from harness.comparison import parity
+from harness.comparison.bed import base_model, own_source
 from harness.comparison.shown import Shown, tabled
 from harness.contracts import borrowed, plugins
 from harness.contracts.backend import Backend, Sampling
@@ -68,12 +69,11 @@ class Planner:
         self.codebook = common(getattr(row.method, "codebook", "") for row in rows)
 
     def step(
-        self, made: Kind, reads: Kind.Reads, title: str, row: Row | None = None, after: tuple[str, ...] = (),
-        computes: bool = True,
-    ) -> Step:  # fmt: skip
+        self, made: Kind, reads: Kind.Reads, title: str, row: Row | None = None, after: tuple[str, ...] = ()
+    ) -> Step:
         """The step of a stage that reads these; planned once however often it is asked for.
 
-        `computes`: whether it takes the GPUs that its kind may take. TypeError for what its kind does not read.
+        TypeError for what its kind does not read.
         """
         if not isinstance(reads, made.Reads):
             raise TypeError(f"{title}: {type(reads).__qualname__} is not what a {made.kind()} reads.")
@@ -83,8 +83,8 @@ class Planner:
         sources = tuple(self.sources(made, row))
         stage = Stage(made.kind(), {**made.identity(), **code(*sources)}, inputs)
         takes = made.takes(self.runtime)
-        if "backend" in type(made).model_fields:
-            takes = replace(takes, gpus=max(takes.gpus, self.responder.gpus) if computes else 0)
+        if "backend" in type(made).model_fields:  # none computes where the model has responded ahead
+            takes = replace(takes, gpus=0 if "responded" in derived else max(takes.gpus, self.responder.gpus))
         step = Step(title, stage, derived, after, row.id if row else "", takes, sources)
         return self.steps.setdefault(step.key, step)
 
@@ -214,7 +214,7 @@ class Planner:
         )
         ahead = steps[0].stage if steps else None
         reads = Build.Reads(split=split, responded=ahead, **roles)
-        return [*steps, self.step(build, reads, f"build {tag}", row, () if ahead else after, computes=not ahead)]
+        return [*steps, self.step(build, reads, f"build {tag}", row, () if ahead else after)]
 
     def reference_of(
         self, row: Row, seed: int, number: int, build: Step, roles: Mapping[str, Stage], title: str
@@ -311,18 +311,6 @@ class Planner:
         """The benchmark with the testbed's options."""
         made: Benchmark = plugins.make("benchmarks", name, Benchmark, self.options(name))
         return made
-
-
-def base_model(testbed: Testbed, seed: int) -> str:
-    """The base model's folder for a seed."""
-    return testbed.models[seed % len(testbed.models)]
-
-
-def own_source(testbed: Testbed, request: Request) -> Testbed:
-    """The testbed whose benchmarks on held-out data take them from the request's source, unless told otherwise."""
-    heldout = [name for name in request.benchmarks if plugins.plugin("benchmarks", name, Benchmark).heldout]
-    options = {name: {"source": request.data.name, **testbed.benchmarks.get(name, {})} for name in heldout}
-    return testbed.model_copy(update={"benchmarks": testbed.benchmarks | options})
 
 
 def plan(request: Request, testbed: Testbed, runtime: Runtime = USUAL, rows: Sequence[Row] | None = None) -> Plan:

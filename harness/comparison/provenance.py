@@ -13,8 +13,8 @@ from typing import Any
 
 from harness import __version__, backends
 from harness.comparison import parity
+from harness.comparison.bed import base_model
 from harness.comparison.joining import joints
-from harness.comparison.plan import base_model
 from harness.comparison.run_folder import identity
 from harness.contracts import plugins
 from harness.contracts.behind import behind

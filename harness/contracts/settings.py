@@ -8,12 +8,11 @@ import json
 import re
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.contracts.plugins import refuse_truths, stem
-from harness.system import boards
+from harness.system import boards, endpoints
 from harness.system.errors import UsageError
 
 Dtype = Literal["float32", "bfloat16", "float64"]  # of weights while they are used; float64 is for tests
@@ -122,7 +121,7 @@ class Runtime(Fixed):
     """Processes, one a device, that a training has, over all its machines."""
     nodes: int = Field(1, gt=0)
     """Machines that a training is spread over, with as many processes each (docs/clusters.md)."""
-    rdzv_endpoint: str = ""
+    rdzv_endpoint: Annotated[str, BeforeValidator(endpoints.words)] = ""
     """HOST:PORT at which the other machines find the first; what is left out is its own name, and a free port."""
     per_device_train_batch_size: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     """Records in a micro-batch; auto: as many as fit by formula, 16 on a CPU. Fewer where memory runs out."""
@@ -158,22 +157,9 @@ class Runtime(Fixed):
     """So many questions or more go as a batch of the service's batch API: at half the price, within a day. 0: none."""
 
     @model_validator(mode="after")
-    def _as_many_on_each_machine(self) -> "Runtime":
+    def _can_be(self) -> "Runtime":
         if self.num_processes % self.nodes:
             raise ValueError(f"num_processes={self.num_processes} cannot be spread evenly over nodes={self.nodes}")
-        return self
-
-    @field_validator("rdzv_endpoint")
-    @classmethod
-    def _endpoint(cls, given: str) -> str:
-        try:
-            endpoint(given)
-        except ValueError:
-            raise ValueError("give HOST, HOST:PORT or :PORT, e.g. node1:29500") from None
-        return given
-
-    @model_validator(mode="after")
-    def _offloaded_if_sharded(self) -> "Runtime":
         for name, least in (("offload_optimizer", 1), ("offload_param", 3)):
             if getattr(self, name) != "none" and self.zero_stage < least:
                 raise ValueError(f"{name}={getattr(self, name)} needs zero_stage={least} or more; set it too")
@@ -188,14 +174,6 @@ class Runtime(Fixed):
     def read_batch_size(self) -> int:
         """Records of a forward pass without a gradient, which keeps little."""
         return 16 if self.per_device_train_batch_size == "auto" else self.per_device_train_batch_size
-
-
-def endpoint(words: str) -> tuple[str, int]:
-    """Host and port of "HOST:PORT", "" and 0 for what is left out; ValueError for other words."""
-    parts = urlsplit(f"//{words}")
-    if parts.netloc != words or re.search(r"[@\s]", words):
-        raise ValueError(words)
-    return parts.hostname or "", parts.port or 0
 
 
 def insist_on_optimizer(training: Training, runtime: Runtime) -> None:
@@ -320,8 +298,7 @@ class Testbed(Fixed):
     synthetic: bool = False
     """Whether its data are made up, which every file then says."""
     models: tuple[str, ...]
-    """Folders in Hugging Face's layout, or "owner/name@COMMIT" of the hub's cache; seed i uses number i modulo their
-    count."""
+    """Folders in Hugging Face's layout, or "owner/name@COMMIT" of the hub's cache; seeds use one after the other."""
     family: str = ""
     """A file of one's own with their class of models, where no known one is theirs (docs/extend/family.md)."""
     data: str

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
-from harness.contracts.settings import Runtime, endpoint
+from harness.contracts.settings import Runtime
+from harness.system.endpoints import endpoint
 from harness.system.errors import Gone, HarnessError
 from harness.system.jsonl import dumps
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.comparison.plan import Planner, own_source, plan
+from harness.comparison.bed import own_source
+from harness.comparison.plan import Planner, plan
 from harness.comparison.preflight import check
 from harness.comparison.run_folder import identity, name
 from harness.comparison.worker import Worker

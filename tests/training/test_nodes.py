@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from harness.contracts.settings import Runtime, endpoint
+from harness.contracts.settings import Runtime
+from harness.system.endpoints import endpoint
 from harness.system.errors import Gone, HarnessError
 from harness.system.profile import Tick
 from harness.training import nodes
