@@ -14,7 +14,7 @@ UV := $(shell command -v uv)
 AS_IT_GOES := awk '/Downloading|Using cached|^Installing|^Successfully/ { print substr($$0, 1, 110); fflush() }'
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .github/mkdocs.yml
 
-.PHONY: install compare test test-all gpu-check bench gpu-bench figure2 lint docs vllm-env clean
+.PHONY: install compare test test-all gpu-check bench gpu-bench figure2 findings lint docs vllm-env clean
 
 install: $(VENV)/.installed
 
@@ -64,6 +64,11 @@ gpu-bench: install
 # What one, two and four models cost at 7B shapes, counted: docs/figure2.md.
 figure2: install
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.perf.figure2
+
+# The paper's questions on `mini`'s bases and splits: trained, scored and answered in docs/findings.md; a killed one goes on.
+# Smaller: make findings ARGS="--examples 128 --batch 8 --scenes 120"; from what is stored: ARGS=runs/findings/findings.zip
+findings: install
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.findings $(ARGS)
 
 # The pages that are made from the code, and docs/ as a site in dist/site.
 docs: install

@@ -1,0 +1,51 @@
+"""docs/findings.md: the five answers with their pictures, between words that are written by hand."""
+
+from pathlib import Path
+
+from harness.system.files import put
+from reports.facts import row_facts
+from reports.figures import picture
+from tests.findings import length, ranking, signs, supervision, traps
+from tests.findings.known import Known
+from tests.findings.stored import Stored
+from tests.findings.wording import Section
+
+PAGE = Path(__file__).parents[2] / "docs" / "findings.md"
+BEGIN, END = "<!-- computed by make findings -->\n", "<!-- end -->\n"
+QUESTIONS = (supervision, signs, length, ranking, traps)
+
+
+def written(stored: Stored, page: Path = PAGE, **options: int) -> None:
+    """The answers into the page, in place of those before, and their pictures beside it."""
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    known, parts = Known(stored, **options), [made_of(stored)]
+    for question in QUESTIONS:
+        section = question.answer(known)
+        assert section.draw is not None, "every answer has a picture"
+        put(page.with_name(f"findings-{section.name}.svg"), picture(section.draw, stored.testbed).svg)
+        parts.append(text(section, stored.runs[0].setting.synthetic))
+    put(page, f"{before}{BEGIN}\n" + "\n\n".join(parts) + f"\n\n{END}{rest.split(END)[1]}")
+
+
+def text(section: Section, synthetic: bool) -> str:
+    """An answer; what is synthetic says so in every sentence."""
+    said = [f"{sentence}{' (synthetic)' if synthetic else ''}." for sentence in section.sentences]
+    picture = f"![{section.question}](findings-{section.name}.svg)"
+    notes = "\n".join(f"- {note}." for note in section.notes)
+    return "\n\n".join([f"## {section.question}", " ".join(said), picture, section.table, notes])
+
+
+def made_of(stored: Stored) -> str:
+    """What was run."""
+    first = stored.runs[0].manifest
+    counts = sorted({facts.lock[1] for run in stored.runs for facts in row_facts(run) if facts.lock})
+    batch = first.setting.get("training", {}).get("train_batch_size", "unknown size")
+    units = ", ".join(f"{benchmark.label} {len(next(iter(stored.units[name].values())))}"
+                      for name, benchmark in stored.benchmarks.items())  # fmt: skip
+    commit = str(first.source.get("commit", "not known"))[:12]
+    changed = ", with files changed since" if first.source.get("changed") else ""
+    return (
+        f"Made on {stored.testbed}: {len(stored.by_base)} bases × {len(first.seeds)} splits × {len(stored.rows)} "
+        f"rows and the baseline, each row trained on {' or '.join(map(str, counts))} examples of {first.data} in "
+        f"batches of {batch}, by the code of commit {commit}{changed}. Units that a training is scored on: {units}."
+    )
