@@ -10,7 +10,7 @@ from harness.system.errors import UsageError
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -20,9 +20,8 @@ from typing import Any
 
 from harness import __version__
 from harness.store.contents import CONTENTS
-from harness.store.digest import file_digest
 from harness.store.manifest import MANIFEST as MANIFEST
-from harness.store.manifest import damage_in, is_stored, read_manifest, render
+from harness.store.manifest import damage_in, damaged, is_stored, read_manifest, render
 from harness.store.writing import failpoint as failpoint
 from harness.store.writing import remove, seal
 from harness.store.writing import sync as sync
@@ -285,8 +284,8 @@ class Store:
         """
         folders = [path for path in self.root.glob("[!.]*/*") if path.is_dir()] if stage is None else [self.path(stage)]
         found = dict[str, list[str]]()
-        for read, folder in enumerate(sorted(folders), 1):
-            if damage := damage_in(folder, file_digest):
+        for read, (folder, damage) in enumerate(damaged(sorted(folders)), 1):
+            if damage:
                 found[f"{folder.parent.name}/{folder.name}"] = damage
             if tick:
                 tick(read, len(folders))

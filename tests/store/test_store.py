@@ -10,6 +10,7 @@ import pytest
 import toy
 from disk import largest_file
 
+from harness.store import manifest
 from harness.store.digest import file_digest, source_digest
 from harness.store.store import MANIFEST, Stage, Store, failpoint
 from harness.system.errors import HarnessError, UsageError
@@ -127,6 +128,15 @@ def test_verify_finds_every_flipped_byte_and_deleted_file(tmp_path: Path) -> Non
         assert f"{path.relative_to(folder)} is missing" in store.verify()[stage().name]
         path.write_bytes(data)
         assert store.verify() == {}
+
+
+def test_many_stages_are_read_by_several_processes_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    folder = store.run(stage(), fill)
+    (folder / "extra.txt").write_text("added")
+    alone = store.verify()
+    monkeypatch.setattr(manifest, "MANY", 1)
+    assert store.verify() == alone and alone[stage().name] == ["extra.txt is not in the manifest"]
 
 
 def test_verify_finds_what_does_not_belong(tmp_path: Path) -> None:
