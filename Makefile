@@ -14,7 +14,7 @@ UV := $(shell command -v uv)
 AS_IT_GOES := awk '/Downloading|Using cached|^Installing|^Successfully/ { print substr($$0, 1, 110); fflush() }'
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .github/mkdocs.yml
 
-.PHONY: install compare test test-all gpu-check bench gpu-bench figure2 findings lint docs vllm-env clean
+.PHONY: install compare test test-all gpu-check bench gpu-bench scaling figure2 findings lint docs vllm-env clean
 
 install: $(VENV)/.installed
 
@@ -60,6 +60,10 @@ bench: install
 # On a GPU of 80 GB: pairs and samples learnt and tokens generated per second, in docs/performance.md.
 gpu-bench: install
 	$(BIN)/python -m tests.perf.gpu_bench
+
+# How what is done beside models grows with its input: docs/performance.md.
+scaling: install
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.perf.scaling
 
 # What one, two and four models cost at 7B shapes, counted: docs/figure2.md.
 figure2: install

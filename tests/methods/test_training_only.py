@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,11 +54,18 @@ def test_no_record_depends_on_it(name: str, option: str, other: Any, tmp_path: P
 
 @pytest.mark.parametrize(("name", "option", "other"), OPTIONS)
 def test_its_value_moves_the_training_and_not_the_build(name: str, option: str, other: Any, tmp_path: Path) -> None:
-    """Of later rounds the builds move as well: they read what was trained."""
+    """Of later rounds the builds move as well: they read what was trained. The reference stays with the first
+    build, unless another figure of them is read.
+    """
     rows, sets = f"{name},{name}:{option}={other}", [f"{name}.lora={{r: 4}}"] if name == "ppo" else []
     wanted = Wanted.of(rows, benchmarks="pope", examples=4, limit=2, set=sets, store=tmp_path)
     one, two = ([(step.stage.kind, step.key) for step in made] for made in wanted.plan().trained.values())
     assert one[0] == two[0] and one[0][0] == "build"
+    read = [(made.lesson(0).reference, made.lesson(0).columns) for made in (
+        plugins.make("methods", name, Method, given) for given in ({}, {option: other}))]  # fmt: skip
+    if read[0] == read[1]:
+        first = [list(takewhile(lambda step: step[0] != "train", steps)) for steps in (one, two)]
+        assert first[0] == first[1] and ("reference" in dict(first[0])) == read[0][0]
     assert not {key for kind, key in one if kind == "train"} & {key for kind, key in two if kind == "train"}
 
 

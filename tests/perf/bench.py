@@ -42,13 +42,17 @@ GOALS = {  # at true shapes with adapters, as is usual for 7B
 
 
 class Row(NamedTuple):
-    """A ratio, the condition it holds under, and what was asked for; `less`: ours over TRL's, where less is better."""
+    """A ratio, the condition it holds under, and what was asked for; `less`: ours over TRL's, where less is better.
+
+    `other`: whose it is, where it is not TRL's own.
+    """
 
     what: str
     condition: str
     ratio: float
     goal: float | None = None
     less: bool = False
+    other: str = "TRL"
 
     @property
     def verdict(self) -> str:
@@ -62,7 +66,7 @@ class Row(NamedTuple):
     def cells(self) -> tuple[str, ...]:
         """As a line of the table has it."""
         sign = "≤" if self.less else "≥"
-        way = "ours ÷ TRL" if self.less else "TRL ÷ ours"
+        way = f"ours ÷ {self.other}" if self.less else f"{self.other} ÷ ours"
         return (self.what, self.condition, way, f"{self.ratio:.2f}",
                 "-" if self.goal is None else f"{sign} {self.goal:.2f}", self.verdict)  # fmt: skip
 
@@ -124,7 +128,8 @@ def rollouts(config: Any, case: Case, trainer: Any, trees: list[Any], own: Any, 
     what = f"ppo, R={case.answer}, LoRA: FLOPs of a rollout beside its generation, features kept"
     for critic, steps in (("an adapter of its own", 2 * PASSES), ("a head on the policy", PASSES)):
         ratio = other / (4 * read + steps * own.step.flops)
-        yield Row(what, f"{TRUE}; the critic {critic}, the peer's an adapter", ratio, goal if steps > PASSES else None)
+        condition = f"{TRUE}; the critic {critic}, the peer's an adapter"
+        yield Row(what, condition, ratio, goal if steps > PASSES else None, other="a peer")
 
 
 def kept(case: Case) -> str:
