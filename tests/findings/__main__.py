@@ -7,6 +7,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
+from harness.system.errors import HarnessError
 from reports.bundle import write_bundle
 from reports.runs import opened
 from tests.findings import page, runs
@@ -31,4 +32,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HarnessError as error:
+        raise SystemExit(str(error)) from None

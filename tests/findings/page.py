@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from harness.contracts.steps import ALL_BENCHMARKS
+from harness.system.errors import UsageError
 from harness.system.files import put
 from reports.facts import row_facts
 from reports.figures import picture
 from tests.findings import length, ranking, signs, supervision, traps
 from tests.findings.known import Known
+from tests.findings.runs import ROWS
 from tests.findings.stored import Stored
 from tests.findings.wording import Section
 
@@ -16,7 +19,15 @@ QUESTIONS = (supervision, signs, length, ranking, traps)
 
 
 def written(stored: Stored, page: Path = PAGE, **options: int) -> None:
-    """The answers into the page, in place of those before, and their pictures beside it."""
+    """The answers into the page, in place of those before, and their pictures beside it.
+
+    UsageError, and the page as it was, where a row or benchmark is not there that a question asks about.
+    """
+    lacking = [name for name in (*ROWS, *ALL_BENCHMARKS) if name not in {*stored.rows, *stored.benchmarks}]
+    if lacking:
+        raise UsageError(
+            f"these comparisons have no {', '.join(lacking)}; compare every row of docs/findings.md on the nine."
+        )
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
     known, parts = Known(stored, **options), [made_of(stored)]
     for question in QUESTIONS:

@@ -289,6 +289,14 @@ def test_comparisons_that_are_not_one_on_several_bases_are_refused(tmp_path: Pat
             Stored(found)
 
 
+def test_rows_that_a_question_asks_about_are_missed_by_name(tmp_path: Path) -> None:
+    with (
+        opened([small(tmp_path, 0)]) as found,
+        pytest.raises(UsageError, match=r"no sft, sft:num_train_epochs=3, .* pope"),
+    ):
+        page.written(Stored(found), tmp_path / "no.md")
+
+
 def test_what_was_spent_is_read_from_the_stages(tmp_path: Path) -> None:
     """The fake run builds without reading a token, but for nsft's 50."""
     with opened([small(tmp_path, 0, trained={"nsft": {"supervised_tokens": 70}})]) as found:
