@@ -11,7 +11,7 @@ import harness.models.kvcache
 import harness.models.load
 from harness.contracts.backend import Sampling, Search
 from harness.contracts.family import Layout
-from harness.contracts.records import Image, Prompt, Turn
+from harness.contracts.records import Cropped, Image, Prompt, Turn
 from harness.families.llava import Llava
 from harness.models.load import Loaded, kept, load
 from harness.system.errors import HarnessError
@@ -81,6 +81,16 @@ def test_equal_prompts_are_answered_once(folder: Path, pictures: list[Image], mo
     rows.clear()
     respond(folder, asked, Sampling(max_new_tokens=2, temperature=1.0), 64, quiet)
     assert sum(rows) == 10
+
+
+def test_a_part_of_a_picture_is_not_the_picture(folder: Path, pictures: list[Image]) -> None:
+    """Nor is it answered once with it, though both are one file."""
+    parts = [Cropped(one.path, one.sha256, box=(0.0, 0.0, 0.3, 0.3)) for one in pictures]
+    whole, cropped = ([Prompt(f"{n}{at}", one, "what is there") for n, one in enumerate(some)]
+                      for at, some in (("w", pictures), ("c", parts)))  # fmt: skip
+    together = respond(folder, [*whole, *cropped], GREEDY, 12, quiet)
+    assert together == [respond(folder, [prompt], GREEDY, 1, quiet)[0] for prompt in (*whole, *cropped)]
+    assert [one.ids for one in together[:6]] != [one.ids for one in together[6:]]
 
 
 def test_an_image_is_seen_once_and_by_itself_however_often_it_is_asked_about(

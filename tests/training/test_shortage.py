@@ -128,7 +128,7 @@ def test_reference_log_probs_come_in_halves(  # type: ignore[no-untyped-def]
 def test_prompts_are_answered_in_halves(  # type: ignore[no-untyped-def]
     folder: Path, pictures, monkeypatch: pytest.MonkeyPatch, temperature: float
 ) -> None:
-    real, prompts = backend._generate, [Prompt(f"{n}", pictures[n % 6], "what is there" + " red" * n) for n in range(9)]
+    real, prompts = backend.decoded, [Prompt(f"{n}", pictures[n % 6], "what is there" + " red" * n) for n in range(9)]
     sampling = Sampling(max_new_tokens=8, temperature=temperature)
     whole = respond(folder, prompts, sampling, 9)
 
@@ -137,7 +137,7 @@ def test_prompts_are_answered_in_halves(  # type: ignore[no-untyped-def]
             raise torch.OutOfMemoryError
         return real(loaded, rows, *rest)
 
-    monkeypatch.setattr(backend, "_generate", generate)
+    monkeypatch.setattr(backend, "decoded", generate)
     assert respond(folder, prompts, sampling, 9) == whole
     assert respond(folder, prompts, sampling, 0) == whole
 
