@@ -309,7 +309,7 @@ def test_the_page_from_a_bundle_is_the_page_from_the_folders(tmp_path: Path) -> 
     pages = [tmp_path / name / "findings.md" for name in ("one", "two")]
     for made in pages:
         made.parent.mkdir()
-        made.write_text(f"# Words\n{page.BEGIN}old\n{page.END}after\n")
+        made.write_text(f"# Words\n{page.BEGIN}an earlier answer\n{page.END}after\n")
     with opened([fake(tmp_path, base) for base in range(2)]) as runs:
         page.written(Stored(runs), pages[0], replicates=60)
         write_bundle(tmp_path / "all.zip", runs)
@@ -318,6 +318,6 @@ def test_the_page_from_a_bundle_is_the_page_from_the_folders(tmp_path: Path) -> 
     one, two = ({file.name: file.read_bytes() for file in made.parent.iterdir()} for made in pages)
     assert one == two and len(one) == 1 + len(page.QUESTIONS)
     text = pages[0].read_text()
-    assert "old" not in text and text.startswith("# Words\n") and text.endswith("after\n")
+    assert "an earlier answer" not in text and text.startswith("# Words\n") and text.endswith("after\n")
     assert text.count("(synthetic).") == 2 * len(page.QUESTIONS)
     assert f"2 bases × 2 splits × {len(ROWS)} rows" in text
