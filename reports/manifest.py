@@ -136,7 +136,7 @@ class Agreed(_Known):
     """The largest difference between these, in nats."""
     bound: Annotated[float, AfterValidator(_finite)]
     """The most that it may be."""
-    flips: dict[str, tuple[int, int]] = {}
+    flips: dict[str, Annotated[list[int], Field(min_length=2, max_length=2)]] = {}
     """By benchmark, how many responses have other words, of how many."""
 
 

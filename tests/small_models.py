@@ -27,7 +27,10 @@ def made(family: Family, folder: Path, known: str = "", head: int = 0) -> Path:
     words = tokenizer(family.image_token, *family.control, known=known, **family.named)
     config, processor = family.small(words)
     if head:
-        config.get_text_config().head_dim = head
+        text = config.get_text_config()
+        text.head_dim = head
+        if sections := text.rope_parameters.get("mrope_section"):  # half of a head's numbers turn, shared by the axes
+            text.rope_parameters["mrope_section"] = [part * head // 2 // sum(sections) for part in sections]
     torch.manual_seed(0)
     model = family.model_class()(config).eval()
     with torch.no_grad():

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WORKER = Path(__file__).with_name("_vllm_worker.py")
+AROUND = ("start_image_token", "end_image_token")  # names that a processor has for what it puts around a picture
 SETTLED_S = 10.0  # for the worker to end by itself
 VERSIONS = """
 from importlib.metadata import packages_distributions, version
@@ -114,13 +115,17 @@ class Engine:
 
     def start(self, model: Path, python: str, arguments: Mapping[str, Any]) -> None:
         """Start the process, and wait until it has loaded the model."""
+        vision = self.loaded.model.config.vision_config
         whole = {
             **arguments,
             "model": str(self._folder(model)),
             "max_model_len": self.loaded.positions,
             "generation_config": "vllm",  # no temperature, penalty or further end of the folder's own
             "enable_mm_embeds": True,
-            "limit_mm_per_prompt": {"image": 0, "video": 0},  # none but as the language model reads them: no tower
+            # no picture but as the language model reads it, so no tower; without one vLLM's Qwen3-VL reads none of
+            # what its first layers are to add (its `use_deepstack`)
+            "limit_mm_per_prompt": {"image": int(hasattr(vision, "deepstack_visual_indexes")), "video": 0},
+            "skip_mm_profiling": True,  # the tower runs here
             "seed": 0,
         }
         here = {"TORCH_COMPILE_DISABLE": "1"} if arguments.get("enforce_eager") else {}
@@ -166,14 +171,15 @@ class Engine:
         """
         from safetensors.torch import save_file
 
-        rest = behind or [()] * len(rows)
+        rest, named = behind or [()] * len(rows), self.loaded.family.named
+        around = {self.loaded.tokenizer.convert_tokens_to_ids(named[name]) for name in AROUND if name in named}
         seen = {row.prompt.image.key: self._seen(row, eyes) for row in rows if row.prompt.image}
         file = str(self.home / "seen.safetensors") if seen else ""
         if seen:
             save_file(seen, file)
         prompts = [
             {
-                "ids": [*_folded(row.ids, image_id(self.loaded)), *ids],
+                "ids": [*_folded(row.ids, image_id(self.loaded), around), *ids],
                 "picture": row.prompt.image.key if row.prompt.image else "",
                 "grid": self._grid(row),
                 "own": told,
@@ -238,6 +244,9 @@ class Engine:
         self.scratch.cleanup()
 
 
-def _folded(ids: Sequence[int], image: int) -> list[int]:
-    """Tokens with one in place of each run of a picture's, which vLLM unfolds."""
-    return [id for at, id in enumerate(ids) if id != image or at == 0 or ids[at - 1] != image]
+def _folded(ids: Sequence[int], image: int, around: Set[int] = frozenset()) -> list[int]:
+    """Tokens with one in place of each run of a picture's, which vLLM unfolds, and without those `around` it, which
+    vLLM writes with it.
+    """
+    runs = (id for at, id in enumerate(ids) if id != image or at == 0 or ids[at - 1] != image)
+    return [id for id in runs if id not in around]

@@ -34,7 +34,7 @@ class Agreement:
     first: str
     tokens: int
     largest: float
-    flips: dict[str, tuple[int, int]] = field(default_factory=dict)
+    flips: dict[str, list[int]] = field(default_factory=dict)
 
 
 class Parity(Modelled):
@@ -112,12 +112,12 @@ def agreement(
     return Agreement(len(ours), sum(at is None for _, at in apart), first, len(pairs), largest, flips(ours, theirs))
 
 
-def flips(ours: Sequence[Response], theirs: Sequence[Response]) -> dict[str, tuple[int, int]]:
+def flips(ours: Sequence[Response], theirs: Sequence[Response]) -> dict[str, list[int]]:
     """By benchmark, with whose name ids begin, how many responses have other words, of how many."""
-    found: dict[str, tuple[int, int]] = {}
+    found: dict[str, list[int]] = {}
     for one, other in zip(ours, theirs, strict=True):
-        others, asked = found.get(name := one.id.partition("/")[0], (0, 0))
-        found[name] = others + (one.text != other.text), asked + 1
+        others, asked = found.get(name := one.id.partition("/")[0], [0, 0])
+        found[name] = [others + (one.text != other.text), asked + 1]
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import harness.mini
-from harness import backends
+from harness import backends, families
 from harness.backends import _vllm_engine
 from harness.backends.transformers import Transformers
 from harness.backends.vllm import Vllm
@@ -26,7 +26,7 @@ from harness.models import load
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
 from tests import vllm_environment
-from tests.small_models import noise
+from tests.small_models import made, noise
 
 BASES = Path(harness.mini.__file__).parent / "bases"
 ALL, GREEDY = Running(0, quiet), Sampling(max_new_tokens=32)
@@ -95,6 +95,21 @@ def test_its_log_probs_are_those_of_transformers(vllm: Vllm, prompts: list[Promp
     ours = Transformers().logps(BASES / "0", prompts, said, "float32", ALL)
     assert sum(map(len, theirs)) > 200
     for mine, its in zip(ours, theirs, strict=True):
+        assert its == pytest.approx(mine, abs=1e-4)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("family", ["internvl", "llava_next", "qwen3_vl"])
+def test_so_it_does_for_small_models_of_other_families(
+    vllm: Vllm, prompts: list[Prompt], family: str, tmp_path: Path
+) -> None:
+    """InternVL's picture stands between tokens that vLLM writes itself; Qwen3-VL's is read by its first layers too."""
+    folder, asked = made(families.named(family), tmp_path / family, head=32), [*prompts[:4], prompts[-1]]
+    ours, theirs = (one.respond(folder, asked, GREEDY, ALL).responses for one in (Transformers(), vllm))
+    assert theirs == ours
+    said = [response.ids for response in ours]
+    both = (one.logps(folder, asked, said, "float32", ALL) for one in (Transformers(), vllm))
+    for mine, its in zip(*both, strict=True):
         assert its == pytest.approx(mine, abs=1e-4)
 
 
