@@ -121,6 +121,8 @@ class Meeting:
         with suppress(Gone):
             self.ends()
         self.place.unlink(missing_ok=True)
+        with suppress(OSError):  # of an executor that keeps more there
+            self.place.parent.rmdir()
 
     @property
     def others(self) -> Iterator[int]:
