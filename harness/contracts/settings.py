@@ -185,8 +185,7 @@ def insist_on_optimizer(training: Training, runtime: Runtime) -> None:
         return
     if not find_spec("bitsandbytes"):
         raise UsageError(
-            "training.optim=adamw_8bit needs bitsandbytes: pip install 'vlm-alignment-harness[8bit]'; "
-            "or leave optim out."
+            "training.optim=adamw_8bit needs bitsandbytes: pip install 'vlm-alignment-harness[8bit]', or leave it out."
         )
     if runtime.num_processes > 1 or runtime.zero_stage not in (1, 2) or runtime.offload_optimizer != "none":
         raise UsageError(
