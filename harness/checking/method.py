@@ -186,8 +186,8 @@ def one_step(
     with torch.no_grad():
         frozen = (roles.policy.head, roles.policy.hidden(batch))
         recompute.again(roles, 0)  # from here on as the engine has it
-        if not torch.equal(frozen[1], roles.policy.hidden(batch)):
-            raise UsageError(f"{here}: an MLP that the family's `gated` names is another than it says; leave it out.")
+    if not torch.equal(frozen[1], roles.policy.hidden(batch)):  # with gradients: without them nothing is made again
+        raise UsageError(f"{here}: an MLP that the family's `gated` names is another than it says; leave it out.")
     found = roles(batch, lesson.columns, frozen)
     plain = {name: values.detach().clone() for name, values in found.items() if not name.startswith("kl_")}
     known = {f"reference/{name}": values for name, values in plain.items()} if lesson.reference else {}

@@ -184,8 +184,8 @@ def prepare(
     if given.home is None:
         raise UsageError(f"{bed.name} draws {given} anew; say with --from where its files are, or name a testbed's.")
     for part in given.parts:
-        CONTENTS.tell = Paced(f"{part}: hashing", "files")
-        made = read_ahead(part, bed.reading, Store(store), Paced(f"{part}: reading", "records"))
+        with CONTENTS.telling(Paced(f"{part}: hashing", "files")):
+            made = read_ahead(part, bed.reading, Store(store), Paced(f"{part}: reading", "records"))
         lost, count = made.about["dropped"], len(made.about["ids"])
         typer.echo(f"{part}: {count:,} records, {count - sum(lost.values()):,} of them usable, in {made.folder}")
         for reason, number in lost.items():

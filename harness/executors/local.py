@@ -65,9 +65,9 @@ class Worker:
         """`sees`: the GPUs that it sees; None: whatever there is. `helpers`: what runs beside a step elsewhere."""
         context = get_context("spawn")
         self.line, self._its = context.Pipe()
-        told = self._its, bodies, os.getpid(), sees, os.environ.get(SAFE_PATH), helpers
+        told = self._its, os.getpid(), sees, os.environ.get(SAFE_PATH)
         self.process = context.Process(target=_work, args=told)
-        self.sees = sees
+        self.sees, self._orders = sees, (bodies, helpers)
         self.step: Step | None = None
 
     def start(self) -> None:
@@ -88,12 +88,16 @@ class Worker:
         finally:
             _told(told)
         self._its.close()
+        self._send(self._orders)  # the line breaks where it has died; what it is born with would wait for ever
 
     def begin(self, step: Step) -> None:
         """Hand it a step."""
         self.step = step
+        self._send(step)
+
+    def _send(self, what: object) -> None:
         try:
-            self.line.send(step)
+            self.line.send(what)
         except OSError:
             raise _died() from None
 
@@ -156,14 +160,7 @@ def _told(told: str | None) -> None:
     os.environ.update({SAFE_PATH: told} if told is not None else {})
 
 
-def _work(
-    line: Connection,
-    bodies: Bodies,
-    parent: int,
-    sees: tuple[str, ...] | None,
-    told: str | None,
-    helpers: Helpers,
-) -> None:
+def _work(line: Connection, parent: int, sees: tuple[str, ...] | None, told: str | None) -> None:
     """A worker's life: it goes when its parent is gone."""
     _told(told)
     if sees is not None:
@@ -172,6 +169,10 @@ def _work(
     here = parent_process()
     assert here is not None, "a worker was started by this module"
     lifeline.follow(parent, here.sentinel)
+    try:
+        bodies, helpers = line.recv()
+    except EOFError:
+        return
     while True:
         try:
             step = line.recv()

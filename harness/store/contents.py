@@ -13,7 +13,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ class Contents:
     def __init__(self) -> None:
         self.read = 0
         """How many files were read so far."""
-        self.tell: Callable[[int, int], None] | None = None
+        self._tell: Callable[[int, int], None] | None = None
         """Is told how many of how many files have been read, after each `AT_ONCE`."""
         self.root: Path | None = None
         """The store that remembers as well."""
@@ -69,6 +69,15 @@ class Contents:
         if lines > 2 * len(self._known) + SPARE:
             self._rewrite()
 
+    @contextmanager
+    def telling(self, tell: Callable[[int, int], None]) -> Iterator[None]:
+        """Meanwhile `tell` hears how many files have been read, of how many."""
+        self._tell = tell
+        try:
+            yield
+        finally:
+            self._tell = None
+
     def digest(self, path: Path) -> str:
         """sha256 of a file's bytes, in hex; UsageError where it cannot be read."""
         return self.digests([path])[0]
@@ -87,8 +96,8 @@ class Contents:
             digests |= {place: digest for place, (_, digest) in zip(some, read, strict=True)}
             self._known |= fresh
             self._append(b"".join(_sealed(place, *known) for place, known in fresh.items()))
-            if self.tell:
-                self.tell(start + len(some), len(unknown))
+            if self._tell:
+                self._tell(start + len(some), len(unknown))
         return [digests[place] for place in places]
 
     def _remembered(self, place: str) -> str:

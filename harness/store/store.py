@@ -45,7 +45,7 @@ class Stage:
 
     kind: str
     identity: Mapping[str, Any] = field(hash=False)
-    inputs: Mapping[str, "Stage"] = field(default_factory=dict, hash=False)
+    inputs: Mapping[str, "Stage"] = field(default_factory=dict, hash=False, repr=False)  # each again has its own
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", self.kind):

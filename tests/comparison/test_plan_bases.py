@@ -106,7 +106,7 @@ def test_a_plan_says_what_every_stage_takes(whole: Plan) -> None:
     found = by_row([*needs(whole, whole.steps, Runtime(), device_of("h100"))])
     trains = {need.row: need for need in found if need.kind == "train"}
     assert trains.keys() == set(METHODS) and all(need.flops > 0 and need.seconds > 0 for need in trains.values())
-    asking = {need.row for need in found if need.kind == "build" and need.flops > 0}
+    asking = {need.row for need in found if need.kind in ("build", "respond") and need.flops > 0}
     assert asking == set(METHODS) - {"sft"}
 
 
@@ -148,7 +148,7 @@ def test_a_preference_s_reference_is_cached_and_csr_s_moves_each_round(whole: Pl
 def test_ppo_s_roles_go_on_from_round_to_round(whole: Plan) -> None:
     reward, first, *later = steps(whole, "ppo", "train")
     asked = [set(step.reads) - {"split"} for step in steps(whole, "ppo", "build")]
-    assert asked == [set(), {"reward"}, *[{"reward", "policy", "critic"}] * 7]
+    assert asked == [{"responded"}, {"reward"}, *[{"reward", "policy", "critic"}] * 7]
     assert set(first.reads) == {"build", "reward"}
     assert all(set(step.reads) == {"build", "reward", "policy", "critic"} for step in later)
     assert {step.reads["reward"].key for step in (first, *later)} == {reward.key}

@@ -114,7 +114,8 @@ def test_an_executor_that_hands_all_gpus_to_everybody_is_caught(
 ) -> None:
     """The mutant: workers as they were before they had GPUs of their own."""
     real = local.Worker.__init__
-    monkeypatch.setattr(local.Worker, "__init__", lambda self, bodies, sees: real(self, bodies, ("0", "1", "2", "3")))
+    every = ("0", "1", "2", "3")
+    monkeypatch.setattr(local.Worker, "__init__", lambda self, bodies, sees, others: real(self, bodies, every, others))
     assert shared(used(tmp_path, ("0", "1", "2", "3"), trainings()[:2], workers=8, together=2))
 
 

@@ -149,8 +149,7 @@ def test_a_kill_costs_no_more_than_what_is_read_at_once(
         if done == 4:
             raise KeyboardInterrupt
 
-    killed.tell = tell
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), killed.telling(tell):
         killed.digests(files)
     assert told == [(2, 5), (4, 5)] and reads(tmp_path, *files) == 1
 
