@@ -37,7 +37,7 @@ KILLS += [f"store.{point}:1" for point in ("filled", "manifest", "renamed")]
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that knows of no store."""
-    for name, value in (("root", None), ("_memo", None), ("_known", {}), ("tell", None)):
+    for name, value in (("root", None), ("_memo", None), ("_known", {})):
         monkeypatch.setattr(CONTENTS, name, value)
     monkeypatch.setattr(prepared, "PART", 4)
 
