@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from reports.manifest import Manifest
 from tests.e2e.conftest import SMALL_BED, harness
 
@@ -13,6 +15,7 @@ ASKED = (
 ALARM = "NOT THE METHOD ALONE: together with their records learnt Cont. SFT mix665k; sft:joint=null nothing else"
 
 
+@pytest.mark.heavy
 def test_rows_that_learn_other_data_too_say_so_everywhere(tmp_path: Path) -> None:
     places = ("--store", str(tmp_path / "store"), "--out", str(tmp_path / "out"))
     ran = harness(*ASKED, "--page", *places)
