@@ -43,7 +43,7 @@ from harness.models.load import config_of, save
 from harness.store.store import Store
 from harness.system.jsonl import read_jsonl
 from harness.system.profile import GIB
-from tests import small_models, true_shapes
+from tests import made_page, small_models, true_shapes
 from tests.rehearsal import laid, written
 from tests.words import tokenizer
 
@@ -267,9 +267,7 @@ def whole(names: Sequence[str], small: bool, page: Path) -> None:
     with tempfile.TemporaryDirectory() as home:
         made = table(list(rows(names, Path(home), small)))
     print(made)
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    page.write_text(made_page.filled(page, BEGIN, END, made), encoding="utf-8")
 
 
 if __name__ == "__main__":

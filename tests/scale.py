@@ -29,6 +29,7 @@ from harness.sources._chosen import source
 from harness.store.store import Stage, Store
 from harness.system.console import duration
 from harness.system.yamls import yaml_file
+from tests.made_page import filled
 from tests.true_shapes import llava_7b
 
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
@@ -146,8 +147,7 @@ def page() -> str:
 
 def main() -> None:
     """Write the page anew."""
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{page()}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    PAGE.write_text(filled(PAGE, BEGIN, END, page()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from transformers import CLIPVisionConfig, InternVLConfig, LlamaConfig, LlavaConfig, Qwen2_5_VLConfig
 
 from harness import families
+from harness.comparison import sizing
+from harness.contracts.family import Layout
 from harness.contracts.settings import Lora
+from harness.families.llava import Llava
+from harness.models.footprint import Decoder, Shape
 from harness.models.load import adapt
 
 ATEN = torch.ops.aten
@@ -32,6 +36,13 @@ def llava_7b(layers: int = 32) -> LlavaConfig:
         patch_size=14, projection_dim=768,
     )  # fmt: skip
     return LlavaConfig(text_config=LlamaConfig(vocab_size=32064, num_hidden_layers=layers), vision_config=tower)
+
+
+def planned_7b() -> sizing._Model:
+    """LLaVA-1.5-7B as plans size it, where no weights lie."""
+    config = llava_7b()
+    shape = Shape(Decoder.of(config), 7_063_427_072, 303_507_456)
+    return sizing._Model(shape, Llava().flops(config), Layout(576), 576 * 2048)
 
 
 def qwen2_5_vl_7b() -> Qwen2_5_VLConfig:

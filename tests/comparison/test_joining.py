@@ -10,24 +10,22 @@ import pytest
 from harness.checking.method import check_method
 from harness.commands.plan_text import show_plan
 from harness.comparison import sizing
+from harness.comparison.devices import device_of
 from harness.comparison.joining import added, amount
 from harness.comparison.plan import plan
 from harness.comparison.preflight import check
 from harness.comparison.request import request
 from harness.comparison.sizing import needs
 from harness.contracts import plugins
-from harness.contracts.family import Layout
 from harness.contracts.method import Method
 from harness.contracts.settings import Runtime
 from harness.contracts.steps import Plan
-from harness.families.llava import Llava
-from harness.models.footprint import Decoder, Shape
 from harness.stages.split import Split
 from harness.store.store import Store
 from harness.system.errors import UsageError
 from methods.dpo import Dpo
 from reports.cards import apart
-from tests.true_shapes import llava_7b
+from tests.true_shapes import planned_7b
 
 ALL = ("training.joint=mix665k",)
 
@@ -108,22 +106,13 @@ def test_files_that_are_not_there_are_named_with_their_place(tmp_path: Path, mon
 
 @pytest.fixture
 def at_7b(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = llava_7b()
-    model = sizing._Model(
-        Shape(Decoder.of(config), 7_063_427_072, 303_507_456), Llava().flops(config), Layout(576), 576 * 2048
-    )
+    model = planned_7b()
     monkeypatch.setattr(sizing, "_model", lambda *given: model)
 
 
 def trainings(made: Plan) -> dict[str, Any]:
     steps = [step for step in made.steps if step.stage.kind == "train"]
-    return {need.row: need for need in needs(made, steps, Runtime(), sizing_device())}
-
-
-def sizing_device() -> Any:
-    from harness.comparison.devices import device_of
-
-    return device_of("h100")
+    return {need.row: need for need in needs(made, steps, Runtime(), device_of("h100"))}
 
 
 def test_the_plan_counts_their_work_and_prints_their_cost(

@@ -22,8 +22,6 @@ from harness.contracts.family import Layout
 from harness.contracts.settings import Lora, MethodSpec, Runtime, Training
 from harness.contracts.steps import Plan, Request
 from harness.contracts.testbed_file import read_testbed
-from harness.families.llava import Llava
-from harness.models.footprint import Decoder, Shape
 from harness.models.load import load
 from harness.sources._chosen import source
 from harness.store.contents import CONTENTS
@@ -32,7 +30,7 @@ from harness.system.errors import UsageError
 from harness.system.profile import quiet
 from methods.csr import Csr
 from tests.small_models import FAMILIES, made, noise
-from tests.true_shapes import llava_7b
+from tests.true_shapes import planned_7b
 
 TALK = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cup."}]
 LIKE_THE_PAPER = Training(dtype="bfloat16", lora=Lora(), max_length=2048)
@@ -51,10 +49,7 @@ Sized = Callable[..., dict[tuple[str, str], Need]]
 @pytest.fixture
 def sized(monkeypatch: pytest.MonkeyPatch) -> Sized:
     """The needs by row and kind, as if the testbed's models were of 7 B."""
-    config = llava_7b()
-    model = sizing._Model(
-        Shape(Decoder.of(config), 7_063_427_072, 303_507_456), Llava().flops(config), Layout(576), 576 * 2048
-    )
+    model = planned_7b()
     monkeypatch.setattr(sizing, "_model", lambda *given: model)
 
     def made(planned: Plan, device: str = "h100", shown: Any = (), **runtime: Any) -> dict[tuple[str, str], Need]:

@@ -12,9 +12,10 @@ from tests.findings.known import Known
 from tests.findings.runs import ROWS
 from tests.findings.stored import Stored
 from tests.findings.wording import Section
+from tests.made_page import filled
 
 PAGE = Path(__file__).parents[2] / "docs" / "findings.md"
-BEGIN, END = "<!-- computed by make findings -->\n", "<!-- end -->\n"
+BEGIN, END = "<!-- computed by make findings -->", "<!-- end -->"
 QUESTIONS = (supervision, signs, length, ranking, traps)
 
 
@@ -28,14 +29,16 @@ def written(stored: Stored, page: Path = PAGE, **options: int) -> None:
         raise UsageError(
             f"these comparisons have no {', '.join(lacking)}; compare every row of docs/findings.md on the nine."
         )
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    known, parts = Known(stored, **options), [made_of(stored)]
+    known, parts, pictures = Known(stored, **options), [made_of(stored)], dict[str, str]()
     for question in QUESTIONS:
         section = question.answer(known)
         assert section.draw is not None, "every answer has a picture"
-        put(page.with_name(f"findings-{section.name}.svg"), picture(section.draw, stored.testbed).svg)
+        pictures[section.name] = picture(section.draw, stored.testbed).svg
         parts.append(text(section, stored.runs[0].setting.synthetic))
-    put(page, f"{before}{BEGIN}\n" + "\n\n".join(parts) + f"\n\n{END}{rest.split(END)[1]}")
+    whole = filled(page, BEGIN, END, "\n\n".join(parts))
+    for name, svg in pictures.items():
+        put(page.with_name(f"findings-{name}.svg"), svg)
+    put(page, whole)
 
 
 def text(section: Section, synthetic: bool) -> str:

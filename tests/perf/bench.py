@@ -22,13 +22,14 @@ from harness.contracts.method import Method
 from harness.contracts.settings import Lora
 from harness.system.profile import kept_pairs
 from tests import true_shapes
+from tests.made_page import filled
 from tests.perf import costs, shapes, work
 from tests.perf.fair import both
 from tests.perf.work import CASES, Case
 from tests.trl_side import trl_trainer
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
-BEGIN, END = "<!-- measured by make bench -->\n", "<!-- end -->\n"
+BEGIN, END = "<!-- measured by make bench -->", "<!-- end -->"
 PASSES = 2  # over PPO's rollouts, as in LLaVA-RLHF's script
 TINY = "whole training of the tiny model, counted"
 TRUE = "7B shapes, one record, counted"
@@ -170,12 +171,10 @@ def table(rows: list[Row]) -> Table:
 
 def written(rows: list[Row], page: Path = PAGE) -> None:
     """The table into the page, in place of the one before."""
-    text = page.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
     used = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "trl"))
     lines = [f"With {used}.", "", "| what | condition | ratio of | now | goal | |", "|-|-|-|-|-|-|"]
     lines += ["| " + " | ".join(row.cells) + " |" for row in rows]
-    page.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n\n" + END + rest.split(END)[1], encoding="utf-8")
+    page.write_text(filled(page, BEGIN, END, "\n".join(lines)), encoding="utf-8")
 
 
 def main() -> None:

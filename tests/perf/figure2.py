@@ -19,12 +19,13 @@ from harness.contracts.method import Method
 from harness.contracts.settings import Lora
 from harness.models.footprint import Decoder
 from tests import true_shapes
+from tests.made_page import filled
 from tests.perf import shapes
 from tests.perf.bench import PASSES, marks
 from tests.perf.work import Case
 
 PAGE = Path(__file__).parents[2] / "docs" / "figure2.md"
-BEGIN, END = "<!-- counted by make figure2 -->\n", "<!-- end -->\n"
+BEGIN, END = "<!-- counted by make figure2 -->", "<!-- end -->"
 LAYERS, RECORDS, ANSWER = 32, 8, 100  # of the model; at a time; tokens of an answer
 HELD = 2  # bytes of a weight in bfloat16
 LEARNT = 2 + 12  # bytes beside it of one that learns: its gradient; its copy in float32 and AdamW's two
@@ -136,10 +137,9 @@ def drawn(found: list[Row]) -> Figure:
 
 def written(adapters: list[Row], full: list[Row], page: Path = PAGE) -> None:
     """The tables into the page, in place of those before, and the bars beside it."""
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
     parts = [(f"**Adapters of rank {Lora().r}**", adapters), ("**All weights but the tower's**", full)]
     tables = "\n\n".join("\n".join([f"{name}\n", HEAD, *(row.cells(one[0]) for row in one)]) for name, one in parts)
-    page.write_text(f"{before}{BEGIN}\n{tables}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    page.write_text(filled(page, BEGIN, END, tables), encoding="utf-8")
     with rc_context({"svg.hashsalt": "figure2"}):
         drawn(adapters).savefig(page.with_suffix(".svg"), metadata={"Date": None})
 

@@ -31,7 +31,7 @@ from harness.system.profile import GIB, measure, quiet
 from harness.training.deepspeed_engine import distributed, local_rank
 from harness.training.engine import Run
 from harness.training.job import Job
-from tests import vllm_environment
+from tests import made_page, vllm_environment
 from tests.gpu_check import CAPTIONS, child, device, make, table
 from tests.perf import work
 from tests.perf.work import Case
@@ -154,9 +154,7 @@ def whole(small: bool, page: Path) -> None:
             found += json.loads((home / f"{name}.json").read_text())
     made = table(found, HEAD)
     print(made)
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    page.write_text(made_page.filled(page, BEGIN, END, made), encoding="utf-8")
 
 
 def main(words: Sequence[str] | None = None) -> None:

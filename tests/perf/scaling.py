@@ -32,6 +32,7 @@ from reports.files import write_report
 from reports.findings import Setting
 from reports.outcomes import Outcome
 from tests import true_shapes
+from tests.made_page import filled
 from tests.perf import shapes
 from tests.scored import parts
 
@@ -174,9 +175,8 @@ def drawn(found: Sequence[Curve]) -> Figure:
 
 def written(found: Sequence[Curve], page: Path = PAGE) -> None:
     """The table into the page, in place of the one before, and the curves beside it."""
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
     table = "\n".join([HEAD, *(one.line() for one in found)])
-    page.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    page.write_text(filled(page, BEGIN, END, table), encoding="utf-8")
     with rc_context({"svg.hashsalt": "scaling"}):
         drawn(found).savefig(page.with_name(DRAWING.name), metadata={"Date": None})
 
