@@ -120,8 +120,8 @@ def make(name: str, home: Path, small: bool) -> None:
 def planned(home: Path) -> tuple[Plan, Runtime]:
     """The comparison: 80 examples in batches of 4 are 20 steps."""
     words = (",".join(METHODS), "llava150k", "", str(home / "bed.yaml"), 1, str(home / f"{CAPTIONS}.py"), 80, None)
-    auto = ["runtime.generate_batch_size=auto", "runtime.checkpoint_every_steps=10"]
-    bed, asked, runtime = request(*words, auto, 1)
+    often = ["runtime.checkpoint_every_steps=10"]
+    bed, asked, runtime = request(*words, often, 1)
     return prepare(asked, bed, runtime, Store(home / "store")), runtime
 
 

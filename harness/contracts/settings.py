@@ -125,7 +125,7 @@ class Runtime(Fixed):
     """HOST:PORT at which the other machines find the first; what is left out is its own name, and a free port."""
     per_device_train_batch_size: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     """Records in a micro-batch; auto: as many as fit by formula, 16 on a CPU. Fewer where memory runs out."""
-    generate_batch_size: Annotated[int, Field(gt=0)] | Literal["auto"] = 128
+    generate_batch_size: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     """Prompts answered at once; auto: as many as fit by formula, 128 on a CPU. Halved where memory runs out."""
     gradient_checkpointing: Annotated[Literal["auto", "on", "off"] | int | bool, BeforeValidator(_switch)] = "auto"
     """Whether decoder layers keep their input alone and are computed again in the backward pass, or how many do."""
