@@ -8,8 +8,10 @@ prefix of their own: they are another tree of the same record, another row of th
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import chain, compress, takewhile
+from itertools import chain, compress
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from harness.contracts.encoding import Pieces, Tokens
 from harness.contracts.family import Family, Layout
@@ -123,9 +125,10 @@ def _turns(record: Record) -> list[Turn]:
 
 
 def _shared(branches: Sequence[Tokens]) -> int:
-    """How many leading tokens all branches have in common and none supervises."""
-    columns = zip(*(zip(b.ids, b.supervised, strict=True) for b in branches), strict=False)
-    return sum(1 for _ in takewhile(lambda c: not c[0][1] and all(cell == c[0] for cell in c), columns))
+    """How many leading tokens all branches have in common and none supervises; each supervises some."""
+    most = min(branch.supervised.index(True) for branch in branches)
+    ids = np.array([branch.ids[:most] for branch in branches])
+    return int(np.append((ids != ids[0]).any(0), True).argmax())
 
 
 def tree(record: Record, loaded: "Loaded | Words", max_length: int | None = None) -> Tree:

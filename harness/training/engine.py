@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.contracts import plugins
-from harness.contracts.images import resolved
 from harness.contracts.method import Method, Role, realised
-from harness.contracts.records import Image, Record
+from harness.contracts.records import Image
 from harness.models import batches, reference
 from harness.models.load import load, save
 from harness.models.logps import LogProbs, Policy
@@ -28,7 +27,7 @@ from harness.models.weights import brought, gathered, shape_of
 from harness.store.store import failpoint
 from harness.system.boards import Boards
 from harness.system.errors import Exhausted, HarnessError, UsageError
-from harness.system.jsonl import dumps, read_jsonl
+from harness.system.jsonl import dumps
 from harness.system.machine import exhausted
 from harness.system.profile import GIB, Tick, measure, quiet
 from harness.training import checkpoint, deepspeed_engine, dropout, recompute, room
@@ -75,9 +74,8 @@ class Run:
         shards = deepspeed_engine.shards(job.training, job.runtime, world)
         self.sharded = shards is not None
         self.loaded = load(job.policy, job.training.dtype, reference.device(), shelf, shards)
-        stored = read_jsonl(Record, Path(job.records))
-        records = [resolved(record, job.places) if job.places else record for record in stored]
-        self.trees = {tree.id: tree for tree in reference.trees(records, self.loaded, job.training.max_length)}
+        made = reference.trees(job.learnt(), self.loaded, job.training.max_length)
+        self.trees = {tree.id: tree for tree in made}
         if not self.trees:
             raise job.nothing_to_learn()
         self.joined = joined(job, self.loaded)

@@ -12,6 +12,7 @@ from harness.contracts.encoding import encode
 from harness.contracts.family import Layout
 from harness.contracts.records import Turn
 from harness.families.llava import IMAGE, SYSTEM, Llava
+from tests import words
 
 LLAVA = Llava()
 
@@ -155,3 +156,9 @@ def test_a_padding_tokenizer_adds_nothing(sentencepiece: Tokenizer) -> None:
     padding.enable_truncation(4)
     plain, said = loaded(styled(sentencepiece, "prepend"), False), [("what is it", True)]
     assert encode(loaded(padding, False), said, IMAGE, []) == encode(plain, said, IMAGE, [])
+
+
+def test_records_share_the_numbers_of_their_tokens() -> None:
+    """Of 300 words each of 150,000 records would hold 8 kB of them."""
+    first, other = (encode(words.tokenizer(), [("a red dog", True)], "<image>", []).ids for _ in range(2))
+    assert max(first) > 256 and all(mine is its for mine, its in zip(first, other, strict=True))
