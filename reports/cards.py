@@ -134,9 +134,11 @@ def preferences(row: str, told: Mapping[int, tuple[int, str]]) -> Iterator[str]:
 def agreement(told: Agreed) -> str:
     """What another backend than transformers has to show before its rows count."""
     apart = "" if told.same == told.prompts else f" (first difference: {told.first})"
+    within = f"within {told.largest:.2g} nats (bound {told.bound:g})"
+    within += "" if told.adapted is None else f", with a random adapter too, which moves them by {told.adapted:.2g}"
     return (
         f"{told.backend} against transformers, before any row: {told.same} of {told.prompts} greedy responses are the "
-        f"same{apart}; log-probs of {told.tokens:,} tokens within {told.largest:.2g} nats (bound {told.bound:g})"
+        f"same{apart}; log-probs of {told.tokens:,} tokens {within}"
     )
 
 

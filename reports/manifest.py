@@ -138,6 +138,8 @@ class Agreed(_Known):
     """The most that it may be."""
     flips: dict[str, Annotated[list[int], Field(min_length=2, max_length=2)]] = {}
     """By benchmark, how many responses have other words, of how many."""
+    adapted: Annotated[float, AfterValidator(_finite)] | None = None
+    """By how many nats at most a random adapter moves a log-prob; None where adapters are merged for the backend."""
 
 
 class Manifest(_Known):

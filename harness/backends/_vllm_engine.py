@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.backends._rows import Row, image_id
+from harness.backends._vllm_adapters import write_one
+from harness.contracts.backend import Adapted, Model
 from harness.contracts.records import Image
 from harness.contracts.settings import Dtype
 from harness.models import load
@@ -61,32 +63,41 @@ def _environment(python: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _looking(model: Path, dtype: Dtype) -> Loaded:
-    """A model without the layers of its language model: what makes of pictures what those read."""
+def _looking(model: Path, dtype: Dtype) -> tuple[Loaded, list[str]]:
+    """A model without the layers of its language model: what makes of pictures what those read. And the last parts of
+    the names of what is linear in them.
+    """
     import torch
 
     torch.set_num_threads(1)
     loaded = load.load(model, dtype)
-    loaded.family.decoder(loaded.model).layers = torch.nn.ModuleList()
+    decoder = loaded.family.decoder(loaded.model)
+    linear = (name for name, part in decoder.layers.named_modules() if isinstance(part, torch.nn.Linear))
+    names = sorted({name.rpartition(".")[2] for name in linear})
+    decoder.layers = torch.nn.ModuleList()
     loaded.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    return loaded
+    return loaded, names
 
 
 _kept: dict[str, "Engine"] = {}
 
 
-def engine(model: Path, dtype: Dtype, python: str, arguments: Mapping[str, Any]) -> "Engine":
-    """The engine with this model, in the environment of this interpreter; kept until any other model is loaded.
+def engine(model: Model, dtype: Dtype, python: str, arguments: Mapping[str, Any]) -> "Engine":
+    """The engine with this model, in the environment of this interpreter; kept until one with another base is loaded.
 
-    `arguments` are vLLM's; HarnessError where it cannot start.
+    `arguments` are vLLM's; HarnessError where it cannot start, or does not take the model's adapters.
     """
-    name = f"{revision(model)} {dtype} {python} {sorted(arguments.items())}"
+    base, adapters = load.parts(model)
+    name = f"{revision(base)} {dtype} {python} {sorted(arguments.items())}"
     if name not in _kept or _kept[name].ended:
-        loaded = _looking(model, dtype)
+        loaded, linear = _looking(base, dtype)
+        # where the head may have one too, vLLM gives no log-probs of a prompt
+        given = {"dtype": dtype, **arguments} | ({"lora_target_modules": linear} if "enable_lora" in arguments else {})
         places = int(arguments.get("max_model_len", loaded.positions))
         load.beside(_let_go)
         _kept[name] = Engine(loaded._replace(positions=min(places, loaded.positions)))  # kept before it starts, so that
-        _kept[name].start(model, python, {"dtype": dtype, **arguments})  # whatever comes between, it is ended
+        _kept[name].start(base, python, given)  # whatever comes between, it is ended
+    _kept[name].adapt(Adapted(base, adapters), int(arguments.get("max_lora_rank", 0)))
     return _kept[name]
 
 
@@ -98,12 +109,17 @@ def _let_go() -> None:
 
 @dataclass
 class Engine:
-    """A model: what looks at pictures here (`loaded`), and the process that has the rest, once it is started."""
+    """A model: what looks at pictures here (`loaded`), and the process that has the rest, once it is started.
+
+    `adapter` is what responds beside the base, as vLLM's LoRARequest has it, and `last` the last that did.
+    """
 
     loaded: Loaded
     process: "subprocess.Popen[bytes] | None" = None
     line: Any = None
     ended: bool = False
+    adapter: Mapping[str, Any] = field(default_factory=dict)
+    last: dict[str, Any] = field(default_factory=dict)
     scratch: "tempfile.TemporaryDirectory[str]" = field(
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="harness-vllm-")
     )
@@ -144,6 +160,18 @@ class Engine:
             )
         its.close()
         self._said(whole)
+
+    def adapt(self, model: Adapted, most: int) -> None:
+        """Have this model respond, whose base is loaded; of adapters, up to this rank, the last model's are at hand."""
+        self.adapter = {}
+        if model.adapters:
+            if (name := revision(model)) != self.last.get("lora_name"):
+                folder = self.home / f"adapter-{name}"
+                shutil.rmtree(self.last.get("lora_path", folder), ignore_errors=True)
+                write_one(model, self.loaded.family, most, folder)
+                number = self.last.get("lora_int_id", 0) + 1  # by which vLLM knows what it has read
+                self.last = {"lora_name": name, "lora_int_id": number, "lora_path": str(folder)}
+            self.adapter = self.last
 
     def _folder(self, model: Path) -> Path:
         """The model's folder with whatever processor vLLM looks for and does not find there."""
@@ -186,7 +214,8 @@ class Engine:
             }
             for row, ids, told in zip(rows, rest, own, strict=True)
         ]
-        replies: list[dict[str, Any]] = self._said({"seen": file, "prompts": prompts, "common": common})["replies"]
+        question = {"seen": file, "prompts": prompts, "common": common, "adapter": self.adapter}
+        replies: list[dict[str, Any]] = self._said(question)["replies"]
         for row, ids, reply in zip(rows, rest, replies, strict=True):
             if reply["read"] != [*row.ids, *ids]:
                 raise HarnessError(

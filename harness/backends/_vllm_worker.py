@@ -43,6 +43,7 @@ MENDED = mend_torchvision()  # here, since vLLM's own processes begin by importi
 
 from safetensors.torch import load_file  # noqa: E402
 from vllm import LLM, SamplingParams  # noqa: E402
+from vllm.lora.request import LoRARequest  # noqa: E402
 from vllm.model_executor.models import registry  # noqa: E402
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor  # noqa: E402
 
@@ -81,7 +82,8 @@ def answer(engine: Any, question: dict[str, Any]) -> list[dict[str, Any]]:
             prompt["multi_modal_data"] = {"image": picture(seen[one["picture"]], one["grid"])}
         prompts.append(prompt)
         params.append(SamplingParams(**question["common"], **one["own"], detokenize=False, ignore_eos=True))
-    return [told(made) for made in engine.generate(prompts, params, use_tqdm=False)]
+    adapter = LoRARequest(**question["adapter"]) if question["adapter"] else None
+    return [told(made) for made in engine.generate(prompts, params, use_tqdm=False, lora_request=adapter)]
 
 
 def picture(seen: torch.Tensor, grid: list[int] | None) -> Any:

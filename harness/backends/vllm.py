@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from harness.backends import _prompts
 from harness.backends._prompts import asked, row_of, seed, stop_of, text, unanswered
@@ -36,7 +36,8 @@ class Vllm(Backend):
     `prefix_caching`: whether prompts that begin alike share that computation, so that a response may depend in its last
     bits on what was asked before. `eager`: without compiling the model first. `memory`: the share of an accelerator's
     memory that it takes. `max_model_len`: the tokens of a sequence, where there is no memory for as many as the model
-    has places.
+    has places. `max_lora_rank`: adapters up to this rank stay beside their base, which then serves all policies; with 0
+    each policy is merged, as transformers answers by it, and written as a whole.
     """
 
     environment: str = ""
@@ -45,8 +46,14 @@ class Vllm(Backend):
     eager: bool = True
     memory: float = 0.8
     max_model_len: int = 0
+    max_lora_rank: Literal[0, 1, 8, 16, 32, 64, 128, 256, 320, 512] = 0
 
     unkeyed: ClassVar[tuple[str, ...]] = ("environment", "memory")
+
+    @property
+    def merges(self) -> bool:
+        """Where adapters stay beside their base."""
+        return self.max_lora_rank > 0
 
     @property
     def gpus(self) -> int:
@@ -71,6 +78,7 @@ class Vllm(Backend):
     def identity(self) -> dict[str, Any]:
         """Versions of the environment, and how the model is run there."""
         spread = {"tensor_parallel": self.tensor_parallel, "prefix_caching": self.prefix_caching, "eager": self.eager}
+        spread |= {"max_lora_rank": self.max_lora_rank} if self.merges else {}
         return {**versions(self.python), **spread}
 
     def respond(
@@ -148,8 +156,8 @@ class Vllm(Backend):
             "enforce_eager": self.eager,
             "gpu_memory_utilization": self.memory,
             **({"max_model_len": self.max_model_len} if self.max_model_len else {}),
+            **({"enable_lora": True, "max_lora_rank": self.max_lora_rank} if self.merges else {}),
         }
-        assert isinstance(model, Path), "it does not say that it merges"
         held = engine(model, dtype, self.python, arguments)
         held.loaded.features.folder = running.shelf
         return held

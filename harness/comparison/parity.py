@@ -30,7 +30,7 @@ def found(step: Step, store: Store) -> Agreed:
 
 
 def insist(told: Agreed) -> None:
-    """HarnessError where the difference is above the bound."""
+    """HarnessError where the difference is above the bound, or would not be for adapters that are left out."""
     if told.largest > told.bound:
         raise HarnessError(
             f"{told.backend} and transformers are not the same model here: the log-prob of one token differs by "
@@ -38,6 +38,16 @@ def insist(told: Agreed) -> None:
             f"responses are the same (first difference: {told.first or 'none'}). Rows would be answered by a model "
             "that nobody trained: use --set generation.backend=transformers, or see docs/vllm.md."
         )
+    if blind(told):
+        raise HarnessError(
+            f"a random adapter moves no log-prob by more than {told.adapted:.3g} nats here, so {told.backend} could "
+            "leave adapters out unseen; have it merge them (docs/vllm.md)."
+        )
+
+
+def blind(told: Agreed) -> bool:
+    """Whether a backend that leaves adapters out would be taken for one that does not."""
+    return told.adapted is not None and told.adapted <= told.bound
 
 
 def of(planned: Plan, store: Store) -> Agreed | None:

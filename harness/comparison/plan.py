@@ -279,7 +279,8 @@ class Planner:
         """Whether another backend is the model that transformers is; None where that is who responds."""
         if not parity.other(self.testbed):
             return None
-        asked = {"prompts": parity.PROMPTS, "tokens": parity.TOKENS, "dtype": self.dtype}
+        asked: dict[str, Any] = {"prompts": parity.PROMPTS, "tokens": parity.TOKENS, "dtype": self.dtype}
+        asked |= {"lora": self.testbed.training.lora} if self.responder.merges else {}
         made = Parity(model=self.model(seed), backend=self.backend, **asked)
         items = {name: self.items(name).stage for name in self.request.benchmarks}
         return self.step(made, Parity.Reads(items=items), f"parity {self.backend['name']}")

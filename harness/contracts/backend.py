@@ -95,12 +95,16 @@ class Backend(ABC):
     which are in the key (`--set "generation.options={tensor_parallel: 2}"`) unless they are `unkeyed`.
 
     With `merges` it is handed a trained model as what is stored of it, a base and adapters, and loads it by
-    `harness.models.load`. Without, such a model is first written as a whole, 14 GB of 7B, in the store.
+    `harness.models.load`, or as they are. Without, such a model is first written as a whole, 14 GB of 7B, in the store.
     """
 
-    merges: ClassVar[bool] = False
     unkeyed: ClassVar[tuple[str, ...]] = ()
     """Options that change no token: where the engine is found, how much memory it may take."""
+
+    @property
+    def merges(self) -> bool:
+        """Whether it takes a base and adapters."""
+        return False
 
     @property
     def gpus(self) -> int:

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.settings import Lora
+from harness.models.targets import targets
 from harness.models.weights import gathered
 from harness.system.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
+    from harness.contracts.family import Family
+
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+STRENGTH = 0.5  # of a random adapter: no answer is as it was, and the model is none of noise
 
 
 def describe(rank: int, alpha: int, layers: str, out: Path) -> None:
@@ -74,6 +78,26 @@ def cast(model: Any, dtype: "torch.dtype") -> None:
                     "both one training.dtype."
                 )
             weight.data = weight.data.to(dtype)
+
+
+def write_random(model: Any, family: "Family", lora: Lora, out: Path) -> None:
+    """Write an adapter as trainings have them, drawn at random, in the model's dtype: what it adds to a layer's weights
+    is `STRENGTH` of their spread.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    linear = {name: part for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
+    chosen = targets(lora, [*filter(family.adapts, linear)])
+    drawn, made = torch.Generator().manual_seed(0), dict[str, torch.Tensor]()
+    for name in chosen:
+        weight = linear[name].weight
+        spread = STRENGTH * float(weight.detach().float().std()) * lora.r**0.5 / lora.lora_alpha
+        sides = {"A": torch.randn(lora.r, weight.shape[1], generator=drawn)}
+        sides["B"] = spread * torch.randn(weight.shape[0], lora.r, generator=drawn)
+        made |= {f"base_model.model.{name}.lora_{side}.weight": one.to(weight.dtype) for side, one in sides.items()}
+    describe(lora.r, lora.lora_alpha, "|".join(map(re.escape, chosen)), out)
+    save_file(made, out / WEIGHTS)
 
 
 def write_adapter(rounds: Sequence[tuple[Path, Lora]], out: Path) -> int:

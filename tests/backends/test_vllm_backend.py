@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from harness.backends.transformers import Transformers
 from harness.backends.vllm import Vllm
 from harness.comparison.provenance import setting
 from harness.comparison.request import request
-from harness.contracts.backend import Running, Sampling, Search
+from harness.contracts.backend import Adapted, Model, Running, Sampling, Search
 from harness.contracts.records import Prompt
-from harness.contracts.settings import Generation
+from harness.contracts.settings import Generation, Lora
 from harness.models import load
+from harness.models.adapters import write_random
 from harness.system.errors import HarnessError
 from harness.system.profile import quiet
 from tests import vllm_environment
@@ -129,6 +131,50 @@ def test_a_shared_prefix_changes_no_token(prompts: list[Prompt], vllm: Vllm) -> 
     shared = Vllm(**vllm_environment.options(), prefix_caching=True)
     for _ in range(2):
         assert shared.respond(BASES / "0", same, GREEDY, ALL).responses == plain
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> list[Adapted]:
+    """A base with one random adapter, and with another after it."""
+    base, folders = load.kept(BASES / "0"), (tmp_path / "first", tmp_path / "second")
+    for folder, r in zip(folders, (4, 8), strict=True):
+        write_random(base.model, base.family, Lora(r=r, lora_alpha=8), folder)
+    return [Adapted(BASES / "0", folders[: count + 1]) for count in range(2)]
+
+
+@pytest.mark.heavy
+def test_beside_their_base_adapters_say_what_they_say_merged(
+    vllm: Vllm, prompts: list[Prompt], policies: list[Adapted]
+) -> None:
+    """One engine has the base, a policy, one of two rounds, and the first policy again; all four say something else."""
+    models: list[Model] = [BASES / "0", *policies, policies[0]]
+    ours = [Transformers().respond(model, prompts[:8], GREEDY, ALL).responses for model in models]
+    logps = [
+        Transformers().logps(model, prompts[:8], [one.ids for one in said], "float32", ALL)
+        for model, said in zip(models, ours, strict=True)
+    ]
+    beside = replace(vllm, max_lora_rank=16)
+    theirs = [beside.respond(model, prompts[:8], GREEDY, ALL).responses for model in models]
+    assert theirs == ours and ours[0] != ours[1] != ours[2] and len(_vllm_engine._kept) == 1
+    for model, said, mine in zip(models, ours, logps, strict=True):
+        found = beside.logps(model, prompts[:8], [one.ids for one in said], "float32", ALL)
+        assert [*chain(*found)] == pytest.approx([*chain(*mine)], abs=1e-4)
+    [engine] = _vllm_engine._kept.values()
+    engine.adapt = lambda *told: None  # type: ignore[method-assign]  # a mutant that goes on with the last one
+    assert beside.respond(models[1], prompts[:8], GREEDY, ALL).responses == ours[1]
+    assert beside.respond(models[2], prompts[:8], GREEDY, ALL).responses != ours[2]
+    _vllm_engine._let_go()
+
+
+def test_an_adapter_stays_beside_its_base_where_there_is_room_for_it_and_is_in_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("harness.backends.vllm.versions", lambda python: {"vllm": "0.32.0"})
+    merged, beside = (Generation(backend="vllm", options={"max_lora_rank": rank}) for rank in (0, 128))
+    assert not backends.chosen(merged).merges and backends.chosen(beside).merges
+    assert backends.identity(beside)["max_lora_rank"] == 128 and backends.identity(merged) != backends.identity(beside)
+    with pytest.raises(HarnessError, match=r"vllm\.max_lora_rank.*512"):
+        backends.chosen(Generation(backend="vllm", options={"max_lora_rank": 100}))
 
 
 @pytest.mark.heavy

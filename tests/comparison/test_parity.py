@@ -12,7 +12,7 @@ from harness.comparison.compare import compare
 from harness.comparison.plan import plan
 from harness.comparison.progress import Silent
 from harness.contracts.records import Response
-from harness.contracts.settings import Generation, Runtime, Testbed
+from harness.contracts.settings import Generation, Lora, Runtime, Testbed
 from harness.contracts.steps import Request
 from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
@@ -45,6 +45,18 @@ class Blind(Backend):
         return Transformers().candidates(model, unseen(prompts), search, running)
     def logps(self, model, prompts, tokens, dtype, running):
         return Transformers().logps(model, unseen(prompts), tokens, dtype, running)
+'''
+DEAF = '''"""transformers that takes adapters, and leaves them out."""
+from dataclasses import dataclass
+from harness.backends.transformers import Transformers
+from harness.models.load import parts
+
+@dataclass(frozen=True)
+class Deaf(Transformers):
+    def respond(self, model, *rest, **named):
+        return super().respond(parts(model).base, *rest, **named)
+    def logps(self, model, *rest, **named):
+        return super().logps(parts(model).base, *rest, **named)
 '''
 ONE = Response("a", "", 3, ids=(5, 6, 7))
 
@@ -90,6 +102,34 @@ def test_a_difference_above_the_bound_is_refused_with_the_cure() -> None:
     parity.insist(told)
     with pytest.raises(HarnessError, match=r"differs by 0\.0101 nats .*token 2 of a.*generation\.backend=transformers"):
         parity.insist(told.model_copy(update={"largest": 0.0101}))
+
+
+def test_adapters_that_could_be_left_out_unseen_are_refused() -> None:
+    told = Agreed(backend="vllm", prompts=2, same=2, tokens=9, largest=0.001, bound=0.01, adapted=5.25)
+    parity.insist(told)
+    assert cards.agreement(told).endswith("with a random adapter too, which moves them by 5.2")
+    with pytest.raises(
+        HarnessError, match=r"moves no log-prob by more than 0\.01 nats .*vllm could leave adapters out"
+    ):
+        parity.insist(told.model_copy(update={"adapted": 0.01}))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("left_out", [False, True])
+def test_a_backend_that_leaves_adapters_out_makes_no_row(left_out: bool, tmp_path: Path) -> None:
+    (tmp_path / "deaf.py").write_text(DEAF if left_out else DEAF.replace("parts(model).base", "model"))
+    bed = by(str(tmp_path / "deaf.py"))
+    bed = bed.model_copy(update={"training": bed.training.model_copy(update={"lora": Lora(r=4, lora_alpha=8)})})
+    store, how = Store(tmp_path / "store"), Runtime(workers=1)
+    if left_out:
+        with pytest.raises(
+            HarnessError, match=r"not the same model here.*\(first difference: token \d+ of .*, adapted\)"
+        ):
+            compare(REQUEST, bed, how, store, tmp_path / "out", Silent())
+    else:
+        compare(REQUEST, bed, how, store, tmp_path / "out", Silent(), page=False)
+        told = Manifest.read(tmp_path / "out" / MANIFEST).parity
+        assert told is not None and told.same == told.prompts == 32 and told.adapted is not None and told.adapted > 1
 
 
 @pytest.mark.heavy
