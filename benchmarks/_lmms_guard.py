@@ -16,17 +16,25 @@ class Called(BaseException):
     """A task went for the network. No Exception, so that no task takes it for a failed try and scores on."""
 
 
+NOBODY = {"API_TYPE": "openai", "OPENAI_API_KEY": "none"}  # a client that can be made, and reaches nobody
+
+
 @contextmanager
 def no_credentials() -> Iterator[None]:
-    """While open, modules of tasks find no API key and make no client: they ask for both when they are imported."""
-    before = os.environ.get("API_TYPE")
-    os.environ["API_TYPE"] = "dummy"
+    """While open, tasks find no API key: they ask for it when they are imported, or when they score.
+
+    A client they can make. One that were missing would fail in their hands, and what fails there counts as a wrong
+    answer; one that is there goes for the network.
+    """
+    before = {name: os.environ.get(name) for name in NOBODY}
+    os.environ.update(NOBODY)
     try:
         yield
     finally:
-        del os.environ["API_TYPE"]
-        if before is not None:
-            os.environ["API_TYPE"] = before
+        for name, told in before.items():
+            del os.environ[name]
+            if told is not None:
+                os.environ[name] = told
 
 
 @contextmanager
@@ -67,7 +75,7 @@ def seeded(by: str = "") -> Iterator[Drawn]:
 
 @contextmanager
 def unplugged() -> Iterator[None]:
-    """While open, looking up a host or connecting to one raises `Called`."""
+    """While open, looking up a host or connecting to one raises `Called`; and `no_credentials`."""
     connect, look_up = socket.socket.connect, socket.getaddrinfo
 
     def connected(self: socket.socket, address: Any) -> None:
@@ -80,7 +88,8 @@ def unplugged() -> Iterator[None]:
 
     socket.socket.connect, socket.getaddrinfo = connected, looked_up  # type: ignore[method-assign, assignment]
     try:
-        yield
+        with no_credentials():
+            yield
     finally:
         socket.socket.connect, socket.getaddrinfo = connect, look_up  # type: ignore[method-assign]
 

@@ -56,6 +56,8 @@ class Task(ConfigurableTask):  # type: ignore[misc]
 
     def __init__(self, declared: Declared, load: Callable[["Task"], None]) -> None:
         self._load = load
+        if declared.judged:
+            import benchmarks._lmms_judge  # noqa: F401  (stands in for whom the task asks)
         with no_credentials():
             super().__init__(config=load_yaml_config(str(declared.file)))
         ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing lmms_eval lets the process read half pictures
@@ -78,6 +80,11 @@ def _said(declared: Declared, what: str) -> Iterator[None]:
         raise UsageError(f"lmms:{declared.name} goes for the network in {what}; it is no benchmark here.") from None
     except HarnessError:
         raise
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"lmms:{declared.name}: lmms-eval's task imports {error.name}, which is not installed and which lmms-eval "
+            f"does not ask for; install the package that has it, pip install {error.name} where it is called so."
+        ) from error
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UsageError(f"lmms:{declared.name}: {what} of lmms-eval's task fails ({said}).") from error
@@ -114,10 +121,10 @@ def _download(task: Task, declared: Declared, folder: Path, hub: str, scratch: s
             raise UsageError(f"hub={hub}: write owner/name@<40-hex commit>, so that the data cannot change unnoticed.")
         task.DATASET_PATH, kwargs["revision"] = pinned["id"], pinned["revision"]
     else:
-        if not folder.is_dir():
+        if not folder.is_dir() and folder.suffix not in FILES:
             raise UsageError(f"{folder} is not there; {told}")
         kwargs |= {"cache_dir": scratch}
-        _redirect(task, declared, folder, scratch)
+        _redirect(task, declared, folder if folder.is_dir() else folder.parent, scratch)
         _lies(task, declared.split, folder, kwargs)
     datasets.disable_progress_bars()
     try:
@@ -131,8 +138,13 @@ def _download(task: Task, declared: Declared, folder: Path, hub: str, scratch: s
 
 
 def _lies(task: Task, split: str, folder: Path, kwargs: Row) -> None:
-    """Have a task load what lies in a folder: a clone of its repository, files named by split, or `save_to_disk`'s."""
-    if (folder / "dataset_dict.json").is_file():
+    """Have a task load what lies in a folder: a clone of its repository, files named by split, or `save_to_disk`'s.
+
+    Or the rows of one file, whatever its name.
+    """
+    if not folder.is_dir():
+        task.DATASET_PATH, task.DATASET_NAME, kwargs["data_files"] = str(folder.parent), None, {split: [folder.name]}
+    elif (folder / "dataset_dict.json").is_file():
         task.DATASET_PATH, kwargs["load_from_disk"] = str(folder), True
     elif task.config.dataset_path in BUILDERS:
         named = kwargs.get("data_files")

@@ -3,26 +3,29 @@
 Figures are on the task's own scale. A metric that is the mean of the documents' has parts that add up, so intervals and
 tests like any other's; another is one figure of the whole set, without either (`Metric.whole`). Responses are greedy
 and end before the task's stop strings. What a task draws, such as an option where it reads none, it draws by the item's
-id, alike for every row; "drawn" is the share of documents where it did.
+id, alike for every row; "drawn" is the share of documents where it did. Where a task asks an LLM, a judge of ours
+replies (`benchmarks/_lmms_judge.py`).
 """
 
 import hashlib
 import math
+import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
 from functools import cache
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from benchmarks import _lmms_yaml as yamls
+from benchmarks._lmms_answers import Unseen, answered
 from benchmarks._lmms_yaml import Declared
-from harness.contracts.benchmark import Benchmark, Group, Images, Metric, Totals, Unit, cluster, ratio
+from harness.contracts.benchmark import Benchmark, Files, Group, Images, Metric, Published, Totals, Unit, cluster, ratio
 from harness.contracts.borrowed import Listed
-from harness.contracts.judge import Judge
+from harness.contracts.judge import Ask, Judge, reply_of
 from harness.contracts.offered import Hub
 from harness.contracts.records import Image, Item, Response, Score, Unscored
 from harness.system.errors import UsageError
@@ -31,20 +34,30 @@ from harness.system.jsonl import dumps
 if TYPE_CHECKING:
     from benchmarks._lmms_run import Task
 
+Made = TypeVar("Made")
 USUAL_TOKENS = 1024  # where a task names no number
 OWN_IDS = ("question_id", "id", "qid", "pid", "index", "idx", "uid", "data_id", "sample_id")
 _scorers: dict[type, "Task"] = {}
 
 
 class Judged(Score):
-    """A score with all that the task made of the response, which its aggregation reads; it is stored without."""
+    """A score with all that the task made of the response, in each run of the judge, which its aggregation reads.
+
+    It is stored without.
+    """
 
     __slots__ = ("results",)
-    results: dict[str, Any]
+    results: tuple[dict[str, Any], ...]
 
-    def __init__(self, id: str, parts: dict[str, float], results: dict[str, Any]) -> None:
+    def __init__(self, id: str, parts: dict[str, float], results: tuple[dict[str, Any], ...]) -> None:
         super().__init__(id, parts)
         object.__setattr__(self, "results", results)
+
+    @classmethod
+    def mean(cls, scores: Sequence[Score]) -> Score:
+        """The mean of the parts, with what the task made of it in every run."""
+        runs = tuple(made for score in scores if isinstance(score, Judged) for made in score.results)
+        return cls(scores[0].id, Score.mean(scores).parts, runs)
 
 
 @dataclass(frozen=True)
@@ -87,32 +100,58 @@ class LmmsTask(Benchmark):
         from benchmarks._lmms_run import results
 
         try:
-            made, drawn = results(self.task, self._scorer(item), item.facts, item.id, response.text)
+            task = self._scorer(item)
+            told = self._judged(lambda: results(self.task, task, item.facts, item.id, response.text), item, judge)
         except UsageError:
             raise
         except Exception as error:  # what the task's own code raises is its answer to this response
             said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             return Unscored(item.id, f"lmms-eval's task fails: {said}")
+        if isinstance(told, Unscored):
+            return told
+        made, drawn = told
         parts = {"documents": 1.0, "drawn": float(drawn)}
         for name in (name for name, whole in self._keys() if not whole and name in made):
             value = made[name]
             if not isinstance(value, Real | np.bool_) or not math.isfinite(value):
                 return Unscored(item.id, f"lmms-eval's task gives {value!r:.80} for {name}, which is no number")
             parts |= {f"{name}/sum": float(value), f"{name}/n": 1.0}
-        return Judged(item.id, parts, made)
+        return Judged(item.id, parts, (made,))
+
+    def _judged(self, work: Callable[[], Made], item: Item, judge: Judge | None) -> Made | Unscored:
+        """What the task's code gives; where it asks an LLM, with what our judge replies."""
+        if not self.task.judged:
+            return work()
+        from benchmarks._lmms_judge import NoVerdict, Question, judged
+
+        def reply(question: Question, number: int) -> str:
+            if judge is None:
+                raise NoVerdict(f"{self.label} needs a judge and none was given")
+            id = f"{self.label}/{item.id}" + (f"/{number + 1}" if number else "")
+            given = reply_of(judge, Ask(id, self.label, None, question.prompt, {}, question.max_tokens, fault=_empty))
+            if isinstance(given, Unscored):
+                raise NoVerdict(given.reason)
+            return given
+
+        try:
+            return judged(work, reply)
+        except NoVerdict as lost:
+            return Unscored(item.id, str(lost))
 
     def units(self, scored: Sequence[tuple[Item, Score]]) -> list[Unit]:
-        """One per document; the first holds the figures of the whole set, of how many documents they are."""
+        """One per document; the first holds the figures of the whole set, of how many documents they are.
+
+        Such a figure is the mean over the runs of a judge.
+        """
         from benchmarks._lmms_run import aggregate
 
         made = [Unit(item.id, cluster(item), dict(score.parts)) for item, score in scored]
+        runs = list(zip(*(score.results for _, score in scored if isinstance(score, Judged)), strict=True))
         for name in (name for name, whole in self._keys() if whole):
-            got = [score.results[name] for _, score in scored if isinstance(score, Judged) and name in score.results]
-            if not got:
-                continue
-            value = aggregate(self.task, self._scorer(scored[0][0]), name, got)
-            if isinstance(value, Real) and math.isfinite(value):
-                made[0].parts.update({f"{name}/whole": float(value), f"{name}/of": float(len(made))})
+            got = [[results[name] for results in run if name in results] for run in runs]
+            values = [aggregate(self.task, self._scorer(scored[0][0]), name, run) for run in got if run]
+            if values and all(isinstance(value, Real) and math.isfinite(value) for value in values):
+                made[0].parts.update({f"{name}/whole": statistics.fmean(values), f"{name}/of": float(len(made))})
         return made
 
     def compute(self, totals: Totals) -> dict[str, Any]:
@@ -127,6 +166,14 @@ class LmmsTask(Benchmark):
             else:
                 values[metric.id] = totals[f"{name}/whole"]
         return values
+
+    def published(self, files: Files) -> Published:
+        """The task's data set (a clone, or a file of the split's rows; none where `hub` names it), and responses to it:
+        lmms-eval's samples, or a question_id (or id) and a text in each record.
+        """
+        folder = Path() if self.hub else files.one("questions")
+        items = list(self.items(folder, Unseen()))
+        return Published([replace(item, image=None) for item in items], answered(files.one("answers"), items))
 
     @classmethod
     def _keys(cls) -> list[tuple[str, bool]]:
@@ -178,10 +225,16 @@ def _made(name: str, content: str) -> type[LmmsTask]:
         "label": label,
         "metrics": tuple(_metrics(label, task)),
         "max_new_tokens": int(task.kwargs.get("max_new_tokens") or USUAL_TOKENS),
+        "judged": task.judged,
         "layout": f"{there}, split {task.split}, or one file {task.split}.parquet, .json or .jsonl of such rows.",
         "offered": offered,
     }
     return make_dataclass(f"Lmms_{name}", [], bases=(LmmsTask,), namespace=namespace, frozen=True)
+
+
+def members(name: str) -> tuple[str, ...]:
+    """The tasks of a group; none of a name that is no group."""
+    return yamls.members(name)
 
 
 def listed() -> Iterator[Listed]:
@@ -189,6 +242,7 @@ def listed() -> Iterator[Listed]:
     for name, task in yamls.tasks().items():
         first = next(iter(task.measures), None)
         figure = f"{first.name}{'' if first.mean else ', no interval'}" if first and not task.refused else ""
+        figure += ", with a judge" if figure and task.judged else ""
         yield Listed(name, task.version, task.dataset, figure, task.refused)
 
 
@@ -199,6 +253,11 @@ def _metrics(label: str, task: Declared) -> Iterator[Metric]:
             name = f"{one.name}@{of}" if len(task.filters) > 1 else one.name
             ends = (-math.inf, math.inf) if one.higher else (math.inf, -math.inf)
             yield Metric(f"{label}/{name}", f"{label} {name}", ends, digits=4, whole=not one.mean)
+
+
+def _empty(reply: str) -> str:
+    """What is wrong with an empty reply: it is not to be kept."""
+    return "" if reply.strip() else "it is empty"
 
 
 def _digest(row: dict[str, Any], image: Image | None) -> str:

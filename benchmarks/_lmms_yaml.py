@@ -32,6 +32,7 @@ OTHER_REQUESTS = {
 }
 NO_FIGURE = ("bypass", "submission")  # names of metrics that stand for a file to hand in, or for nothing
 _known: dict[str, tuple["Declared", str]] = {}
+DOOR = "lmms_eval.llm_judge"  # the module that tasks ask an LLM through
 BUILDERS = ("json", "csv", "parquet", "text", "arrow")  # what `datasets` calls a data set of files alone
 
 
@@ -100,6 +101,11 @@ class Declared:
         """The names of its ways to read a response."""
         return tuple(str(one["name"]) for one in self.config.get("filter_list") or [{"name": "none"}])
 
+    @cached_property
+    def judged(self) -> bool:
+        """Whether it can ask an LLM through lmms-eval's own door, where a judge of ours stands."""
+        return any(file.is_file() and DOOR in file.read_text("utf-8") for file in self.files if file.suffix == ".py")
+
     @property
     def content(self) -> str:
         """What tells its files from others: their names and bytes."""
@@ -141,8 +147,12 @@ def _refused(task: Declared) -> Iterator[str]:
         yield f"it searches {asked['num_beams']} beams, and responses here are greedy"
     if config.get("process_results_use_image") or config.get("full_docs"):
         yield "it scores with pictures or with all documents at hand, and a score here sees one question's facts"
-    if judged := [one.name for one in task.measures if re.search("gpt|llm|judge(_|$)", one.name, re.I)]:
-        yield f"its own judge gives {judged[0]}, over the network, past the budget and the journal of judges here"
+    named = [one.name for one in task.measures if re.search("gpt|llm|judge(_|$)", one.name, re.I)]
+    if named and not task.judged:
+        yield (
+            f"its own judge gives {named[0]}, over the network, past the budget and the journal of judges here; "
+            "lmms-eval asks it where it runs the model itself (python -m lmms_eval --model harness)"
+        )
     if not task.measures:
         yield "it gives a file to hand in and no figure"
     if not task.split:
@@ -179,14 +189,33 @@ def _found(name: str) -> Declared:
     found = _tasks(files).get(name) or tasks().get(name)  # the second: named by a file that is included
     if found:
         return found
-    for file in files:
-        config, _ = _loaded(file)
-        if config.get("group") == name and isinstance(config.get("task"), list):
-            members = ", ".join(f"lmms:{one}" for one in config["task"] if isinstance(one, str))
-            raise UsageError(f"lmms:{name} is a group of lmms-eval's; name its tasks: {members}.")
+    if group := members(name):
+        of = ", ".join(f"lmms:{one}" for one in group)
+        raise UsageError(f"lmms:{name} is a group of lmms-eval's; name one of its tasks: {of}.")
     close = difflib.get_close_matches(name, tasks(), n=3)
     hint = f" Near it: {', '.join(f'lmms:{one}' for one in close)}." if close else ""
     raise UsageError(f"lmms-eval {version()} has no task {name}.{hint} All of them: harness benchmarks lmms:")
+
+
+def members(name: str) -> tuple[str, ...]:
+    """The tasks of a group of lmms-eval's, and of groups in it, in their order; none of a name that is no group."""
+    files = [file for file in _yamls() if name.encode() in file.read_bytes()]
+    if name in _tasks(files):
+        return ()
+    groups = [config for config in (_loaded(file)[0] for file in files) if config.get("group") == name]
+    listed = groups[0].get("task") if groups else None
+    of = [one for one in listed if one != name] if isinstance(listed, list) else []
+    return tuple(dict.fromkeys(task for one in of for task in _in_group(one)))
+
+
+def _in_group(entry: Any) -> Iterator[str]:
+    """The tasks that an entry of a group's list stands for: a name, or a group written out."""
+    if isinstance(entry, dict):
+        inner = entry.get("task")
+        for one in inner if isinstance(inner, list) else [inner]:
+            yield from _in_group(one)
+    else:
+        yield from members(str(entry)) or (str(entry),)
 
 
 @cache

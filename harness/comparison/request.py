@@ -52,7 +52,7 @@ def request(
             raise UsageError(f"{what} is {number!r}; give a whole number, 1 or more.")
     rows = [row.strip() for row in methods.split(",") if row.strip()]
     names = [stem(row.partition(":")[0]) for row in rows]
-    named = (name.strip() for name in benchmarks.split(",") if name.strip())
+    named = borrowed.spread("benchmarks", benchmarks)
     columns = tuple(adopt("benchmarks", name) for name in named) or ALL_BENCHMARKS
     bed = read_testbed(testbed_name)
     bed = bed.model_copy(update={role: words_in(words, Path()) for role, words in (who or {}).items()})

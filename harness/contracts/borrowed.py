@@ -1,7 +1,8 @@
 """Plugins that another library has, by names like "lmms:gqa": a file of ours makes them when they are asked for.
 
-That file has `made(word)`, which gives the plugin's class for what stands behind the colon, or a UsageError, and
-`listed()`, what there is. The class has `pinned()`: options that say which version of the other library's thing it is.
+That file has `made(word)`, which gives the plugin's class for what stands behind the colon, or a UsageError,
+`members(word)`, the words that a group of that library's stands for (none for any other word), and `listed()`, what
+there is. The class has `pinned()`: options that say which version of the other library's thing it is.
 A comparison adds them to those given, so that keys and manifests have them.
 """
 
@@ -75,6 +76,35 @@ def absent(foreign: Iterable[str]) -> str:
     lent = ", ".join(name for name, borrows in theirs.items() if borrows)
     told = {"for their files were not named": files, "for the library that has them is not here": lent}
     return "; ".join(f"left out, {why}: {names}" for why, names in told.items() if names)
+
+
+def spread(package: str, words: str) -> Iterator[str]:
+    """The words of a list with commas between; for a group, "lmms:GROUP=FOLDER", its tasks, each with the folder.
+
+    UsageError where tasks of a group cannot be had, which names those that can.
+    """
+    for word in filter(None, (word.strip() for word in words.split(","))):
+        name, told, folder = word.partition("=")
+        tasks = _members(package, name) if maker(package, name) else []
+        yield from (f"{task}{told}{folder}" for task in tasks)
+        if not tasks:
+            yield word
+
+
+def _members(package: str, group: str) -> list[str]:
+    """The names of a group's tasks; none of a name that is no group."""
+    word, _, rest = group.partition(":")
+    tasks, refused = [f"{word}:{one}" for one in module(package, group).members(rest)], dict[str, UsageError]()
+    for task in tasks:
+        try:
+            made(package, task)
+        except UsageError as error:
+            refused[task] = error
+    if refused:
+        others = ",".join(task for task in tasks if task not in refused)
+        cure = f" Name the others: {others}" if others else ""
+        raise UsageError(f"{group} is a group of {len(tasks)}. {' '.join(map(str, refused.values()))}{cure}")
+    return tasks
 
 
 def placed(package: str, words: str) -> tuple[str, Path | None]:

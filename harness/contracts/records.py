@@ -1,5 +1,7 @@
 """The nouns of a comparison, frozen: what passes between data, methods, benchmarks and reports."""
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -225,6 +227,13 @@ class Score:
     id: str
     parts: dict[str, float]
     kind: Literal["score"] = "score"
+
+    @classmethod
+    def mean(cls, scores: "Sequence[Score]") -> "Score":
+        """One score of several of one item, by a judge that was asked several times: the means of its parts."""
+        names = dict.fromkeys(name for score in scores for name in score.parts)
+        parts = {name: statistics.fmean(score.parts.get(name, 0.0) for score in scores) for name in names}
+        return Score(scores[0].id, parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Scoring with a judge that may be asked several times, and what a stage keeps of its judge or writer."""
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,9 +46,8 @@ def _mean(scores: Sequence[Score | Unscored]) -> Score | Unscored:
     missing = next((score for score in scores if isinstance(score, Unscored)), None)
     if missing or len(scores) == 1:
         return missing or scores[0]
-    given = [score.parts for score in scores if isinstance(score, Score)]
-    names = dict.fromkeys(name for parts in given for name in parts)
-    return Score(scores[0].id, {name: statistics.fmean(parts.get(name, 0.0) for parts in given) for name in names})
+    given = [score for score in scores if isinstance(score, Score)]
+    return type(given[0]).mean(given)
 
 
 def per_run(benchmark: Benchmark, items: Sequence[Item], runs: Sequence[Scores]) -> dict[str, list[float]]:

@@ -53,9 +53,34 @@ def gqa(count: int) -> Rows:
     ]
 
 
+def mathvista(count: int) -> Rows:
+    """Options, whole numbers and numbers with a place behind the point in turn, as AI4Math/MathVista has them."""
+    asked: Rows = [
+        {"question_type": "multi_choice", "answer_type": "text", "choices": NAMES, "precision": None},
+        {"question_type": "free_form", "answer_type": "integer", "choices": None, "precision": None},
+    ]
+    about = {"category": "general-vqa", "context": "natural image", "grade": "not applicable", "img_height": 48}
+    about |= {"img_width": 48, "language": "english", "source": "made up", "split": "testmini", "task": "counting"}
+    return [
+        {
+            "pid": str(n + 1),
+            "question": f"Which is number {n}?",
+            "image": f"images/{n + 1}.jpg",
+            "decoded_image": picture(n, "JPEG"),
+            "unit": None,
+            "answer": NAMES[n % 4] if n % 2 == 0 else str(n),
+            "query": f"Question: Which is number {n}?",
+            "metadata": {**about, "skills": ["arithmetic reasoning"]},
+            **asked[n % 2],
+        }
+        for n in range(count)
+    ]
+
+
 TASKS: dict[str, tuple[Callable[[int], Rows], str]] = {
     "ai2d": (ai2d, "default/test"),
     "mmmu_val": (mmmu, "default/validation"),
+    "mathvista_testmini": (mathvista, "data/testmini"),
     "gqa": (gqa, "testdev_balanced_instructions/testdev"),
 }
 
@@ -64,7 +89,8 @@ def table(rows: Rows, file: Path) -> None:
     """Rows as a parquet file, with pictures that `datasets` knows for pictures."""
     file.parent.mkdir(parents=True, exist_ok=True)
     made = datasets.Dataset.from_list(rows)
-    for name in (name for name in made.column_names if name.startswith("image") and name != "imageId"):
+    texts = {name for name, cell in rows[0].items() if isinstance(cell, str)}
+    for name in (name for name in made.column_names if "image" in name and name not in texts):
         made = made.cast_column(name, datasets.Image())
     made.to_parquet(file)
 

@@ -144,8 +144,8 @@ def test_it_keeps_a_benchmarks_contract(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("mathvista_testmini", "is a group of lmms-eval's; name its tasks: lmms:mathvista_testmini_cot"),
-        ("mathvista_testmini_cot", "its own judge gives llm_as_judge_eval, over the network"),
+        ("mathvista_testmini", "is a group of lmms-eval's; name one of its tasks: lmms:mathvista_testmini_cot"),
+        ("mmbench_en_dev", "its own judge gives gpt_eval_score, over the network"),
         ("videomme", "it shows videos"),
         ("vqav2_test", "it gives a file to hand in and no figure"),
         ("mmvetv2", "2 of its files declare a task of this name"),
