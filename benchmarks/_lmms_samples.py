@@ -14,8 +14,9 @@ from typing import Any
 from lmms_eval.loggers.evaluation_tracker import EvaluationTracker
 from lmms_eval.utils import handle_non_serializable, hash_string
 
-from benchmarks._lmms import Scores, Stock, replayed, sentence, stocks_of
-from benchmarks._lmms_guard import quiet
+from benchmarks._lmms import Scores, replayed, sentence
+from benchmarks._lmms_guard import Called, quiet
+from benchmarks._lmms_stock import Stock, stocks_of
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.records import Item, Response
 from harness.system.errors import HarnessError
@@ -48,7 +49,7 @@ def write_samples(out: Path, model: str, date: str, answered: Sequence[Answered]
             task = Path(stock.yaml).stem
             try:
                 made[task], values = _samples(stock, one)
-            except Exception as error:  # what others' code raises is its answer to these responses
+            except (Exception, Called) as error:  # what others' code raises is its answer to these responses
                 failed.append(f"{task}: {sentence(error)}")
                 continue
             results[task] = {"alias": task, **{f"{metric},none": float(value) for metric, value in values.items()}}

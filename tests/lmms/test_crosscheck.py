@@ -10,7 +10,8 @@ import nltk
 import pytest
 from PIL import ImageFile
 
-from benchmarks._lmms import STOCK, second_opinion
+from benchmarks._lmms import second_opinion
+from benchmarks._lmms_stock import STOCK
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, Unit, totals
 from harness.contracts.records import Item, Response, Score, Unscored
@@ -23,7 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mme": {"subtasks": ["existence", "count", "position", "color", "scene", "OCR"]},
     "chair": {"variant": "listed"},
 }
-SCORED = ("pope", "mme", "gqa", "textvqa", "sqa", "mmb", "mmvet")
+SCORED = ("pope", "mme", "gqa", "textvqa", "sqa", "mmb", "mmvet", "realworldqa", "cvbench")
 Rows = dict[str, dict[str, Any]]
 
 
@@ -79,6 +80,7 @@ def test_bare_responses_get_the_same_score_from_both(name: str, world: Any) -> N
 WRONG = {
     "pope": ["no", "yes"], "mme": ["Yes", "No"], "gqa": ["zebra", "Red"], "textvqa": ["the Stop!", "nothing"],
     "sqa": ["A", "B. so", "C"], "mmb": ["A", "B", "C"], "mmvet": ["no idea"],
+    "realworldqa": ["B", "zebra"], "cvbench": ["no", "(B) so"],
 }  # fmt: skip
 
 
@@ -173,6 +175,56 @@ def test_chair_is_equal_in_the_variant_of_the_stock_task(tmp_path: Path, monkeyp
         assert same[f"chair/i@{variant}"] == (variant == "lemma")
         assert all(same.values()) or rows[f"chair/i@{variant}"]["deviation"]
         assert all(row["deviation"] == "" for row in rows.values()) == (variant == "lemma")
+
+
+def test_mmstar_s_task_takes_the_mean_of_axes(world: Any) -> None:
+    made = world("mmstar")
+    axes = [item.facts["axis"] for item in made.items]
+    lost = made.items[0]
+    ours, rows = made.both({lost.id: "no letter"})
+    share = 1 / axes.count(lost.facts["axis"])
+    assert ours["mmstar/all"] == pytest.approx(100 * (1 - 1 / len(axes)))
+    assert rows["mmstar/all"]["value"] == pytest.approx(100 * (1 - share / len(set(axes))))
+    assert rows["mmstar/all"]["deviation"].endswith("the mean of its axes, not of its questions")
+    assert len(rows) == 1 + len({item.facts["category"] for item in made.items})
+
+
+def test_hallusionbench_s_task_has_our_verdicts_of_the_questions_with_a_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variant in ("lmms", "official"):
+        monkeypatch.setitem(OPTIONS, "hallusion", {"variant": variant})
+        made = World("hallusion", tmp_path / variant)
+        shown = [item for item in made.items if item.facts["record"]["visual_input"] != "0"]
+        wrong, unscored = shown[0].id, shown[1].id
+        texts = {item.id: perfect("hallusion", item) for item in made.items}
+        judged = {id: Fixed("incorrect" if id == wrong else "correct") for id in texts}
+        scores = {i.id: made.benchmark.score(i, Response(i.id, texts[i.id], 1), judged[i.id]) for i in made.items}
+        pairs = [(item, scores[item.id]) for item in made.items]
+        ours = made.benchmark.compute(totals(made.benchmark.units([p for p in pairs if isinstance(p[1], Score)])))
+        rows = {row["metric"]: row for row in second_opinion("hallusion", made.benchmark, made.items, texts, scores)}
+        assert {f"hallusion/{name}@{variant}" for name in ("aAcc", "qAcc", "fAcc")} == set(rows)
+        assert rows[f"hallusion/aAcc@{variant}"]["value"] == pytest.approx(100 * (1 - 1 / len(shown)), abs=1e-3)
+        same = {id: row["value"] == pytest.approx(ours[id], abs=1e-3) for id, row in rows.items()}
+        assert same[f"hallusion/fAcc@{variant}"] and (all(same.values()) or variant == "official")
+        assert bool(rows[f"hallusion/aAcc@{variant}"]["deviation"]) == (variant == "official")
+        scores[unscored] = Unscored(unscored, "no reply")
+        rows = {row["metric"]: row for row in second_opinion("hallusion", made.benchmark, made.items, texts, scores)}
+        assert rows[f"hallusion/aAcc@{variant}"]["value"] == pytest.approx(100 * (1 - 2 / len(shown)), abs=1e-3)
+        assert rows[f"hallusion/aAcc@{variant}"]["deviation"].startswith("a response without a verdict is unclear")
+
+
+def test_llava_bench_s_task_rounds_the_ratio_of_our_scores(world: Any) -> None:
+    made = world("llava_bench")
+    replies = {item.id: f"{9 - n % 3} {5 + n % 4}" for n, item in enumerate(made.items)}
+    scores = {i.id: made.benchmark.score(i, Response(i.id, "so", 1), Fixed(replies[i.id])) for i in made.items}
+    ours = made.benchmark.compute(totals(made.benchmark.units([(i, scores[i.id]) for i in made.items])))
+    said = dict.fromkeys(replies, "so")
+    rows = {row["metric"]: row for row in second_opinion("llava_bench", made.benchmark, made.items, said, scores)}
+    assert len(rows) == 4 and all(row["value"] == pytest.approx(ours[id], abs=0.06) for id, row in rows.items())
+    lost = scores | {made.items[0].id: Unscored(made.items[0].id, "")}
+    rows = {row["metric"]: row for row in second_opinion("llava_bench", made.benchmark, made.items, said, lost)}
+    assert abs(rows["llava_bench/relative"]["value"] - ours["llava_bench/relative"]) > 0.06
 
 
 def test_what_has_no_stock_task_or_no_value_has_a_reason(world: Any) -> None:

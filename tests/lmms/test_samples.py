@@ -14,7 +14,8 @@ from lmms_eval.tui import server
 from typer.testing import CliRunner
 
 from benchmarks import _lmms_samples as writing
-from benchmarks._lmms import STOCK, second_opinion
+from benchmarks._lmms import second_opinion
+from benchmarks._lmms_stock import STOCK
 from harness.cli import app
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark
