@@ -266,8 +266,13 @@ def results(
 
 
 def aggregate(declared: Declared, task: Task, name: str, values: Sequence[Any]) -> Any:
-    """The task's own figure from the results of all documents, in their order; UsageError where it gives none."""
+    """The task's own figure from the results of all documents, in their order; UsageError where it gives none.
+
+    Aggregations may change what they are given (MathVista's does), and are asked more than once.
+    """
     with _said(declared, f"the aggregation of {name}"), tempfile.TemporaryDirectory() as folder, seeded(), unplugged():
         function = task.aggregation()[name.partition("@")[0]]
         files = {"args": SimpleNamespace(output_path=folder)}
-        return function(list(values), **(files if "args" in inspect.signature(function).parameters else {}))
+        return function(
+            copy.deepcopy(list(values)), **(files if "args" in inspect.signature(function).parameters else {})
+        )

@@ -26,7 +26,7 @@ from reports.outcomes import Outcome, measure
 from reports.runs import opened
 from reports.statistics import detectable
 from tests.fake_run import drawn
-from tests.findings import page, seeds, signs
+from tests.findings import length, page, seeds, signs, supervision, traps
 from tests.findings.front import cut
 from tests.findings.judges import JUDGES
 from tests.findings.known import HELD, Known
@@ -168,6 +168,15 @@ def test_every_answer_is_two_sentences_with_their_intervals_a_table_and_a_pictur
     assert not {"nan", "None"} & set(re.findall(r"\w+", " ".join((*section.sentences, section.table))))
     assert section.table.count("\n") > len(ROWS) / 3 and section.notes
     assert b"mini (synthetic)" in figures.picture(section.draw, known.stored.testbed).svg
+
+
+def test_a_further_row_joins_every_answer_but_the_one_about_pairs_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SKILL, "seva", 0.6)
+    monkeypatch.setattr(Made, "rows", [*ROWS, "seva"])
+    more = Known(Made("0"), replicates=60)
+    tables = {question: question.answer(more).table for question in page.QUESTIONS}
+    assert all("| `seva` |" in tables[question] for question in (signs, length, traps))
+    assert "seva" not in tables[supervision]
 
 
 def test_of_one_base_nothing_is_said_of_bases() -> None:
