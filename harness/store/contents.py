@@ -78,7 +78,7 @@ class Contents:
         finally:
             self._tell = None
 
-    def digest(self, path: Path) -> str:
+    def digest(self, path: Path | str) -> str:
         """sha256 of a file's bytes, in hex; UsageError where it cannot be read."""
         return self.digests([path])[0]
 

@@ -6,6 +6,7 @@ any instant leaves a stage either finished or not there at all.
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -21,7 +22,7 @@ from typing import Any
 from harness import __version__
 from harness.store.contents import CONTENTS
 from harness.store.manifest import MANIFEST as MANIFEST
-from harness.store.manifest import damage_in, damaged, is_stored, read_manifest, render
+from harness.store.manifest import TOLD, damage_in, damaged, folders, is_stored, read_manifest, render
 from harness.store.writing import failpoint as failpoint
 from harness.store.writing import remove, seal
 from harness.store.writing import sync as sync
@@ -272,23 +273,22 @@ class Store:
 
     def finished(self, kind: str = "*") -> list[str]:
         """Names (`kind/key`) of the finished stages, sorted."""
-        found = self.root.glob(f"{kind}/*/{MANIFEST}")
-        return sorted(f"{path.parent.parent.name}/{path.parent.name}" for path in found if path.parts[-3][0] != ".")
+        return [name for name in folders(self.root, kind) if os.path.exists(f"{self.root}/{name}/{MANIFEST}")]  # noqa: PTH110
 
     def verify(
         self, stage: Stage | None = None, tick: Callable[[int, int], None] | None = None
     ) -> dict[str, list[str]]:
         """Damaged stages (`kind/key`) and what is wrong with each, by reading every byte; empty if all is well.
 
-        `tick` is told how many stages have been read, of how many.
+        `tick` is told how many stages have been read, of how many, after each `TOLD`.
         """
-        folders = [path for path in self.root.glob("[!.]*/*") if path.is_dir()] if stage is None else [self.path(stage)]
+        names = folders(self.root) if stage is None else [stage.name]
         found = dict[str, list[str]]()
-        for read, (folder, damage) in enumerate(damaged(sorted(folders)), 1):
+        for read, (name, damage) in enumerate(damaged(self.root, names), 1):
             if damage:
-                found[f"{folder.parent.name}/{folder.name}"] = damage
-            if tick:
-                tick(read, len(folders))
+                found[name] = damage
+            if tick and (read % TOLD == 0 or read == len(names)):
+                tick(read, len(names))
         return found
 
     def why(self, stage: Stage) -> str:

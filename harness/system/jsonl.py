@@ -7,11 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+_line = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 
 def dumps(thing: object) -> str:
     """One line of JSON; keys sorted, floats exact, NaN refused."""
     plain = asdict(thing) if is_dataclass(thing) and not isinstance(thing, type) else thing
-    return json.dumps(plain, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _line(plain)
 
 
 @cache

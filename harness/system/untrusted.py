@@ -47,9 +47,9 @@ def opened(path: Path, what: str = "", limit: int | None = None) -> Iterator[Bin
         yield file
 
 
-def _descriptor(path: Path, name: str, limit: int | None) -> int:
+def _descriptor(path: Path | str, name: str, limit: int | None) -> int:
     try:
-        _plain(name, path.stat(), limit)
+        _plain(name, os.stat(path), limit)  # noqa: PTH116 -- of 100,000 manifests a Path each would cost a second
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have come in between
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}.") from None
@@ -82,14 +82,19 @@ def plain(path: Path, what: str = "", limit: int | None = None) -> Path:
         return path
 
 
-def content(path: Path, what: str = "", limit: int = DATA) -> bytes:
+def content(path: Path | str, what: str = "", limit: int = DATA) -> bytes:
     """The bytes of a plain file of at most `limit`."""
-    with opened(path, what, limit) as file:
-        data = file.read(os.fstat(file.fileno()).st_size + 1)
-        while more := file.read(MIB):  # it grows, or has no size, like those in /proc
+    name = f"{what} {path}".strip()
+    descriptor = _descriptor(path, name, limit)
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size + 1)
+        while len(data) != size and (more := os.read(descriptor, MIB)):  # it grows, or is one of /proc
             data += more
             if len(data) > limit:
-                raise too_large(f"{what} {path}".strip(), limit)
+                raise too_large(name, limit)
+    finally:
+        os.close(descriptor)
     return data
 
 

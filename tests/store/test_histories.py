@@ -276,9 +276,9 @@ def test_a_wrong_store_loses(kind: type[Store]) -> None:
         play(Wrong, histories=80)
 
 
-def by_size_and_time(path: Path, known: dict[str, Any], digest: Callable[[Path], str]) -> bool:
+def by_size_and_time(path: Path | str, known: dict[str, Any], digest: Callable[[Path | str], str]) -> bool:
     """A mutant, as make and rsync have it: what is of the same size is the same."""
-    return path.is_file() and path.stat().st_size == known.get("bytes")
+    return Path(path).is_file() and Path(path).stat().st_size == known.get("bytes")
 
 
 def test_a_store_that_compares_sizes_loses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +291,7 @@ def test_a_manifest_of_another_place_that_counts_would_be_caught(monkeypatch: py
     """A mutant of `damage_in` that does not ask whose manifest it is: a copied stage passes for another."""
     real = manifest.damage_in
 
-    def wrong(folder: Path, digest: Callable[[Path], str]) -> list[str]:
+    def wrong(folder: Path | str, digest: Callable[[Path | str], str]) -> list[str]:
         return [what for what in real(folder, digest) if "belongs to" not in what]
 
     monkeypatch.setattr(stores, "damage_in", wrong)
