@@ -1,7 +1,7 @@
 """What several families share: looking at a config, pictures put into a row's words, what a decoder costs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,14 +100,51 @@ def side(pixels: Any) -> int:
     return int(pixels if isinstance(pixels, int) else pixels[0])
 
 
-def square_flops(vision: Any, token: int = 1) -> int:
-    """FLOPs of a tower, with as many class tokens, for one square of its size."""
+def depths(config: Any) -> list[int]:
+    """The hidden layers of its tower that a config names: behind how many of the tower's layers each of them lies."""
+    named, most = config.vision_feature_layer, config.vision_config.num_hidden_layers
+    return [range(most + 1)[at] for at in ([named] if isinstance(named, int) else named)]
+
+
+def behind(tower: Any, pixels: "Tensor", layers: Sequence[int]) -> "list[Tensor]":
+    """(n, squares, width) states behind so many of a tower's layers (`depths`), to the bit those of transformers'.
+
+    What lies behind the deepest of them is not run: LLaVA-1.5 names the last but one of CLIP's 24.
+    """
+    from torch import nn
+
+    most, deepest = tower.config.num_hidden_layers, max(layers)
+    stacks = [part for part in tower.modules() if isinstance(part, nn.ModuleList) and len(part) == most]
+    if deepest == most or len(stacks) != 1:
+        states = tower(pixels, output_hidden_states=True).hidden_states
+        return [states[at] for at in layers]
+    [stack] = stacks
+    found: dict[int, Tensor] = {}
+    hooks = [stack[at].register_forward_pre_hook(lambda _, given, at=at: found.update({at: given[0]})) for at in layers]
+    spared = [(layer, layer.__dict__.get("forward")) for layer in stack[deepest:]]
+    try:
+        for layer, _ in spared:
+            layer.forward = lambda states, *_, **__: states  # not less called, for whoever watches its calls
+        tower(pixels)
+    finally:
+        for layer, own in spared:
+            del layer.forward
+            if own is not None:
+                layer.forward = own
+        for hook in hooks:
+            hook.remove()
+    return [found[at] for at in layers]
+
+
+def square_flops(config: Any, token: int = 1) -> int:
+    """FLOPs of a config's tower as far as it is read, with as many class tokens, for one square of its size."""
+    vision = config.vision_config
     patch, width = side(vision.patch_size), vision.hidden_size
     patches = (side(vision.image_size) // patch) ** 2
     across = patches + token
     embed = 2 * patches * vision.num_channels * patch**2 * width
     linear = 2 * across * (4 * width**2 + 2 * width * vision.intermediate_size)
-    return int(embed + vision.num_hidden_layers * (linear + 4 * across**2 * width))
+    return int(embed + max(depths(config)) * (linear + 4 * across**2 * width))
 
 
 def small_decoder(tokenizer: Any) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from harness.contracts.records import Image
 from harness.families._chatml import START, STOP, ChatML
 from harness.families._shared import (
     architecture,
+    behind,
     decoder_flops,
+    depths,
     projected,
     refuse_parts,
     side,
@@ -108,8 +110,8 @@ class InternVL(ChatML):
         tower, config = self.tower(model).eval(), model.config
         weight, layer = next(tower.parameters()), config.vision_feature_layer
         with torch.inference_mode(False), torch.no_grad():
-            made = tower(pixels.to(weight.device, weight.dtype), output_hidden_states=layer != -1)
-            seen = made.last_hidden_state if layer == -1 else made.hidden_states[layer]
+            given = pixels.to(weight.device, weight.dtype)
+            seen = tower(given).last_hidden_state if layer == -1 else behind(tower, given, depths(config))[0]
             seen = seen[:, 1:] if config.vision_feature_select_strategy == "default" else seen
             square = round(seen.shape[1] ** 0.5)
             grid = seen.reshape(len(seen), square, square, -1)
@@ -122,7 +124,7 @@ class InternVL(ChatML):
 
     def flops(self, config: Any) -> Flops:
         """Each tile costs the same."""
-        width, tile = config.text_config.hidden_size, square_flops(config.vision_config)
+        width, tile = config.text_config.hidden_size, square_flops(config)
         wide = int(config.vision_config.hidden_size / config.downsample_ratio**2)
         return Flops(
             **decoder_flops(config.text_config),

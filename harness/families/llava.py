@@ -18,8 +18,10 @@ from harness.contracts.images import opened
 from harness.contracts.records import Image, Turn
 from harness.families._shared import (
     architecture,
+    behind,
     by_either,
     decoder_flops,
+    depths,
     projected,
     refuse_parts,
     small_decoder,
@@ -152,11 +154,9 @@ class Llava(Family):
         tower, config = self.tower(model).eval(), model.config
         weight = next(tower.parameters())
         with torch.inference_mode(False), torch.no_grad():
-            states = tower(pixels.to(weight.device, weight.dtype), output_hidden_states=True).hidden_states
-        layers = config.vision_feature_layer
+            states = behind(tower, pixels.to(weight.device, weight.dtype), depths(config))
         first = 1 if config.vision_feature_select_strategy == "default" else 0
-        chosen = [states[at][:, first:] for at in ([layers] if isinstance(layers, int) else layers)]
-        return torch.cat(chosen, -1).cpu()
+        return torch.cat([one[:, first:] for one in states], -1).cpu()
 
     def inputs(self, model: Any, ids: "Tensor", features: "Tensor | None", layouts: Sequence[Layout]) -> dict[str, Any]:
         """Words, and at the places of pictures what the projector makes of them."""
@@ -166,7 +166,7 @@ class Llava(Family):
     def flops(self, config: Any) -> Flops:
         """The costs of a `LlavaConfig`: every picture costs the same."""
         vision, width, kept = config.vision_config, config.text_config.hidden_size, image_places(config)
-        image, tower = 2 * kept * (vision.hidden_size * width + width**2), square_flops(vision)
+        image, tower = 2 * kept * (vision.hidden_size * width + width**2), square_flops(config)
         return Flops(**decoder_flops(config.text_config), image=lambda _: image, tower=lambda _: tower)
 
     def architecture(self, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> dict[str, int]:

@@ -110,7 +110,7 @@ class LlavaNext(Llava):
     def flops(self, config: Any) -> Flops:
         """Every tile costs the tower the same; the projector reads what is left of them."""
         vision, width = config.vision_config, config.text_config.hidden_size
-        row, tile = 2 * (vision.hidden_size * width + width**2), square_flops(vision, self.token)
+        row, tile = 2 * (vision.hidden_size * width + width**2), square_flops(config, self.token)
         return Flops(
             **decoder_flops(config.text_config),
             image=lambda layout: self.rows(layout) * row,

@@ -121,7 +121,7 @@ def ours(config: Any, lora: Any, method: Method, trees: list[Tree]) -> Work:
             asked = forward(lambda: roles.without_adapters(batch) if lora else roles.policy.hidden(batch))
             asked += head(config, trees)
         plain, pixels = roles.policy.plain, torch.empty(1, 3, vision.image_size, vision.image_size)
-        tower = forward(lambda: family.tower(plain)(mode.from_tensor(pixels).to(torch.bfloat16)))
+        tower = forward(lambda: family.squares(plain, mode.from_tensor(pixels)))
     return Work(step, asked, tower * len(trees))
 
 

@@ -48,7 +48,8 @@ def test_forward_flops(folder: Path, kv_heads: int) -> None:
 
 
 def test_llava_7b_is_as_known() -> None:
-    """GFLOP: 12.95 per token, 0.262 per scored position, 382 per image in the tower and 24 in the projector."""
+    """GFLOP: 12.95 per token, 0.262 per scored position, 24 per image in the projector, 382 in the tower, of whose 24
+    layers 23 are read."""
     config = LlavaConfig(
         vision_config={
             "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
@@ -63,7 +64,7 @@ def test_llava_7b_is_as_known() -> None:
     assert flops.token == pytest.approx(12.95e9, rel=0.001)
     assert flops.scored == pytest.approx(0.262e9, rel=0.002)
     assert flops.pair == 4 * 4096 * 32
-    assert flops.tower(SEEN) == pytest.approx(0.382e12, rel=0.02)
+    assert flops.tower(SEEN) == pytest.approx(0.382e12 * 23 / 24, rel=0.002)
     assert flops.image(SEEN) == pytest.approx(0.024e12, rel=0.02)
 
 
