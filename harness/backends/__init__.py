@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.backends._side_by_side import SideBySide
 from harness.contracts import plugins
 from harness.contracts.backend import Backend, Model
 from harness.contracts.records import Prompt, Response
-from harness.contracts.settings import Generation
+from harness.contracts.settings import Generation, Runtime
 from harness.models.load import whole
 from harness.store.store import Store
 from harness.system.errors import HarnessError
@@ -19,6 +20,12 @@ def chosen(generation: Generation) -> Backend:
     """The backend of a testbed; UsageError where there is none of that name, or it takes no such option."""
     made: Backend = plugins.make(PACKAGE, generation.backend, Backend, generation.options)  # type: ignore[type-abstract]
     return made
+
+
+def responder(generation: Generation, runtime: Runtime) -> Backend:
+    """The backend as a stage asks it: in as many processes side by side as `runtime` has it."""
+    one, many = chosen(generation), runtime.generate_processes
+    return one if many == 1 else SideBySide(one, generation, many)
 
 
 def file_of(generation: Generation) -> Path:

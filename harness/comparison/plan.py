@@ -84,7 +84,8 @@ class Planner:
         stage = Stage(made.kind(), {**made.identity(), **code(*sources)}, inputs)
         takes = made.takes(self.runtime)
         if "backend" in type(made).model_fields:  # none computes where the model has responded ahead
-            takes = replace(takes, gpus=0 if "responded" in derived else max(takes.gpus, self.responder.gpus))
+            gpus = takes.gpus * max(1, self.responder.gpus)
+            takes = replace(takes, processes=1, gpus=0) if "responded" in derived else replace(takes, gpus=gpus)
         step = Step(title, stage, derived, after, row.id if row else "", takes, sources)
         return self.steps.setdefault(step.key, step)
 

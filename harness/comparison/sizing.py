@@ -298,8 +298,9 @@ def _respond(here: _Here, row: str, kind: str, model: _Model, dtype: Dtype, aske
     fit = _halved(wanted, lambda rows: generating(shape, dtype, rows, prompt, said), here.room)
     once, all_of_it = (model.flops.respond(prompt, tokens, model.seen) for tokens in (0, said))
     flops = asked.prompts * once + asked.answers * (all_of_it - once)
-    told = ceil(asked.answers / fit.rows) * said * (fit.memory.weights + fit.memory.cache)
-    seconds = here.seconds(asked.prompts * once) + told / (READING * here.device.bandwidth)
+    many = here.runtime.generate_processes
+    told = ceil(asked.answers / fit.rows / many) * said * (fit.memory.weights + fit.memory.cache)
+    seconds = here.seconds(asked.prompts * once) / many + told / (READING * here.device.bandwidth)
     return Need(row, kind, fit.memory, flops, seconds, 0, fit.how, fit.cure)
 
 

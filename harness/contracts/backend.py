@@ -83,10 +83,14 @@ class Running(NamedTuple):
 
 
 class Generated(NamedTuple):
-    """Responses in the order of their prompts, and the FLOPs by formula that they took, None where nobody counted."""
+    """Responses in the order of their prompts, and the FLOPs by formula that they took, None where nobody counted.
+
+    `peaks`: of processes that were given work, the most that one had of memory, and of an accelerator's, in GiB.
+    """
 
     responses: list[Response]
     flops: int | None
+    peaks: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,8 @@ class Runtime(Fixed):
     """Records in a micro-batch; auto: as many as fit by formula, 16 on a CPU. Fewer where memory runs out."""
     generate_batch_size: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     """Prompts answered at once; auto: as many as fit by formula, 128 on a CPU. Halved where memory runs out."""
+    generate_processes: int = Field(1, gt=0)
+    """Processes that answer one stage's prompts side by side, each with a part of them and GPUs of its own."""
     gradient_checkpointing: Annotated[Literal["auto", "on", "off"] | int | bool, BeforeValidator(_switch)] = "auto"
     """Whether decoder layers keep their input alone and are computed again in the backward pass, or how many do."""
     zero_stage: Literal[0, 1, 2, 3] = 2

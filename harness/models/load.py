@@ -128,9 +128,7 @@ def load(
     from harness.models.shelf import Shelf, tower_kind
 
     _quiet()
-    _kept.clear()  # before the new one comes: two do not fit
-    for let_go in _beside:
-        let_go()
+    let_go()  # before the new one comes: two do not fit
     folder, adapters = parts(model)
     wanted = getattr(torch, dtype) if dtype else trained_in(adapters[0]) if adapters else torch.float32
     family, tokenizer, eyes, positions = words(folder)
@@ -258,6 +256,14 @@ def kept(model: str | Model, dtype: Dtype = "float32") -> Loaded:
 def beside(let_go: Callable[[], None]) -> None:
     """Have this called before another model is loaded: somebody else keeps one ready too."""
     _beside.add(let_go)
+
+
+def let_go() -> None:
+    """Keep none ready any more, here or beside."""
+    _kept.clear()
+    for other in _beside:
+        other()
+    reclaim()
 
 
 def _quiet() -> None:

@@ -70,6 +70,15 @@ class Modelled(Kind):
         return shelf(work.store, self.model, families.file_of(family_of(self.base(work))))
 
 
+class Answering(Modelled):
+    """A stage in which a model responds, perhaps by several processes side by side."""
+
+    def takes(self, runtime: Runtime) -> Resources:
+        """A GPU for each of them."""
+        many = runtime.generate_processes
+        return replace(super().takes(runtime), processes=many, gpus=many)
+
+
 def left_by(store: Store, training: str) -> tuple[Path | None, tuple[Path, ...]]:
     """What the policy of a finished training ("kind/key", "" for none) is: a whole model, None for the base, and the
     adapters that are merged into it, in order. HarnessError for a stage that is damaged or not there.

@@ -6,12 +6,12 @@ from harness.contracts.judge import Writer
 from harness.contracts.method import Lesson
 from harness.contracts.settings import Dtype, Training
 from harness.contracts.stage import Asked, Plugins, Work
-from harness.stages._model import Modelled, Trained
+from harness.stages._model import Answering, Trained
 from harness.store.closure import Entry
 from harness.training.rounds import OwnRound
 
 
-class Responding(Modelled):
+class Responding(Answering):
     """A stage in which a policy responds to a split's examples.
 
     backend: who makes it respond, and how

@@ -8,14 +8,14 @@ from harness.contracts.backend import Running, Sampling
 from harness.contracts.images import resolved
 from harness.contracts.records import Item, Prompt
 from harness.contracts.stage import Kind, Plugins, Work
-from harness.stages._model import Modelled
+from harness.stages._model import Answering
 from harness.store.closure import Entry
 from harness.store.store import Stage
 from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 from harness.system.profile import measure
 
 
-class Generate(Modelled):
+class Generate(Answering):
     """The policy's responses to a benchmark's items.
 
     backend: who makes the policy respond, and how
@@ -46,11 +46,13 @@ class Generate(Modelled):
         items = list(read_jsonl(Item, work.folder(reads.items) / "items.jsonl"))
         prompts = [Prompt(item.id, resolved(item, work.places).image, item.prompt) for item in items]
         size = self.batch_size or work.runtime.answered_at_once
-        running, backend = Running(size, work.tick, self.shelf(work)), backends.chosen(work.testbed.generation)
+        running = Running(size, work.tick, self.shelf(work))
+        backend = backends.responder(work.testbed.generation, work.runtime)
         model = backends.taken(backend, self.policy(work, reads.policy), work.store)
         with measure() as used:
             made = backend.respond(model, prompts, self.sampling, running, self.blank)
         backends.insist(getattr(made, "responses", made), prompts)
+        used.peak_host_gib, used.peak_device_gib = map(max, made.peaks, (used.peak_host_gib, used.peak_device_gib))
         write_jsonl(out / "responses.jsonl", (replace(response, ids=()) for response in made.responses))
         profile = used() | {
             "items": len(items),

@@ -82,7 +82,7 @@ class OwnRound:
     @property
     def backend(self) -> Backend:
         """Who makes the policy respond."""
-        return backends.chosen(self.testbed.generation)
+        return backends.responder(self.testbed.generation, self.runtime)
 
     @property
     def model(self) -> Model:

@@ -15,7 +15,8 @@ import pytest
 
 import harness.mini
 from harness import backends, families
-from harness.backends import _vllm_engine
+from harness.backends import _side_by_side, _vllm_engine
+from harness.backends._side_by_side import SideBySide
 from harness.backends.transformers import Transformers
 from harness.backends.vllm import Vllm
 from harness.comparison.provenance import setting
@@ -178,6 +179,16 @@ def test_an_adapter_stays_beside_its_base_where_there_is_room_for_it_and_is_in_t
 
 
 @pytest.mark.heavy
+def test_two_engines_side_by_side_say_what_one_says(vllm: Vllm, prompts: list[Prompt]) -> None:
+    warm, options = GREEDY.model_copy(update={"temperature": 1.0}), vllm_environment.options()
+    both = SideBySide(vllm, Generation(backend="vllm", options=options), 2)
+    one = [vllm.respond(BASES / "0", prompts, how, ALL) for how in (GREEDY, warm)]
+    two = [both.respond(BASES / "0", prompts, how, ALL) for how in (GREEDY, warm)]
+    assert [each.responses for each in two] == [each.responses for each in one] and len(_side_by_side._kept) == 2
+    _side_by_side.let_go()
+
+
+@pytest.mark.heavy
 def test_a_worker_that_dies_is_a_sentence_and_the_next_question_starts_another(
     vllm: Vllm, prompts: list[Prompt]
 ) -> None:
@@ -201,7 +212,8 @@ def test_another_model_has_the_memory_of_the_engine(vllm: Vllm, prompts: list[Pr
 ASKING = """
 import sys, time
 from pathlib import Path
-from harness.backends import _vllm_engine
+from harness.backends import _side_by_side, _vllm_engine
+from harness.backends._side_by_side import SideBySide
 from harness.backends.vllm import Vllm
 from harness.contracts.backend import Running, Sampling
 from harness.contracts.records import Prompt

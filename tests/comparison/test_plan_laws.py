@@ -189,7 +189,8 @@ def downstream(after: Plan, before: Plan) -> bool:
 
 RUNTIME: dict[str, Any] = {
     "workers": 7, "executor": "./mine.py", "executor_options": {"patience": 3}, "num_processes": 3,
-    "per_device_train_batch_size": 5, "generate_batch_size": 9, "gradient_checkpointing": "off", "zero_stage": 3,
+    "per_device_train_batch_size": 5, "generate_batch_size": 9, "generate_processes": 4,
+    "gradient_checkpointing": "off", "zero_stage": 3,
     "checkpoint_every_steps": 7, "reference": "copy", "report_to": ("tensorboard",), "logging_dir": "elsewhere",
     "offload_optimizer": "cpu", "offload_param": "cpu",
     "budget": 3.0, "ask_concurrency": 2, "ask_attempts": 2, "ask_timeout_s": 3.0, "ask_deadline_s": 9.0,

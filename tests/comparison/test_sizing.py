@@ -191,6 +191,11 @@ def test_what_is_done_at_once_is_halved_until_it_fits(sized: Sized, monkeypatch:
     assert "no switch" in sized(asked(dpo={}))["dpo", "generate"].cure
 
 
+def test_processes_side_by_side_answer_in_that_part_of_the_time(sized: Sized) -> None:
+    one, four = (sized(asked(dpo={}), generate_processes=many)["dpo", "generate"] for many in (1, 4))
+    assert four.seconds == pytest.approx(one.seconds / 4, rel=0.02) and four.memory == one.memory
+
+
 def test_one_device_and_its_host_can_do_what_four_devices_do(sized: Sized) -> None:
     full = asked(LIKE_THE_PAPER.model_copy(update={"lora": None}), sft={})
     devices, _, host = sized(full)["sft", "train"].cure.partition("; or, slower, with ")

@@ -188,6 +188,11 @@ def test_another_executor_makes_the_same_stages_and_the_same_table(done: Done, t
 
 
 @pytest.mark.heavy
+def test_processes_side_by_side_answer_with_the_same_table(done: Done, tmp_path: Path) -> None:
+    made_alike(done, tmp_path, "local", "--set", "runtime.generate_processes=2")
+
+
+@pytest.mark.heavy
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 def test_ray_makes_the_same_stages_and_the_same_table(done: Done, tmp_path: Path) -> None:
     made_alike(done, tmp_path, "ray")
