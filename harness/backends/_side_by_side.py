@@ -19,6 +19,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
+from harness.contracts import plugins
 from harness.contracts.backend import Backend, Generated, Model, Running, Sampling, Search
 from harness.contracts.records import Prompt, Response
 from harness.contracts.settings import Dtype, Generation
@@ -229,13 +230,12 @@ def let_go(at_once: bool = False) -> None:
 
 def main(line: int, life: int, parent: int) -> None:
     """A process's life: it answers until nobody asks any more, and goes when its parent is gone."""
-    from harness.backends import chosen  # it imports this module
-
     install()
     lifeline.follow(parent, life)
     asking = Connection(line)
     with suppress(EOFError):
-        one = chosen(asking.recv())
+        generation = asking.recv()
+        one = plugins.make(__package__, generation.backend, Backend, generation.options)  # type: ignore[type-abstract]
         while True:
             asking.send(_answer(one, asking, *asking.recv()))
 
