@@ -124,7 +124,7 @@ class Runtime(Fixed):
     rdzv_endpoint: Annotated[str, BeforeValidator(endpoints.words)] = ""
     """HOST:PORT at which the other machines find the first; what is left out is its own name, and a free port."""
     per_device_train_batch_size: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
-    """Records in a micro-batch; auto: as many as fit by formula, 16 on a CPU. Fewer where memory runs out."""
+    """Records in a micro-batch; auto: what fits by formula and was tried, 16 on a CPU. Fewer where memory runs out."""
     generate_batch_size: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     """Prompts answered at once; auto: as many as fit by formula, 128 on a CPU. Halved where memory runs out."""
     generate_processes: int = Field(1, gt=0)

@@ -28,8 +28,9 @@ def steps(ids: Sequence[str], seed: int, epochs: int, size: int) -> list[list[st
     return found
 
 
-def micro_batches(trees: Sequence[Tree], size: int, ranks: int) -> list[list[list[Tree]]]:
-    """A step's trees as rounds of one micro-batch per rank, at most `size` trees each and of similar length.
+def micro_batches(trees: Sequence[Tree], size: int, ranks: int, longest: int = 0) -> list[list[list[Tree]]]:
+    """A step's trees as rounds of one micro-batch per rank, at most `size` trees each and of similar length; with
+    `longest`, as many as take no more places than `size` trees of so many tokens.
 
     Of all ways to cut the trees, longest first, the one that costs least: of each round the places of its largest
     micro-batch, padded ones too, and `ROUND` more. Longest first, so that memory runs out at once or never. Every rank
@@ -39,9 +40,12 @@ def micro_batches(trees: Sequence[Tree], size: int, ranks: int) -> list[list[lis
     lengths = np.array([tree.tokens for tree in longest_first])
     least, begins = np.zeros(len(trees) + 1), [0] * (len(trees) + 1)
     for end in range(1, len(trees) + 1):  # the cheapest cut of those before `end`, by where its last round begins
-        first = max(0, end - size * ranks)
+        most = max(1, size * longest // int(lengths[end - 1])) if longest else size
+        first = max(0, end - most * ranks)
         many = -(-(end - np.arange(first, end)) // ranks)  # in the largest micro-batch
         costs = least[first:end] + many * lengths[first:end] + ROUND
+        if longest:
+            costs[(many > 1) & (many * lengths[first:end] > size * longest)] = np.inf
         begins[end], least[end] = first + int(costs.argmin()), costs.min()
     rounds: list[list[list[Tree]]] = []
     end = len(trees)
@@ -49,3 +53,8 @@ def micro_batches(trees: Sequence[Tree], size: int, ranks: int) -> list[list[lis
         rounds.append([longest_first[begins[end] + rank : end : ranks] for rank in range(ranks)])
         end = begins[end]
     return rounds[::-1]
+
+
+def places(trees: Sequence[Tree]) -> int:
+    """Places of a micro-batch, padded ones too."""
+    return len(trees) * max(tree.tokens for tree in trees)

@@ -90,6 +90,7 @@ class Run:
         self.draws = dropout.placed(self.roles.train())
         forest = self.trees.values()
         self.layout = room.laid_out(self.roles, training, job.runtime, self.lesson, forest, job.shortages)
+        self.longest = room.longest(job.runtime, forest)
         recompute.again(self.roles, self.layout.again)
         learned = {name: shape_of(p).numel() for name, p in self.roles.named_parameters() if p.requires_grad}
         self.trainable = sum(learned.values())
@@ -157,6 +158,8 @@ class Run:
     def steps(self, done: int, tick: Tick) -> None:
         """All steps after the first `done`, with checkpoints on the way."""
         per_epoch = math.ceil(len(self.trees) / self.job.training.train_batch_size)
+        if room.scarce() and self.plan[done:]:
+            room.tried(self, done + 1)
         for number, ids in enumerate(self.plan[done:], done + 1):
             failpoint("engine.step")
             torch.manual_seed(_seed(self.job.seed, number))  # for a loss that draws; dropout does not (`dropout`)
@@ -206,7 +209,7 @@ class Run:
         """This rank's micro-batches of a step. One with nothing left still takes part in the exchange, with a loss of
         zero.
         """
-        rounds = batches.micro_batches(trees, self.layout.rows, self.world)
+        rounds = batches.micro_batches(trees, self.layout.rows, self.world, self.longest)
         return [(ranks[self.rank], 1.0) if ranks[self.rank] else ([trees[0]], 0.0) for ranks in rounds]
 
     @torch.no_grad()

@@ -1,22 +1,28 @@
 """How a training is laid on its device: records at once, layers computed again; as many as fit, fewer after a shortage.
 
-The records are known when it is laid out, so that it is sized for its longest ones and memory runs out early or never.
-No number depends on it, beyond what `Runtime` says of batches.
+The records are known when it is laid out, so that it is sized for its longest ones, and the largest of its
+micro-batches is tried before the first step, so that memory that is short runs out then. No number depends on it,
+beyond what `Runtime` says of batches.
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed
 
 from harness.contracts.method import Lesson
 from harness.contracts.settings import Runtime, Training
+from harness.models.batches import places
 from harness.models.footprint import Decoder, Layout, Load, Shape, laid, training
 from harness.models.roles import Roles
 from harness.models.tree import Tree
 from harness.models.weights import shape_of as whole_shape
 from harness.system.errors import HarnessError
 from harness.training.recompute import layers_of
+
+if TYPE_CHECKING:
+    from harness.training.engine import Run
 
 SHARE = 0.92  # of a device's memory is used: the rest is the driver's, and what lies between blocks
 ON_CPU = 16  # records at once, where nothing says how many fit
@@ -69,6 +75,32 @@ def shape_of(roles: Roles, full: bool) -> Shape:
 
 def _own(name: str) -> bool:
     return "lora_" in name or name.startswith("heads.")
+
+
+def scarce() -> bool:
+    """Whether a training has an accelerator's memory alone."""
+    return torch.cuda.is_available()
+
+
+def longest(runtime: Runtime, trees: Iterable[Tree]) -> int:
+    """Tokens of the longest record, whose places shorter ones share (`micro_batches`); 0, for as many records of any
+    length, where their number is told, and on a CPU, which few of them keep busy.
+    """
+    told = runtime.per_device_train_batch_size != "auto"
+    return 0 if told or not scarce() else max(tree.tokens for tree in trees)
+
+
+def tried(run: "Run", number: int) -> None:
+    """This rank's largest micro-batch of the steps from `number` on, forward and backward with a loss of zero.
+
+    Memory that is short runs out here, and not in the last hour; gradients of zero change no bit of those that follow.
+    """
+    run.number, left = number, ([run.trees[name] for name in names] for names in run.plan[number - 1 :])
+    largest = max((mine for trees in left for mine, _ in run.parts(trees)), key=places)
+    run.engine.set_gradient_accumulation_boundary(False)
+    values = run.method.loss(run.logps(largest)).values
+    run.guard(number, largest, "loss", run.total({"loss": values.detach().sum().double()})["loss"])
+    run.engine.backward(values.sum() * 0.0, scale_wrt_gas=False)
 
 
 def room() -> int | None:

@@ -371,25 +371,32 @@ def test_what_a_step_holds_is_of_ids_seed_and_size_alone(
     st.lists(st.integers(1, 30), min_size=1, max_size=40),
     st.integers(1, 9),
     st.integers(1, 4),
+    st.booleans(),
     st.randoms(use_true_random=False),
 )
 def test_micro_batches_are_the_cheapest_cut_sorted_by_length_and_know_no_order(
-    lengths: list[int], size: int, ranks: int, rng: Any
+    lengths: list[int], size: int, ranks: int, shared: bool, rng: Any
 ) -> None:
     made = [Tree(f"t{at:02}", None, (1,), (Branch((2,) * n, (True,) * n),)) for at, n in enumerate(lengths)]
-    rounds = micro_batches(made, size, ranks)
-    assert micro_batches(rng.sample(made, len(made)), size, ranks) == rounds
+    longest = rng.randrange(1, 40) if shared else 0
+
+    def fits(lengths: list[int]) -> bool:
+        most = -(-len(lengths) // ranks)
+        return most == 1 or (most * max(lengths) <= size * longest if shared else most <= size)
+
+    rounds = micro_batches(made, size, ranks, longest)
+    assert micro_batches(rng.sample(made, len(made)), size, ranks, longest) == rounds
     chunks = [chunk for each in rounds for chunk in each]
-    assert max(len(chunk) for chunk in chunks) <= size
     assert all(max(map(len, each)) - min(map(len, each)) <= 1 for each in rounds)
     flat = [one for chunk in chunks for one in chunk]
     assert {one.id for one in flat} == {one.id for one in made} and len(flat) == len(made)
     whole = [[one.tokens for chunk in each for one in chunk] for each in rounds]
     assert all(min(before) >= max(after) for before, after in pairwise(whole))
+    assert all(map(fits, whole))
     cuts = [sorted(rng.sample(range(1, len(made)), rng.randrange(len(made)))) for _ in range(20)]
     ordered = sorted((one.tokens for one in made), reverse=True)
     other = [[ordered[at:to] for at, to in pairwise([0, *cut, len(made)])] for cut in cuts]
-    assert all(costs(whole, ranks) <= costs(one, ranks) for one in other if max(map(len, one)) <= size * ranks)
+    assert all(costs(whole, ranks) <= costs(one, ranks) for one in other if all(map(fits, one)))
 
 
 def costs(rounds: list[list[int]], ranks: int) -> int:
@@ -398,7 +405,7 @@ def costs(rounds: list[list[int]], ranks: int) -> int:
 
 
 def test_a_step_cut_by_the_order_of_its_records_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(made: Sequence[Tree], size: int, ranks: int) -> list[list[list[Tree]]]:
+    def wrong(made: Sequence[Tree], size: int, ranks: int, longest: int) -> list[list[list[Tree]]]:
         return [[list(made[at : at + size])] for at in range(0, len(made), size)]
 
     monkeypatch.setitem(globals(), "micro_batches", wrong)

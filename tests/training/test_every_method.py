@@ -239,7 +239,7 @@ def test_no_cut_of_a_step_matters(begun, name: str, options: dict[str, Any], num
     others = {
         "micro-batches": step(run, 3),
         "no padding": step(run, 1),
-        "another order": step(run, 10, micro_batches=lambda trees, size, ranks: [[list(trees)[::-1]]]),
+        "another order": step(run, 10, micro_batches=lambda trees, *how: [[list(trees)[::-1]]]),
         "separate sequences": step(run, 10, pack=apart),
     }
     for what, other in others.items():
@@ -267,7 +267,7 @@ def test_no_cut_of_a_step_matters_to_dropout(  # type: ignore[no-untyped-def]
     run = begun(name, options, number, dropout=0.2)
     whole = step(run, 10)
     assert distance(whole, step(run, 3)) < 1e-5
-    assert distance(whole, step(run, 10, micro_batches=lambda trees, size, ranks: [[list(trees)[::-1]]])) < 1e-5
+    assert distance(whole, step(run, 10, micro_batches=lambda trees, *how: [[list(trees)[::-1]]])) < 1e-5
     with monkeypatch.context() as patch:
         patch.setattr(dropout, "keep", lambda words, p: torch.rand(words.shape) >= p)
         assert distance(whole, step(run, 3)) > 1e-2
