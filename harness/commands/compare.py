@@ -59,7 +59,7 @@ def compare(
     noise_floor: Annotated[bool, typer.Option(help="Also the baseline again, in batches of half the size.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
     device: Annotated[
-        str, typer.Option(help="For plan: memory and hours there; h100, h200, a100-80, rtx4090 or cpu.")
+        str, typer.Option(help="For plan: memory and hours there; h100, h200, a100-80, rtx4090, cpu, here (measured).")
     ] = "",
     simulate: Annotated[
         bool, typer.Option("--simulate", help="For plan: how long it takes side by side, and what it waits for.")

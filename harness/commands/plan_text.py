@@ -18,7 +18,7 @@ from harness.comparison.devices import Device, device_of
 from harness.comparison.forecast import Forecast, parts, together
 from harness.comparison.needs import Need, by_row, whole_rows
 from harness.comparison.plan import USUAL
-from harness.comparison.sizing import MFU, READING, SHOWN, needs, pictures_of
+from harness.comparison.sizing import SHOWN, needs, pictures_of
 from harness.contracts import plugins
 from harness.contracts.executor import Executor
 from harness.contracts.schedule import EXECUTORS, pending
@@ -117,7 +117,7 @@ def show_plan(
     handed = executor.shown(todo, store.root)
     testbed = planned.testbed
     families = list(dict.fromkeys(family_of(Path(model)).title for model in testbed.models))
-    there = device_of(device or "h100") if device or not testbed.synthetic else None
+    there = device_of(device or "h100", testbed.training.dtype) if device or not testbed.synthetic else None
     pictures = pictures_of(planned) if there else []
     needed = by_row([*needs(planned, todo, runtime, there, pictures)]) if there else []
     stages = costs_of(planned, todo, store, runtime, there, measured=not device) if gpus is not None else {}
@@ -126,7 +126,7 @@ def show_plan(
         known = {"testbed": testbed.name, "synthetic": testbed.synthetic, "families": families, "to_run": len(todo)}
         summary = {"rows": [_row(share) for share in found], "seconds": wall, "workers": workers}
         takes: dict[str, object] = {"estimate": [_need(one) for one in needed]} if there else {}
-        takes |= {"device": there.title} if there else {}
+        takes |= {"device": there.title, "device_figures": there._asdict()} if there else {}
         takes |= {"handed": handed} if handed else {}
         takes |= simulating.as_data(*ran) if ran else {}
         say_json({**known, "stages": _lines(planned, todo, store), "costs": costs, "summary": summary, **takes})
@@ -183,9 +183,9 @@ def _show_needs(needed: Sequence[Need], device: Device, labels: Mapping[str, str
             typer.echo(f"{labels.get(need.row, need.row)}: {need.joint}")
     shown = f"{SHOWN[0]} x {SHOWN[1]}" + (f", those of the data as {looked} of them are" if looked else "")
     formula = (
-        f"by formula, of answers of {ANSWER} tokens and pictures of {shown}, at {MFU:.0%} of the "
-        f"published FLOP/s and {READING:.0%} of the bandwidth; learning: gradients and optimiser; kept: for the "
-        "backward pass, or keys and values"
+        f"by formula, of answers of {ANSWER} tokens and pictures of {shown}, at {device.training:.0%} and "
+        f"{device.reading:.0%} of the {device.told}; learning: gradients and optimiser; kept: for the backward pass, "
+        "or keys and values"
     )
     typer.echo(wrapped(formula))
 

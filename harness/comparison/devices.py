@@ -1,17 +1,28 @@
-"""Devices that plans know, as their makers publish them."""
+"""Devices that plans know, as their makers publish them; this machine's can be measured instead."""
 
 from typing import NamedTuple
 
+from harness.contracts.settings import Dtype
 from harness.system.errors import UsageError
+
+HERE = "here"
 
 
 class Device(NamedTuple):
-    """What its maker publishes: FLOP/s in bfloat16 without sparsity, bytes per second of memory, bytes of memory."""
+    """What its maker publishes: FLOP/s in bfloat16 without sparsity, bytes per second of memory, bytes of memory; or
+    what was measured of it (`harness.comparison.measuring`).
+
+    `training` is the share of the FLOP/s that training is taken to reach, `reading` that of the bandwidth while answers
+    are generated; `told` says whose figures they are.
+    """
 
     title: str
     flops: float
     bandwidth: float
     memory: int
+    training: float = 0.4
+    reading: float = 0.5
+    told: str = "published FLOP/s and bandwidth"
 
 
 DEVICES = {
@@ -23,8 +34,15 @@ DEVICES = {
 }
 
 
-def device_of(name: str) -> Device:
-    """A device by name; UsageError, which lists them, for one that is not known."""
+def device_of(name: str, dtype: Dtype = "bfloat16") -> Device:
+    """A device by name, "here" for this machine's as it is measured now, in `dtype`.
+
+    UsageError, which lists them, for one that is not known.
+    """
+    if name == HERE:
+        from harness.comparison.measuring import measured
+
+        return measured(dtype)
     if name not in DEVICES:
-        raise UsageError(f"--device {name}: known are {', '.join(DEVICES)}.")
+        raise UsageError(f"--device {name}: known are {', '.join(DEVICES)}, and {HERE}, which measures this machine's.")
     return DEVICES[name]

@@ -2,7 +2,7 @@
 
 The lengths of texts are assumed (`PROMPT`, `ANSWER`) until a training has its records, and sizes itself for them; so is
 the size of pictures (`SHOWN`), unless `harness data prepare` has read the data: then some of these are looked at. Hours
-are FLOPs by a share of what the device's maker publishes; of generation they are weights and keys read once per token.
+are FLOPs by a share of the device's FLOP/s; of generation they are weights and keys read once per token.
 """
 
 from collections import Counter
@@ -51,7 +51,6 @@ from harness.system.profile import Flops
 PROMPT = 60  # tokens, of template and question
 SHOWN = (640, 480)  # pixels of a picture, width and height, as most of COCO's are
 LOOKED = 200  # pictures of prepared data
-MFU, READING = 0.4, 0.5  # of the published FLOP/s while training, of the published bandwidth while generating
 NOTHING = "no switch: up to 16 such devices are not enough"
 USED = 0.92  # of a device's memory, as a training uses it (`harness.training.room`)
 
@@ -99,7 +98,7 @@ class _Here(NamedTuple):
 
     def seconds(self, flops: float) -> float:
         """Of work that is bound by them, on one device."""
-        return flops / (MFU * self.device.flops)
+        return flops / (self.device.training * self.device.flops)
 
 
 def needs(
@@ -300,7 +299,7 @@ def _respond(here: _Here, row: str, kind: str, model: _Model, dtype: Dtype, aske
     flops = asked.prompts * once + asked.answers * (all_of_it - once)
     many = here.runtime.generate_processes
     told = ceil(asked.answers / fit.rows / many) * said * (fit.memory.weights + fit.memory.cache)
-    seconds = here.seconds(asked.prompts * once) / many + told / (READING * here.device.bandwidth)
+    seconds = here.seconds(asked.prompts * once) / many + told / (here.device.reading * here.device.bandwidth)
     return Need(row, kind, fit.memory, flops, seconds, 0, fit.how, fit.cure)
 
 
