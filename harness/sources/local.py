@@ -13,9 +13,10 @@ from harness.contracts.records import Example
 from harness.contracts.settings import Reading
 from harness.contracts.source import Source
 from harness.sources import _records
-from harness.sources._rows import is_data
+from harness.sources._rows import TEXTS, is_data
 from harness.store.contents import CONTENTS, listing
 from harness.system.errors import UsageError
+from harness.system.untrusted import DATA, plain
 
 FORMATS = "JSON (.json), JSON lines (.jsonl), parquet (.parquet), or a folder of parquet files or of `save_to_disk`"
 
@@ -54,7 +55,9 @@ class Local(Source):
         return {**self.records_identity(reading), "images": listing(self.start, self.picture_names(reading))}
 
     def records_identity(self, reading: Reading) -> dict[str, str]:
-        """The content of the data."""
+        """The content of the data; UsageError, before it is hashed, for a file that nobody would read."""
+        if self.data.suffix in TEXTS and self.data.is_file():
+            plain(self.data, limit=DATA)
         data = CONTENTS.digest(self.data) if self.data.is_file() else listing(self.data)
         return {"source": self.name, "file": data}
 
