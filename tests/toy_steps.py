@@ -63,12 +63,14 @@ def _text(stage: Stage, read: Mapping[str, str] | None) -> str:
 class Toy:
     """Makes toy stages in the store `folder/store` and notes it in `folder/log`.
 
-    `faults`: a step's title -> which of `FAULTS` it meets. `hold_s`: how long each takes at least.
+    `faults`: a step's title -> which of `FAULTS` it meets. `hold_s`: how long each takes at least; `long_s`: a step's
+    title -> how much longer it takes.
     """
 
     folder: Path
     faults: Mapping[str, str] = field(default_factory=dict)
     hold_s: float = 0.0
+    long_s: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
@@ -97,7 +99,7 @@ class Toy:
 
     def fill(self, step: Step, tick: Tick, out: Path) -> None:
         for done in range(1, TICKS + 1):
-            time.sleep(self.hold_s / TICKS)
+            time.sleep((self.hold_s + self.long_s.get(step.title, 0.0)) / TICKS)
             tick(done, TICKS)
         if step.title in self.faults:
             raise FAULTS[self.faults[step.title]]()

@@ -170,12 +170,16 @@ def test_a_failure_takes_what_reads_it_or_asks_the_same(executor: Executor, tmp_
 
 
 def ending(executor: Executor, folder: Path, fault: str = "full", raises: str = "") -> Ran:
-    """A step that ends the run, or a watcher that does; and one beside it that takes a while."""
+    """A step that ends the run, or a watcher that does; and two beside it that take a while.
+
+    A scheduler that has the graph begins at once what waits no more: the end is to be seen while one still runs.
+    """
     bad = step("bad", kind="toy" if fault == "full" else "split")
-    beside = step("beside")
-    steps = [beside, bad, step("later", beside, after=[bad])]
-    faults = {} if raises else {"bad": fault}
-    return run(executor, Toy(folder, faults, hold_s=0.1), steps, raises=raises)
+    beside, longer = step("beside"), step("longer")
+    steps = [beside, bad, longer, step("later", beside, longer, after=[bad])]
+    longer_s = 20.0 if type(executor).__name__.lower() in ELSEWHERE else 0.2
+    toy = Toy(folder, {} if raises else {"bad": fault}, hold_s=0.1, long_s={"longer": longer_s})
+    return run(executor, toy, steps, raises=raises)
 
 
 def a_full_disk_ends_all_and_nothing_is_left_running(ran: Ran) -> None:
