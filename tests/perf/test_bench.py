@@ -115,15 +115,16 @@ def apart(trees: list[Tree]) -> list[Tree]:
 
 
 @pytest.fixture
-def trainer(job, pictures: list[Image]) -> Any:  # type: ignore[no-untyped-def]
+def trainer(job, pictures: list[Image], monkeypatch: pytest.MonkeyPatch) -> Any:  # type: ignore[no-untyped-def]
     """TRL's DPOTrainer for adapters."""
+    monkeypatch.delenv("LOCAL_RANK")  # set for DeepSpeed; TRL would think itself one of many
     made = job(method="dpo", lora=Lora(r=2))
     return trl_trainer(made, processor(made))
 
 
 @pytest.mark.heavy
 def test_the_counted_ratios_see_prefixes_that_are_not_shared(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without sharing, the kept reference and the tower's one pass are all that is left of the lead."""
+    """Without sharing, the kept reference, the tower once and what is made again are all that is left of the lead."""
     case, pack = Case("dpo", 10, True), shapes.pack
 
     def ratios() -> list[float]:
@@ -136,7 +137,7 @@ def test_the_counted_ratios_see_prefixes_that_are_not_shared(trainer: Any, monke
     assert narrow[0] > 1.3 * cold and narrow[1] > 1.3 * kept and narrow[2] < 0.8 * saved  # half of two layers
     monkeypatch.setattr(shapes, "pack", lambda trees, loaded: unshared(pack, trees, loaded))
     cold, kept, saved = ratios()
-    assert cold < 1.1 and kept < 1.7 and saved > 0.95
+    assert cold < 1.1 and kept < 1.7 and saved > 0.6  # as of single answers
 
 
 def unshared(pack: Callable[..., Any], trees: list[Tree], loaded: Any) -> Any:
