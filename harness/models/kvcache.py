@@ -42,8 +42,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Rows `beam_idx`, which may repeat."""
         past = self.get_seq_length()
-        chosen = self.keys[beam_idx], self.values[beam_idx]
-        keys, values = self._buffers = _grown(chosen[0], past, past), _grown(chosen[1], past, past)
+        keys, values = self._buffers = _chosen(self.keys, beam_idx, past), _chosen(self.values, beam_idx, past)
         self.keys, self.values = keys[..., :past, :], values[..., :past, :]
 
     def close_up(self, gaps: Tensor, fillers: Tensor, count: int) -> None:
@@ -60,6 +59,13 @@ def _grown(old: Tensor, past: int, total: int) -> Tensor:
     """A buffer for `total` places and some more that starts with the `past` ones of `old`."""
     buffer = old.new_empty(*old.shape[:-2], total + ROOM, old.shape[-1])
     buffer[..., :past, :] = old[..., :past, :]
+    return buffer
+
+
+def _chosen(old: Tensor, rows: Tensor, past: int) -> Tensor:
+    """A buffer of such rows, written once."""
+    buffer = old.new_empty(len(rows), old.shape[1], past + ROOM, old.shape[-1])
+    torch.index_select(old, 0, rows, out=buffer[..., :past, :])
     return buffer
 
 

@@ -1,24 +1,32 @@
 """What training did to chosen and rejected responses and to errors."""
 
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
+from harness import families
 from harness.contracts.judge import answered
 from harness.contracts.method import Lesson
-from harness.contracts.records import Prompt
+from harness.contracts.records import Pair, Prompt
 from harness.contracts.stage import Kind, Work
 from harness.judging.codebook import Codebook
 from harness.judging.hire import kind_for
+from harness.models.folder import family_of
 from harness.scoring.verdicts import JUDGE, keep_replies
 from harness.stages._asked import asked
 from harness.stages._drawn import Drawn
 from harness.stages._examples import locked_examples
 from harness.stages._model import Trained
 from harness.stages._responding import Responding
+from harness.store.closure import code
 from harness.store.store import Stage
-from harness.system.jsonl import dumps
+from harness.system.jsonl import dumps, read_jsonl, write_jsonl
 from harness.training import lens as looking
 from harness.training.rounds import NoWriter
+
+Sums = list[tuple[float, float]]  # of log-probs of chosen and rejected, pair by pair
 
 
 class Lens(Responding):
@@ -47,16 +55,27 @@ class Lens(Responding):
         prompts = [Prompt(e.id, e.image, e.turns[0].question) for e in examples]
         figures: dict[str, float] = {"examples": len(examples)}
         sequences = partial(looking.sequences, dtype=self.dtype, batch_size=size, tick=work.tick, shelf=trained.shelf)
-        said, sums = [], []
-        for one in (base, trained):  # all that is wanted of a model while it is loaded
-            said.append([response.text.strip() for response in one.respond(prompts)])
-            pairs = looking.probes(examples, said[0])
-            sums.append(sequences(one.policy, pairs) if pairs else [])
-        before, after = said
-        figures |= looking.ratios(*sums) if all(sums) else {}
+        before = [response.text.strip() for response in base.respond(prompts)]
+        pairs = looking.probes(examples, before)
+        first = self.of_base(work, pairs, partial(sequences, base.policy)) if pairs else []
+        after = [response.text.strip() for response in trained.respond(prompts)]
+        figures |= looking.ratios(first, sequences(trained.policy, pairs)) if first else {}
         if Drawn.of(reads.split).data or not kind_for("writer", work.testbed).drawn_only:
             writer = asked(work, "writer", reads.split)
             figures |= answered(writer, lambda who: looking.corrected(examples, before, after, who, self.codebook))
             if account := keep_replies(work.out, writer):
                 (work.out / JUDGE).write_text(dumps(account), encoding="utf-8")
         (work.out / "profile.json").write_text(dumps(figures), encoding="utf-8")
+
+    def of_base(self, work: Work, pairs: Sequence[Pair], make: Callable[[Sequence[Pair]], Sums]) -> Sums:
+        """What `make` gives of the base, made once: every row of a split is held against it."""
+        asked = [dumps(replace(pair, image=replace(pair.image, path="") if pair.image else None)) for pair in pairs]
+        what = {"policy": self.model, "pairs": hashlib.sha256("\n".join(asked).encode()).hexdigest()}
+        files = families.file_of(family_of(self.base(work))), "harness.training.lens"
+        stage = Stage("probed", {**what, "dtype": self.dtype, **code(*files)})
+
+        def fill(out: Path) -> None:
+            write_jsonl(out / "sums.jsonl", make(pairs))
+
+        folder = work.store.run(stage, fill)
+        return list(read_jsonl(tuple[float, float], folder / "sums.jsonl"))

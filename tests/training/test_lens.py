@@ -1,11 +1,17 @@
 """The lens: log-probs before and after by hand, errors counted by somebody who knows the ground truth."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness.contracts.judge import Ask
-from harness.contracts.records import Example, Turn, Unscored
+from harness.contracts.records import Example, Pair, Turn, Unscored
+from harness.contracts.testbed_file import read_testbed
+from harness.stages.lens import Lens
+from harness.store.store import Store
 from harness.training.lens import corrected, found_errors, probes, ratios
 
 EXAMPLES = [Example(f"e{n}", "llava150k", None, (Turn("What?", "A red cup."),)) for n in range(12)]
@@ -75,3 +81,21 @@ def test_only_types_of_the_codebook_are_asked_for_and_counted() -> None:
     judge, book = Counting(), {"instance": {"colour": "of another hue"}}
     assert found_errors(EXAMPLES[0], "blue cup", judge, book) == {"colour": 1}
     assert "of another hue" in judge.prompts[0] and "existence" not in judge.prompts[0]
+
+
+def test_what_the_base_makes_of_the_probes_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row of a split is held against the same figures, to the last digit; other probes or bases have others."""
+    monkeypatch.setattr(Lens, "base", lambda self, work: Path(read_testbed("mini").models[0]))
+    work: Any = SimpleNamespace(store=Store(tmp_path))
+    pairs = [Pair(f"e{n}", None, "What?", "A red cup.", "A blue cup.") for n in range(2)]
+    made = list[int]()
+
+    def make(some: Any) -> list[tuple[float, float]]:
+        made.append(len(some))
+        return [(-0.1, -1 / 3)] * len(some)
+
+    one, other = (Lens.model_construct(model=name, dtype="float32") for name in ("base", "another"))
+    assert [one.of_base(work, pairs, make) for _ in range(2)] == [[(-0.1, -1 / 3)] * 2] * 2 and made == [2]
+    one.of_base(work, pairs[:1], make)
+    other.of_base(work, pairs, make)
+    assert made == [2, 1, 2]
