@@ -144,6 +144,7 @@ def columns_of(
 def cell_of(
     found: Estimate | None, p_holm: float, outcomes: Sequence[Outcome], reason: str, judged: bool, level: float
 ) -> Cell:
+    """A cell by its estimate and corrected p; without a number where there is none, or where it is withheld."""
     unscored = sum(o.unscored for o in outcomes)
     if not found or reason:
         return Cell(unscored=unscored, withheld=reason)

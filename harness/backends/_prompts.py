@@ -89,6 +89,7 @@ def eyes(loaded: Loaded, sampling: Sampling | None, blank: bool) -> "Callable[[I
     step, drawn = sampling.noise_step, sampling.seed
 
     def noised(image: Image) -> "Tensor":
+        """The tower's (rows, width) of a picture with the noise that its bytes and the seed give."""
         pixels = diffuse(looks.pixels(image), step, seed(f"{drawn}\0{image.sha256}"))
         return family.features(model, pixels, looks.layout(image))
 

@@ -65,6 +65,7 @@ class Fined(AdapterLogitsProcessor):  # type: ignore[misc]
             return None
 
         def fined(said: list[int], scores: torch.Tensor) -> torch.Tensor:
+            """(words,) scores with what this step's tokens are fined, in place."""
             for token, nats in fines[len(said)] if len(said) < len(fines) else ():
                 scores[token] -= nats
             return scores

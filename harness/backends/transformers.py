@@ -57,6 +57,7 @@ class Transformers(Backend):
         eyes, end = _prompts.eyes(loaded, sampling, blank), loaded.tokenizer.eos_token_id
 
         def generated(keys: Sequence[object]) -> list[list[int]]:
+            """New tokens of each key's prompt, in order; equal prompts have one key."""
             part = [once[key] for key in keys]
             draw = None if greedy else _draw([row.prompt.id for row in part], sampling)
             return decoded(loaded, part, eyes, sampling.max_new_tokens, (end,), draw)
@@ -68,6 +69,7 @@ class Transformers(Backend):
         said = {key: text(loaded, new) for key, new in answers.items()}
 
         def response(id: str) -> Response:
+            """The response to a prompt, or why there is none: it is longer than the model's positions."""
             if id in over:
                 return unanswered(id, over[id])
             new = answers[same[id]]
@@ -89,6 +91,7 @@ class Transformers(Backend):
         found = {id: [unanswered(id, why)] * search.count for id, why in over.items()}
 
         def searched(keys: Sequence[object]) -> list[Response]:
+            """The candidates of each key's prompt, all of one prompt behind each other."""
             part = [rows[key] for key in keys for _ in range(search.count)]
             draw = _Diverse(search, len(part))
             made = decoded(loaded, part, eyes, search.max_new_tokens, (stop, end), draw)
@@ -179,6 +182,7 @@ def _draw(ids: Sequence[str], sampling: Sampling) -> Draw:
     uniform = torch.stack([_stream(sampling, name) for name in ids])  # (B, max_new_tokens) float64 in [0, 1)
 
     def draw(step: int, live: "Tensor", scores: "Tensor") -> "Tensor":
+        """(B',) int64 tokens of the rows `live` (B',), by their (B', words) logits; the same on every device."""
         odds, order = (scores.double() / sampling.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
         below = odds.cumsum(-1) - odds
         kept = odds * (below < sampling.top_p)

@@ -37,6 +37,7 @@ class _Asking(Taken):
     asked: list[Asked] = field(default_factory=list)
 
     def respond(self, prompts: Sequence[Prompt], *rest: Any, **named: Any) -> list[Response]:
+        """Counts the prompts; texts that nobody said, no two alike."""
         self.asked.append(Asked(len(prompts), len(prompts)))
         said = super().respond(prompts, *rest, **named)
         return [replace(one, text=f"{one.text} {len(self.asked)}") for one in said]  # no two of them are alike
@@ -44,6 +45,7 @@ class _Asking(Taken):
     def candidates(
         self, prompts: Sequence[Prompt], count: int, penalty: float, stop: str, max_new_tokens: int
     ) -> list[list[Response]]:
+        """Counts `count` candidates of a sentence to each prompt; the last ones end once an answer is full."""
         tokens = min(SENTENCE, max_new_tokens)
         self.asked.append(Asked(len(prompts), count * len(prompts), tokens))
         over = (sum(one.tokens for one in self.asked)) >= ANSWER
@@ -53,4 +55,5 @@ class _Asking(Taken):
         ]
 
     def similarity(self, pairs: Sequence[tuple[Image, str]]) -> list[float]:
+        """The same cosine for every pair."""
         return [0.2] * len(pairs)

@@ -44,6 +44,10 @@ def _groups(found: Sequence[Need], of: Callable[[Need], tuple[str, str]]) -> dic
 
 
 def together(members: Sequence[Need], disk: Callable[[list[int]], int]) -> Need:
+    """Several as one: the memory of the one that takes most, sums of FLOPs and seconds, `disk` of their bytes.
+
+    ValueError where there is none.
+    """
     return replace(
         max(members, key=lambda one: one.memory.peak),
         flops=sum(one.flops for one in members),

@@ -64,6 +64,7 @@ def simulated(
     busy, spans, now = list[tuple[float, int, int, Step]](), dict[str, Span](), 0.0
 
     def start(step: Step, seconds: float) -> None:
+        """Begin a step, which ends in so many seconds."""
         spans[step.key] = Span(step, now, now + seconds)
         heapq.heappush(busy, (now + seconds, going.order.get(step.key, -1), len(spans), step))
 

@@ -186,6 +186,7 @@ def _train(here: _Here, step: Step, model: _Model) -> Need:
     lengths = [(tree.tokens + longest, tree.supervised)] * how.train_batch_size
 
     def fitted(runtime: Runtime) -> Fitted:
+        """The layout under other switches."""
         return laid(model.shape, how, runtime, lengths, here.room, passes, passes)
 
     rows, found, memory = fitted(runtime)
@@ -239,6 +240,7 @@ def _read(here: _Here, model: _Model, dtype: Dtype, tree: Tree) -> _Fit:
     """A pass without a gradient."""
 
     def taken(rows: int) -> Memory:
+        """Memory with so many rows at once."""
         return reading(model.shape, dtype, Load(rows, tree.tokens, rows * tree.supervised))
 
     return _halved(here.runtime.read_batch_size, taken, here.room)

@@ -62,6 +62,7 @@ class Worker:
         made = kind(step.stage.kind).of(step)
 
         def fill(out: Path) -> None:
+            """Make it while its code is what the key says; HarnessError otherwise."""
             with SOURCES.held(*step.sources):
                 made.fill(self.work(step, out, tick))
 

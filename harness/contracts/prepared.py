@@ -151,6 +151,7 @@ def _parts(
     pictures, start = _once(source.pictures(reading, _fileless)), source.start.absolute()
 
     def line(record: tuple[str, Any]) -> str:
+        """A record as a line of the index."""
         return dumps(_placed(source.tried(*record, pictures, reading), lambda path: _relative(Path(path), start)))
 
     with ThreadPoolExecutor(min(8, cpu_count() or 1)) as pool:  # decoders let others run

@@ -51,6 +51,7 @@ def pending(goals: Iterable[Step], store: Store, steps: Sequence[Step]) -> list[
     wanted: set[str] = set()
 
     def want(step: Step) -> None:
+        """Take a step, and what it reads, unless it is done."""
         if step.key not in wanted and not store.done(step.stage):
             wanted.add(step.key)
             for stage in step.reads.values():

@@ -139,6 +139,7 @@ class QwenVL(ChatML):
         wide = vit.width * merge**2
 
         def tower(layout: Layout) -> int:
+            """FLOPs of the tower for a picture of this layout, mergers included."""
             patches = layout.places * merge**2
             seen = _squares(layout.grid[0], vit.window) * _squares(layout.grid[1], vit.window) if vit.windowed else 0
             pairs = vit.whole * patches**2 + vit.windowed * seen * merge**4

@@ -63,6 +63,7 @@ def client(timeout_s: float, most: int = 0) -> "AsyncOpenAI":
         """Reads every response, errors too, within its bytes."""
 
         async def send(self, request: Any, **how: Any) -> Any:
+            """The response, read to its end, redirects to the same host followed; Unreadable beyond its bytes."""
             response = await super().send(request, **{**how, "stream": True, "follow_redirects": False})
             for _ in range(MAX_REDIRECTS):
                 onward = response.next_request

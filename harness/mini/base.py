@@ -147,6 +147,8 @@ def _instruct(
     rngs = {part: random.Random(seed_of(f"recipe/{seed}{part}")) for part in ("", "/choosing", "/critic")}
 
     def talk(said: Callable[[Drawn, random.Random], list[Turn]], size: int, number: int, part: str) -> Stream:
+        """Batches of `size` conversations about the first `number` pictures, drawn with the generator of `part`."""
+
         def make() -> Row:
             image = rngs[part].randrange(number)
             return row(tokenizer, image, said(drawn[image], rngs[part]))
@@ -154,6 +156,8 @@ def _instruct(
         return batches(make, size, rngs[part])
 
     def compare(said: Callable[[Drawn, random.Random], pairs.Judged]) -> Stream:
+        """Batches of the critic's task: which of two answers about a picture is better."""
+
         def make() -> Row:
             image = rngs["/critic"].randrange(len(drawn))
             return judged_row(tokenizer, image, drawn[image], said(drawn[image], rngs["/critic"]))

@@ -105,6 +105,7 @@ def _loss(model: Any, features: torch.Tensor, batch: list[Row]) -> Any:
     output = decoder(inputs_embeds=whole, use_cache=False, output_hidden_states=hints)
 
     def error(hidden: torch.Tensor, labels: Sequence[Sequence[int]]) -> Any:
+        """Mean cross-entropy, in nats, of what (B, L, width) states predict where there is a label."""
         target = _padded(labels, NONE)
         wanted = target != NONE
         return functional.cross_entropy(model.lm_head(hidden[wanted]), target[wanted])

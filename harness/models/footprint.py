@@ -262,6 +262,7 @@ def laid(
     counts = range(layers + 1) if switch == "auto" else [min(layers, _count(switch, layers))]
 
     def made(rows: int, again: int) -> Layout:
+        """That layout, for the longest records."""
         several = ordered[:rows]
         load = Load(len(several), several[0][0], sum(scored for _, scored in several), passes)
         return Layout(rows, again, training(shape, how, runtime, load, again, roles))

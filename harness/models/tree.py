@@ -299,6 +299,7 @@ def pack(trees: Sequence[Tree], loaded: "Loaded") -> Batch:
             branch_tree.append(record)
 
     def padded(lines: Iterable[list[int]], fill: int) -> "Tensor":
+        """(B, L) int64."""
         return torch.tensor([line + [fill] * (length - len(line)) for line in lines])
 
     if causal:  # without a mask a place that does not count on would begin another sequence, padding too

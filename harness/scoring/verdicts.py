@@ -24,6 +24,7 @@ def score_runs(
     """The items' scores in their order, once per run of the judge."""
 
     def work(asked: Judge | None) -> list[Scores]:
+        """The items' scores of each run when `asked` judges."""
         repeats = [Repeat(asked, run) if asked else None for run in range(judge.runs if judge else 1)]
         return [[scored(benchmark, item, responses[item.id], repeat) for item in items] for repeat in repeats]
 

@@ -50,6 +50,7 @@ def parsed(file: Path, reading: Reading, prefix: str = "") -> list[Parsed]:
     """All records; UsageError where a field is not read."""
 
     def kept(record: Any) -> Parsed | None:
+        """A row as it is kept; None for one whose picture another source has."""
         if prefix and not _image_of(record).startswith(prefix):
             return None
         return Parsed(_own_id(record), _digest(record), _told(record, reading))

@@ -63,6 +63,7 @@ class Build(Responding):
         examples = locked_examples(work, reads.split)[lesson.part[0] :: lesson.part[1]]
 
         def build_with(writer: Writer) -> tuple[list[Record | Dropped], dict[str, int]]:
+            """What the method builds when it asks `writer`, and what that took."""
             round = self.own_round(work, lesson, writer, reads, row.trained(self.round), self.max_length)
             return list(row.builder.build(examples, round)), round.spent
 

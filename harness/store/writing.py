@@ -26,6 +26,7 @@ def seal(folder: Path) -> dict[str, dict[str, Any]]:
     readable = folder.stat().st_mode & 0o666  # safetensors writes for its owner alone, and stores are shared
 
     def seal(path: Path) -> tuple[str, dict[str, Any]]:
+        """A file's name, and its sha256 and bytes."""
         path.chmod(readable)
         sync(path)
         return path.relative_to(folder).as_posix(), {"sha256": file_digest(path), "bytes": path.stat().st_size}

@@ -157,6 +157,7 @@ def behind_doors(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def run() -> None:
+        """`main`, and what was printed passed on."""
         with streams():
             main()
 
@@ -212,7 +213,10 @@ def console(err: bool = False) -> "Console":
     from rich.segment import Segment
 
     class Shown(Console):
+        """Makes every text visible as it is rendered."""
+
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            """rich's segments, those of text with what would act on a terminal made visible."""
             for piece in super().render(renderable, options):
                 yield piece if piece.control else piece._replace(text=visible_lines(piece.text))
 

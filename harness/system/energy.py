@@ -16,6 +16,7 @@ def meter(folder: Path = POWERCAP) -> Callable[[], float | None]:
     device = _device_joules()
 
     def since() -> float | None:
+        """Joules since, of packages and the device; None where nothing here counts."""
         used = []
         for path, start in before.items():
             now, most = _joules(path / "energy_uj"), _joules(path / "max_energy_range_uj")

@@ -38,6 +38,7 @@ class _Loader(yaml.SafeLoader):
         self.depth = self.count = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """As yaml's own; _Refused beyond `DEPTH` levels or `VALUES` values."""
         self.depth, self.count = self.depth + 1, self.count + 1
         if self.depth > DEPTH:
             raise _Refused(f"it is nested deeper than {DEPTH} levels")

@@ -101,12 +101,14 @@ class Before(Dropout):
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor, places: Tensor, columns: Tensor, p: float) -> Tensor:
+        """(B, L, inputs) values and (outputs, inputs) weight to (B, L, outputs), dropped by `Dropout.words`."""
         ctx.save_for_backward(values, weight, places, columns)
         ctx.p = p
         return linear(_left(values, (places, columns), p), weight)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        """Of the (B, L, outputs) slope the gradients of values and weight, each where it is asked for."""
         values, weight, *words = ctx.saved_tensors
         of_values = of_weight = None
         if ctx.needs_input_grad[1]:

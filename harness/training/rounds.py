@@ -124,6 +124,7 @@ class OwnRound:
         )
 
         def made(part: Sequence[Prompt]) -> list[Response]:
+            """The backend's responses, one to each prompt; HarnessError where it gave others."""
             said = self.backend.respond(self.model, part, sampling, self.running)
             backends.insist(getattr(said, "responses", said), part)
             return said.responses
@@ -137,6 +138,7 @@ class OwnRound:
         search = Search(count=count, penalty=penalty, stop=stop, max_new_tokens=max_new_tokens, dtype=self.dtype)
 
         def made(part: Sequence[Prompt]) -> list[Response]:
+            """The backend's candidates, a prompt's behind each other; HarnessError where there are not `count`."""
             found = self.backend.candidates(self.model, part, search, self.running)
             flat = [response for each in found for response in each]
             backends.insist(flat, part, count)

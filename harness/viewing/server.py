@@ -60,19 +60,23 @@ def application(viewed: Viewed, token: str) -> "Starlette":
     headers = {**HEADERS, "Content-Security-Policy": f"{policy}; frame-ancestors 'none'"}
 
     def pictured(image: Image) -> Mapping[str, str]:
+        """Where the page finds a picture, small and large."""
         name = viewed.name(image)
         return {"small": f"pictures/{name}", "large": f"pictures/{name}-large"}
 
     @lru_cache(maxsize=500)
     def picture(name: str, side: int) -> tuple[str, bytes] | None:
+        """Its format and bytes, at most `side` pixels wide and high; None for one that is gone or unknown."""
         image = viewed.pictures.get(name)
         found = decoded(image, viewed.sets[0].places) if image else None
         return encoded(found, side) if found else None
 
     def root(request: "Request") -> "Response":
+        """The page."""
         return HTMLResponse(page)
 
     def data(request: "Request") -> "Response":
+        """The index, a set's list, or a part of it; 404 for what there is not, 500 where a run cannot be read."""
         name = request.path_params["name"]
         if name == "index.json":
             return JSONResponse(index)
@@ -87,6 +91,7 @@ def application(viewed: Viewed, token: str) -> "Starlette":
             return PlainTextResponse(str(error), 500)
 
     def image(request: "Request") -> "Response":
+        """A picture; 404 where it is gone or has changed."""
         name = request.path_params["name"]
         found = picture(name.removesuffix("-large"), LARGE if name.endswith("-large") else SMALL)
         if not found:
@@ -94,6 +99,7 @@ def application(viewed: Viewed, token: str) -> "Starlette":
         return Response(found[1], media_type=f"image/{found[0]}")
 
     async def guarded(request: "Request", go_on: Callable[["Request"], Awaitable["Response"]]) -> "Response":
+        """400 for a host that is not this machine, 404 without the token; else the answer, with the headers of all."""
         host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
         first = request.url.path.split("/")[1]
         if host not in HOSTS:
