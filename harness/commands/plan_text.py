@@ -14,8 +14,9 @@ from harness.commands import simulating
 from harness.comparison.asking import ANSWER
 from harness.comparison.bill import bills
 from harness.comparison.costs import costs_of
-from harness.comparison.devices import Device, device_of
+from harness.comparison.devices import Device
 from harness.comparison.forecast import Forecast, parts, together
+from harness.comparison.measuring import meant
 from harness.comparison.needs import Need, by_row, whole_rows
 from harness.comparison.plan import USUAL
 from harness.comparison.sizing import SHOWN, needs, pictures_of
@@ -117,7 +118,7 @@ def show_plan(
     handed = executor.shown(todo, store.root)
     testbed = planned.testbed
     families = list(dict.fromkeys(family_of(Path(model)).title for model in testbed.models))
-    there = device_of(device or "h100", testbed.training.dtype) if device or not testbed.synthetic else None
+    there = meant(device or "h100", testbed.training.dtype) if device or not testbed.synthetic else None
     pictures = pictures_of(planned) if there else []
     needed = by_row([*needs(planned, todo, runtime, there, pictures)]) if there else []
     stages = costs_of(planned, todo, store, runtime, there, measured=not device) if gpus is not None else {}

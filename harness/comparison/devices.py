@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from harness.contracts.settings import Dtype
 from harness.system.errors import UsageError
 
 HERE = "here"
@@ -34,15 +33,8 @@ DEVICES = {
 }
 
 
-def device_of(name: str, dtype: Dtype = "bfloat16") -> Device:
-    """A device by name, "here" for this machine's as it is measured now, in `dtype`.
-
-    UsageError, which lists them, for one that is not known.
-    """
-    if name == HERE:
-        from harness.comparison.measuring import measured
-
-        return measured(dtype)
+def device_of(name: str) -> Device:
+    """A device by name; UsageError, which lists them, for one that is not known."""
     if name not in DEVICES:
         raise UsageError(f"--device {name}: known are {', '.join(DEVICES)}, and {HERE}, which measures this machine's.")
     return DEVICES[name]

@@ -4,13 +4,18 @@ import os
 from collections.abc import Callable
 from time import perf_counter
 
-from harness.comparison.devices import Device
+from harness.comparison.devices import HERE, Device, device_of
 from harness.contracts.settings import Dtype
 
 SECONDS = 3.0  # of each figure
 # Of what large matrices reach, a training is taken to: on a core 0.8 to 1 was measured (a decoder layer 1,024 wide); on
 # an accelerator, of which none was measured, 0.4 of what is published, of which they are said to reach two thirds.
 ON_CPU, ON_ACCELERATOR, READING = 0.8, 0.6, 0.55
+
+
+def meant(name: str, dtype: Dtype) -> Device:
+    """A device by name, HERE for this machine's as it is measured now, in `dtype`; UsageError as of `device_of`."""
+    return measured(dtype) if name == HERE else device_of(name)
 
 
 def measured(dtype: Dtype) -> Device:
