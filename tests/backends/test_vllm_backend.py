@@ -43,10 +43,7 @@ HOWS = {
 @pytest.fixture(scope="module")
 def vllm() -> Any:
     """The backend; the engine ends with the tests."""
-    made = Vllm(**vllm_environment.options())
-    if why := made.problem():
-        pytest.skip(why)
-    yield made
+    yield vllm_environment.made()
     _vllm_engine._let_go()
 
 

@@ -14,7 +14,7 @@ from transformers import LlavaForConditionalGeneration
 
 import harness as comparisons
 from reports.manifest import Manifest
-from tests import fake_slurm
+from tests import fake_slurm, vllm_environment
 from tests.e2e.conftest import SMALL, Done, fingerprint, harness
 from tests.seams.found import OUTSIDE
 from tests.toy_steps import until
@@ -185,6 +185,19 @@ def made_alike(done: Done, folder: Path, executor: str, *how: str) -> None:
 @pytest.mark.heavy
 def test_another_executor_makes_the_same_stages_and_the_same_table(done: Done, tmp_path: Path) -> None:
     made_alike(done, tmp_path, str(IN_ORDER))
+
+
+@pytest.mark.heavy
+def test_vllm_answers_with_the_same_table(done: Done, tmp_path: Path) -> None:
+    """Greedy, in float32, on a CPU: policies that are trained on its responses, and asked by it."""
+    vllm, small = vllm_environment.made(), ["--benchmarks", "pope,gqa"]
+    usual = done.again(*small, "--out", str(tmp_path / "usual"), methods="dpo")
+    how = ["--set", "generation.backend=vllm", "--set", f"generation.options={{environment: {vllm.environment}}}"]
+    ran = done.again(*small, *how, "--out", str(tmp_path / "own"), methods="dpo")
+    assert (usual.status, ran.status) == (0, 0), ran.stderr
+    assert (tmp_path / "own" / "table.csv").read_bytes() == (tmp_path / "usual" / "table.csv").read_bytes()
+    told = Manifest.read(tmp_path / "own" / "manifest.json").parity
+    assert told and told.same == told.prompts == 32 and told.largest < 1e-4
 
 
 @pytest.mark.heavy

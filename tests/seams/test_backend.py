@@ -49,6 +49,8 @@ PARAMS = [pytest.param(name, marks=HEAVY.get(name, ()), id=Path(name).stem) for 
 @pytest.fixture(scope="module", params=PARAMS)  # one after the other: each keeps its model
 def backend(request: pytest.FixtureRequest) -> Backend:
     made = backends.chosen(Generation(backend=request.param, options=OPTIONS.get(request.param, {})))
+    if request.param == "vllm":
+        return vllm_environment.made()
     if why := made.problem():
         pytest.skip(f"{request.param}: {why}")
     return made
