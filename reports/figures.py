@@ -68,7 +68,7 @@ def picture(draw: Draw, testbed: str) -> Picture:
         figure = draw()
         figure.suptitle(f"testbed: {_name(testbed, 60)}", x=0.995, ha="right", fontsize=7)
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-        figure.set_layout_engine("none")  # it is laid out
+        figure.set_layout_engine(None)  # it is laid out; "none" would draw it once more for each form
         figure.savefig(png, format="png", metadata={"Software": None}, dpi=150)
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     dark = svg.getvalue().replace(INK.encode(), DARK_INK.encode())
