@@ -1,14 +1,16 @@
 """`make scaling`: how what the product does beside models grows with its input, and with which exponent.
 
 CPU seconds of one process at several sizes: records of one's own that are read, a plan by rows and by seeds, a report
-by items, a store that is read by stages; and FLOPs by formula of a training step at LLaVA-1.5-7B's shapes by the length
-of answers. An exponent is the slope of a line through logarithms: 1 is linear, less has a part that does not grow.
+by items, a store that is read by stages; and counts: stages of a plan by methods, places that a model computes to read
+questions by how many are on a picture, FLOPs by formula of a training step at LLaVA-1.5-7B's shapes by the length of
+answers. An exponent is the slope of a line through logarithms: 1 is linear, less has a part that does not grow.
 Table and curves go into docs/performance.md.
 """
 
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from time import process_time
 from typing import NamedTuple
@@ -18,13 +20,18 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from harness.backends import _decoding as decoding
+from harness.backends._prompts import row_of
 from harness.checking.drawn import files_of
 from harness.checking.inspecting import contents
 from harness.comparison.face import Wanted
 from harness.contracts import plugins
 from harness.contracts.benchmark import Benchmark, Unit
+from harness.contracts.records import Prompt
+from harness.contracts.steps import Plan
 from harness.contracts.testbed_file import read_testbed
 from harness.families.llava import Llava
+from harness.models.load import load
 from harness.sources._chosen import source
 from harness.store import store as stores
 from harness.store.store import Stage, Store
@@ -33,14 +40,16 @@ from reports.findings import Setting
 from reports.outcomes import Outcome
 from tests import true_shapes
 from tests.made_page import filled
-from tests.perf import shapes
+from tests.perf import shapes, work
 from tests.scored import parts
+from tests.small_models import noise
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 DRAWING = PAGE.with_name("scaling.svg")
 BEGIN, END = "<!-- measured by make scaling -->", "<!-- end of make scaling -->"
-HEAD = "| what | by | at | CPU seconds, or TFLOP | exponent |\n|-|-|-|-|-|"
+HEAD = "| what | by | at | CPU seconds, or what is counted | exponent |\n|-|-|-|-|-|"
 ROWS = 20  # of a report
+PAPERS = ("sft", "nsft", "dpo", "seva", "sima", "csr", "ppo")
 
 
 class Curve(NamedTuple):
@@ -97,6 +106,31 @@ def plans(home: Path, counts: Sequence[int]) -> Iterator[Curve]:
     yield Curve("a plan of four rows", "seeds", seeds, [planned(4, count) for count in seeds])
 
 
+def methods(home: Path, counts: Sequence[int]) -> Iterator[Curve]:
+    """A row each, the paper's first, over all benchmarks: what planning takes, and how many stages there are."""
+    names = [*PAPERS, *(name for name in plugins.names("methods") if name not in PAPERS)]
+
+    def planned(count: int) -> Plan:
+        return Wanted.of(names[:count], store=home / "store").plan()
+
+    planned(1)
+    yield Curve("a plan over all benchmarks", "methods", counts, [spent(partial(planned, count)) for count in counts])
+    yield Curve("its stages, counted", "methods", counts, [len(planned(count).steps) for count in counts])
+
+
+def questions(home: Path, counts: Sequence[int]) -> Curve:
+    """On one picture of 576 places, each of two words that are its own: the places of their prompts' forward passes."""
+    loaded, [picture] = load(work.folder(home / "model", 16)), noise(home, ((336, 336),))
+
+    def read(count: int) -> int:
+        rows = [row_of(Prompt(str(n), picture, f"is there a {n // 10} {n % 10}"), loaded) for n in range(count)]
+        with mock.patch.object(decoding, "_states", wraps=decoding._states) as states:
+            decoding.decoded(loaded, rows, loaded.features, 1, (), lambda step, live, scores: scores.argmax(-1))
+        return sum(call.args[1]["inputs_embeds"].shape[:2].numel() for call in states.call_args_list)
+
+    return Curve("places computed to read prompts, counted", "questions on a picture", counts, list(map(read, counts)))
+
+
 def reports(home: Path, sizes: Sequence[int]) -> Curve:
     """Of `ROWS` rows on one benchmark, four questions to a picture."""
     gqa: Benchmark = plugins.make("benchmarks", "gqa", Benchmark, {})
@@ -139,7 +173,7 @@ def counted() -> Curve:
     lengths, adapters = (10, 50, 100, 300, 1000), 319_815_680
     pairs = [shapes.forest(config, "dpo", (True,) * length)[0] for length in lengths]
     steps = [flops.train(tree, adapters) / 1e12 for tree in pairs]
-    return Curve("a pair's training step, by formula", "tokens of an answer", lengths, steps)
+    return Curve("a pair's training step, TFLOP by formula", "tokens of an answer", lengths, steps)
 
 
 def curves(home: Path, scale: float = 1.0) -> Iterator[Curve]:
@@ -156,6 +190,8 @@ def curves(home: Path, scale: float = 1.0) -> Iterator[Curve]:
         (home / name).mkdir()
         yield made(home / name, sizes)
     yield from plans(home, (1, 2, 3, 7, 15))
+    yield from methods(home, (1, 2, 3, 7, 15))
+    yield questions(home, (1, 2, 6, 12, 30))
     yield counted()
 
 

@@ -29,5 +29,8 @@ def test_the_page_keeps_its_words_and_changes_its_table(tmp_path: Path) -> None:
 def test_every_curve_is_measured(tmp_path: Path) -> None:
     """At a hundredth of their sizes; the seconds say nothing."""
     found = list(curves(tmp_path, 0.01))
-    assert {one.by for one in found} == {"records", "items", "stages", "rows", "seeds", "tokens of an answer"}
+    by = {"records", "items", "stages", "rows", "seeds", "methods", "questions on a picture", "tokens of an answer"}
+    assert {one.by for one in found} == by
     assert all(min(one.took) > 0 for one in found)
+    [read] = [one for one in found if one.by == "questions on a picture"]
+    assert read.exponent < 0.1, "a picture is read once, however many questions are on it; again for each, it is near 1"
