@@ -22,11 +22,13 @@ from harness.contracts.records import Image, Item, Response, Score
 from harness.contracts.row_names import BASELINE
 from harness.system.errors import UsageError
 from harness.system.jsonl import read_jsonl
+from reports.outcomes import Outcome
 from reports.runs import Run, StoredCell
 
 LONGEST = 1500  # characters of a response that are shown
 SIDE = 320  # pixels of the longer side of a shown image
 CAPTIONS, MADE_UP = "chair", "made_up"  # the benchmark of captions, and the part that counts what they make up
+Changed = Mapping[str, float]  # unit -> how much worse a benchmark's figure were without what it did (`moved`)
 Spoken = tuple[tuple[str, bool], ...]  # pieces of a text and whether each is wrong
 
 
@@ -203,22 +205,31 @@ def moved(benchmark: Benchmark, new: Sequence[Unit], old: Sequence[Unit]) -> dic
     return {unit.id: float(value) for unit, value in zip(common, change, strict=True) if not math.isnan(value)}
 
 
-def extremes(run: Run, row: str, seed: int, known: Mapping[str, Asked], best: bool) -> Iterator[Shown]:
-    """Per benchmark the item that did most for the row against the baseline (or most against it), if any did."""
-    scored = {(c.row, c.benchmark): c for c in run.cells if c.seed == seed and c.done}
+def changes(outcomes: Sequence[Outcome], seed: int, known: Mapping[str, Asked]) -> dict[tuple[str, str], Changed]:
+    """(row, benchmark) -> what `moved` against the baseline with one seed."""
+    units = {(one.method, one.benchmark): one.units for one in outcomes if one.seed == seed and one.benchmark in known}
+    return {
+        (row, name): moved(known[name].benchmark, mine, units[BASELINE, name])
+        for (row, name), mine in units.items()
+        if row != BASELINE and (BASELINE, name) in units
+    }
+
+
+def extremes(
+    labels: tuple[str, str], changed: Mapping[str, Changed], known: Mapping[str, Asked], best: bool
+) -> Iterator[Shown]:
+    """Per benchmark the item that did most for a row against the baseline (or most against it), if any did.
+
+    `labels` are the baseline's and the row's, `changed` its `changes` by benchmark.
+    """
     for name, these in known.items():
-        mine, its = scored.get((row, name)), scored.get((BASELINE, name))
-        if not mine or not its:
+        worse = {u: value for u, value in changed.get(name, {}).items() if abs(value) > 1e-9 and (value > 0) == best}
+        if not worse:
             continue
-        changed = moved(these.benchmark, mine.outcome().units, its.outcome().units)
-        changed = {unit: value for unit, value in changed.items() if abs(value) > 1e-9 and (value > 0) == best}
-        if not changed:
-            continue
-        unit = max(changed, key=lambda one: (abs(changed[one]), order(one)))
-        labels = (its.label, mine.label)
+        unit = max(worse, key=lambda one: (abs(worse[one]), order(one)))
         names = sorted(these.of_unit(unit), key=lambda name: not these.differ(name, labels))  # of a pair, what differs
         for name in names[:1]:
-            yield these.shown(name, labels, changed[unit], these.benchmark.metrics[0].label)
+            yield these.shown(name, labels, worse[unit], these.benchmark.metrics[0].label)
 
 
 def side_by_side(known: Mapping[str, Asked], labels: Sequence[str], count: int = 4) -> list[Shown]:

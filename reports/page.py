@@ -15,6 +15,7 @@ from reports.facts import RowFacts, row_facts
 from reports.findings import Findings
 from reports.grid import Grid, Line, groups
 from reports.legend import brief
+from reports.outcomes import Outcome
 from reports.runs import Run
 from reports.sheet import sheet
 from reports.told import files as files_of
@@ -39,17 +40,24 @@ SAYS = {
 
 
 def report_page(
-    run: Run, findings: Findings, pictures: Mapping[str, figures.Picture], drawn: Sequence[str] = (), local: bool = True
+    run: Run,
+    findings: Findings,
+    outcomes: Sequence[Outcome],
+    pictures: Mapping[str, figures.Picture],
+    drawn: Sequence[str] = (),
+    local: bool = True,
 ) -> str:
     """The page of one run (or of several joined): its comparison table, and figures by their names in `SAYS`.
 
-    `drawn` are the names of figures' files beside it; `local` says that it lies in the run's own folder.
+    `outcomes` are the run's, which need not be read twice; `drawn` are the names of figures' files beside it; `local`
+    says that it lies in the run's own folder.
     """
     facts, told = row_facts(run), sheet(findings)
     rows = [(row, label) for row, label in run.rows.items() if row != BASELINE]
     seed = min((cell.seed for cell in run.cells), default=0)
     known = items.asked(run, seed)
     sides = items.side_by_side(known, list(run.rows.values()))
+    changes = items.changes(outcomes, seed, known)
     why = {
         "items": "Items: worse and better",
         "lens": "What training did",
@@ -79,8 +87,15 @@ def report_page(
         plots={name: embedded(name, picture) for name, picture in pictures.items()},
         side_by_side=sides,
         extremes=[
-            (label, *(list(items.extremes(run, row, seed, known, best)) for best in (True, False)))
+            (
+                label,
+                *(
+                    list(items.extremes((run.rows.get(BASELINE, ""), label), mine, known, best))
+                    for best in (True, False)
+                ),
+            )
             for row, label in (rows if known else [])
+            for mine in [{name: changed for (of, name), changed in changes.items() if of == row}]
         ],
         seed=seed,
         files=list(files_of(run, drawn, local)),

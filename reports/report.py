@@ -301,7 +301,8 @@ def pages(run: Run, out: Path, local: bool = True) -> None:
             pictures[ON_PAGE[name]] = figures.picture(drawn, run.setting.testbed_in_words)
             save(out, FILES.get(name, name), pictures[ON_PAGE[name]])
     names = {place: FILES.get(name, name) for name, place in ON_PAGE.items()}
-    text = report_page(run, measured.findings, pictures, [names[place] for place in pictures], local)
+    beside = [names[place] for place in pictures]
+    text = report_page(run, measured.findings, measured.outcomes, pictures, beside, local)
     put(out / "report.html", text)
     facts = row_facts(run)
     text = "\n".join(markdown.table(grid) for grid in (cards.fairness(facts), cards.profile(facts)))

@@ -23,7 +23,7 @@ from reports import cards, figures, items, plots
 from reports import report as reporting
 from reports.facts import row_facts
 from reports.grid import Grid
-from reports.runs import Run, join, opened
+from reports.runs import Run, StoredCell, join, opened
 from tests.fake_run import LABELS, FakeRun
 
 LINKS = r"#\w*|[\w.]+\.(csv|md|tex|jsonl|json|pdf)|\./\.\./store/train/[0-9a-f]{20}/"
@@ -266,7 +266,17 @@ def test_pictures_are_encoded_anew_or_left_out(tmp_path: Path) -> None:
 def page_of(run: Run) -> str:
     """A run's page."""
     measured = reporting.Measured.of(run)
-    return reporting.report_page(measured.run, measured.findings, {})
+    return reporting.report_page(measured.run, measured.findings, measured.outcomes, {})
+
+
+def test_a_page_reads_each_score_once(
+    opened_run: Callable[[FakeRun], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For its table and for the items that decided; once per item and row it was, 99 for 27 in `make compare`."""
+    run, read, real = opened_run(FakeRun()), list[str](), StoredCell.outcome
+    monkeypatch.setattr(StoredCell, "outcome", lambda cell: (read.append(cell.score), real(cell))[1])
+    reporting.pages(run, tmp_path / "out")
+    assert sorted(read) == sorted(cell.score for cell in run.cells if cell.done)
 
 
 def test_a_judged_mean_has_its_coverage_beside_it_and_no_other_has(opened_run: Callable[[FakeRun], Run]) -> None:
