@@ -102,8 +102,9 @@ def _members(package: str, group: str) -> list[str]:
             refused[task] = error
     if refused:
         others = ",".join(task for task in tasks if task not in refused)
-        cure = f" Name the others: {others}" if others else ""
-        raise UsageError(f"{group} is a group of {len(tasks)}. {' '.join(map(str, refused.values()))}{cure}")
+        first, *more = map(str, refused.values())
+        told = f"{first}{f' And {len(more)} more.' if more else ''}{f' Name the others: {others}' if others else ''}"
+        raise UsageError(f"{group} is a group of {len(tasks)}. {told}")
     return tasks
 
 

@@ -22,7 +22,7 @@ from harness.checking.plugin import check_plugin
 from harness.comparison.plan import plan
 from harness.comparison.preflight import check
 from harness.comparison.request import request
-from harness.contracts import plugins
+from harness.contracts import borrowed, plugins
 from harness.contracts.benchmark import Benchmark, Unit, totals
 from harness.contracts.records import Item, Response, Score, Unscored
 from harness.system.errors import UsageError
@@ -155,6 +155,19 @@ def test_it_keeps_a_benchmarks_contract(name: str, tmp_path: Path) -> None:
 def test_a_stock_task_that_cannot_be_a_column_says_why(name: str, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         column(name)
+
+
+def test_a_group_stands_for_its_tasks_each_with_the_folder() -> None:
+    three = [f"lmms:mathvista_testmini_{of}=./set" for of in ("cot", "solution", "format")]
+    assert list(borrowed.spread("benchmarks", " pope, lmms:mathvista_testmini=./set,lmms:ai2d")) == [
+        "pope", *three, "lmms:ai2d",
+    ]  # fmt: skip
+    with pytest.raises(
+        UsageError, match=r"group of 4\..* it gives a file .* Name the others: lmms:mathvista_testmini_cot,"
+    ):
+        list(borrowed.spread("benchmarks", "lmms:mathvista"))
+    with pytest.raises(UsageError, match=r"lmms:mmlu is a group of 4\..* has no task mmlu_stem_tasks.* And 3 more\.$"):
+        list(borrowed.spread("benchmarks", "lmms:mmlu"))
 
 
 @pytest.mark.parametrize(
