@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -209,6 +210,29 @@ def test_processes_side_by_side_answer_with_the_same_table(done: Done, tmp_path:
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 def test_ray_makes_the_same_stages_and_the_same_table(done: Done, tmp_path: Path) -> None:
     made_alike(done, tmp_path, "ray")
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_ray_that_loses_a_machine_on_the_way_makes_the_same_table(done: Done, tmp_path: Path) -> None:
+    """The one that trains; another comes in its place."""
+    from ray.cluster_utils import Cluster  # type: ignore[import-not-found,unused-ignore]
+
+    machines, ours = Cluster(initialize_head=True, head_node_args={"num_cpus": 0}), tmp_path / "store"
+    first, how = machines.add_node(num_cpus=2), f"runtime.executor_options={{address: '{machines.address}'}}"
+    try:
+        with ThreadPoolExecutor(1) as pool:  # Ray begins machines in the main thread alone
+            compared = pool.submit(made_alike, done, tmp_path, "ray", "--set", how)
+            assert until((ours / ".jobs").is_dir, 300)  # the local one has ended
+            stages = json.loads((tmp_path / "local" / "manifest.json").read_text())["stages"]
+            [name] = (one for one in stages if one.startswith("train/"))
+            assert until((ours / ".jobs" / Path(name).name / "ticks").is_file, 300)  # it has begun
+            machines.add_node(num_cpus=2)
+            machines.remove_node(first, allow_graceful=False)
+            assert not (ours / name / "manifest.json").exists()
+            compared.result()
+    finally:
+        machines.shutdown()
 
 
 @pytest.mark.heavy
