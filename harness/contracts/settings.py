@@ -6,14 +6,12 @@ its fields is in the key of the stages that use it.
 
 import json
 import re
-from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.contracts.plugins import refuse_truths, stem
 from harness.system import boards, endpoints
-from harness.system.errors import UsageError
 
 Dtype = Literal["float32", "bfloat16", "float64"]  # of weights while they are used; float64 is for tests
 HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")  # a repository of the hub at a commit
@@ -176,25 +174,6 @@ class Runtime(Fixed):
     def read_batch_size(self) -> int:
         """Records of a forward pass without a gradient, which keeps little."""
         return 16 if self.per_device_train_batch_size == "auto" else self.per_device_train_batch_size
-
-
-def insist_on_optimizer(training: Training, runtime: Runtime) -> None:
-    """UsageError where an 8-bit AdamW cannot be had, or would give other weights than on another machine.
-
-    Its scales are those of 256 neighbours in the partition that DeepSpeed gives a process.
-    """
-    if training.optim != "adamw_8bit":
-        return
-    if not find_spec("bitsandbytes"):
-        raise UsageError(
-            "training.optim=adamw_8bit needs bitsandbytes: pip install 'vlm-alignment-harness[8bit]', or leave it out."
-        )
-    if runtime.num_processes > 1 or runtime.zero_stage not in (1, 2) or runtime.offload_optimizer != "none":
-        raise UsageError(
-            "training.optim=adamw_8bit rounds its state by blocks of what one process has, on its device: it needs "
-            "runtime.num_processes=1, runtime.zero_stage=2 and runtime.offload_optimizer=none. Over several processes "
-            "use optim=adamw_torch, whose state zero_stage shards."
-        )
 
 
 Price = tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(ge=0, allow_inf_nan=False)]]

@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from harness.contracts.settings import Runtime, Training, insist_on_optimizer
+from harness.contracts.optimizer import insist_on_optimizer
+from harness.contracts.settings import Runtime, Training
 from harness.models.footprint import BUCKET, LIVE
 from harness.models.weights import shape_of
 

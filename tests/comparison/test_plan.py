@@ -8,6 +8,7 @@ import pytest
 
 from harness.comparison.plan import plan
 from harness.comparison.preflight import check
+from harness.contracts import plugins
 from harness.contracts.behind import behind
 from harness.contracts.settings import MethodSpec, Reading, Runtime
 from harness.contracts.steps import ALL_BENCHMARKS, Plan, Request
@@ -109,7 +110,7 @@ def test_another_prompt_for_pope_changes_popes_steps_only(monkeypatch: pytest.Mo
     original = Path(benchmarks.pope.__file__)
     edited = tmp_path / "pope.py"
     edited.write_text(original.read_text() + '\n\nPROMPT_NOTE = "asked in another way"\n')
-    real = plan.__globals__["plugins"].source
+    real = plugins.source
     monkeypatch.setattr(
         "harness.contracts.plugins.source", lambda package, name: edited if name == "pope" else real(package, name)
     )

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.comparison import plan as planning
-from harness.comparison.plan import Planner, plan
+from harness.comparison.plan import USUAL, plan
+from harness.comparison.planner import Planner
 from harness.comparison.run_folder import LONGEST, identity, name
-from harness.contracts import plugins, settings
+from harness.contracts import optimizer, plugins
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.method import Method
 from harness.contracts.settings import Chat, Judging, MethodSpec, Runtime, Testbed, Training
@@ -46,7 +46,7 @@ def request(methods: tuple[str, ...] = ("nsft", "dpo"), benchmarks: tuple[str, .
     return Request(tuple(spec(one) for one in methods), source("llava150k"), benchmarks=benchmarks)
 
 
-def planned(asked: Request, bed: Testbed = BED, runtime: Runtime = planning.USUAL) -> Plan:
+def planned(asked: Request, bed: Testbed = BED, runtime: Runtime = USUAL) -> Plan:
     return plan(asked, bed, runtime)
 
 
@@ -205,8 +205,8 @@ def test_the_table_of_runtime_fields_is_whole() -> None:
 @pytest.mark.parametrize("field", RUNTIME)
 def test_how_it_is_run_moves_no_key(field: str) -> None:
     """Every field of `Runtime` changed in turn; other ways to have a reference leave its cache out and move nothing."""
-    runtime = Runtime.model_construct(**{**planning.USUAL.model_dump(), field: RUNTIME[field]})
-    assert getattr(runtime, field) != getattr(planning.USUAL, field)
+    runtime = Runtime.model_construct(**{**USUAL.model_dump(), field: RUNTIME[field]})
+    assert getattr(runtime, field) != getattr(USUAL, field)
     after = planned(request(), runtime=runtime)
     gone = {title for title in moved(after) if title.startswith("reference log-probs")}
     assert moved(after) == gone
@@ -283,7 +283,7 @@ def test_the_table_of_training_arguments_is_whole() -> None:
 def test_a_training_argument_of_a_row_moves_its_training_and_what_comes_of_it(
     field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "find_spec", lambda package: package)  # as if every optimiser were installed
+    monkeypatch.setattr(optimizer, "find_spec", lambda package: package)  # as if every optimiser were installed
     value, expected = TRAINING[field]
     row = "nsft" if field == "joint" else "dpo"  # not every loss can
     rows = tuple(spec(one, **({field: value} if one == row else {})) for one in ("nsft", "dpo"))

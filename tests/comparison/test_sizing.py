@@ -17,7 +17,7 @@ from harness.comparison.devices import DEVICES, device_of
 from harness.comparison.needs import Need, by_row
 from harness.comparison.plan import plan
 from harness.comparison.sizing import USED, needs
-from harness.contracts import prepared, settings
+from harness.contracts import optimizer, prepared
 from harness.contracts.family import Layout
 from harness.contracts.settings import Lora, MethodSpec, Runtime, Training
 from harness.contracts.steps import Plan, Request
@@ -206,7 +206,7 @@ def test_one_device_and_its_host_can_do_what_four_devices_do(sized: Sized) -> No
 
 
 def test_an_8_bit_optimizer_is_cured_on_one_device_or_not(sized: Sized, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "find_spec", lambda package: package)
+    monkeypatch.setattr(optimizer, "find_spec", lambda package: package)
     full = LIKE_THE_PAPER.model_copy(update={"lora": None, "optim": "adamw_8bit"})
     usual = full.model_copy(update={"optim": "adamw_torch"})
     need, usual = (sized(asked(how, sft={}))["sft", "train"] for how in (full, usual))

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness.comparison import request as asking
-from harness.comparison.plan import Planner, plan
+from harness.comparison.plan import plan
+from harness.comparison.planner import Planner
 from harness.comparison.worker import Worker, kind
 from harness.contracts.settings import MethodSpec, Runtime
 from harness.contracts.steps import Plan, Request, Step

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from PIL import Image as Pillow
 
-from harness.comparison.plan import Planner, plan
+from harness.comparison.plan import plan
+from harness.comparison.planner import Planner
 from harness.comparison.request import request
 from harness.comparison.worker import Bodies
 from harness.contracts import plugins

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image as Pillow
 
-from harness.comparison.plan import Planner
+from harness.comparison.planner import Planner
 from harness.comparison.worker import Worker
 from harness.contracts import images, pictures, plugins, prepared
 from harness.contracts.images import Places, read_image, resolved

@@ -13,7 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from harness.comparison.forecast import TRAITS
-from harness.comparison.plan import Planner, plan
+from harness.comparison.plan import plan
+from harness.comparison.planner import Planner
 from harness.comparison.worker import STAGES, kind
 from harness.contracts import plugins
 from harness.contracts.executor import Resources
@@ -157,7 +158,7 @@ def test_who_plans_is_in_no_key(name: str) -> None:
     assert (
         SOURCES.files(f"{STAGES}.{name}")
         .keys()
-        .isdisjoint({"harness.comparison.plan", "harness.comparison.worker", "harness.comparison.preflight"})
+        .isdisjoint({"harness.comparison.planner", "harness.comparison.worker", "harness.comparison.preflight"})
     )
 
 

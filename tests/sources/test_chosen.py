@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.comparison.plan import Planner
+from harness.comparison.planner import Planner
 from harness.comparison.preflight import check
 from harness.comparison.worker import Worker
 from harness.contracts import plugins

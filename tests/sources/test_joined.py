@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.comparison.bed import own_source
-from harness.comparison.plan import Planner, plan
+from harness.comparison.plan import plan
+from harness.comparison.planner import Planner
 from harness.comparison.preflight import check
 from harness.comparison.run_folder import identity, name
 from harness.comparison.worker import Worker

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from harness.comparison.plan import plan
-from harness.contracts import settings
-from harness.contracts.settings import MethodSpec, Runtime, Training, insist_on_optimizer
+from harness.contracts import optimizer
+from harness.contracts.optimizer import insist_on_optimizer
+from harness.contracts.settings import MethodSpec, Runtime, Training
 from harness.contracts.steps import Request
 from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
@@ -64,7 +65,7 @@ def test_it_goes_on_to_the_same_bits(job, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_where_it_cannot_be_had_a_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "find_spec", lambda package: None)
+    monkeypatch.setattr(optimizer, "find_spec", lambda package: None)
     with pytest.raises(UsageError, match=r"needs bitsandbytes: pip install .*\[8bit\]"):
         insist_on_optimizer(EIGHT, Runtime())
     insist_on_optimizer(Training(), Runtime())
@@ -77,14 +78,14 @@ def test_where_weights_would_depend_on_the_machine_it_is_refused(
     monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
 ) -> None:
     """Blocks that are cut elsewhere round otherwise."""
-    monkeypatch.setattr(settings, "find_spec", lambda package: package)
+    monkeypatch.setattr(optimizer, "find_spec", lambda package: package)
     with pytest.raises(UsageError, match=r"runtime\.num_processes=1, runtime\.zero_stage=2"):
         insist_on_optimizer(EIGHT, Runtime(**how))
     insist_on_optimizer(EIGHT, Runtime(zero_stage=1))
 
 
 def test_bitsandbytes_is_in_the_keys_of_the_trainings_that_use_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "find_spec", lambda package: package)
+    monkeypatch.setattr(optimizer, "find_spec", lambda package: package)
     there = closure._version
     monkeypatch.setattr(closure, "_version", lambda name: "0.50" if name == "bitsandbytes" else there(name))
     rows = (MethodSpec(name="sft"), MethodSpec(name="nsft", training={"optim": "adamw_8bit"}))
