@@ -63,11 +63,11 @@ def test_where_the_environment_lies_is_in_no_key(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("harness.backends.vllm.versions", lambda python: {"vllm": "0.32.0"})
     kept = [
         backends.identity(Generation(backend="vllm", options={"environment": place, "memory": share, "eager": eager}))
-        for place, share, eager in (("/a", 0.5, True), ("/b", 0.6, True), ("/b", 0.6, False))
+        for place, share, eager in (("/one", 0.5, True), ("/other", 0.6, True), ("/other", 0.6, False))
     ]
     assert kept[0] == kept[1] != kept[2] and kept[0]["vllm"] == "0.32.0"
-    sets = ["generation.backend=vllm", "generation.options={environment: /a}"]
-    assert "/a" not in json.dumps(setting(request("", "llava150k", "", "mini", 1, "pope", 8, 4, sets, 1)[0]))
+    sets = ["generation.backend=vllm", "generation.options={environment: /of/vllm}"]
+    assert "/of/vllm" not in json.dumps(setting(request("", "llava150k", "", "mini", 1, "pope", 8, 4, sets, 1)[0]))
 
 
 def test_a_model_over_several_accelerators_takes_as_many(monkeypatch: pytest.MonkeyPatch) -> None:

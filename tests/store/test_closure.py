@@ -165,6 +165,7 @@ LOADERS = {
     "harness.contracts.borrowed": "our file that makes what another library has, for plugins: it names that file",
     "harness.families": "a model's family: Modelled.loads names its file",
     "harness.backends": "who generates: Generate.loads and Responding.loads name its file",
+    "harness.backends._side_by_side": "the same one, in processes of its own",
     "harness.contracts.row": "a row's method: Build.loads and Train.loads name its file",
     "harness.training.engine": "the same method, in the training process",
     "harness.training.deepspeed_engine": "an optimiser of another package: Train.loads names its file",
