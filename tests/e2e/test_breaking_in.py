@@ -50,6 +50,7 @@ def compare(home: Path, store: str, *more: str, workers: int = 2, die: str = "")
     return harness(*COMPARE, *SIZES, *places, *more, env={"DIE": die}, cwd=home, script=script)
 
 
+@pytest.mark.heavy
 def test_its_plan_is_one_object_whatever_it_prints(home: Path) -> None:
     ran = compare(home, "store", "--dry-run", "--json")
     assert ran.status == 0 and "build random seed 0" in [stage["title"] for stage in ran.json["stages"]], ran.stderr

@@ -153,6 +153,7 @@ def test_the_same_command_again_runs_nothing_and_imports_no_torch(done: Done) ->
     assert fingerprint(done.store, done.out) == before
 
 
+@pytest.mark.heavy
 def test_a_lost_stage_is_made_again_with_the_same_bits(done: Done) -> None:
     before = fingerprint(done.store, done.out)
     lost = next(iter(done.store.glob("generate/*")))

@@ -90,7 +90,9 @@ def moved(tmp_path: Path, local: bool) -> None:
     assert (ran, table) == (every - early, right)
 
 
-@pytest.mark.parametrize("local", [False, True], ids=["testbed", "my.json"])
+@pytest.mark.parametrize(
+    "local", [pytest.param(False, id="testbed"), pytest.param(True, id="my.json", marks=pytest.mark.heavy)]
+)
 def test_a_comparison_goes_on_where_everything_has_moved(tmp_path: Path, local: bool) -> None:
     moved(tmp_path, local)
 

@@ -13,6 +13,8 @@ from tests.seams.found import OUTSIDE
 MINE = (OUTSIDE / "benchmark" / "colours.py").read_text(encoding="utf-8")
 COLOURS = {"red": (200, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 200), "white": (250, 250, 250)}
 
+pytestmark = pytest.mark.heavy  # its seam is tried one promise at a time in tests/seams
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -51,7 +53,6 @@ def test_its_pictures_are_in_the_store_so_that_the_store_can_be_moved(home: Path
     assert len(mine) == 36 and all((home / "store" / path).is_file() for path in mine)
 
 
-@pytest.mark.heavy
 def test_the_same_command_again_runs_nothing_and_another_picture_is_another_key(home: Path) -> None:
     assert compare(home, "--json").json["stages_run"] == 0
     before = (home / "colours" / "0.png").read_bytes()

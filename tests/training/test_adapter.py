@@ -85,7 +85,7 @@ def test_a_training_in_full_has_no_adapter(job) -> None:  # type: ignore[no-unty
     assert sorted(path.name for path in trained(job()).iterdir()) == ["checkpoint", "log.jsonl", "summary.json"]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.heavy), "bfloat16"])
 def test_what_is_loaded_is_the_base_plus_each_round_s_product_to_the_bit(  # type: ignore[no-untyped-def]
     job, tmp_path: Path, dtype: str
 ) -> None:

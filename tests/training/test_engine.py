@@ -49,7 +49,7 @@ def plain(job: Job) -> tuple[list[float], dict[str, torch.Tensor]]:
     return found, loaded.model.state_dict()
 
 
-@pytest.mark.parametrize("stage", [0, 2, 3])
+@pytest.mark.parametrize("stage", [pytest.param(0, marks=pytest.mark.heavy), 2, 3])
 def test_every_zero_stage_is_plain_pytorch(job, stage: int) -> None:  # type: ignore[no-untyped-def]
     """Also with gradient accumulation, and with micro-batches that have no image at all."""
     made = job(zero_stage=stage, per_device_train_batch_size=1)

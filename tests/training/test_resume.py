@@ -22,7 +22,7 @@ from tests.trainings import killed, lines, pairs, policy, same
         ("engine.step", 1, 0),
         ("engine.step", 4, 3),
         ("engine.checkpoint", 1, 0),
-        ("engine.manifest", 2, 2),
+        pytest.param("engine.manifest", 2, 2, marks=pytest.mark.heavy),
         ("engine.rename", 3, 3),
         ("engine.save", 1, 6),
     ],
