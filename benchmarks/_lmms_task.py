@@ -125,6 +125,7 @@ class LmmsTask(Benchmark):
         from benchmarks._lmms_judge import NoVerdict, Question, judged
 
         def reply(question: Question, number: int) -> str:
+            """The judge's words; NoVerdict where there are none."""
             if judge is None:
                 raise NoVerdict(f"{self.label} needs a judge and none was given")
             id = f"{self.label}/{item.id}" + (f"/{number + 1}" if number else "")

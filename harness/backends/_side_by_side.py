@@ -7,7 +7,6 @@ keep their model until this one loads any other, and end when this one does.
 
 import atexit
 import os
-import signal
 import subprocess
 import sys
 import traceback
@@ -31,7 +30,6 @@ from harness.system.profile import measure, quiet
 
 Item = TypeVar("Item")
 BEGIN = "import sys; sys.path[:] = {path!r}; from {name} import main; main(*map(int, sys.argv[1:]))"
-SETTLED_S = 10.0  # for a process to end by itself
 
 
 @dataclass(frozen=True)
@@ -219,11 +217,7 @@ def let_go(at_once: bool = False) -> None:
     for hand in ending:
         (hand.life if at_once else hand.line).close()
     for hand in ending:
-        with suppress(subprocess.TimeoutExpired):
-            hand.process.wait(SETTLED_S)
-        with suppress(ProcessLookupError):
-            os.killpg(hand.process.pid, signal.SIGKILL)
-        hand.process.wait()
+        lifeline.end(hand.process)
         hand.line.close()
         hand.life.close()
 

@@ -3,12 +3,10 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import Pipe
@@ -22,6 +20,7 @@ from harness.contracts.records import Image
 from harness.contracts.settings import Dtype
 from harness.models import load
 from harness.models.load import Loaded, revision
+from harness.system import lifeline
 from harness.system.errors import HarnessError
 from harness.system.secret import KEY
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 WORKER = Path(__file__).with_name("_vllm_worker.py")
 AROUND = ("start_image_token", "end_image_token")  # names that a processor has for what it puts around a picture
-SETTLED_S = 10.0  # for the worker to end by itself
 VERSIONS = """
 from importlib.metadata import packages_distributions, version
 found = packages_distributions()
@@ -265,11 +263,7 @@ class Engine:
         self.ended = True
         if self.process is not None and self.process.poll() is None:
             self.line.close()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(SETTLED_S)
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            lifeline.end(self.process)
         self.scratch.cleanup()
 
 

@@ -1,14 +1,17 @@
-"""Ties a process to the one that started it: when that one ends, however it ends, so does this."""
+"""Ties a process to the one that started it: when that one ends, however it ends, so does this; or ends it before."""
 
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ORPHANED = 137
+SETTLED_S = 10.0  # for a process to end by itself
 
 
 def follow(parent: int, line: Connection | int) -> None:
@@ -22,6 +25,15 @@ def follow(parent: int, line: Connection | int) -> None:
     threading.Thread(target=_end_with, args=(line,), daemon=True).start()
     if os.getppid() != parent:  # it ended before the tie was made
         os._exit(ORPHANED)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for a process that was told to end, a while; then kill its group, which it leads, with whatever it began."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(SETTLED_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _end_with(line: Connection | int) -> None:
