@@ -1,7 +1,7 @@
 """Leases: locks between machines whose kernels do not tell each other of theirs (NFS with `nolock`, say).
 
-A lease is a file, created exclusively in the folder of its lock, in which its holder writes another number every few
-seconds. No machine's clock is compared with another's: a lease in which nothing has changed for `EXPIRES_S`, by the
+A lease is a file in the folder of its lock, which is drafted and then linked to a name that is nobody's, so that whoever
+sees it sees whose it is. In it its holder writes another number every few seconds. No machine's clock is compared with another's: a lease in which nothing has changed for `EXPIRES_S`, by the
 clock of whoever watches it, is taken over by creating the next. A holder that only stood still finds that it has lost
 its lease when it looks (`Lease.mine`), as it does before what it has made is published.
 
@@ -26,6 +26,7 @@ from harness.system.errors import HarnessError
 BEAT_S, EXPIRES_S, POLL_S = 5.0, 60.0, 0.25
 COUNT = 20  # digits that are written anew
 SHARER = "with-"  # begins the names of leases that many may have; others are numbers
+DRAFT = "draft-"  # of those that are no leases yet
 
 now, pause = time.monotonic, time.sleep  # of those who watch
 _beating: dict["Lease", None] = {}
@@ -59,17 +60,32 @@ class Lease:
     def create(cls, file: Path, place: str) -> "Lease | None":
         """A new lease of a kernel's (`place`); None where it is somebody's."""
         file.parent.mkdir(parents=True, exist_ok=True)
+        nonce = uuid.uuid4().hex[:12]
+        draft = file.with_name(DRAFT + nonce)
         try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        except (FileExistsError, FileNotFoundError):  # its folder goes with the last lease in it
+            lease = cls._written(draft, file, nonce, place)
+            try:
+                os.link(draft, file)
+            except OSError as error:
+                os.close(lease.descriptor)
+                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+                lease = cls._written(file, file, nonce, place)  # this file system has no links
+        except (FileExistsError, FileNotFoundError):  # the folder goes with its last lease, a draft with its next
             return None
-        lease = cls(file, uuid.uuid4().hex[:12], descriptor)
-        told = {"place": place, "who": f"{machine()[0]} (process {lease.process})", "nonce": lease.nonce}
+        finally:
+            draft.unlink(missing_ok=True)
+        return lease
+
+    @classmethod
+    def _written(cls, to: Path, file: Path, nonce: str, place: str) -> "Lease":
+        lease = cls(file, nonce, os.open(to, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+        told = {"place": place, "who": f"{machine()[0]} (process {lease.process})", "nonce": nonce}
         said = f"{0:0{COUNT}}\n{json.dumps(told)}\n".encode()
         with suppress(OSError):
-            lease.written = os.pwrite(descriptor, said, 0) == len(said)
+            lease.written = os.pwrite(lease.descriptor, said, 0) == len(said)
         if not lease.written:  # the disk is full, which who clears the store is to change
-            os.ftruncate(descriptor, 0)
+            os.ftruncate(lease.descriptor, 0)
         return lease
 
     def beat(self) -> None:
@@ -165,7 +181,7 @@ def together(folder: Path, place: str) -> Iterator[None]:
 
 def _taken(folder: Path, watch: Watch) -> Lease | None:
     """The next lease of the folder, where those that are there are dead ones'."""
-    there = _files(folder)
+    there, drafts = _files(folder), _files(folder, drafts=True)
     if not watch.all_dead(there):
         return None
     number = 1 + max(map(_number, _numbered(folder)), default=0)
@@ -176,6 +192,7 @@ def _taken(folder: Path, watch: Watch) -> Lease | None:
     if lease:
         for file in there:
             lease.after += [who for who in (watch.who(file),) if who]
+        for file in there | drafts:  # who drafts one meanwhile drafts it anew
             file.unlink(missing_ok=True)
     return lease
 
@@ -202,9 +219,9 @@ def _beat() -> None:
             lease.beat()
 
 
-def _files(folder: Path) -> set[Path]:
+def _files(folder: Path, drafts: bool = False) -> set[Path]:
     try:
-        return {*folder.iterdir()}
+        return {file for file in folder.iterdir() if file.name.startswith(DRAFT) == drafts}
     except FileNotFoundError:
         return set()
 

@@ -1,5 +1,6 @@
 """Leases: who is heard of keeps one, who is silent loses it to one other, and no clock is compared with another's."""
 
+import errno
 import os
 import time
 from contextlib import ExitStack
@@ -55,6 +56,44 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path: Path, clock:
     held(tmp_path, "one")
     with alone(tmp_path, "one") as mine:
         assert clock.now == 0 and mine.after == []
+
+
+@pytest.mark.parametrize("call", ["pwrite", "link", "unlink"])
+def test_nor_is_one_that_was_killed_in_the_middle_of_taking_it(call: str, tmp_path: Path, clock: Clock) -> None:
+    child = os.fork()
+    if not child:
+        setattr(os, call, lambda *asked: os._exit(9))
+        with alone(tmp_path, "one"):
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 9 << 8
+    with alone(tmp_path, "one"):
+        assert clock.now == 0
+    assert not tmp_path.exists()
+
+
+def test_whoever_takes_over_clears_a_draft_and_its_writer_drafts_anew(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def late(draft: Path, file: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        with alone(tmp_path, "two"):
+            link(draft, file)
+
+    monkeypatch.setattr(os, "link", late)
+    with alone(tmp_path, "one") as lease:
+        assert lease.mine() and clock.now < 1
+
+
+def test_a_file_system_without_links_has_leases_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(draft: Path, file: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with alone(tmp_path, "one") as lease:
+        assert lease.mine() and Lease.create(lease.file, "two") is None
+    assert not tmp_path.exists()
 
 
 def test_of_two_who_take_over_one_has_it(tmp_path: Path, clock: Clock) -> None:
