@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import gc
 import signal
 
 import pytest
@@ -12,3 +13,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole comparisons begin first, or the last of them would be waited for by workers that have nothing left."""
     items.sort(key=lambda item: "/e2e/" not in item.nodeid)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, and need not be walked over for every model that is let go of."""
+    gc.collect()
+    gc.freeze()
