@@ -6,7 +6,7 @@ are FLOPs by a share of the device's FLOP/s; of generation they are weights and 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -26,7 +26,7 @@ from harness.comparison.joining import added, amount
 from harness.comparison.needs import Need, together
 from harness.contracts import plugins, prepared
 from harness.contracts.benchmark import Benchmark
-from harness.contracts.family import Eyes, Stored
+from harness.contracts.family import Eyes
 from harness.contracts.family import Layout as Places
 from harness.contracts.method import Lesson, Role
 from harness.contracts.records import Example, Image
@@ -136,7 +136,7 @@ def _model(folder: Path, size: int, pictures: Sequence[Image] = ()) -> _Model:
     for picture in pictures:
         with suppress(OSError, ValueError):  # gone since: others speak for it
             trained.append(eyes.layout(picture))
-    kept = looked.family.rows(seen) * _kept(looked.tensors, shape.decoder.width)
+    kept = looked.family.rows(seen) * looked.family.width(looked.tensors)
     return _Model(shape, looked.family.flops(config), seen, kept * size, tuple(trained))
 
 
@@ -145,13 +145,6 @@ def _seen(eyes: Eyes) -> Places:
     with TemporaryDirectory() as home:
         PIL.Image.new("RGB", SHOWN).save(Path(home) / "picture.png")
         return eyes.layout(Image(f"{home}/picture.png", ""))
-
-
-def _kept(tensors: Mapping[str, Stored], width: int) -> int:
-    """Width of what is kept of a place: what a projector reads, or what frozen mergers make for the decoder."""
-    read = [one.shape[1] for name, one in tensors.items() if name.endswith("projector.linear_1.weight")]
-    mergers = [one for name, one in tensors.items() if "merger" in name and len(one.shape) == 2]
-    return read[0] if read else sum(width for one in mergers if one.shape[0] == width)
 
 
 def _examples(planned: Plan, step: Step) -> int:

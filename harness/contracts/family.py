@@ -115,6 +115,10 @@ class Family(ABC):
     """How the model's modules are called -> how the hub's files do: of a name's beginnings the first that fits."""
     named: ClassVar[Mapping[str, str]] = {}
     """Control tokens by the names under which the official processor asks its tokenizer for them."""
+    language: ClassVar[str] = "language_model"
+    """What the model calls its decoder, whose linear layers take adapters."""
+    projector: ClassVar[str] = "projector.linear_1.weight"
+    """End of the name of the weight that reads `features`."""
     axes: ClassVar[int] = 1
     """Axes of positions: 1, or 3 for M-RoPE (time, height, width)."""
 
@@ -148,7 +152,11 @@ class Family(ABC):
 
     def adapts(self, name: str) -> bool:
         """Whether a linear layer of this name is the language model's, where adapters go; never the head."""
-        return "language_model." in name
+        return f"{self.language}." in name
+
+    def width(self, tensors: Mapping[str, Stored]) -> int:
+        """Values of a row of `features`, by the headers of the weights."""
+        return next(one.shape[1] for name, one in tensors.items() if name.endswith(self.projector))
 
     # Words.
 
@@ -245,7 +253,7 @@ class Family(ABC):
 
     def decoder(self, model: Any) -> Any:
         """The language model without its head: (B, L, width) `last_hidden_state` of inputs, positions, mask, cache."""
-        return model.model.language_model
+        return getattr(model.model, self.language)
 
     def placewise(self, model: Any) -> "Sequence[nn.Module]":
         """Parts of the last layer, and behind it, that act on each place by itself, so that what they give at one place

@@ -80,6 +80,12 @@ class QwenVL(ChatML):
         most = pictures.get("max_pixels") or size.get("longest_edge", LARGEST)
         return -(-fewest // place), most // place
 
+    def width(self, tensors: Mapping[str, Stored]) -> int:
+        """What the mergers make, each as wide as words."""
+        words = architecture(tensors)["hidden_size"]
+        last = (one for name, one in tensors.items() if "merger" in name and len(one.shape) == 2)
+        return sum(words for one in last if one.shape[0] == words)
+
     patch: ClassVar[int] = 14
     """Pixels of a patch's side, where a config does not say."""
 

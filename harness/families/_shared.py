@@ -1,5 +1,6 @@
 """What several families share: looking at a config, pictures put into a row's words, what a decoder costs."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,6 +58,11 @@ def by_either(folder: Path) -> None:
         file.write_text(text.replace('ImageProcessorPil"', 'ImageProcessor"'), encoding="utf-8")
 
 
+def worded(words: dict[str, str], template: str) -> str:
+    """A template in Jinja that begins by naming some words."""
+    return "".join(f"{{%- set {name} = {json.dumps(text)} -%}}\n" for name, text in words.items()) + template
+
+
 def projected(model: Any, ids: "Tensor", features: "Tensor | None") -> dict[str, Any]:
     """`Family.inputs` of words, and at the places of pictures what a projector makes of features (..., width)."""
     words: Tensor = model.get_input_embeddings()(ids)
@@ -101,8 +107,8 @@ def side(pixels: Any) -> int:
 
 
 def depths(config: Any) -> list[int]:
-    """The hidden layers of its tower that a config names: behind how many of the tower's layers each of them lies."""
-    named, most = config.vision_feature_layer, config.vision_config.num_hidden_layers
+    """The hidden layers of its tower that a config names, or the last: behind how many of its layers each lies."""
+    named, most = getattr(config, "vision_feature_layer", -1), config.vision_config.num_hidden_layers
     return [range(most + 1)[at] for at in ([named] if isinstance(named, int) else named)]
 
 

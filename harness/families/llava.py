@@ -5,7 +5,6 @@ supervised are those of `train.py`, `preprocess_v1`, and `mm_utils.py`, `tokeniz
 `mm_utils.py`, `expand2square` (`image_aspect_ratio: pad`), then CLIP's own processor.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,6 +25,7 @@ from harness.families._shared import (
     refuse_parts,
     small_decoder,
     square_flops,
+    worded,
 )
 from harness.system.errors import UsageError
 from harness.system.profile import Flops
@@ -263,4 +263,4 @@ def save_processor(kind: Any, images: Any, config: Any, tokenizer: Any, folder: 
 def chat_template(end: str) -> str:
     """`Llava.segments` in Jinja, for `AutoProcessor.apply_chat_template`; `end` is the end token."""
     words = {"SYSTEM": SYSTEM, "IMAGE": IMAGE, "NEWLINE": "\n", "ANSWER": ANSWER, "END": end}
-    return "".join(f"{{%- set {name} = {json.dumps(text)} -%}}\n" for name, text in words.items()) + TEMPLATE
+    return worded(words, TEMPLATE)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
+from harness import families
+from harness.contracts.family import Family
 from harness.contracts.settings import Dtype, Lora, Runtime, Training
 from harness.models.targets import targets
 
@@ -21,7 +23,7 @@ FILLS = 4096  # places that keep a device busy: fewer, and its matrices are too 
 
 
 class Decoder(NamedTuple):
-    """The shapes of a Llama-like language model. `normed`: its queries and keys are (Qwen3)."""
+    """The shapes of a Llama-like language model. `normed`: its queries and keys are (Qwen3); `name`: its family's."""
 
     layers: int
     width: int
@@ -31,6 +33,7 @@ class Decoder(NamedTuple):
     head: int
     words: int
     normed: bool = False
+    name: str = Family.language
 
     @classmethod
     def of(cls, config: Any) -> "Decoder":
@@ -46,6 +49,7 @@ class Decoder(NamedTuple):
             head,
             text.vocab_size,
             "qwen3" in text.model_type,
+            families.of(config).language,
         )
 
     @property
@@ -64,8 +68,7 @@ class Decoder(NamedTuple):
 
     def adapted(self, lora: Lora) -> dict[str, int]:
         """In how many layers each linear part takes an adapter."""
-        of = "language_model.layers.{}.{}"
-        names = {of.format(at, _inside(part)): part for at in range(self.layers) for part in self.linear}
+        names = {f"{self.name}.layers.{at}.{_inside(part)}": part for at in range(self.layers) for part in self.linear}
         chosen = [names[name] for name in targets(lora, list(names))]
         return {part: chosen.count(part) for part in self.linear if part in chosen}
 

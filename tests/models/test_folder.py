@@ -116,8 +116,8 @@ HEADERS: dict[str, tuple[Callable[[Path], object], str]] = {
         "hf download llava-hf/llava-v1.6-vicuna-7b-hf",
     ),
     "an unknown model": (lambda f: config(f, model_type="kosmos-2"), "'kosmos-2' model; supported are .*llava_next"),
-    "a language model": (lambda f: config(f, model_type="llama"), "'llama' model; supported are internvl, llava"),
-    "no type": (lambda f: config(f, model_type=None), "None model; supported are internvl, llava"),
+    "a language model": (lambda f: config(f, model_type="llama"), "'llama' model; supported are idefics3, internvl"),
+    "no type": (lambda f: config(f, model_type=None), "None model; supported are idefics3, internvl"),
     "a hybrid": (
         lambda f: config(f, model_type="qwen3_5", text_config={"layer_types": ["linear_attention", "full_attention"]}),
         r"'qwen3_5' model.*carry a state from token to token \(linear_attention\)",
@@ -145,6 +145,10 @@ HEADERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "InternVL with InternLM": (
         lambda f: config(f, model_type="internvl", text_config={"model_type": "llama"}),
         "language model is 'llama'; known are those with Qwen",
+    ),
+    "Idefics3 with Llama 3": (
+        lambda f: config(f, model_type="idefics3", text_config={"vocab_size": 128259}),
+        r"another language model than SmolLM2 \(128,259 words\)",
     ),
     "Qwen's window of words": (
         lambda f: config(f, model_type="qwen2_5_vl", text_config={"use_sliding_window": True}),
