@@ -1,9 +1,10 @@
 """Leases: locks between machines whose kernels do not tell each other of theirs (NFS with `nolock`, say).
 
-A lease is a file in the folder of its lock, which is drafted and then linked to a name that is nobody's, so that whoever
-sees it sees whose it is. In it its holder writes another number every few seconds. No machine's clock is compared with another's: a lease in which nothing has changed for `EXPIRES_S`, by the
-clock of whoever watches it, is taken over by creating the next. A holder that only stood still finds that it has lost
-its lease when it looks (`Lease.mine`), as it does before what it has made is published.
+A lease is a file in the folder of its lock, which is drafted and then linked to a name that is nobody's, so that
+whoever sees it sees whose it is. In it its holder writes another number every few seconds. No machine's clock is
+compared with another's: a lease in which nothing has changed for `EXPIRES_S`, by the clock of whoever watches it, is
+taken over by creating the next. A holder that only stood still finds that it has lost its lease when it looks
+(`Lease.mine`), as it does before what it has made is published.
 
 The kernel's lock is held first (`harness.system.locks`), so that a lease of this machine's is a dead process's.
 """
