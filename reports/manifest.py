@@ -66,7 +66,7 @@ class Trained(_Known):
     seed: int
     """The seed."""
     stages: list[StageName] = Field(min_length=1)
-    """Its stages in the order they were made, its lens the last."""
+    """Its stages in the order they were made, its probe and its lens the last."""
 
 
 class Shared(_Known):

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,6 +21,7 @@ from harness.models import load
 from harness.models.load import Loaded, revision
 from harness.system import lifeline
 from harness.system.errors import HarnessError
+from harness.system.scratch import Scratch
 from harness.system.secret import KEY
 
 if TYPE_CHECKING:
@@ -118,14 +118,12 @@ class Engine:
     ended: bool = False
     adapter: Mapping[str, Any] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
-    scratch: "tempfile.TemporaryDirectory[str]" = field(
-        default_factory=lambda: tempfile.TemporaryDirectory(prefix="harness-vllm-")
-    )
+    scratch: Scratch = field(default_factory=lambda: Scratch("harness-vllm"))
 
     @property
     def home(self) -> Path:
         """Its files, while it lives."""
-        return Path(self.scratch.name)
+        return self.scratch.path
 
     def start(self, model: Path, python: str, arguments: Mapping[str, Any]) -> None:
         """Start the process, and wait until it has loaded the model."""
@@ -264,7 +262,7 @@ class Engine:
         if self.process is not None and self.process.poll() is None:
             self.line.close()
             lifeline.end(self.process)
-        self.scratch.cleanup()
+        self.scratch.clear()
 
 
 def _folded(ids: Sequence[int], image: int, around: Set[int] = frozenset()) -> list[int]:

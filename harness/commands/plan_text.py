@@ -25,6 +25,7 @@ from harness.contracts.executor import Executor
 from harness.contracts.schedule import EXECUTORS, pending
 from harness.contracts.settings import Runtime
 from harness.contracts.steps import Plan, Step
+from harness.judging.hire import kind_for
 from harness.models.folder import family_of
 from harness.store.store import Store
 from harness.system.console import console, duration, say_json, wrapped
@@ -145,14 +146,23 @@ def show_plan(
         typer.echo(f"nothing to do: all {len(planned.steps)} stages are in the store ({taken})")
     if handed:
         typer.echo(handed)
-    for cost in costs:
-        typer.echo(f"{cost}.")
+    for said in (*costs, *held_idle(planned, todo)):
+        typer.echo(f"{said}.")
     if there and needed:
         _show_needs(needed, there, {cell.row: cell.label for cell in planned.cells}, verbose, len(pictures))
     if ran and todo:
         simulating.show(*ran, stages, workers, there.title if there else "")
     more = "" if verbose else "; every stage, and why it runs: -v"
     typer.echo(f"testbed: {testbed.name}{' (synthetic)' if testbed.synthetic else ''}, {', '.join(families)}{more}")
+
+
+def held_idle(planned: Plan, todo: Sequence[Step]) -> list[str]:
+    """Which stages hold a GPU while a slow writer is waited for: one sentence without its stop, or none."""
+    titles = [step.title for step in todo if step.resources.asks and step.resources.gpus]
+    if not titles or not kind_for("writer", planned.testbed).paid:
+        return []
+    more = f" (and {len(titles) - 1:,} more like it)" if len(titles) > 1 else ""
+    return [f"{titles[0]}{more} holds a GPU while the writer is waited for"]
 
 
 def _need(need: Need) -> dict[str, object]:

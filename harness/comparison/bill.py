@@ -25,6 +25,7 @@ from harness.stages.answer import Answer, question
 from harness.stages.build import Build
 from harness.stages.items import Items
 from harness.stages.lens import Lens
+from harness.stages.probe import Probe
 from harness.stages.score import Score
 from harness.stages.split import Split
 from harness.store.store import Stage, Store
@@ -211,8 +212,9 @@ def _texts(planned: Plan, steps: Sequence[Step], store: Store) -> Iterator[tuple
                 with suppress(Unmeasured):
                     list(method.build(examples, round))
                 yield from ((ask, times) for ask in round.writer.asks)
-    for _, lens in Lens.among(steps):  # the errors of two responses to each example
-        yield Ask("", "errors", None, f"{LENS} {2 * ASSUMED} {dumps(lens.codebook)}"), 2 * lens.examples
+    for step, lens in Lens.among(steps):  # the errors of two responses to each example
+        many = Probe.of(Lens.Reads.of(step).probe).examples
+        yield Ask("", "errors", None, f"{LENS} {2 * ASSUMED} {dumps(lens.codebook)}"), 2 * many
 
 
 class Note:

@@ -180,9 +180,9 @@ def failures(planned: Plan, lost: Mapping[str, Failure]) -> Iterator[Failed]:
             yield made(cell.row, cell.seed, cell.benchmark, failure)
         elif cell.crosscheck and (failure := lost.get(cell.crosscheck.key)):
             yield made(cell.row, cell.seed, f"lmms-eval on {cell.benchmark}", failure)
-    for (row, seed), step in planned.lenses.items():
-        failure = lost.get(step.key)
-        if failure and failure.title == step.title:
+    for (row, seed), steps in planned.lenses.items():
+        failure = lost.get(steps[-1].key)
+        if failure and failure.title in [step.title for step in steps]:
             yield made(row, seed, "lens", failure)
     if (failure := lost.get(planned.report.key)) and failure.title == planned.report.title:
         raise failure.error
@@ -190,7 +190,7 @@ def failures(planned: Plan, lost: Mapping[str, Failure]) -> Iterator[Failed]:
 
 def silence(planned: Plan, store: Store) -> Iterator[str]:
     """One sentence per scored cell or lens that asked questions which have no answer."""
-    for step in [cell.score for cell in planned.cells] + list(planned.lenses.values()):
+    for step in [cell.score for cell in planned.cells] + [steps[-1] for steps in planned.lenses.values()]:
         lost = unanswered(store.path(step.stage))
         if lost:
             yield f"{step.title}: {len(lost)} questions without an answer ({lost[0]}); the same command asks again"
@@ -198,7 +198,8 @@ def silence(planned: Plan, store: Store) -> Iterator[str]:
 
 def reopen(planned: Plan, store: Store) -> None:
     """Take what has unanswered questions out of the store, and the report with it: only those are asked again."""
-    asking = [(cell.score, cell.crosscheck) for cell in planned.cells] + [(lens,) for lens in planned.lenses.values()]
+    asking = [(cell.score, cell.crosscheck) for cell in planned.cells]
+    asking += [(steps[-1], None) for steps in planned.lenses.values()]
     made = [one.stage for steps in asking if unanswered(store.path(steps[0].stage)) for one in steps if one]
     for stage in [planned.report.stage, *made] if made else ():
         if store.done(stage):

@@ -104,7 +104,7 @@ def parts(planned: Plan) -> dict[str, list[Step]]:
     owner: dict[str, str] = {}
     for (row, _), steps in planned.trained.items():
         owner |= dict.fromkeys((step.key for step in steps), row)
-    owner |= {step.key: row for (row, _), step in planned.lenses.items()}
+    owner |= {step.key: row for (row, _), steps in planned.lenses.items() for step in steps}
     for cell in planned.cells:
         own = [cell.score, *([cell.crosscheck] if cell.crosscheck else [])]
         owner |= dict.fromkeys((*(step.key for step in own), cell.responses.key), cell.row)

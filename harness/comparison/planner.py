@@ -39,6 +39,7 @@ from harness.stages.generate import Generate
 from harness.stages.items import Items
 from harness.stages.lens import Lens
 from harness.stages.parity import Parity
+from harness.stages.probe import Probe
 from harness.stages.reference import Reference
 from harness.stages.report import Report
 from harness.stages.respond import Respond
@@ -233,19 +234,15 @@ class Planner:
         policy = None if lesson.continues else roles.get(Role.POLICY)
         return self.step(reference, Reference.Reads(build=build.stage, policy=policy), title)
 
-    def lens(self, row: Row, seed: int, policy: Step) -> Step:
-        """What a row's training did to chosen and rejected responses of its split's first examples."""
-        lens = Lens(
-            model=self.model(seed),
-            examples=self.testbed.lens,
-            **self.responding,
-            writer=self.asked("writer"),
-            codebook=self.codebook,
-            round=0,
-            seed=seed,
+    def lens(self, row: Row, seed: int, policy: Step) -> tuple[Step, ...]:
+        """What a row's training did to chosen and rejected responses of its split's first examples, and to errors."""
+        who, split = f"{row.id} seed {seed}", self.split(seed).stage
+        asked = {"model": self.model(seed), "examples": self.testbed.lens, "round": 0, "seed": seed, "writer": ""}
+        probe = self.step(
+            Probe(**asked, **self.responding), Probe.Reads(split=split, policy=policy.stage), f"probe {who}"
         )
-        reads = Lens.Reads(split=self.split(seed).stage, policy=policy.stage)
-        return self.step(lens, reads, f"lens {row.id} seed {seed}")
+        lens = Lens(writer=self.asked("writer"), codebook=self.codebook)
+        return probe, self.step(lens, Lens.Reads(split=split, probe=probe.stage), f"lens {who}")
 
     def cell(self, shown: Shown, seed: int, name: str, policy: Step | None) -> Cell:
         """The steps of one cell: its responses, their scores, and a second opinion."""

@@ -140,9 +140,9 @@ def cells(planned: Plan) -> Iterator[ScoredCell]:
 def trained(planned: Plan) -> Iterator[Trained]:
     """What made each policy, and its lens."""
     for (row, seed), made in planned.trained.items():
-        lens = planned.lenses.get((row, seed))
         if made:
-            yield Trained(row=row, seed=seed, stages=[step.stage.name for step in (*made, *([lens] if lens else []))])
+            steps = *made, *planned.lenses.get((row, seed), ())
+            yield Trained(row=row, seed=seed, stages=[step.stage.name for step in steps])
 
 
 def architectures(planned: Plan) -> dict[str, dict[str, int]]:

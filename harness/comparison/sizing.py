@@ -41,7 +41,7 @@ from harness.stages._model import Modelled
 from harness.stages._responding import Responding
 from harness.stages.build import Build
 from harness.stages.generate import Generate
-from harness.stages.lens import Lens
+from harness.stages.probe import Probe
 from harness.stages.reference import Reference
 from harness.stages.respond import Respond
 from harness.stages.split import Split
@@ -272,12 +272,12 @@ def _generate(here: _Here, step: Step, model: _Model) -> Need:
     return _respond(here, cell.row, "generate", model, made.sampling.dtype, Asked(asked, asked), most)
 
 
-def _lens(here: _Here, step: Step, model: _Model) -> Need:
+def _probe(here: _Here, step: Step, model: _Model) -> Need:
     """Responses of base and policy to some examples, then both models' log-probs of them."""
-    made = Lens.of(step)
-    row = next(row for (row, _), lens in here.planned.lenses.items() if lens.key == step.key)
+    made = Probe.of(step)
+    row = next(row for (row, _), (probe, _) in here.planned.lenses.items() if probe.key == step.key)
     asked = Asked(2 * made.examples, 2 * made.examples)
-    said = _respond(here, row, "lens", model, made.dtype, asked, made.response_tokens)
+    said = _respond(here, row, "probe", model, made.dtype, asked, made.response_tokens)
     tree = _tree(model, (2,))
     read = _read(here, model, made.dtype, tree)
     flops = 2 * made.examples * model.flops.forward(tree)
@@ -304,5 +304,5 @@ SIZED: dict[type[Modelled], Callable[[_Here, Step, _Model], Need]] = {
     Reference: _reference,
     Train: _train,
     Generate: _generate,
-    Lens: _lens,
+    Probe: _probe,
 }

@@ -93,7 +93,7 @@ class Plan:
     cells: tuple[Cell, ...]
     splits: tuple[Step, ...]
     trained: "dict[tuple[str, int], tuple[Step, ...]]"  # (row, seed) -> every step that made its policy
-    lenses: "dict[tuple[str, int], Step]"  # (row, seed) -> what its training did to chosen and rejected
+    lenses: "dict[tuple[str, int], tuple[Step, ...]]"  # (row, seed) -> what looks at what its training did
     report: Step
     parity: Step | None = None
     """Whether another backend than transformers is the same model, which must be known before it responds."""
@@ -101,4 +101,4 @@ class Plan:
     @property
     def goals(self) -> tuple[Step, ...]:
         """What a finished comparison has."""
-        return (*([self.parity] if self.parity else []), *self.lenses.values(), self.report)
+        return (*([self.parity] if self.parity else []), *(steps[-1] for steps in self.lenses.values()), self.report)

@@ -1,81 +1,54 @@
-"""What training did to chosen and rejected responses and to errors."""
+"""What training did to chosen and rejected responses and to errors. No GPU is held while the writer is waited for."""
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 
-from harness import families
 from harness.contracts.judge import answered
-from harness.contracts.method import Lesson
-from harness.contracts.records import Pair, Prompt
-from harness.contracts.stage import Kind, Work
+from harness.contracts.stage import Asked, Kind, Work
 from harness.judging.codebook import Codebook
 from harness.judging.hire import kind_for
-from harness.models.folder import family_of
 from harness.scoring.verdicts import JUDGE, keep_replies
 from harness.stages._asked import asked
 from harness.stages._drawn import Drawn
 from harness.stages._examples import locked_examples
-from harness.stages._model import Trained
-from harness.stages._responding import Responding
-from harness.store.closure import code
 from harness.store.store import Stage
-from harness.system.jsonl import dumps, read_jsonl, write_jsonl
-from harness.training import lens as looking
-from harness.training.rounds import NoWriter
-
-Sums = list[tuple[float, float]]  # of log-probs of chosen and rejected, pair by pair
+from harness.system.jsonl import dumps, read_jsonl
+from harness.system.untrusted import json_object
+from harness.training.lens import corrected
 
 
-class Lens(Responding):
+class Lens(Kind):
     """What training did to chosen and rejected responses and to errors, on the split's first examples.
 
-    examples: on how many
+    writer: what identifies the writer
     codebook: the errors that are looked for
     """
 
-    examples: int
+    writer: Asked
     codebook: Codebook
 
     @dataclass(frozen=True, kw_only=True)
     class Reads(Kind.Reads):
-        """The examples, and the training that is looked at."""
+        """The examples, and what base and policy make of them."""
 
         split: Stage
-        policy: Stage
+        probe: Stage
+
+    @property
+    def asks(self) -> Asked:
+        """The writer."""
+        return self.writer
 
     def fill(self, work: Work) -> None:
-        """Let base and policy respond, compare, and ask the writer for the errors of both."""
-        reads, size = self.Reads.of(work.step), work.runtime.read_batch_size
-        examples = locked_examples(work, reads.split)[: self.examples]
-        trained = self.own_round(work, Lesson(), NoWriter(), Trained(policy=reads.policy))
-        base = replace(trained, policy=trained.base, policy_key=self.model)
-        prompts = [Prompt(e.id, e.image, e.turns[0].question) for e in examples]
-        figures: dict[str, float] = {"examples": len(examples)}
-        sequences = partial(looking.sequences, dtype=self.dtype, batch_size=size, tick=work.tick, shelf=trained.shelf)
-        before = [response.text.strip() for response in base.respond(prompts)]
-        pairs = looking.probes(examples, before)
-        first = self.of_base(work, pairs, partial(sequences, base.policy)) if pairs else []
-        after = [response.text.strip() for response in trained.respond(prompts)]
-        figures |= looking.ratios(first, sequences(trained.policy, pairs)) if first else {}
+        """Ask the writer for the errors of base and policy; write `profile.json`, with the probe's figures."""
+        reads, found = self.Reads.of(work.step), {}
+        probe = work.folder(reads.probe)
+        figures = json_object(probe / "profile.json")
         if Drawn.of(reads.split).data or not kind_for("writer", work.testbed).drawn_only:
+            said = list(read_jsonl(tuple[str, str], probe / "said.jsonl"))
+            examples = locked_examples(work, reads.split)[: len(said)]
+            before, after = ([texts[at] for texts in said] for at in (0, 1))
             writer = asked(work, "writer", reads.split)
-            figures |= answered(writer, lambda who: looking.corrected(examples, before, after, who, self.codebook))
+            found = answered(writer, lambda who: corrected(examples, before, after, who, self.codebook))
             if account := keep_replies(work.out, writer):
                 (work.out / JUDGE).write_text(dumps(account), encoding="utf-8")
-        (work.out / "profile.json").write_text(dumps(figures), encoding="utf-8")
-
-    def of_base(self, work: Work, pairs: Sequence[Pair], make: Callable[[Sequence[Pair]], Sums]) -> Sums:
-        """What `make` gives of the base, made once: every row of a split is held against it."""
-        asked = [dumps(replace(pair, image=replace(pair.image, path="") if pair.image else None)) for pair in pairs]
-        what = {"policy": self.model, "pairs": hashlib.sha256("\n".join(asked).encode()).hexdigest()}
-        files = families.file_of(family_of(self.base(work))), "harness.training.lens"
-        stage = Stage("probed", {**what, "dtype": self.dtype, **code(*files)})
-
-        def fill(out: Path) -> None:
-            write_jsonl(out / "sums.jsonl", make(pairs))
-
-        folder = work.store.run(stage, fill)
-        return list(read_jsonl(tuple[float, float], folder / "sums.jsonl"))
+        (work.out / "profile.json").write_text(dumps(figures | found), encoding="utf-8")

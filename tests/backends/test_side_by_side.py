@@ -101,7 +101,7 @@ def test_a_stage_that_responds_takes_room_for_all_and_parity_for_one() -> None:
     asked = Request((MethodSpec(name="nsft"),), source("llava150k"), benchmarks=("pope",), limit=3)
     steps = plan(asked, bed, Runtime(generate_processes=3)).steps
     takes = {step.stage.kind: (step.resources.processes, step.resources.gpus) for step in steps}
-    assert takes["generate"] == takes["build"] == takes["lens"] == (3, 3)
+    assert takes["generate"] == takes["build"] == takes["probe"] == (3, 3)
     assert takes["parity"] == takes["train"] == (1, 1) and takes["score"] == (1, 0)
 
 

@@ -14,7 +14,7 @@ from harness.comparison import forecast
 from harness.comparison.forecast import Forecast, together
 from harness.comparison.plan import plan
 from harness.contracts.executor import Resources
-from harness.contracts.settings import MethodSpec, Runtime
+from harness.contracts.settings import Chat, MethodSpec, Runtime
 from harness.contracts.steps import Plan, Request, Step
 from harness.contracts.testbed_file import read_testbed
 from harness.sources._chosen import source
@@ -73,10 +73,10 @@ def test_a_row_tells_what_runs_what_is_there_and_how_long_it_takes(shown: Shown,
     said = shown()
     lines = {line[:18].strip(): line[18:].split() for line in said.splitlines()}
     assert lines["baseline"][:2] == ["0", "6"] and lines["baseline"][-2:] == ["6", "kB"]
-    assert "Cont. SFT (build, train, lens)" in said and "more than" in said
-    assert " ".join(lines["Cont. SFT"]) == "9 0 more than 18 s –"  # six of generate, score and crosscheck, 3 s each
+    assert "Cont. SFT (build, train, probe, lens)" in said and "more than" in said
+    assert " ".join(lines["Cont. SFT"]) == "10 0 more than 18 s –"  # six of generate, score and crosscheck, 3 s each
     rows = {row["row"]: row for row in json.loads(shown(as_json=True))["summary"]["rows"]}
-    assert rows["sft"]["seconds"] == 18 and rows["sft"]["unknown"] == ["build", "train", "lens"]
+    assert rows["sft"]["seconds"] == 18 and rows["sft"]["unknown"] == ["build", "train", "probe", "lens"]
 
 
 def test_where_nothing_is_to_do_the_plan_says_so(shown: Shown, tmp_path: Path) -> None:
@@ -148,6 +148,18 @@ def test_a_step_of_two_processes_takes_the_room_of_two() -> None:
 
 def test_the_family_of_the_bases_is_named(shown: Shown) -> None:
     assert "testbed: mini (synthetic), LLaVA-1.5;" in shown()
+
+
+def test_a_stage_that_holds_a_gpu_while_a_slow_writer_replies_is_named(shown: Shown) -> None:
+    """The oracle of `mini` replies at once; nSFT's writer is asked behind its responses, a lens behind its probe."""
+    slow = BED.model_copy(update={"writer": "openai:m", "writing": Chat(price=(0, 0))})
+    rows = (MethodSpec(name="nsft"), MethodSpec(name="grpo", options={"captions": "judge", "steps": 2}))
+    said = {
+        writer: shown(plan(replace(WANTED.request, methods=rows[:many]), bed))
+        for writer, many, bed in (("oracle", 2, BED), ("behind", 1, slow), ("between", 2, slow))
+    }
+    held = "build grpo seed 0 round 1 (and 1 more like it) holds a GPU while the writer is waited for.\n"
+    assert [name for name, text in said.items() if "holds a GPU" in text] == ["between"] and held in said["between"]
 
 
 def test_what_an_executor_would_hand_to_others_is_shown(shown: Shown, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def moved(after: Plan, before: Plan) -> set[str]:
 def test_all_rows_learn_the_same_other_examples_beside_records_that_stay_what_they_were() -> None:
     before, after = planned(), planned(*ALL)
     assert keys(after).keys() - keys(before).keys() == {"data mix665k seed 0", "split mix665k seed 0"}
-    later = {"generate", "score", "crosscheck", "lens"}
+    later = {"generate", "score", "crosscheck", "probe", "lens"}
     assert {title.split()[0] for title in moved(after, before)} - later == {"train"}
     trained = [steps[-1].reads["joint"] for steps in after.trained.values()]
     assert trained[0] == trained[1] and Split.of(trained[0]).n == after.testbed.examples

@@ -99,7 +99,7 @@ def test_the_dtype_that_models_respond_in_is_the_testbeds_and_in_every_key() -> 
     """Whatever the device: float32 on a CPU and bfloat16 on a GPU under one key would be two tables of one run."""
     halved = BED.model_copy(update={"training": BED.training.model_copy(update={"dtype": "bfloat16"})})
     changed = plan(REQUEST, halved)
-    for kind in ("build", "generate", "lens"):
+    for kind in ("build", "generate", "probe"):
         assert keys(BEFORE, kind) and not keys(BEFORE, kind) & keys(changed, kind), kind
     assert {generate.sampling.dtype for _, generate in Generate.among(changed.steps)} == {"bfloat16"}
 
@@ -218,7 +218,7 @@ def test_the_lens_asks_by_the_codebook_that_a_row_names(tmp_path: Path) -> None:
 
     def books(*methods: MethodSpec) -> list[dict[str, dict[str, str]]]:
         planned = plan(replace(REQUEST, methods=methods), BED)
-        return [Lens.of(step).codebook for step in planned.lenses.values()]
+        return [Lens.of(lens).codebook for _, lens in planned.lenses.values()]
 
     assert books(MethodSpec(name="dpo"), own, without) == [{"instance": {"smell": "what it smells of"}}] * 3
     assert books(without) == [read_codebook(SHIPPED)]

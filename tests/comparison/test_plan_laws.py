@@ -234,15 +234,15 @@ def test_a_runtime_field_in_a_key_would_be_caught(monkeypatch: pytest.MonkeyPatc
 
 # The testbed's fields
 
-EVERYTHING = {"split", "build", "reference", "train", "generate", "score", "items", "data", "lens"}
-TRAINED = {"train", "generate", "score", "lens"}
+EVERYTHING = {"split", "build", "reference", "train", "generate", "score", "items", "data", "probe", "lens"}
+TRAINED = {"train", "generate", "score", "probe", "lens"}
 """What moves where a policy does; the baseline's cells not."""
 
 BED_FIELDS: dict[str, tuple[Any, set[str]]] = {
     "name": ("another", set()),
     "synthetic": (False, set()),
     "prices": ({"m": (1.0, 2.0)}, set()),
-    "lens": (7, {"lens"}),
+    "lens": (7, {"probe", "lens"}),
     "examples": (77, {"data", "split", "build", "reference", *TRAINED}),
     "scenes": (77, {"data", "items", "generate", "score"}),
     "response_tokens": (33, {"build", "reference", *TRAINED}),
@@ -270,7 +270,7 @@ TRAINING: dict[str, tuple[Any, set[str]]] = {
     "warmup_ratio": (0.5, TRAINED), "lr_scheduler_type": ("constant_with_warmup", TRAINED),
     "optim": ("adamw_8bit", TRAINED), "weight_decay": (0.1, TRAINED),
     "adam_beta1": (0.8, TRAINED), "adam_beta2": (0.9, TRAINED),
-    "max_grad_norm": (0.5, TRAINED), "dtype": ("bfloat16", {"train", "reference", "generate", "score", "lens"}),
+    "max_grad_norm": (0.5, TRAINED), "dtype": ("bfloat16", {"reference", *TRAINED}),
     "max_length": (444, {"build", "reference", *TRAINED}), "lora": ({"r": 4}, TRAINED), "joint": ("mix665k", TRAINED),
 }  # fmt: skip
 
@@ -331,7 +331,7 @@ def test_an_option_of_a_benchmark_moves_its_own_column(benchmark: str, option: s
 def test_seeds_share_what_no_seed_decides() -> None:
     """Two seeds: items once; splits, responses and trainings twice, and none of the first seed's moves."""
     both = planned(replace(request(), seeds=2))
-    assert kinds(moved(both)) == {"data", "split", "build", "reference", "train", "generate", "score", "lens"}
+    assert kinds(moved(both)) == {"data", "split", "build", "reference", "train", "generate", "score", "probe", "lens"}
     once = keys(BEFORE)
     assert all(keys(both)[title] == key for title, key in once.items() if title != "report")
     assert sum(step.stage.kind == "items" for step in both.steps) == len(BENCHMARKS)

@@ -160,7 +160,7 @@ def test_the_plan_prints_it(  # type: ignore[no-untyped-def]
     assert "Cont. SFT generate" in capsys.readouterr().out
     show_plan(full, Store(tmp_path), 1, as_json=True, device="h100")
     told = json.loads(capsys.readouterr().out)
-    assert {one["stage"] for one in told["estimate"]} == {"build", "train", "generate", "lens"}
+    assert {one["stage"] for one in told["estimate"]} == {"build", "train", "generate", "probe"}
     show_plan(full, Store(tmp_path), 1)
     assert "WILL NOT FIT" not in capsys.readouterr().out  # of a drawn world nobody asks that
 
@@ -173,7 +173,7 @@ def test_a_device_that_is_not_known_is_named() -> None:
 def test_every_stage_with_a_model_is_sized(sized: Sized) -> None:
     """The base is asked too; POPE's 9,000 questions are the official ones, and a reference reads every pair."""
     found = sized(asked(dpo={}))
-    assert {kind for row, kind in found if row == "dpo"} == {"build", "reference", "train", "generate", "lens"}
+    assert {kind for row, kind in found if row == "dpo"} == {"build", "reference", "train", "generate", "probe"}
     assert {kind for row, kind in found if row == "baseline"} == {"generate"}
     answers, read = found["dpo", "generate"], found["dpo", "reference"]
     assert answers.memory.cache > 0 and answers.seconds > 0 and answers.disk == 0

@@ -132,7 +132,7 @@ def test_its_own_file_and_its_plugins_are_in_its_key(name: str) -> None:
 def test_plugins_are_named_by_those_who_load_them() -> None:
     named = {name: {file.stem for step in steps(name) for file in loaded(step)} for name in KINDS}
     assert named["build"] == {"nsft", "dpo", "llava", "transformers"} and named["train"] == {"nsft", "dpo", "llava"}
-    assert named["generate"] == named["lens"] == {"llava", "transformers"} and named["reference"] == {"llava"}
+    assert named["generate"] == named["probe"] == {"llava", "transformers"} and named["reference"] == {"llava"}
     assert named["items"] == named["score"] == {*REQUEST.benchmarks}
     assert named["split"] == {"llava150k"}
     assert named["data"] == {"benchsets", "sources"}
@@ -209,6 +209,8 @@ def test_who_waits_for_a_slow_writer_holds_no_gpu() -> None:
     after = next(s for s in OTHER.steps if s.title == "build dpo seed 0")
     assert after.after == (respond.key,) and after.resources.gpus == 1
     assert not [s for s in PLAN.steps if s.stage.kind == "respond"]  # an oracle replies at once
+    probe, lens = (next(s for s in OTHER.steps if s.title == f"{kind} nsft seed 0") for kind in ("probe", "lens"))
+    assert probe.resources == Resources(gpus=1) and lens.resources.gpus == 0 and "gpt-9" in lens.resources.asks
 
 
 def test_planning_imports_nothing_that_is_slow_to_import() -> None:

@@ -262,7 +262,7 @@ def test_a_change_beside_a_user_s_method_builds_it_anew(tmp_path: Path) -> None:
             made.append(plan(request, BED))
     keys = [{step.title: step.key for step in each.steps} for each in made]
     assert {title for title in keys[0] if keys[0][title] != keys[1][title]} == {
-        "build mine seed 0", "train mine seed 0", "lens mine seed 0", "generate mine pope seed 0",
+        "build mine seed 0", "train mine seed 0", "probe mine seed 0", "lens mine seed 0", "generate mine pope seed 0",
         "score mine pope seed 0", "crosscheck mine pope seed 0", "report",
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 from harness.contracts.judge import Ask
 from harness.contracts.records import Example, Pair, Turn, Unscored
 from harness.contracts.testbed_file import read_testbed
-from harness.stages.lens import Lens
+from harness.stages.probe import Probe
 from harness.store.store import Store
 from harness.training.lens import corrected, found_errors, probes, ratios
 
@@ -85,7 +85,7 @@ def test_only_types_of_the_codebook_are_asked_for_and_counted() -> None:
 
 def test_what_the_base_makes_of_the_probes_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row of a split is held against the same figures, to the last digit; other probes or bases have others."""
-    monkeypatch.setattr(Lens, "base", lambda self, work: Path(read_testbed("mini").models[0]))
+    monkeypatch.setattr(Probe, "base", lambda self, work: Path(read_testbed("mini").models[0]))
     work: Any = SimpleNamespace(store=Store(tmp_path))
     pairs = [Pair(f"e{n}", None, "What?", "A red cup.", "A blue cup.") for n in range(2)]
     made = list[int]()
@@ -94,7 +94,7 @@ def test_what_the_base_makes_of_the_probes_is_computed_once(tmp_path: Path, monk
         made.append(len(some))
         return [(-0.1, -1 / 3)] * len(some)
 
-    one, other = (Lens.model_construct(model=name, dtype="float32") for name in ("base", "another"))
+    one, other = (Probe.model_construct(model=name, dtype="float32") for name in ("base", "another"))
     assert [one.of_base(work, pairs, make) for _ in range(2)] == [[(-0.1, -1 / 3)] * 2] * 2 and made == [2]
     one.of_base(work, pairs[:1], make)
     other.of_base(work, pairs, make)

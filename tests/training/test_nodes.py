@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,10 +36,10 @@ def over_two(job: Callable[..., Job], name: str) -> Job:
 
 
 @contextmanager
-def other(job: Job, node: int = 1) -> Iterator["subprocess.Popen[bytes]"]:
+def other(job: Job, node: int = 1, within: Sequence[str] = ()) -> Iterator["subprocess.Popen[bytes]"]:
     """What an executor has running on a further machine. It ends with its standard input, as over SSH."""
-    place = Path(job.meet or Path(job.work) / nodes.MEET)
-    with subprocess.Popen(command(place, node), stdin=subprocess.PIPE, start_new_session=True) as process:
+    order = [*within, *command(Path(job.meet or Path(job.work) / nodes.MEET), node)]
+    with subprocess.Popen(order, stdin=subprocess.PIPE, start_new_session=True) as process:
         try:
             yield process
         finally:
@@ -92,6 +92,55 @@ def test_two_machines_equal_one_and_the_next_run_goes_on_from_a_lost_one(job) ->
     with other(broken):
         assert launch(broken).resumed_from_step in (6, 7, 8)
     assert same(clean, broken) and losses(clean) == losses(broken)
+
+
+class Cable:
+    """Between this network and another, which has no other way to it."""
+
+    def __init__(self) -> None:
+        self.beyond = "ip", "netns", "exec", f"harness-{os.getpid()}"
+
+    def ip(self, words: str, beyond: bool = False) -> None:
+        subprocess.run([*(self.beyond if beyond else ()), "ip", *words.split()], check=True, capture_output=True)
+
+
+@pytest.fixture
+def cable(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cable]:
+    """10.213.7.1 is its end here, .2 the other. Making it wants iproute2 and root."""
+    made, there = Cable(), f"harness-{os.getpid()}"
+    try:
+        made.ip(f"netns add {there}")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespace can be made: {error}")
+    try:
+        made.ip(f"link add cable type veth peer name cable netns {there}")
+        for beyond, address in ((False, "10.213.7.1/30"), (True, "10.213.7.2/30")):
+            made.ip(f"addr add {address} dev cable", beyond)
+            made.ip("link set cable up", beyond)
+        monkeypatch.setenv("GLOO_SOCKET_IFNAME", "cable")
+        yield made
+    finally:
+        made.ip(f"netns del {there}")
+
+
+@heavy
+def test_machines_on_networks_of_their_own_and_a_cable_that_is_cut(job, cable: Cable) -> None:  # type: ignore[no-untyped-def]
+    both, apart = job("both", **NINE), job("apart", **NINE | HERE | {"rdzv_endpoint": "10.213.7.1"})
+    launch(both)
+    with other(apart, within=cable.beyond):
+        began = list[float]()
+
+        def cut() -> None:
+            began.append(time.monotonic())
+            cable.ip("link set cable down")
+
+        with pytest.raises(Gone, match=r"machine 2 of 2 \(\S+\) was lost: nothing was heard of it for \d+ s"):
+            launch(apart, at(4, cut))
+        assert time.monotonic() - began[0] < 60
+    cable.ip("link set cable up")
+    with other(apart, within=cable.beyond):
+        assert launch(apart).resumed_from_step in (3, 4, 5)
+    assert losses(apart) == pytest.approx(losses(both), abs=1e-5) and same(apart, both)
 
 
 FIRST = """
