@@ -21,14 +21,16 @@ def plan(request: Request, testbed: Testbed, runtime: Runtime = USUAL, rows: Seq
     rows = resolved(request, testbed) if rows is None else rows
     planner = Planner(request, testbed, runtime, rows)
     seeds = range(request.first_seed, request.first_seed + request.seeds)
-    trained: dict[tuple[str, int], tuple[Step, ...]] = {}
+    trained = dict.fromkeys(((row.id, seed) for seed in seeds for row in rows), tuple[Step, ...]())
+    chains = sorted(rows, key=lambda row: len(row.lessons), reverse=True)  # what takes longest begins first
     for seed in seeds:
         after: tuple[str, ...] = ()
-        for row in rows:
-            made = planner.policy(row, seed, after)
+        for row in chains:
+            alone = len(row.lessons) > 1  # whose rounds wait for each other waits for nobody else
+            made = planner.policy(row, seed, () if alone else after)
             trained[row.id, seed] = made
             ask = [step.key for step in made if step.stage.kind in (Respond.kind(), Build.kind())]
-            after = tuple(ask[:1])  # rows share own responses: one behind the other finds them in the store
+            after = after if alone else tuple(ask[:1])  # rows share own responses: one behind the other finds them
     same = planner.parity(request.first_seed)
     cells = [
         planner.cell(shown, seed, name, trained[shown.id, seed][-1] if shown.row else None)

@@ -50,6 +50,15 @@ def test_a_step_comes_after_what_it_reads() -> None:
         seen.add(step.key)
 
 
+def test_the_row_of_most_rounds_begins_first_and_waits_for_no_other_row() -> None:
+    planned = plan(replace(REQUEST, methods=tuple(MethodSpec(name=name) for name in ("dpo", "csr", "seva"))), BED)
+    builds = {step.row: step for step in reversed(planned.steps) if step.stage.kind == "build"}  # of the first round
+    places = {step.row: planned.steps.index(step) for step in builds.values()}
+    assert sorted(places, key=places.__getitem__) == ["csr", "dpo", "seva"]
+    assert {row: step.after for row, step in builds.items()} == {"csr": (), "dpo": (), "seva": (builds["dpo"].key,)}
+    assert [row for row, _ in planned.trained] == ["dpo", "csr", "seva"]  # what is told of rows keeps their order
+
+
 def test_how_it_is_run_is_in_no_key() -> None:
     run = Runtime(num_processes=4, executor="./somebody_s.py", executor_options={"patience": 1}, workers=8)
     assert [step.key for step in plan(REQUEST, BED, run).steps] == [step.key for step in BEFORE.steps]
