@@ -14,6 +14,7 @@ import json
 import os
 import random
 import socket
+import string
 import threading
 import time
 import uuid
@@ -60,10 +61,10 @@ class Lease:
     @classmethod
     def create(cls, file: Path, place: str) -> "Lease | None":
         """A new lease of a kernel's (`place`); None where it is somebody's."""
-        file.parent.mkdir(parents=True, exist_ok=True)
         nonce = uuid.uuid4().hex[:12]
         draft = file.with_name(DRAFT + nonce)
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             lease = cls._written(draft, file, nonce, place)
             try:
                 os.link(draft, file)
@@ -72,11 +73,24 @@ class Lease:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                     raise
                 lease = cls._written(file, file, nonce, place)  # this file system has no links
+            else:
+                lease._reopen()
         except (FileExistsError, FileNotFoundError):  # the folder goes with its last lease, a draft with its next
             return None
         finally:
             draft.unlink(missing_ok=True)
         return lease
+
+    def _reopen(self) -> None:
+        """By its own name: what is open by another one when that is unlinked, NFS keeps beside it."""
+        draft = self.descriptor
+        try:
+            self.descriptor = os.open(self.file, os.O_RDWR)
+            if not os.path.samestat(os.fstat(draft), os.fstat(self.descriptor)):
+                os.close(self.descriptor)
+                raise FileNotFoundError(f"{self.file} is another's by now.")
+        finally:
+            os.close(draft)
 
     @classmethod
     def _written(cls, to: Path, file: Path, nonce: str, place: str) -> "Lease":
@@ -117,13 +131,14 @@ class Lease:
 
     def release(self) -> None:
         """Let go of it, and leave nothing behind."""
-        with suppress(OSError):
-            if self.there:
-                self.file.unlink()
-            self.file.parent.rmdir()
-        with self.lock:
+        there = self.there
+        with self.lock:  # before it is unlinked, since NFS keeps what is open, and its folder with it
             os.close(self.descriptor)
             self.descriptor = -1
+        with suppress(OSError):
+            if there:
+                self.file.unlink()
+            self.file.parent.rmdir()
 
 
 class Watch:
@@ -221,8 +236,10 @@ def _beat() -> None:
 
 
 def _files(folder: Path, drafts: bool = False) -> set[Path]:
+    """Leases there, or drafts of some; other names are NFS's, of what was unlinked while it was open."""
+    begins = DRAFT if drafts else (SHARER, *string.digits)
     try:
-        return {file for file in folder.iterdir() if file.name.startswith(DRAFT) == drafts}
+        return {file for file in folder.iterdir() if file.name.startswith(begins)}
     except FileNotFoundError:
         return set()
 

@@ -49,7 +49,7 @@ def at_once(path: Path) -> Iterator[None]:
 def _locked(path: Path, how: int) -> Iterator[str]:
     """Hold the kernel's lock; yields how far that reaches: the kernel, and the file system as it has mounted it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    with path.open("a+", encoding="utf-8") as file:  # on NFS, to share a lock takes reading, to have one writing
         fcntl.flock(file, how)
         _held.add(file.fileno())
         try:

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from harness.store.store import Stage, Store
 from harness.system import leases
 from harness.system.errors import HarnessError
 from harness.system.leases import EXPIRES_S, Lease
+from tests.laws import caught
 from tests.machines import Clock, on
 
 PLACES = [name for name in FAILPOINTS if name.startswith("store.") and name != "store.discarded"]
@@ -222,6 +224,44 @@ def test_nobody_uses_a_store_that_another_machine_clears(tmp_path: Path, clock: 
     with store.used():
         order.append("used")
     assert order == ["cleared", "used"]
+
+
+class Remembered:
+    """Which folders each machine remembers that were not there, as NFS does, until it has changed what they lie in."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.missing, self.real = defaultdict[str, set[Path]](set), Store.done
+        patch.setattr(Store, "done", lambda store, stage: self.done(store, stage))
+        patch.setattr(stores, "look_anew", self.look_anew)
+
+    def done(self, store: Store, stage: Stage) -> bool:
+        missing, places = self.missing[leases.machine()[0]], {store.root / stage.kind, store.path(stage)}
+        if missing & places:
+            return False
+        missing |= {place for place in places if not place.exists()}
+        return self.real(store, stage)
+
+    def look_anew(self, folder: Path) -> None:
+        missing = self.missing[leases.machine()[0]]
+        if folder not in missing:
+            missing -= {place for place in missing if place.parent == folder}
+
+
+def test_what_another_machine_has_made_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though this one remembers that neither the stage nor any of its kind was there."""
+    Remembered(monkeypatch)
+    with on("one"):
+        assert not Store(tmp_path).done(A)
+    with on("two"):
+        Store(tmp_path).run(A, fill(A))
+    with on("one"):
+        assert not Store(tmp_path).done(A)
+        assert inside(Store(tmp_path).run(A, lambda out: pytest.fail("it is made again"))) == holds(A)
+
+
+def test_who_looks_at_what_it_remembers_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Remembered, "look_anew", lambda self, folder: None)
+    caught(test_what_another_machine_has_made_is_not_made_again, tmp_path, monkeypatch)
 
 
 def test_both_make_stages_at_once(tmp_path: Path, clock: Clock) -> None:

@@ -11,7 +11,8 @@ import pytest
 from harness.system import leases
 from harness.system.leases import BEAT_S, EXPIRES_S, Lease, Watch, alone, together
 from harness.system.locks import at_once, exclusive, shared
-from tests.machines import Clock, on
+from tests.laws import caught
+from tests.machines import Clock, nfs, on
 from tests.store.disk import largest_file
 
 
@@ -94,6 +95,43 @@ def test_a_file_system_without_links_has_leases_too(tmp_path: Path, monkeypatch:
     with alone(tmp_path, "one") as lease:
         assert lease.mine() and Lease.create(lease.file, "two") is None
     assert not tmp_path.exists()
+
+
+def test_on_nfs_locks_are_had_and_leave_nothing(tmp_path: Path) -> None:
+    file, folder = tmp_path / "locks" / "stage", tmp_path / "locks" / "leases" / "stage"
+    for lock, names in ((exclusive, {"1"}), (shared, {"with"}), (at_once, {"1"})):
+        with nfs(), lock(file):
+            assert {path.name.partition("-")[0] for path in folder.iterdir()} == names
+        assert not folder.exists()
+
+
+@pytest.mark.parametrize("wrong", ["closed late", "by its draft"])
+def test_a_lease_that_is_open_when_it_is_unlinked_is_caught(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close, later = os.close, list[int]()
+    if wrong == "by its draft":
+        monkeypatch.setattr(Lease, "_reopen", lambda self: None)
+    else:
+        monkeypatch.setattr("harness.system.leases.os.close", later.append)
+    caught(test_on_nfs_locks_are_had_and_leave_nothing, tmp_path)
+    for descriptor in later:
+        close(descriptor)
+
+
+def test_a_lease_s_folder_may_go_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there when it is to be made, and gone when that is looked at: the last lease in it was let go of."""
+    make, tries = Path.mkdir, list[Path]()
+
+    def gone(path: Path, *how: object, **named: object) -> None:
+        tries.append(path)
+        if len(tries) == 1:
+            raise FileExistsError(path)
+        make(path, *how, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", gone)
+    with together(tmp_path / "leases", "one"):
+        assert len(tries) > 1 and (tmp_path / "leases").is_dir()
 
 
 def test_of_two_who_take_over_one_has_it(tmp_path: Path, clock: Clock) -> None:
@@ -190,8 +228,9 @@ def test_a_lease_that_is_let_go_of_writes_into_no_other_file(tmp_path: Path) -> 
     number = lease.descriptor
     lease.release()
     with (tmp_path / "weights").open("w+") as file:
-        assert file.fileno() == number
+        os.dup2(file.fileno(), number)
         lease.beat()
+        os.close(number)
     assert (tmp_path / "weights").read_text() == ""
 
 
