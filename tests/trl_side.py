@@ -49,7 +49,7 @@ def ours(job: Job, pixels: bool = True) -> Course:
         seen.setdefault(run.number, []).extend([] if not torch.is_grad_enabled() else [
             (tree.prefix + branch.ids, (False,) * len(tree.prefix) + branch.supervised,
              digest(eyes.pixels(tree.image)) if tree.image and pixels else "")
-            for tree in trees for branch in tree.branches
+            for tree in map(run.forest.whole, trees) for branch in tree.branches
         ])  # fmt: skip
         return logps(run, trees, *after)
 

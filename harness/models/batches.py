@@ -6,12 +6,37 @@ record that one method dropped does not disturb the others.
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from harness.contracts.family import Layout
+from harness.contracts.records import Image
 from harness.models.tree import Tree
 
 ROUND = 64  # places: what a micro-batch costs beside its own; on a CPU 32 to 128 take the same time
+
+
+class Outline(NamedTuple):
+    """What steps are cut, divided and counted by, of a tree that another process has: its properties."""
+
+    id: str
+    tokens: int
+    read: int
+    supervised: int
+    pairs: int
+    cut: int
+    images: tuple[Image, ...]
+    layouts: tuple[Layout, ...]
+
+    @classmethod
+    def of(cls, tree: Tree) -> "Outline":
+        """A tree's."""
+        return cls(*(getattr(tree, name) for name in cls._fields))
+
+
+Sized = Tree | Outline
+Some = TypeVar("Some", bound=Sized)
 
 
 def order(ids: Iterable[str], seed: int, epoch: int) -> list[str]:
@@ -28,7 +53,7 @@ def steps(ids: Sequence[str], seed: int, epochs: int, size: int) -> list[list[st
     return found
 
 
-def micro_batches(trees: Sequence[Tree], size: int, ranks: int, longest: int = 0) -> list[list[list[Tree]]]:
+def micro_batches(trees: Sequence[Some], size: int, ranks: int, longest: int = 0) -> list[list[list[Some]]]:
     """A step's trees as rounds of one micro-batch per rank, at most `size` trees each and of similar length; with
     `longest`, as many as take no more places than `size` trees of so many tokens.
 
@@ -47,7 +72,7 @@ def micro_batches(trees: Sequence[Tree], size: int, ranks: int, longest: int = 0
         if longest:
             costs[(many > 1) & (many * lengths[first:end] > size * longest)] = np.inf
         begins[end], least[end] = first + int(costs.argmin()), costs.min()
-    rounds: list[list[list[Tree]]] = []
+    rounds: list[list[list[Some]]] = []
     end = len(trees)
     while end:
         rounds.append([longest_first[begins[end] + rank : end : ranks] for rank in range(ranks)])
@@ -55,6 +80,6 @@ def micro_batches(trees: Sequence[Tree], size: int, ranks: int, longest: int = 0
     return rounds[::-1]
 
 
-def places(trees: Sequence[Tree]) -> int:
+def places(trees: Sequence[Sized]) -> int:
     """Places of a micro-batch, padded ones too."""
     return len(trees) * max(tree.tokens for tree in trees)

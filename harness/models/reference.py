@@ -18,7 +18,7 @@ from torch import Tensor
 from harness.contracts.backend import Model
 from harness.contracts.records import Record
 from harness.contracts.settings import Dtype, Runtime
-from harness.models.batches import micro_batches
+from harness.models.batches import Sized, micro_batches
 from harness.models.load import Loaded, load
 from harness.models.roles import Roles
 from harness.models.tree import TooLong, Tree, pack, tree
@@ -39,8 +39,7 @@ def trees(
 
     With `pass_over`, records that are too long for the model are left out instead.
     """
-    if len({record.id for record in records}) != len(records):
-        raise HarnessError("two records have the same id; a method must build one record per example.")
+    different([record.id for record in records])
     made: list[Tree] = []
     for record in records:
         try:
@@ -50,6 +49,12 @@ def trees(
                 continue
             raise HarnessError(f"record {record.id} cannot be trained on: {error}.") from None
     return made
+
+
+def different(ids: Sequence[str]) -> None:
+    """HarnessError where two of the records' ids are the same."""
+    if len({*ids}) != len(ids):
+        raise HarnessError("two records have the same id; a method must build one record per example.")
 
 
 @torch.no_grad()
@@ -112,12 +117,12 @@ class Reference:
             ids = json.loads(file.metadata()["ids"])
         self._spans = dict(zip(ids, pairwise(offsets), strict=True))
 
-    def __call__(self, batch_trees: Sequence[Tree]) -> dict[str, Tensor]:
+    def __call__(self, batch_trees: Sequence[Sized]) -> dict[str, Tensor]:
         """Column -> (N,) float32 in the order of the packed trees."""
         spans = [self._span(tree) for tree in batch_trees]
         return {name: torch.cat([values[at:stop] for at, stop in spans]) for name, values in self._values.items()}
 
-    def _span(self, tree: Tree) -> tuple[int, int]:
+    def _span(self, tree: Sized) -> tuple[int, int]:
         start, stop = self._spans.get(tree.id, (0, 0))
         if stop - start != tree.supervised:
             raise HarnessError(f"the reference log-probs are not of these records: {tree.id} differs.")

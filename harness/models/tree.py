@@ -81,6 +81,25 @@ class Tree:
         """Tokens whose log-prob is wanted, over all branches."""
         return sum(sum(branch.supervised) for row in self.rows for branch in row.branches)
 
+    @property
+    def pairs(self) -> int:
+        """(query, key) pairs that the rows' masks keep."""
+        kept = 0
+        for row in self.rows:
+            prefix, sizes = len(row.prefix), [len(branch.ids) for branch in row.branches]
+            kept += prefix * (prefix + 1) // 2 + sum(size * prefix + size * (size + 1) // 2 for size in sizes)
+        return kept
+
+    @property
+    def images(self) -> "tuple[Image, ...]":
+        """The rows' pictures."""
+        return tuple(row.image for row in self.rows if row.image)
+
+    @property
+    def layouts(self) -> "tuple[Layout, ...]":
+        """Those of the pictures."""
+        return tuple(row.layout for row in self.rows if row.layout)
+
 
 class TooLong(ValueError):
     """A record that does not fit the model; unlike others that cannot be a tree it is no sign of malformed data."""

@@ -13,7 +13,7 @@ from harness.system.energy import meter
 
 if TYPE_CHECKING:
     from harness.contracts.family import Layout
-    from harness.models.tree import Tree
+    from harness.models.batches import Sized
 
 GIB = 1 << 30
 Tick = Callable[[int, int], None]  # (done, total) of work under way
@@ -40,9 +40,9 @@ class Flops:
     tower: "Callable[[Layout], int]"
     last: int = 0
 
-    def forward(self, tree: "Tree") -> int:
+    def forward(self, tree: "Sized") -> int:
         """One forward pass over a tree, counting only the pairs its mask keeps."""
-        return self._linear(tree) + self.pair * kept_pairs(tree) + self._pictures(tree)
+        return self._linear(tree) + self.pair * tree.pairs + self._pictures(tree)
 
     def respond(self, prompt_tokens: int, tokens: int, layout: "Layout | None") -> int:
         """One response by itself: reading the prompt, then token by token; what prompts share counts for each."""
@@ -50,38 +50,29 @@ class Flops:
         text = places * self.token + places * (places + 1) // 2 * self.pair + (tokens + 1) * self.scored
         return text + self._seen(layout)
 
-    def train(self, tree: "Tree", adapters: int | None = None) -> int:
+    def train(self, tree: "Sized", adapters: int | None = None) -> int:
         """Forward and backward, without what gradient checkpointing computes again.
 
         In units of a forward: 3 for what learns and for attention, whose inputs both have a gradient; 2 for a frozen
         layer, which only passes one on. `adapters`: the weights of those that learn, None where all weights do.
         """
-        image, attention = self._pictures(tree), self.pair * kept_pairs(tree)
+        image, attention = self._pictures(tree), self.pair * tree.pairs
         if adapters is None:
             return 3 * (self._linear(tree) + attention) + 2 * image  # nothing before the image learns
         learnt = 2 * adapters * self._layers(tree) // self.token  # adapters do what their layers do
         return 2 * self._linear(tree) + 3 * (attention + learnt) + image
 
-    def _linear(self, tree: "Tree") -> int:
+    def _linear(self, tree: "Sized") -> int:
         return self._layers(tree) + tree.supervised * self.scored
 
-    def _layers(self, tree: "Tree") -> int:
+    def _layers(self, tree: "Sized") -> int:
         return tree.tokens * self.token - (tree.tokens - tree.read) * self.last
 
-    def _pictures(self, tree: "Tree") -> int:
-        return sum(self._seen(row.layout) for row in tree.rows)
+    def _pictures(self, tree: "Sized") -> int:
+        return sum(map(self._seen, tree.layouts))
 
     def _seen(self, layout: "Layout | None") -> int:
         return self.image(layout) if layout else 0
-
-
-def kept_pairs(tree: "Tree") -> int:
-    """(query, key) pairs that a tree's masks keep."""
-    kept = 0
-    for row in tree.rows:
-        prefix, sizes = len(row.prefix), [len(branch.ids) for branch in row.branches]
-        kept += prefix * (prefix + 1) // 2 + sum(size * prefix + size * (size + 1) // 2 for size in sizes)
-    return kept
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from harness.models.tree import Tree
+from harness.models.batches import Sized
 
 Made = TypeVar("Made")
 
@@ -18,12 +18,12 @@ Made = TypeVar("Made")
 class Ahead(Generic[Made]):
     """`make` of one micro-batch after the other."""
 
-    def __init__(self, make: Callable[[Sequence[Tree]], Made]) -> None:
+    def __init__(self, make: Callable[[Sequence[Sized]], Made]) -> None:
         self._make = make
         self._pool = ThreadPoolExecutor(1, "ahead", torch.set_num_threads, (1,))
         self._next: tuple[list[str], Future[Made]] | None = None
 
-    def __call__(self, trees: Sequence[Tree], after: Sequence[Tree] = ()) -> Made:
+    def __call__(self, trees: Sequence[Sized], after: Sequence[Sized] = ()) -> Made:
         """What is made of `trees`; `after`, which is asked for next, is begun with."""
         known, self._next = self._next, None
         mine = known[1] if known and known[0] == _ids(trees) else self._pool.submit(self._make, trees)
@@ -36,5 +36,5 @@ class Ahead(Generic[Made]):
         self._pool.shutdown(cancel_futures=True)
 
 
-def _ids(trees: Sequence[Tree]) -> list[str]:
+def _ids(trees: Sequence[Sized]) -> list[str]:
     return [tree.id for tree in trees]

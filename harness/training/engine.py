@@ -19,10 +19,11 @@ from harness.contracts import plugins
 from harness.contracts.method import Method, Role, realised
 from harness.contracts.records import Image
 from harness.models import batches, reference
+from harness.models.batches import Sized
 from harness.models.load import load, save
 from harness.models.logps import LogProbs, Policy
 from harness.models.roles import assemble
-from harness.models.tree import Batch, Tree, pack
+from harness.models.tree import Batch, pack
 from harness.models.weights import brought, gathered, shape_of
 from harness.store.store import failpoint
 from harness.system.boards import Boards
@@ -32,9 +33,9 @@ from harness.system.machine import exhausted
 from harness.system.profile import GIB, Tick, measure, quiet
 from harness.training import checkpoint, deepspeed_engine, dropout, recompute, room
 from harness.training.ahead import Ahead
+from harness.training.forest import Forest
 from harness.training.job import Job as Job
 from harness.training.job import TrainResult
-from harness.training.joint import joined
 
 
 def train(job: Job, tick: Tick = quiet, seat: deepspeed_engine.Seat = deepspeed_engine.ALONE) -> TrainResult:
@@ -74,12 +75,8 @@ class Run:
         shards = deepspeed_engine.shards(job.training, job.runtime, world)
         self.sharded = shards is not None
         self.loaded = load(job.policy, job.training.dtype, reference.device(), shelf, shards)
-        made = reference.trees(job.learnt(), self.loaded, job.training.max_length)
-        self.trees = {tree.id: tree for tree in made}
-        if not self.trees:
-            raise job.nothing_to_learn()
-        self.joined = joined(job, self.loaded)
-        self.trees |= {tree.id: tree for tree in self.joined.trees}
+        self.forest = Forest(job, self.loaded, rank, world)
+        self.trees = self.forest.trees
         training = job.training
         self.plan = batches.steps(list(self.trees), job.seed, training.num_train_epochs, training.train_batch_size)
         self.flops = self.loaded.flops
@@ -88,9 +85,9 @@ class Run:
         folders = {role: Path(folder) for role, folder in job.adapters.items()}
         self.roles = assemble(self.loaded.model, training.lora, job.seed, self.lesson, folders)
         self.draws = dropout.placed(self.roles.train())
-        forest = self.trees.values()
-        self.layout = room.laid_out(self.roles, training, job.runtime, self.lesson, forest, job.shortages)
-        self.longest = room.longest(job.runtime, forest)
+        sizes = self.trees.values()
+        self.layout = room.laid_out(self.roles, training, job.runtime, self.lesson, sizes, job.shortages)
+        self.longest = room.longest(job.runtime, sizes)
         recompute.again(self.roles, self.layout.again)
         learned = {name: shape_of(p).numel() for name, p in self.roles.named_parameters() if p.requires_grad}
         self.trainable = sum(learned.values())
@@ -118,7 +115,7 @@ class Run:
 
     def see(self, tick: Tick) -> None:
         """All images' features onto the shelf: where weights are sharded, no rank can run the tower alone later."""
-        images = {row.image.key: row.image for tree in self.trees.values() for row in tree.rows if row.image}
+        images = {image.key: image for tree in self.trees.values() for image in tree.images}
         mine = list(images.values())[self.rank :: self.world]
         with gathered(self.loaded.family.tower(self.loaded.model)):
             for number, image in enumerate(mine, 1):
@@ -180,7 +177,7 @@ class Run:
         before = dict.fromkeys(line, 0.0) | self.past
         self.past = {name: before[name] + (value - before[name]) / number for name, value in line.items()}
 
-    def step(self, number: int, trees: Sequence[Tree], following: Sequence[Tree] = ()) -> dict[str, float]:
+    def step(self, number: int, trees: Sequence[Sized], following: Sequence[Sized] = ()) -> dict[str, float]:
         """One optimiser step over `trees`; returns its line of the log. Those `following` are the next step's."""
         units, self.number = self.units(trees), number
         learning_rate, parts = self.engine.get_lr()[0], self.parts(trees)
@@ -205,7 +202,7 @@ class Run:
         numbers = {"step": number, "learning_rate": learning_rate, "grad_norm": norm, "num_tokens": self.seen_tokens}
         return {**numbers, **means}
 
-    def parts(self, trees: Sequence[Tree]) -> list[tuple[Sequence[Tree], float]]:
+    def parts(self, trees: Sequence[Sized]) -> list[tuple[Sequence[Sized], float]]:
         """This rank's micro-batches of a step. One with nothing left still takes part in the exchange, with a loss of
         zero.
         """
@@ -213,7 +210,7 @@ class Run:
         return [(ranks[self.rank], 1.0) if ranks[self.rank] else ([trees[0]], 0.0) for ranks in rounds]
 
     @torch.no_grad()
-    def anchored(self, parts: Sequence[tuple[Sequence[Tree], float]]) -> float:
+    def anchored(self, parts: Sequence[tuple[Sequence[Sized], float]]) -> float:
         """The sum of the method's anchor over a step, from a pass before the one that learns: it needs all records."""
         after = [*parts[1:], parts[0]]
         summed = torch.zeros((), dtype=torch.float64, device=self.engine.device)
@@ -221,17 +218,18 @@ class Run:
             summed += share * self.method.anchor(self.logps(mine, following)).sum().double()
         return self.total({"anchor": summed})["anchor"]
 
-    def units(self, trees: Sequence[Tree]) -> int:
+    def units(self, trees: Sequence[Sized]) -> int:
         """What the method's loss is averaged over."""
         return sum(tree.supervised for tree in trees) if self.lesson.unit == "token" else len(trees)
 
-    def prepared(self, trees: Sequence[Tree]) -> tuple[Batch, dict[str, Tensor]]:
+    def prepared(self, trees: Sequence[Sized]) -> tuple[Batch, dict[str, Tensor]]:
         """A micro-batch on its device, and what a cache has of the reference, (N,) each."""
         device = self.engine.device
         known = self.cached(trees) if self.cached is not None else {}
-        return pack(trees, self.loaded).to(device), {name: values.to(device) for name, values in known.items()}
+        batch = pack([self.forest.whole(tree) for tree in trees], self.loaded)
+        return batch.to(device), {name: values.to(device) for name, values in known.items()}
 
-    def logps(self, trees: Sequence[Tree], after: Sequence[Tree] = ()) -> LogProbs:
+    def logps(self, trees: Sequence[Sized], after: Sequence[Sized] = ()) -> LogProbs:
         """Everything the lesson's loss reads of one micro-batch, after which the next one is asked for."""
         batch, cached = self.ahead(trees, after)
         self.draws.off()
@@ -266,7 +264,7 @@ class Run:
         torch.distributed.all_reduce(values)
         return dict(zip(sums, values.tolist(), strict=True))
 
-    def guard(self, number: int, trees: Sequence[Tree], what: str, value: float) -> None:
+    def guard(self, number: int, trees: Sequence[Sized], what: str, value: float) -> None:
         """Stop at the first number that is none: later weights would be worthless and look like weights."""
         if not math.isfinite(value):
             ids = ", ".join(tree.id for tree in trees[:8]) + (", ..." if len(trees) > 8 else "")
@@ -309,9 +307,9 @@ class Run:
         costs = (passes * self.flops.train(t, learns) + read * self.flops.forward(t) for t in trees)
         return TrainResult(
             records=len(trees),
-            joint_records=len(self.joined.trees),
-            joint_dropped=self.joined.dropped,
-            joint_tokens=epochs * self.joined.tokens,
+            joint_records=len(self.forest.joint),
+            joint_dropped=self.forest.dropped,
+            joint_tokens=epochs * sum(self.trees[id].supervised for id in self.forest.joint),
             cut_records=sum(tree.cut > 0 for tree in trees),
             cut_tokens=sum(tree.cut for tree in trees),
             steps=len(self.plan),

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from harness.contracts import plugins
 from harness.contracts.backend import Adapted, Model
-from harness.contracts.images import Places, resolved
+from harness.contracts.images import Places
 from harness.contracts.method import Role
-from harness.contracts.records import Dropped, Record
+from harness.contracts.records import Dropped
 from harness.contracts.settings import Fixed, Runtime, Training
 from harness.models.load import revision
 from harness.store.closure import Read
@@ -58,11 +58,6 @@ class Job(Fixed):
     def policy(self) -> str | Model:
         """The model that is trained."""
         return Adapted(Path(self.model), tuple(map(Path, self.merged))) if self.merged else self.model
-
-    def learnt(self) -> list[Record]:
-        """The records, their pictures where they lie now."""
-        stored = read_jsonl(Record, Path(self.records))
-        return [resolved(record, self.places) if self.places else record for record in stored]
 
     def identity(self) -> str:
         """What a resumable state depends on: all that shapes the weights, and how DeepSpeed cut its state."""

@@ -13,10 +13,9 @@ from torch import distributed
 
 from harness.contracts.method import Lesson
 from harness.contracts.settings import Runtime, Training
-from harness.models.batches import places
+from harness.models.batches import Sized, places
 from harness.models.footprint import Decoder, Layout, Load, Shape, laid, training
 from harness.models.roles import Roles
-from harness.models.tree import Tree
 from harness.models.weights import shape_of as whole_shape
 from harness.system.errors import HarnessError
 from harness.training.recompute import layers_of
@@ -29,7 +28,7 @@ ON_CPU = 16  # records at once, where nothing says how many fit
 
 
 def laid_out(
-    roles: Roles, how: Training, runtime: Runtime, lesson: Lesson, trees: Iterable[Tree], shortages: int = 0
+    roles: Roles, how: Training, runtime: Runtime, lesson: Lesson, trees: Iterable[Sized], shortages: int = 0
 ) -> Layout:
     """What fits, halved once for each time that memory has run out; at last record by record, all computed again.
 
@@ -82,7 +81,7 @@ def scarce() -> bool:
     return torch.cuda.is_available()
 
 
-def longest(runtime: Runtime, trees: Iterable[Tree]) -> int:
+def longest(runtime: Runtime, trees: Iterable[Sized]) -> int:
     """Tokens of the longest record, whose places shorter ones share (`micro_batches`); 0, for as many records of any
     length, where their number is told, and on a CPU, which few of them keep busy.
     """

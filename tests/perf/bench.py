@@ -20,7 +20,6 @@ from harness import families
 from harness.contracts import plugins
 from harness.contracts.method import Method
 from harness.contracts.settings import Lora
-from harness.system.profile import kept_pairs
 from tests import true_shapes
 from tests.made_page import filled
 from tests.perf import costs, shapes, work
@@ -123,7 +122,7 @@ def rollouts(config: Any, case: Case, trainer: Any, trees: list[Any], own: Any, 
     critic a head on the policy, ours learns both in one pass: other work, and another method.
     """
     flops = families.of(config).flops(config)
-    read = sum(flops.forward(tree) + flops.pair * (tree.tokens**2 - kept_pairs(tree)) for tree in trees)
+    read = sum(flops.forward(tree) + flops.pair * (tree.tokens**2 - tree.pairs) for tree in trees)
     other = 4 * shapes.theirs(config, Lora(), trainer, trees, read=True).flops
     other += 2 * PASSES * shapes.theirs(config, Lora(), trainer, trees).flops
     what = f"ppo, R={case.answer}, LoRA: FLOPs of a rollout beside its generation, features kept"

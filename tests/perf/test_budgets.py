@@ -18,7 +18,6 @@ from harness.models.batches import micro_batches
 from harness.models.logps import Policy
 from harness.models.shelf import Shelf
 from harness.models.tree import Batch, Branch, Tree
-from harness.system.profile import kept_pairs
 from harness.training.engine import train
 from harness.training.job import Job
 from tests import true_shapes
@@ -47,7 +46,7 @@ def over(method: str, lora: Lora | None) -> dict[str, float]:
     (tree,) = shapes.forest(config, method, (True,) * 100)
     own = shapes.ours(config, lora, plugins.make("methods", method, Method, {}), [tree])
     learns = [weight.numel() for weight in true_shapes.model(config, lora).parameters() if weight.requires_grad]
-    formula, dense = families.of(config).flops(config), tree.tokens**2 - kept_pairs(tree)
+    formula, dense = families.of(config).flops(config), tree.tokens**2 - tree.pairs
     step, width = formula.train(tree, sum(learns) if lora else None) + 3 * formula.pair * dense, 4096
     step += formula.pair * tree.tokens**2 / 2  # torch's backward pass of attention makes the scores again
     step -= 3 * 2 * width * (width + lora.r) * tree.tokens if lora else 0

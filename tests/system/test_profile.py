@@ -19,7 +19,7 @@ from harness.families.llava import Llava
 from harness.models.load import load
 from harness.models.tree import Branch, Tree
 from harness.system.energy import meter
-from harness.system.profile import Usage, kept_pairs, measure
+from harness.system.profile import Usage, measure
 from tests import true_shapes
 
 LLAVA, SEEN = Llava(), Layout(4)
@@ -109,7 +109,7 @@ def held(config: Any, lora: Lora | None, length: int, scored: int, rel: float) -
         Branch((1,) * (length - 1), (False,) * (length - 1 - scored) + (True,) * scored),
     )
     tree = Tree("t", None, (1,), (branch,))
-    pairs = 3 * flops.pair * (length**2 - kept_pairs(tree))
+    pairs = 3 * flops.pair * (length**2 - tree.pairs)
     assert found == pytest.approx(flops.train(tree, adapters) + pairs, rel=rel)
 
 

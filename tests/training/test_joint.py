@@ -10,10 +10,9 @@ from harness.contracts.images import Places, movable
 from harness.contracts.records import Conversation, Example, Image, Turn
 from harness.system.errors import HarnessError
 from harness.system.jsonl import read_jsonl, write_jsonl
-from harness.training import engine
 from harness.training.engine import train
+from harness.training.forest import Forest
 from harness.training.job import Job
-from harness.training.joint import Joined
 from tests.laws import caught
 from tests.tiny import folder, job, loaded, local_rank, pictures
 from tests.trainings import lines, same
@@ -52,7 +51,8 @@ def test_it_is_one_training_over_both(job: MakeJob, pictures: list[Image]) -> No
 def test_examples_that_are_not_learnt_would_be_caught(
     job: MakeJob, pictures: list[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "joined", lambda job, loaded: Joined([], 0))
+    lines = Forest._lines
+    monkeypatch.setattr(Forest, "_lines", lambda *given: (line for line in lines(*given) if not line[0].joint))
     caught(test_it_is_one_training_over_both, job, pictures)
 
 
@@ -67,7 +67,7 @@ def test_malformed_examples_stop_it_as_malformed_records_would(job: MakeJob, pic
     assert train(beside(job("few"), few)).joint_dropped == 1
     many = [replace(few[number % 2], id=f"m{number}") for number in range(100)]
     with pytest.raises(
-        HarnessError, match=r"50 of 100 examples of training\.joint are malformed, the first m0: .*<image>"
+        HarnessError, match=r"50 of 100 examples of training\.joint are malformed, the first mix:m0: .*<image>"
     ):
         train(beside(job("many"), many))
 

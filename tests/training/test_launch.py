@@ -127,6 +127,26 @@ def test_the_mutant_whose_dropout_is_drawn_per_rank_is_caught(job, monkeypatch: 
     assert not close(one, both)
 
 
+EVERYONE = """
+from harness.training import launch
+from harness.training.forest import Forest
+
+alone = Forest.__init__
+Forest.__init__ = lambda self, job, loaded, rank, world: alone(self, job, loaded)
+launch.main()
+"""
+
+
+@heavy
+def test_no_bit_depends_on_who_makes_trees_of_records(job, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """Each process its share and what it learns from, or every process all of them."""
+    shared, all_by_all = two(job, "shared", zero_stage=2), two(job, "all", zero_stage=2)
+    launch(shared)
+    instead(monkeypatch, EVERYONE)
+    launch(all_by_all)
+    assert same(shared, all_by_all) and losses(shared) == losses(all_by_all)
+
+
 LOSES = '''
 """Supervised, and the first time the features of images are lost as soon as every rank has made its part."""
 from dataclasses import dataclass

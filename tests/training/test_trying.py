@@ -9,12 +9,12 @@ import torch
 
 from harness.contracts import plugins
 from harness.contracts.method import Loss, Method
-from harness.contracts.records import Conversation, Turn
+from harness.contracts.records import Conversation, Record, Turn
 from harness.contracts.settings import Lora
 from harness.models.batches import places
 from harness.models.logps import LogProbs
 from harness.models.tree import Tree
-from harness.system.jsonl import write_jsonl
+from harness.system.jsonl import read_jsonl, write_jsonl
 from harness.training import room
 from harness.training.engine import Run
 from harness.training.launch import launch
@@ -98,7 +98,7 @@ def test_short_records_share_the_places_of_long_ones(job, monkeypatch: pytest.Mo
     whole, shared = (job(name, num_train_epochs=1, per_device_train_batch_size="auto") for name in ("whole", "shared"))
     long = Conversation("long", None, ((Turn("what is there", "a red cat " * 60),),))
     for each in (whole, shared):
-        write_jsonl(Path(each.records), [*each.learnt(), long])
+        write_jsonl(Path(each.records), [*read_jsonl(Record, Path(each.records)), long])
     with monkeypatch.context() as patch:
         patch.setattr(room, "scarce", lambda: False)
         launch(whole)
