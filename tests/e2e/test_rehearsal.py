@@ -76,6 +76,17 @@ def test_all_seven_methods_end_in_a_table(family: str, data: Path, asked: Server
     assert sum(asked.asked.values()) > before  # nSFT's turns, PPO's preferences
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_weights_learn_in_full_precision_too(family: str, data: Path, asked: Server, tmp_path: Path) -> None:
+    """In float32, in every method but PPO, whose roles are adapters."""
+    home = moved_in(family, data, tmp_path / "home")
+    full = [f"{part}.lora=null" for part in ("training", *SEVEN) if part != "ppo"]
+    words = [word for setting in ("training.dtype=float32", *full) for word in ("--set", setting)]
+    compared(home, tmp_path, SEVEN, "--benchmarks", "pope", *words)
+    kept = {len([*stage.rglob("checkpoint/*.safetensors")]) for stage in (tmp_path / "store").glob("train/*")}
+    assert kept == {0, 1}  # whole policies, and PPO's adapters
+
+
 def test_joined_sources_and_judged_benchmarks_in_full_precision(data: Path, asked: Server, tmp_path: Path) -> None:
     """The paper's mix of three sources, all weights, in float32."""
     home = moved_in("llava", data, tmp_path / "home")
