@@ -5,10 +5,14 @@ process for one step at a time, its ticks and its end; and it goes when this pro
 machine with GPUs it sees so many as its steps need, from its birth on, and no two that are at work see the same one.
 """
 
+import gc
 import os
 import signal
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 
@@ -21,6 +25,7 @@ from harness.system.console import install
 from harness.system.errors import HarnessError
 
 SAFE_PATH = "PYTHONSAFEPATH"
+PACKAGE, SLOW = "transformers", ("torch", "transformers.modeling_utils", "peft")  # in a step's key; what it imports
 SETTLED_S = 10.0  # for a worker to end by itself, with nothing left to do, before it is killed
 
 
@@ -178,6 +183,21 @@ def _work(line: Connection, parent: int, sees: tuple[str, ...] | None, told: str
             step = line.recv()
         except EOFError:
             return
+        _import(step)
         with helpers.of(step):
             failed = attempt(bodies, step, lambda done, total: line.send((done, total)))
         line.send(failed)
+
+
+def _import(step: Step) -> None:
+    """Import what takes seconds, where the step is the first to need it, and leave it out of every garbage collection.
+
+    One looks at all that was imported, hundreds of thousands of objects, each time a model is let go; none is here yet.
+    """
+    if PACKAGE in step.stage.identity.get("packages", ()) and not set(SLOW) <= sys.modules.keys():
+        gc.disable()
+        with suppress(Exception):  # what is broken, the step says
+            for module in SLOW:
+                import_module(module)
+        gc.enable()
+        gc.freeze()

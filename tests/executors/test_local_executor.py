@@ -1,18 +1,24 @@
 """The local executor's own promises: whatever is killed, nobody is left, and the same command goes on."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from harness.executors.local import Local
+from harness.contracts.executor import Body, Tick
+from harness.contracts.schedule import Course
+from harness.contracts.steps import Step
+from harness.executors.local import PACKAGE, Local
+from harness.store.store import Stage, Store
 from harness.system.errors import HarnessError
-from tests.toy_steps import PATIENCE_S, Toy, living, run, step, until
+from tests.toy_steps import PATIENCE_S, Toy, Watching, living, run, step, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,3 +110,26 @@ def test_ctrl_c_is_the_commands_to_tell(begun: int, tmp_path: Path) -> None:
         _, said = running.communicate(timeout=PATIENCE_S)
     assert said.count("Traceback") <= 1, said
     assert not living(workers(toy))
+
+
+@dataclass(frozen=True)
+class Imports:
+    """Notes of each step what its process had imported, and set aside from collections, before it began."""
+
+    folder: Path
+
+    def __call__(self) -> Body:
+        return self.make
+
+    def make(self, step: Step, tick: Tick) -> None:
+        (self.folder / step.title).write_text(f"{'peft' in sys.modules} {gc.get_freeze_count() > 100_000}")
+        assert until(lambda: all((self.folder / title).exists() for title in "ab"))
+        Store(self.folder / "store").run(step.stage, lambda out: None)
+
+
+@pytest.mark.heavy
+def test_what_is_slow_to_import_is_set_aside_where_a_step_needs_it_and_nowhere_else(tmp_path: Path) -> None:
+    keys = {"a": {"packages": {PACKAGE: "5.17"}}, "b": {"packages": {"numpy": "2.0"}}}
+    steps = [replace(step(name), stage=Stage("toy", {"name": name, **more})) for name, more in keys.items()]
+    Local().run(Course(steps, Watching(), Store(tmp_path / "store")), Imports(tmp_path), 2)
+    assert [(tmp_path / name).read_text() for name in keys] == ["True True", "False False"]
