@@ -28,7 +28,10 @@ def made(family: Family, folder: Path, known: str = "", head: int = 0) -> Path:
     config, processor = family.small(words)
     if head:
         text = config.get_text_config()
-        text.head_dim = head
+        if hasattr(text, "head_dim"):
+            text.head_dim = head
+        else:
+            text.num_attention_heads = text.num_key_value_heads = text.hidden_size // head
         if sections := text.rope_parameters.get("mrope_section"):  # half of a head's numbers turn, shared by the axes
             text.rope_parameters["mrope_section"] = [part * head // 2 // sum(sections) for part in sections]
     torch.manual_seed(0)
