@@ -293,7 +293,8 @@ def _respond(here: _Here, row: str, kind: str, model: _Model, dtype: Dtype, aske
     once, all_of_it = (model.flops.respond(prompt, tokens, model.seen) for tokens in (0, said))
     flops = asked.prompts * once + asked.answers * (all_of_it - once)
     many = here.runtime.generate_processes
-    told = ceil(asked.answers / fit.rows / many) * said * (fit.memory.weights + fit.memory.cache)
+    passes, part = ceil(asked.answers / fit.rows / many), asked.answers / fit.rows / many  # the last one may be smaller
+    told = said * (passes * fit.memory.weights + part * fit.memory.cache)
     seconds = here.seconds(asked.prompts * once) / many + told / (here.device.reading * here.device.bandwidth)
     return Need(row, kind, fit.memory, flops, seconds, 0, fit.how, fit.cure)
 
