@@ -24,10 +24,9 @@ from harness.store.contents import CONTENTS
 from harness.store.manifest import MANIFEST as MANIFEST
 from harness.store.manifest import TOLD, damage_in, damaged, folders, is_stored, read_manifest, render
 from harness.store.writing import failpoint as failpoint
-from harness.store.writing import remove, seal
+from harness.store.writing import look_anew, remove, seal
 from harness.store.writing import sync as sync
 from harness.system.errors import HarnessError, UsageError
-from harness.system.files import look_anew
 from harness.system.jsonl import dumps
 from harness.system.leases import EXPIRES_S, Lease, Lost
 from harness.system.locks import at_once, exclusive, shared

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ def seal(folder: Path) -> dict[str, dict[str, Any]]:
         if path.is_dir():
             sync(path)
     return files
+
+
+def look_anew(folder: Path) -> None:
+    """Have this machine see what others have put into a folder that is there.
+
+    NFS remembers for up to a minute which names are not; whoever changes a folder is told that others have.
+    """
+    with suppress(OSError):  # none is there, or nothing may be written
+        os.utime(folder)
 
 
 def sync(path: Path) -> None:

@@ -1,17 +1,6 @@
-"""Files that others have to do with meanwhile: one is written whole or not at all, and what they wrote is seen."""
+"""How a file that others may read meanwhile is written: whole or not at all."""
 
-import os
-from contextlib import suppress
 from pathlib import Path
-
-
-def look_anew(folder: Path) -> None:
-    """Have this machine see what others have put into a folder that is there.
-
-    NFS remembers for up to a minute which names are not; whoever changes a folder is told that others have.
-    """
-    with suppress(OSError):  # none is there, or nothing may be written
-        os.utime(folder)
 
 
 def put(file: Path, content: str | bytes) -> None:
