@@ -224,7 +224,7 @@ def test_ray_that_loses_a_machine_on_the_way_makes_the_same_table(done: Done, tm
     try:
         with ThreadPoolExecutor(1) as pool:  # Ray begins machines in the main thread alone
             compared = pool.submit(made_alike, done, tmp_path, "ray", "--set", how)
-            assert until((ours / ".jobs").is_dir, 1200)  # the local one has ended
+            assert until(lambda: compared.done() or (ours / ".jobs").is_dir(), 1200)  # the local one has ended
             stages = json.loads((tmp_path / "local" / "manifest.json").read_text())["stages"]
             [name] = (one for one in stages if one.startswith("train/"))
             assert until((ours / ".jobs" / Path(name).name / "ticks").is_file, 1200)  # it has begun
