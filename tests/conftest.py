@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import sys
 
 import pytest
 
@@ -15,7 +16,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "/e2e/" not in item.nodeid)
 
 
-def pytest_collection_finish() -> None:
-    """What is imported by now stays, and need not be walked over for every model that is let go of."""
-    gc.collect()
-    gc.freeze()
+_imported = 0  # modules, when what was there was set aside
+
+
+def pytest_runtest_setup() -> None:
+    """What has been imported stays, and need not be walked over for every model that is let go of."""
+    global _imported
+    if len(sys.modules) >= _imported + 100:
+        gc.collect()
+        gc.freeze()
+        _imported = len(sys.modules)

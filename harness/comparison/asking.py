@@ -12,11 +12,15 @@ ANSWER, SENTENCE = 100, 20  # tokens of an answer, and of a sentence of it
 
 
 class Asked(NamedTuple):
-    """So many prompts are read, and so many answers given, of so many tokens each."""
+    """So many prompts are read, and so many answers given, of so many tokens each.
+
+    most: tokens for which each is given room; 0: as many as any response may have
+    """
 
     prompts: int
     answers: int
     tokens: int = ANSWER
+    most: int = 0
 
 
 def asked_of_policy(method: Method, number: int, seed: int) -> list[Asked]:
@@ -36,10 +40,12 @@ class _Asking(Taken):
 
     asked: list[Asked] = field(default_factory=list)
 
-    def respond(self, prompts: Sequence[Prompt], *rest: Any, **named: Any) -> list[Response]:
+    def respond(
+        self, prompts: Sequence[Prompt], *how: Any, max_new_tokens: int | None = None, **named: Any
+    ) -> list[Response]:
         """Counts the prompts; texts that nobody said, no two alike."""
-        self.asked.append(Asked(len(prompts), len(prompts)))
-        said = super().respond(prompts, *rest, **named)
+        self.asked.append(Asked(len(prompts), len(prompts), min(ANSWER, max_new_tokens or ANSWER), max_new_tokens or 0))
+        said = super().respond(prompts, *how, max_new_tokens=max_new_tokens, **named)
         return [replace(one, text=f"{one.text} {len(self.asked)}") for one in said]  # no two of them are alike
 
     def candidates(
@@ -47,7 +53,7 @@ class _Asking(Taken):
     ) -> list[list[Response]]:
         """Counts `count` candidates of a sentence to each prompt; the last ones end once an answer is full."""
         tokens = min(SENTENCE, max_new_tokens)
-        self.asked.append(Asked(len(prompts), count * len(prompts), tokens))
+        self.asked.append(Asked(len(prompts), count * len(prompts), tokens, max_new_tokens))
         over = (sum(one.tokens for one in self.asked)) >= ANSWER
         return [
             [Response(p.id, f"{at} of {len(self.asked)}{stop}", tokens, ended=over, logp=-1.0) for at in range(count)]

@@ -250,15 +250,16 @@ def _build(here: _Here, step: Step, model: _Model) -> Need:
     """The own responses that the method asks for, and the features of their pictures."""
     kind, build, row = step.stage.kind, Responding.part(step.stage), here.planned.rows[step.row]
     count = ceil(_examples(here.planned, step) / row.lessons[build.round].part[1])
-    each, answers, most = Counter[int](), Counter[int](), build.response_tokens
+    each, answers = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
     for one in asked_of_policy(row.method, build.round, build.seed):
-        each[one.tokens] += one.prompts
-        answers[one.tokens] += one.answers
+        long = one.tokens, min(build.response_tokens, one.most or build.response_tokens)
+        each[long] += one.prompts
+        answers[long] += one.answers
     if not each:
         weights = Memory(weights=BYTES[build.dtype] * model.shape.parameters)
         return Need(step.row, kind, weights, 0, 0.0, count * model.shelf)  # of features, made while it is trained
-    asked = (Asked(count * prompts, count * answers[tokens], tokens) for tokens, prompts in each.items())
-    said = together([_respond(here, step.row, kind, model, build.dtype, one, most) for one in asked], max)
+    asked = (Asked(count * prompts, count * answers[long], *long) for long, prompts in each.items())
+    said = together([_respond(here, step.row, kind, model, build.dtype, one, one.most) for one in asked], max)
     return replace(said, flops=said.flops + count * model.flops.tower(model.seen), disk=count * model.shelf)
 
 

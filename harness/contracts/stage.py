@@ -47,6 +47,11 @@ CODE = ("code", "packages")  # what a stage's identity has beside its kind's fie
 Asked = str | dict[str, Any]  # what identifies a judge or writer; "" where nobody is asked
 
 
+def packages(stage: Stage) -> dict[str, str]:
+    """Other people's packages that a stage's code imports -> their versions; none where its identity names none."""
+    return {**stage.identity}.get(CODE[1], {})
+
+
 class Plugins(NamedTuple):
     """Plugins that a stage may be made with, their files.
 

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 
 from harness.contracts.executor import Bodies, Executor
 from harness.contracts.schedule import Course, attempt
+from harness.contracts.stage import packages
 from harness.contracts.steps import Step
 from harness.executors._hosts import Helpers, helpers_of
 from harness.system import lifeline, machine
@@ -25,7 +26,7 @@ from harness.system.console import install
 from harness.system.errors import HarnessError
 
 SAFE_PATH = "PYTHONSAFEPATH"
-PACKAGE, SLOW = "transformers", ("torch", "transformers.modeling_utils", "peft")  # in a step's key; what it imports
+SLOW = "torch", "transformers.modeling_utils", "peft"  # what a step imports whose code imports transformers
 SETTLED_S = 10.0  # for a worker to end by itself, with nothing left to do, before it is killed
 
 
@@ -194,7 +195,7 @@ def _import(step: Step) -> None:
 
     One looks at all that was imported, hundreds of thousands of objects, each time a model is let go; none is here yet.
     """
-    if PACKAGE in step.stage.identity.get("packages", ()) and not set(SLOW) <= sys.modules.keys():
+    if "transformers" in packages(step.stage) and not set(SLOW) <= sys.modules.keys():
         gc.disable()
         with suppress(Exception):  # what is broken, the step says
             for module in SLOW:

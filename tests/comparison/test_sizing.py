@@ -107,8 +107,15 @@ def test_methods_that_ask_about_pictures_alone_are_counted_too(sized: Sized) -> 
     count = {row: found[row, "build"].flops / found["dpo", "build"].flops for row in ("seva", "sima", "csr")}
     assert count["seva"] == pytest.approx(2, rel=0.05) and count["sima"] == pytest.approx(3, rel=0.05)
     first, *later = asked_of_policy(Csr(), 0, 0)
-    assert first == Asked(1, 5, 20) and later == [Asked(3, 15, 20)] * 4  # levels, until there are 100 tokens
+    assert first == Asked(1, 5, 20, 70) and later == [Asked(3, 15, 20, 70)] * 4  # levels, until there are 100 tokens
     assert 12 * 3 < count["csr"] < 14 * 3  # in three rounds; the prompt of each of 13 nodes is read once
+
+
+def test_answers_have_room_for_as_many_tokens_as_a_method_lets_them_have(sized: Sized) -> None:
+    """CSR's sentences end with 70 tokens, which leaves room for more of them than of answers with 1,024."""
+    found = sized(asked(dpo={}, csr={}))
+    dpo, csr = (int(found[row, "build"].how.split()[0]) for row in ("dpo", "csr"))
+    assert csr >= 2 * dpo
 
 
 def test_pictures_of_prepared_data_are_what_a_training_is_sized_by(sized: Sized) -> None:

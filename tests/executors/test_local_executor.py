@@ -15,7 +15,7 @@ import pytest
 from harness.contracts.executor import Body, Tick
 from harness.contracts.schedule import Course
 from harness.contracts.steps import Step
-from harness.executors.local import PACKAGE, Local
+from harness.executors.local import Local
 from harness.store.store import Stage, Store
 from harness.system.errors import HarnessError
 from tests.toy_steps import PATIENCE_S, Toy, Watching, living, run, step, until
@@ -129,7 +129,7 @@ class Imports:
 
 @pytest.mark.heavy
 def test_what_is_slow_to_import_is_set_aside_where_a_step_needs_it_and_nowhere_else(tmp_path: Path) -> None:
-    keys = {"a": {"packages": {PACKAGE: "5.17"}}, "b": {"packages": {"numpy": "2.0"}}}
+    keys = {"a": {"packages": {"transformers": "5.17"}}, "b": {"packages": {"numpy": "2.0"}}}
     steps = [replace(step(name), stage=Stage("toy", {"name": name, **more})) for name, more in keys.items()]
     Local().run(Course(steps, Watching(), Store(tmp_path / "store")), Imports(tmp_path), 2)
     assert [(tmp_path / name).read_text() for name in keys] == ["True True", "False False"]
