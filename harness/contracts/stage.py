@@ -49,7 +49,8 @@ Asked = str | dict[str, Any]  # what identifies a judge or writer; "" where nobo
 
 def packages(stage: Stage) -> dict[str, str]:
     """Other people's packages that a stage's code imports -> their versions; none where its identity names none."""
-    return {**stage.identity}.get(CODE[1], {})
+    found: dict[str, str] = {**stage.identity}.get(CODE[1], {})
+    return found
 
 
 class Plugins(NamedTuple):
