@@ -32,7 +32,6 @@ from harness.system.leases import EXPIRES_S, Lease, Lost
 from harness.system.locks import at_once, exclusive, shared
 from harness.system.machine import explained
 
-ASIDE = ("work", "staging")  # where stages are that are being made
 USE = "in-use"  # the lock that whoever relies on finished stages shares, and whoever takes some away holds alone
 
 _sound: set[Path] = set()  # folders of stages that this process has looked at
@@ -133,7 +132,7 @@ class Store:
     def _make(self, stage: Stage, body: Callable[[Path], None], lease: Lease) -> None:
         for who in lease.after:
             sys.stderr.write(f"{stage.name}: {who} was silent for {EXPIRES_S:g} s; its stage is taken over\n")
-        for folder in (self.root, self.path(stage).parent, *(self.root / f".{what}" for what in ASIDE)):
+        for folder in (self.root, self.path(stage).parent, self.root / ".work", self.root / ".staging"):
             look_anew(folder)
         if self.done(stage) and (damage := self.damage(stage.name)):
             sys.stderr.write(f"{stage.name}: {damage[0]}; the stage is made again\n")
