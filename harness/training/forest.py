@@ -32,12 +32,12 @@ class Place(NamedTuple):
 
 class Share(NamedTuple):
     """What one process has made: outlines of trees by their records' places, how examples are malformed that cannot be
-    learnt, and all examples that it has looked at.
+    learnt, and how many examples it has looked at.
     """
 
     outlines: dict[Place, Outline]
     malformed: dict[Place, str]
-    examples: list[Place]
+    examples: int
 
 
 class Forest:
@@ -58,7 +58,7 @@ class Forest:
             shares = told
         known = sorted(line for share in shares for line in share.outlines.items())
         malformed = sorted(line for share in shares for line in share.malformed.items())
-        examples = sum(len(share.examples) for share in shares)
+        examples = sum(share.examples for share in shares)
         refuse_malformed([how for _, how in malformed], examples)
         different([one.id for place, one in known if not place.joint])
         if not known or known[0][0].joint:
@@ -78,21 +78,21 @@ class Forest:
         return made
 
     def _share(self, rank: int, world: int) -> Share:
-        share = Share({}, {}, [])
+        outlines, malformed, examples = dict[Place, Outline](), dict[Place, str](), 0
         for place, text in self._lines(rank, world):
             record = self._record(place.joint, text)
-            share.examples.extend([place] if place.joint else [])
+            examples += place.joint
             try:
                 made = self._tree(record)
             except ValueError as error:
                 if not place.joint:
                     raise HarnessError(f"record {record.id} cannot be trained on: {error}.") from None
                 if not isinstance(error, TooLong):
-                    share.malformed[place] = f"{record.id}: {error}"
+                    malformed[place] = f"{record.id}: {error}"
                 continue
             self._made[made.id] = made
-            share.outlines[place] = Outline.of(made)
-        return share
+            outlines[place] = Outline.of(made)
+        return Share(outlines, malformed, examples)
 
     def _lines(self, rank: int, world: int) -> Iterator[tuple[Place, str]]:
         """Every `world`-th line of the files."""
