@@ -1,5 +1,6 @@
 """A training in two processes: it equals one, a rank that fails is named, and the next run goes on to the same bits."""
 
+import json
 import os
 import resource
 import signal
@@ -176,6 +177,20 @@ def test_features_lost_under_way_are_a_sentence_where_no_rank_could_make_them(jo
         launch(made)
     (Path(made.work) / "again").touch()
     launch(made)
+
+
+@heavy
+@pytest.mark.parametrize("line", [0, 1])
+def test_a_record_that_one_rank_alone_refuses_is_named(job, line: int) -> None:  # type: ignore[no-untyped-def]
+    """Each makes trees of its own records only; the other waits for what they come to."""
+    made = two(job, "made", max_length=512)
+    lines = Path(made.records).read_text().splitlines()
+    told = json.loads(lines[line])
+    told["branches"][0][0]["question"] = "what is there " * 200
+    lines[line] = json.dumps(told)
+    Path(made.records).write_text("\n".join(lines) + "\n")
+    with pytest.raises(HarnessError, match=rf"record {told['id']} cannot be trained on"):
+        launch(made)
 
 
 @contextmanager
