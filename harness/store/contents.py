@@ -89,8 +89,11 @@ class Contents:
         unknown = [place for place in dict.fromkeys(places) if place not in digests]
         for start in range(0, len(unknown), AT_ONCE):
             some = unknown[start : start + AT_ONCE]
-            with ThreadPoolExecutor(min(THREADS, len(some))) as pool:  # hashing lets others run
-                read = list(pool.map(_read, some))
+            if len(some) == 1:  # a stage's files come one by one, and a thread takes longer than reading a small one
+                read = [_read(some[0])]
+            else:
+                with ThreadPoolExecutor(min(THREADS, len(some))) as pool:  # hashing lets others run
+                    read = list(pool.map(_read, some))
             self.read += len(read)
             fresh = {place: (stamp, digest) for place, (stamp, digest) in zip(some, read, strict=True) if stamp}
             digests |= {place: digest for place, (_, digest) in zip(some, read, strict=True)}
