@@ -5,6 +5,7 @@ process for one step at a time, its ticks and its end; and it goes when this pro
 machine with GPUs it sees so many as its steps need, from its birth on, and no two that are at work see the same one.
 """
 
+import atexit
 import gc
 import os
 import signal
@@ -168,6 +169,7 @@ def _told(told: str | None) -> None:
 
 def _work(line: Connection, parent: int, sees: tuple[str, ...] | None, told: str | None) -> None:
     """A worker's life: it goes when its parent is gone."""
+    atexit.register(_gone)  # the first, and so called last
     _told(told)
     if sees is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(sees)  # before anything asks for a device
@@ -188,6 +190,13 @@ def _work(line: Connection, parent: int, sees: tuple[str, ...] | None, told: str
         with helpers.of(step):
             failed = attempt(bodies, step, lambda done, total: line.send((done, total)))
         line.send(failed)
+
+
+def _gone() -> None:
+    """End here: to take apart what was imported and loaded would take a second, in which nothing else is done."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _import(step: Step) -> None:

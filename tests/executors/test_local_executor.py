@@ -1,5 +1,6 @@
 """The local executor's own promises: whatever is killed, nobody is left, and the same command goes on."""
 
+import atexit
 import gc
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -110,6 +112,38 @@ def test_ctrl_c_is_the_commands_to_tell(begun: int, tmp_path: Path) -> None:
         _, said = running.communicate(timeout=PATIENCE_S)
     assert said.count("Traceback") <= 1, said
     assert not living(workers(toy))
+
+
+@dataclass
+class Loaded:
+    """Leaves a folder when it is taken apart."""
+
+    folder: str
+    leave: Callable[[str], None] = os.mkdir
+
+    def __del__(self) -> None:
+        self.leave(self.folder)
+
+
+@dataclass(frozen=True)
+class Loads:
+    """Has each process call something in the end, and load what its interpreter's end would take apart."""
+
+    folder: Path
+
+    def __call__(self) -> Body:
+        return self.make
+
+    def make(self, step: Step, tick: Tick) -> None:
+        atexit.register((self.folder / f"{step.title} called").touch)
+        vars(gc)["loaded"] = Loaded(f"{self.folder}/{step.title} taken apart")
+        Store(self.folder / "store").run(step.stage, lambda out: None)
+
+
+def test_a_worker_ends_at_once_when_all_was_called_that_waits_for_its_end(tmp_path: Path) -> None:
+    """Whoever waits for the table waits for nothing to be taken apart."""
+    Local().run(Course([step("a"), step("b")], Watching(), Store(tmp_path / "store")), Loads(tmp_path), 2)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "store") == ["a called", "b called"]
 
 
 @dataclass(frozen=True)
