@@ -8,8 +8,8 @@ are those in chair_data/. What a task cannot score here gets a reason in place o
 import inspect
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from lmms_eval.utils import load_yaml_config
 from PIL import ImageFile
 
 from benchmarks._coco_objects import lemma, tagged, tokens
-from benchmarks._lmms_guard import Called, clientless, no_credentials, quiet, unplugged
+from benchmarks._lmms_guard import Called, no_credentials, quiet, unplugged
 from benchmarks._lmms_stock import REPLAYED, Stock, stocks_of
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.records import Item, Score, Unscored
@@ -42,7 +42,7 @@ class Task(ConfigurableTask):  # type: ignore[misc]
 
     def __init__(self, stock: Stock, items: Sequence[Item]) -> None:
         self._rows = [{"question": item.prompt, **stock.row(item)} for item in items]
-        with no_credentials(), clientless() if stock.note == REPLAYED else nullcontext():
+        with no_credentials(), _clientless() if stock.note == REPLAYED else nullcontext():
             super().__init__(config=load_yaml_config(str(TASKS / stock.yaml)))
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
@@ -147,6 +147,19 @@ def _cut_off(task: Task, now: _Now, scores: Scores) -> None:
             names["WordNetLemmatizer"] = lambda: SimpleNamespace(lemmatize=lambda word, pos: lemma(word, pos))
             # It makes a set of 530 objects twice for each word; of a frozenset, frozenset makes no copy.
             names["MSCOCO_OBJECTS"], names["set"] = frozenset(names["MSCOCO_OBJECTS"]), frozenset
+
+
+@contextmanager
+def _clientless() -> Iterator[None]:
+    """While open, tasks that are imported get no client of a judge: half a second to make, for a judge nobody asks."""
+    from lmms_eval import llm_judge  # loads every entry point, ours too, so not while we load
+
+    made = llm_judge.get_server
+    llm_judge.get_server = lambda **_: None
+    try:
+        yield
+    finally:
+        llm_judge.get_server = made
 
 
 def sentence(error: BaseException) -> str:

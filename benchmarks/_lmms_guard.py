@@ -38,19 +38,6 @@ def no_credentials() -> Iterator[None]:
 
 
 @contextmanager
-def clientless() -> Iterator[None]:
-    """While open, tasks that are imported get no client of a judge: half a second to make, for a judge nobody asks."""
-    from lmms_eval import llm_judge  # imports every entry point, ours too, so not while we load
-
-    made = llm_judge.get_server
-    llm_judge.get_server = lambda **_: None
-    try:
-        yield
-    finally:
-        llm_judge.get_server = made
-
-
-@contextmanager
 def quiet() -> Iterator[None]:
     """While open, tasks print nothing; afterwards the random state they seed is what it was."""
     state = random.getstate()
