@@ -1,6 +1,6 @@
 """What a batch computes: rows leave it with their last token, and what rows share is read once; no token changes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,11 +15,11 @@ from harness.backends.transformers import _batches
 from harness.contracts.records import Image, Prompt, Turn
 from harness.models import kvcache
 from harness.models.load import Loaded, load
+from tests.passes import Passes, passes
 from tests.perf import work
 from tests.small_models import noise
 
 MOST = 30
-Computed = list[tuple[int, int]]  # (rows, places) of every forward pass
 
 
 def rows_of(prompts: Sequence[Prompt], loaded: Loaded) -> list[Row]:
@@ -37,20 +37,9 @@ def said(loaded: Loaded, rows: Sequence[Row], lengths: Sequence[int]) -> list[li
 
 
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> Computed:
-    seen, states = Computed(), decoding._states
-
-    def watched(loaded: Loaded, inputs: Any, *given: Any) -> Tensor:
-        seen.append(tuple(inputs["inputs_embeds"].shape[:2]))
-        return states(loaded, inputs, *given)
-
-    monkeypatch.setattr(decoding, "_states", watched)
-    return seen
-
-
-def useful(lengths: Sequence[int], computed: Computed) -> float:
-    """Of the places that were computed token by token, the share whose token was asked for; the first token is free."""
-    return sum(length - 1 for length in lengths) / sum(rows for rows, places in computed[2:] if places == 1)
+def computed() -> Iterator[Passes]:
+    with passes() as seen:
+        yield seen
 
 
 def asked(pictures: list[Image]) -> list[Prompt]:
@@ -61,18 +50,18 @@ def asked(pictures: list[Image]) -> list[Prompt]:
 LENGTHS = (3, 30, 1, 12, 5, 5, 30, 2, 19, 1, 7, 4)
 
 
-def test_a_row_leaves_with_its_last_token(loaded: Loaded, pictures: list[Image], computed: Computed) -> None:
+def test_a_row_leaves_with_its_last_token(loaded: Loaded, pictures: list[Image], computed: Passes) -> None:
     rows = rows_of(asked(pictures), loaded)
     assert [len(new) for new in said(loaded, rows, LENGTHS)] == list(LENGTHS)
-    assert useful(LENGTHS, computed) == 1.0
+    assert computed.useful == 1.0
 
 
-def test_a_batch_that_keeps_its_rows_is_seen(loaded: Loaded, pictures: list[Image], computed: Computed,
+def test_a_batch_that_keeps_its_rows_is_seen(loaded: Loaded, pictures: list[Image], computed: Passes,
                                              monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     """The mutant: a batch is computed as a whole until its last row has ended."""
     monkeypatch.setattr(kvcache, "closed_up", lambda going: torch.arange(len(going) if going.any() else 0))
     said(loaded, rows_of(asked(pictures), loaded), LENGTHS)
-    assert useful(LENGTHS, computed) < 0.5
+    assert computed.useful < 0.5
 
 
 def differ(loaded: Loaded, rows: Sequence[Row]) -> int:
@@ -114,12 +103,12 @@ def test_a_row_has_no_more_tokens_than_there_are_places(loaded: Loaded, pictures
     assert [len(new) for new in said(short, fitting, [MOST + 1] * len(fitting))] == left and len({*left}) > 1
 
 
-def test_equal_prompts_are_read_once(loaded: Loaded, pictures: list[Image], computed: Computed) -> None:
+def test_equal_prompts_are_read_once(loaded: Loaded, pictures: list[Image], computed: Passes) -> None:
     """As in a group of samples, or a prompt's candidates: one row is read, three are continued."""
     row, other = rows_of(asked(pictures)[:2], loaded)
     lengths = [4, 2, 3, 4]
     together = said(loaded, [row, other, row, row], lengths)
-    assert computed[0][0] == computed[1][0] == 2 and computed[2] == (4, 1)
+    assert [rows for rows, _ in computed.read] == [2, 2] and computed.made[0] == (4, 1)
     assert together[0][:1] == together[2][:1] and [len(new) for new in together] == lengths
     assert together[3] == said(loaded, [row], [4])[0]
 
@@ -135,7 +124,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Image]:
     return noise(tmp_path_factory.mktemp("photos"), ((336, 336),) * 3)
 
 
-def read(large: Loaded, photos: list[Image], questions: int, size: int, computed: Computed) -> float:
+def read(large: Loaded, photos: list[Image], questions: int, size: int, computed: Passes) -> float:
     """Places of the prompts over those that were computed to read them, where `size` prompts are asked at once."""
     texts = [f"is there a {word} in the picture" for word in ("cat", "dog", "red ball", "table", "what", "two")]
     prompts = [Prompt(f"{n}-{at}", photo, texts[at % 6] + " near" * (at // 6))
@@ -143,19 +132,19 @@ def read(large: Loaded, photos: list[Image], questions: int, size: int, computed
     by_id = {row.prompt.id: row for row in rows_of(prompts, large)}
     for keys in _batches(by_id, size):
         said(large, [by_id[str(key)] for key in keys], [1] * len(keys))
-    return sum(len(row.ids) for row in by_id.values()) / sum(rows * places for rows, places in computed)
+    return sum(len(row.ids) for row in by_id.values()) / computed.places
 
 
 @pytest.mark.parametrize(("questions", "size"), [(6, 8), (6, 128), (30, 16), (30, 128)], ids=str)
 def test_questions_on_a_picture_read_it_once(
-    large: Loaded, photos: list[Image], computed: Computed, questions: int, size: int
+    large: Loaded, photos: list[Image], computed: Passes, questions: int, size: int
 ) -> None:
     """POPE asks six questions on a picture, GQA thirty: also in batches that do not hold them all."""
     assert read(large, photos, questions, size, computed) > 5
 
 
 def test_batches_that_cut_pictures_apart_read_them_again(
-    large: Loaded, photos: list[Image], computed: Computed, monkeypatch: pytest.MonkeyPatch
+    large: Loaded, photos: list[Image], computed: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mutant."""
     batches: Any = lambda asked, size: ([*asked][at : at + size] for at in range(0, len(asked), size))  # noqa: E731
@@ -164,14 +153,14 @@ def test_batches_that_cut_pictures_apart_read_them_again(
 
 
 def test_prompts_that_agree_beyond_their_picture_are_read_apart_where_they_part(
-    loaded: Loaded, pictures: list[Image], computed: Computed
+    loaded: Loaded, pictures: list[Image], computed: Passes
 ) -> None:
     texts = ["what is on the table near a cat", "what is on the table near a ball", "what is on the"]
     rows = rows_of([Prompt(text, pictures[0], text) for text in texts], loaded)
     together = said(loaded, rows, [6, 6, 6])
     longest = max(len(row.ids) for row in rows)
-    assert computed[0][0] == 1 and computed[0][1] + computed[1][1] == longest
-    assert computed[1][1] < 16
+    (first, shared), (_, apart) = computed.read
+    assert first == 1 and shared + apart == longest and apart < 16
     assert together == [said(loaded, [row], [6])[0] for row in rows]
 
 

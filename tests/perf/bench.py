@@ -1,4 +1,5 @@
-"""`make bench`: our trainer against TRL's on the same work, as ratios, each beside its condition and its goal.
+"""`make bench`: our trainer against TRL's on the same work, and what ours spares alone (`alone`), each figure beside
+its condition and its goal.
 
 It refuses to print a figure where the sides did not do the same work (`fair`). The table goes to the screen and into
 docs/performance.md. Nothing here is a test: CPU time differs from run to run, counts do not.
@@ -8,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -22,12 +23,14 @@ from harness.contracts.method import Method
 from harness.contracts.settings import Lora
 from tests import true_shapes
 from tests.made_page import filled
-from tests.perf import costs, shapes, work
+from tests.perf import alone, costs, shapes, work
 from tests.perf.fair import both
+from tests.perf.row import OURS, Row
 from tests.perf.work import CASES, Case
 from tests.trl_side import trl_trainer
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+HEAD = ("what", "condition", "figure", "now", "goal", "")
 BEGIN, END = "<!-- measured by make bench -->", "<!-- end -->"
 PASSES = 2  # over PPO's rollouts, as in LLaVA-RLHF's script
 TINY = "whole training of the tiny model, counted"
@@ -39,36 +42,6 @@ GOALS = {  # at true shapes with adapters, as is usual for 7B
     ("bytes", "nsft", 10): 1.0, ("time", "sft", 10): 1.02, ("time", "sft", 100): 1.02, ("time", "nsft", 10): 1.02,
     ("ppo", "sft", 100): 1.5,
 }  # fmt: skip
-
-
-class Row(NamedTuple):
-    """A ratio, the condition it holds under, and what was asked for; `less`: ours over TRL's, where less is better.
-
-    `other`: whose it is, where it is not TRL's own.
-    """
-
-    what: str
-    condition: str
-    ratio: float
-    goal: float | None = None
-    less: bool = False
-    other: str = "TRL"
-
-    @property
-    def verdict(self) -> str:
-        """Whether the goal is reached, to the two places that are printed."""
-        if self.goal is None:
-            return "no goal"
-        found = round(self.ratio, 2)
-        return "reached" if (found <= self.goal if self.less else found >= self.goal) else "not reached"
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """As a line of the table has it."""
-        sign = "≤" if self.less else "≥"
-        way = f"ours ÷ {self.other}" if self.less else f"{self.other} ÷ ours"
-        return (self.what, self.condition, way, f"{self.ratio:.2f}",
-                "-" if self.goal is None else f"{sign} {self.goal:.2f}", self.verdict)  # fmt: skip
 
 
 def tiny(model: Path, root: Path) -> Iterator[Row]:
@@ -106,7 +79,7 @@ def at_shapes(config: Any, case: Case, trainer: Any, goals: bool = True) -> Iter
                   goal("kept") if mine else None)  # fmt: skip
         if mine:
             ratio = own.step.saved / other.saved
-            yield Row(f"{case}: bytes kept for backward", condition, ratio, goal("bytes"), less=True)
+            yield Row(f"{case}: bytes kept for backward", condition, ratio, goal("bytes"), OURS, less=True)
     if wanted := goal("ppo"):
         yield from rollouts(config, case, trainer, trees, own, wanted)
     if case.method == "dpo":
@@ -129,7 +102,7 @@ def rollouts(config: Any, case: Case, trainer: Any, trees: list[Any], own: Any, 
     for critic, steps in (("an adapter of its own", 2 * PASSES), ("a head on the policy", PASSES)):
         ratio = other / (4 * read + steps * own.step.flops)
         condition = f"{TRUE}; the critic {critic}, the peer's an adapter"
-        yield Row(what, condition, ratio, goal if steps > PASSES else None, other="a peer")
+        yield Row(what, condition, ratio, goal if steps > PASSES else None, "a peer ÷ ours")
 
 
 def kept(case: Case) -> str:
@@ -157,12 +130,12 @@ def machine(root: Path) -> Iterator[Row]:
     for case in track([Case("dpo", 100, True), Case("sft", 100, True)], "peak memory, a process for each side"):
         yield Row(f"{case}: peak memory of a process", "on top of what it had before the training; four records "
                   "at a time, tiny model of width 256, float32; TRL's head as on CPU",
-                  costs.peaks(wide, case, root / f"peak-{case.method}"), less=True)  # fmt: skip
+                  costs.peaks(wide, case, root / f"peak-{case.method}"), of=OURS, less=True)  # fmt: skip
 
 
 def table(rows: list[Row]) -> Table:
     """For a screen."""
-    made = Table("what", "condition", "ratio of", "now", "goal", "")
+    made = Table(*HEAD)
     for row in rows:
         made.add_row(*row.cells)
     return made
@@ -171,7 +144,7 @@ def table(rows: list[Row]) -> Table:
 def written(rows: list[Row], page: Path = PAGE) -> None:
     """The table into the page, in place of the one before."""
     used = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "trl"))
-    lines = [f"With {used}.", "", "| what | condition | ratio of | now | goal | |", "|-|-|-|-|-|-|"]
+    lines = [f"With {used}.", "", f"| {' | '.join(HEAD)} |", "|-|-|-|-|-|-|"]
     lines += ["| " + " | ".join(row.cells) + " |" for row in rows]
     page.write_text(filled(page, BEGIN, END, "\n".join(lines)), encoding="utf-8")
 
@@ -183,7 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         root = Path(home)
         model = work.folder(root / "model")
-        measured = [*tiny(model, root), *true(model, root), *machine(root)]
+        measured = [*tiny(model, root), *true(model, root), *machine(root), *alone.rows(root / "alone")]
     rows = sorted(measured, key=lambda row: row.goal is None)  # what was asked for comes first
     Console(width=160).print(table(rows))
     written(rows)

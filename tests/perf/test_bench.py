@@ -20,9 +20,9 @@ from harness.system.jsonl import write_jsonl
 from harness.training.job import Job
 from methods.sft import Sft
 from tests.perf import bench, shapes
-from tests.perf.bench import Row
 from tests.perf.costs import Turns, side
 from tests.perf.fair import Unfair, fair
+from tests.perf.row import Row
 from tests.perf.work import Case
 from tests.tiny import folder, job, local_rank, pictures
 from tests.trl_side import Course, ours, trl_trainer, trls
@@ -128,7 +128,7 @@ def test_the_counted_ratios_see_prefixes_that_are_not_shared(trainer: Any, monke
     case, pack = Case("dpo", 10, True), shapes.pack
 
     def ratios() -> list[float]:
-        return [row.ratio for row in bench.at_shapes(a_thin_7b(), case, trainer) if row.goal]
+        return [row.figure for row in bench.at_shapes(a_thin_7b(), case, trainer) if row.goal]
 
     narrow = ratios()
     monkeypatch.setattr(Llava, "placewise", lambda self, model: [])
@@ -161,10 +161,16 @@ def test_ours_and_trl_cost_the_same_where_nothing_is_spared(trainer: Any, monkey
 GOAL_OF_2 = [(2.0, False, "reached"), (1.96, False, "not reached"), (2.0, True, "reached"), (2.04, True, "not reached")]
 
 
-@pytest.mark.parametrize(("ratio", "less", "verdict"), GOAL_OF_2)
-def test_a_goal_is_judged_by_what_is_printed(ratio: float, less: bool, verdict: str) -> None:
-    row = Row("FLOPs", "counted", ratio, 2.0, less)
-    assert row.verdict == verdict and row.cells[3] == f"{ratio:.2f}" and "counted" in row.cells
+@pytest.mark.parametrize(("figure", "less", "verdict"), GOAL_OF_2)
+def test_a_goal_is_judged_by_what_is_printed(figure: float, less: bool, verdict: str) -> None:
+    row = Row("FLOPs", "counted", figure, 2.0, less=less)
+    assert row.verdict == verdict and row.cells[3] == f"{figure:.2f}" and "counted" in row.cells
+
+
+def test_small_shares_and_counts_are_judged_as_closely_as_they_have_to_be() -> None:
+    assert Row("padding", "mini", 0.034, 0.03, "share", less=True).cells[2:] == (
+        "share", "0.034", "≤ 0.030", "not reached")  # fmt: skip
+    assert Row("again", "mini", 2, 0, "stages", less=True).cells[3:] == ("2", "≤ 0", "not reached")
 
 
 def test_the_page_keeps_its_words_and_changes_its_table(tmp_path: Path) -> None:
@@ -205,8 +211,9 @@ def test_a_run_prints_goals_first_and_writes_what_it_printed(
 ) -> None:
     pages: list[list[Row]] = []
     monkeypatch.setattr(bench.work, "folder", lambda root: root)
-    for name, row in (("tiny", Row("one", "here", 1.0)), ("true", Row("two", "there", 2.0, 1.5)), ("machine", None)):
-        monkeypatch.setattr(bench, name, lambda *told, row=row: [row] if row else [])
+    one, two = Row("one", "here", 1.0), Row("two", "there", 2.0, 1.5)
+    for name, rows in {"tiny": [one], "true": [two], "machine": [], "alone.rows": []}.items():
+        monkeypatch.setattr(f"tests.perf.bench.{name}", lambda *told, rows=rows: rows)
     monkeypatch.setattr(bench, "written", pages.append)
     monkeypatch.setattr(bench, "set_verbosity_error", lambda: None)  # it would outlast the test
     bench.main()

@@ -22,6 +22,7 @@ from harness.training.engine import train
 from harness.training.job import Job
 from tests import true_shapes
 from tests.perf import shapes, work
+from tests.perf.alone import padding
 from tests.perf.test_bench import unshared
 from tests.tiny import folder, job, local_rank, pictures
 
@@ -165,12 +166,6 @@ def test_the_tower_sees_it_again_where_nothing_is_kept(
     """The mutant."""
     monkeypatch.setattr(Shelf, "_read", lambda self, name: None)
     assert towers(compared) > len(pictures)
-
-
-def padding(batches: list[list[Tree]]) -> float:
-    """The share of places that nobody reads."""
-    places = sum(len(batch) * max(tree.tokens for tree in batch) for batch in batches)
-    return 1 - sum(tree.tokens for batch in batches for tree in batch) / places
 
 
 # Records of a step, places before their answers, of answers, records at once, share that pads, that equal parts would.

@@ -40,9 +40,9 @@ ASKED = (("dpo", 10), ("dpo", 100), ("sft", 10), ("sft", 100), ("nsft", 10))
 CASES = tuple(Case(method, answer, lora) for method, answer in ASKED for lora in (True, False))
 
 
-def folder(root: Path, width: int = 64) -> Path:
-    """A saved model of two layers; its tokenizer has the template's words."""
-    words = tokenizer("<image>")
+def folder(root: Path, width: int = 64, known: str = "") -> Path:
+    """A saved model of two layers; its tokenizer has the template's words, and those of the text `known`."""
+    words = tokenizer("<image>", known=known)
     words.add_tokens([f" {word}" for word in SYSTEM.split() if len(word) > 3])
     tower = CLIPVisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=336,
