@@ -26,8 +26,9 @@ from harness.contracts.records import Beside, Conversation, Image, Pair, Prompt,
 from harness.contracts.settings import Lora
 from harness.families.llava import Llava
 from harness.models.load import Loaded, load
-from harness.models.logps import LogProbs
+from harness.models.logps import LogProbs, Policy
 from harness.models.reference import reference_logps
+from harness.models.roles import Roles
 from harness.models.tree import Batch, Tree, pack
 from harness.system.errors import HarnessError
 from harness.system.jsonl import write_jsonl
@@ -61,8 +62,12 @@ def cases() -> Iterator[Any]:
                 lesson = replace(method.lesson(number), part=(0, 1))
                 if lesson not in seen:
                     seen.append(lesson)
-                    words = [plugins.stem(name), *options.values(), f"round {number}"]
-                    yield pytest.param(name, options, number, id=" ".join(words))
+                    yield pytest.param(name, options, number, id=called(name, options, number))
+
+
+def called(name: str, options: dict[str, Any], number: int) -> str:
+    """What a case is called."""
+    return " ".join([plugins.stem(name), *options.values(), f"round {number}"])
 
 
 CASES = list(cases())
@@ -253,6 +258,37 @@ def test_no_cut_of_a_step_matters(begun, name: str, options: dict[str, Any], num
 
     run.method = cast(Method, SimpleNamespace(loss=mean, anchor=run.method.anchor))
     assert distance(step(run, 10), step(run, 3)) > 1e-2
+
+
+def read(run: Run) -> float:
+    """How often the decoder reads each record in a step."""
+    records, hidden = 0, Policy.hidden
+
+    def watched(self: Policy, batch: Batch) -> Tensor:
+        nonlocal records
+        records += len(batch.branch_tree.unique())
+        return hidden(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Policy, "hidden", watched)
+        step(run, 10)
+    return records / len(run.trees)
+
+
+# The base's distributions; the anchor, before any loss; the critic's states, under an adapter of its own. Others: once.
+READ = {"sft forward round 0": 2, "kto round 0": 2, "ppo round 1": 2}
+
+
+@every_method
+def test_a_step_reads_a_record_as_often_as_its_loss_has_to(  # type: ignore[no-untyped-def]
+    begun, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any], number: int
+) -> None:
+    run = begun(name, options, number)
+    budget = READ.get(called(name, options, number), 1)
+    assert read(run) == budget
+    again = Roles.forward
+    monkeypatch.setattr(Roles, "forward", lambda self, *told: again(self, *told) | again(self, *told))  # the mutant
+    assert read(run) > budget
 
 
 def adapted(name: str, options: dict[str, Any], number: int) -> bool:
