@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from harness import families
+from harness.comparison.face import Wanted
 from harness.contracts import plugins
 from harness.contracts.method import Method
 from harness.contracts.records import Image
@@ -18,6 +19,7 @@ from harness.models.batches import micro_batches
 from harness.models.logps import Policy
 from harness.models.shelf import Shelf
 from harness.models.tree import Batch, Branch, Tree
+from harness.store.contents import CONTENTS, Contents
 from harness.training.engine import train
 from harness.training.job import Job
 from tests import true_shapes
@@ -183,3 +185,25 @@ def test_micro_batches_of_a_step_hardly_pad(case: str) -> None:
     assert padding([batch for (batch,) in micro_batches(trees, size, 1)]) < most
     assert padding([ordered[at : at + size] for at in range(0, count, size)]) > equal
     assert padding([trees[at : at + size] for at in range(0, count, size)]) > 0.1
+
+
+def hashed(store: Path) -> int:
+    """Files that are read to be hashed by a process that plans a comparison of whose files it knows nothing yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CONTENTS, "_known", {})
+        before = CONTENTS.read
+        Wanted.of("dpo", benchmarks="mmvet", store=store).plan()
+        return CONTENTS.read - before
+
+
+@pytest.mark.parametrize("mutant", [False, True])
+def test_what_a_store_has_seen_is_hashed_by_no_later_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: bool
+) -> None:
+    """The base's weights, the method's code; the mutant keeps no digests in the store."""
+    if mutant:
+        monkeypatch.setattr(Contents, "_append", lambda self, lines: None)
+    tmp_path.joinpath("store").mkdir()
+    first = hashed(tmp_path / "store")
+    assert first > 0
+    assert hashed(tmp_path / "store") == (first if mutant else 0)
