@@ -1,10 +1,14 @@
 """What a step may cost, by count: a slowdown fails here without a clock, and each budget is seen to be exceeded."""
 
 import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
@@ -16,6 +20,7 @@ from harness.contracts.records import Image
 from harness.contracts.settings import Lora
 from harness.families.llava import Llava
 from harness.models.batches import micro_batches
+from harness.models.load import load
 from harness.models.logps import Policy
 from harness.models.shelf import Shelf
 from harness.models.tree import Batch, Branch, Tree
@@ -136,9 +141,10 @@ def test_a_training_reads_a_record_as_often_as_its_method_has_to(  # type: ignor
     assert passes(made) == budget
 
 
-def towers(made: Job) -> int:
-    """Passes of the vision tower in a reference pass and a training of two epochs."""
-    passes, squares = [], Llava.squares
+@contextmanager
+def towers() -> Iterator[list[int]]:
+    """How many pictures each pass of the vision tower has, while inside."""
+    passes, squares = list[int](), Llava.squares
 
     def watched(self: Llava, model: Any, pixels: Tensor) -> Tensor:
         passes.append(len(pixels))
@@ -146,6 +152,12 @@ def towers(made: Job) -> int:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Llava, "squares", watched)
+        yield passes
+
+
+def in_a_training(made: Job) -> int:
+    """Pictures that the tower sees in a reference pass and a training of two epochs."""
+    with towers() as passes:
         work.referred(made)
         train(made)
     return sum(passes)
@@ -159,7 +171,7 @@ def compared(job, tmp_path: Path) -> Job:  # type: ignore[no-untyped-def]
 
 
 def test_the_tower_sees_a_picture_once(compared: Job, pictures: list[Image]) -> None:
-    assert towers(compared) == len(pictures)
+    assert in_a_training(compared) == len(pictures)
 
 
 def test_the_tower_sees_it_again_where_nothing_is_kept(
@@ -167,7 +179,7 @@ def test_the_tower_sees_it_again_where_nothing_is_kept(
 ) -> None:
     """The mutant."""
     monkeypatch.setattr(Shelf, "_read", lambda self, name: None)
-    assert towers(compared) > len(pictures)
+    assert in_a_training(compared) > len(pictures)
 
 
 # Records of a step, places before their answers, of answers, records at once, share that pads, that equal parts would.
@@ -207,3 +219,33 @@ def test_what_a_store_has_seen_is_hashed_by_no_later_process(
     first = hashed(tmp_path / "store")
     assert first > 0
     assert hashed(tmp_path / "store") == (first if mutant else 0)
+
+
+def another(folder: Path, home: Path) -> Path:
+    """The same model, but that one weight of its tower is another."""
+    copied = shutil.copytree(folder, home)
+    weights = load_file(copied / "model.safetensors")
+    name = next(name for name in weights if "vision_tower" in name)
+    save_file({**weights, name: weights[name] + 1}, copied / "model.safetensors", {"format": "pt"})
+    return copied
+
+
+def seen(models: list[Path], shelf: Path, pictures: list[Image]) -> int:
+    """Pictures that towers see where each model's features of all of them are asked for."""
+    with towers() as passes:
+        for model in models:
+            loaded = load(model, shelf=shelf)
+            for picture in pictures:
+                loaded.features(picture)
+    return sum(passes)
+
+
+@pytest.mark.parametrize("mutant", [False, True])
+def test_features_are_those_of_the_tower_that_is_asked(
+    folder: Path, pictures: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: bool
+) -> None:
+    """A key without weights, the mutant, hands a model what another has seen."""
+    if mutant:
+        monkeypatch.setattr("harness.models.shelf.tower_kind", lambda model, settings: "float32")
+    models = [folder, another(folder, tmp_path / "another"), folder]
+    assert seen(models, tmp_path / "features", pictures) == (1 if mutant else 2) * len(pictures)
