@@ -112,7 +112,9 @@ def _tamed() -> Any:
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed
+    from deepspeed.runtime import compiler
 
+    compiler.compile = lambda: lambda kernel: kernel  # Muon's, which nobody runs; a second of imports
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's, at every step
     # its shared-memory collectives are compiled on first use, minutes of g++ in the middle of a run

@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,15 @@ def test_a_training_without_records_says_what_became_of_the_examples(job) -> Non
     said = r"none of 16 examples gave one \(own response equals the truth: 16\); ask for more \(--examples\)"
     with pytest.raises(HarnessError, match=said):
         train(made)
+
+
+@pytest.mark.parametrize(("tamed", "compiler"), [("engine._tamed()", "False"), ("pass", "True")])
+def test_what_compiles_kernels_is_not_imported_to_train(tamed: str, compiler: str) -> None:
+    """DeepSpeed asks each optimiser whether it is Muon, whose import takes a second; as it is (the mutant), it does."""
+    code = f"""from harness.training import deepspeed_engine as engine
+{tamed}
+import sys, deepspeed.runtime.zero.muon.muon_optimizer
+print("torch._inductor.compile_fx" in sys.modules)"""
+    env = {**os.environ, "DS_ACCELERATOR": "cpu"}
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == compiler
