@@ -18,6 +18,7 @@ from harness.store.store import Store
 from harness.system.console import console
 from harness.system.errors import UsageError
 from harness.system.files import put
+from harness.system.machine import seldom_collected
 from reports import cards, figures, latex, markdown, plots, spreadsheet, terminal
 from reports.bundle import write_bundle
 from reports.crosscheck import crosscheck
@@ -49,9 +50,10 @@ FOLDER = Path("runs/report")
 
 @dataclass(frozen=True)
 class Measured:
-    """A run with its comparison table and what it was made of."""
+    """A run with its comparison table and what it was made of; `own` is the table as the comparison itself has it."""
 
     run: Run
+    own: Findings
     findings: Findings
     outcomes: Sequence[Outcome]
     benchmarks: Mapping[str, Benchmark]
@@ -63,15 +65,15 @@ class Measured:
         foreign = plugins.foreign("benchmarks", names)
         run = without(run, foreign)
         outcomes, benchmarks = run.outcomes(), run.benchmarks()
-        made = build(outcomes, benchmarks, list(run.rows), run.setting, failed=run.failed)
-        made = replace(made, rows=tuple(replace(row, label=run.rows.get(row.method, row.label)) for row in made.rows))
+        own = build(outcomes, benchmarks, list(run.rows), run.setting, failed=run.failed)
+        made = replace(own, rows=tuple(replace(row, label=run.rows.get(row.method, row.label)) for row in own.rows))
         notes = [*run.notes, *gaps(run, made)]
         same = [told for part in run.parts or (run,) if (told := part.manifest.parity)]
         notes += [line for told in same for line in (cards.agreement(told), *cards.flips(told))]
         if any(not part.manifest.finished for part in run.parts or (run,)):
             notes.append("unfinished: not all that was asked is here; the comparison's own command goes on from here")
         notes += [f"not installed here, so left out: {', '.join(sorted(foreign))}"] if foreign else []
-        return cls(run, replace(made, notes=(*made.notes, *notes)), outcomes, benchmarks)
+        return cls(run, own, replace(made, notes=(*made.notes, *notes)), outcomes, benchmarks)
 
     @property
     def part(self) -> Part:
@@ -151,11 +153,15 @@ def whole(measured: Measured, form: str) -> str:
     return "\n".join([first, *(show(grid, form, None) for grid in cards_of)])
 
 
-def fitted_table(folder: Path, store: Path, verbose: bool = False) -> str:
-    """The table of a comparison's `table.txt`, computed anew for the terminal's width; `verbose`: with every note."""
-    with opened([folder], store) as (run,):
-        made = build(run.outcomes(), run.benchmarks(), list(run.rows), run.setting, failed=run.failed)
-        return printed(partial(terminal.comparison, sheet(made, brief=not verbose)))
+def fitted_table(folder: Path, store: Path, verbose: bool = False, made: Findings | None = None) -> str:
+    """The table of a comparison's `table.txt` for the terminal's width; `verbose`: with every note.
+
+    `made`: its table, if it is known already.
+    """
+    if made is None:
+        with seldom_collected(), opened([folder], store) as (run,):
+            made = build(run.outcomes(), run.benchmarks(), list(run.rows), run.setting, failed=run.failed)
+    return printed(partial(terminal.comparison, sheet(made, brief=not verbose)))
 
 
 def without(run: Run, names: Collection[str]) -> Run:
@@ -289,8 +295,8 @@ def save(folder: Path, name: str, picture: figures.Picture) -> list[Path]:
     return list(files)
 
 
-def pages(run: Run, out: Path, local: bool = True) -> None:
-    """`report.html`, the cards, and every figure there is something for, into `out`.
+def pages(run: Run, out: Path, local: bool = True) -> Findings:
+    """`report.html`, the cards, and every figure there is something for, into `out`; the run's own table.
 
     `local`: these files come to lie in the run's own folder, from where the page may point at its store.
     """
@@ -307,6 +313,7 @@ def pages(run: Run, out: Path, local: bool = True) -> None:
     facts = row_facts(run)
     text = "\n".join(markdown.table(grid) for grid in (cards.fairness(facts), cards.profile(facts)))
     put(out / "cards.md", text)
+    return measured.own
 
 
 def tables(out: Path, store: Store) -> None:

@@ -148,7 +148,7 @@ def _compare(wanted: "Wanted", page: bool, as_json: bool, verbose: bool) -> None
             typer.echo(sentence, err=True)
         took = told(done.ran, done.seconds) if done.ran or not done.failed else "no stage could be made"
         typer.echo(f"\n{took}\n", err=True)
-        show_table(folder, wanted.store, verbose)
+        show_table(folder, wanted.store, verbose, done.table)
         show_cost(folder, wanted.store)
     if done.failed:
         named = ", ".join(dict.fromkeys(one.stage for one in done.failed))

@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,11 +20,14 @@ from harness.contracts.method import Method
 from harness.store.store import Store
 from harness.system.console import columns, console, say_styled
 
+if TYPE_CHECKING:
+    from reports.findings import Findings
 
-def show_table(folder: Path, store: Store, verbose: bool = False) -> None:
+
+def show_table(folder: Path, store: Store, verbose: bool = False, made: "Findings | None" = None) -> None:
     """Print a finished comparison's table: coloured on a terminal, plain elsewhere, as wide as there is room.
 
-    `verbose`: with every note below it.
+    `verbose`: with every note below it; `made`: the table, if it is known already.
     """
     from reports.files import WIDTH
     from reports.report import fitted_table  # slow to import, and lists need none of it
@@ -31,7 +35,7 @@ def show_table(folder: Path, store: Store, verbose: bool = False) -> None:
     if columns() >= WIDTH and not verbose:
         say_styled((folder / "table.ansi").read_text(encoding="utf-8").rstrip())
     else:
-        say_styled(fitted_table(folder, store.root, verbose).rstrip())
+        say_styled(fitted_table(folder, store.root, verbose, made).rstrip())
 
 
 def show_cost(folder: Path, store: Store) -> None:

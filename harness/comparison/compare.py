@@ -32,8 +32,10 @@ from harness.store.contents import CONTENTS
 from harness.store.digest import file_digest
 from harness.store.store import MANIFEST, Stage, Store
 from harness.system.jsonl import read_jsonl
+from harness.system.machine import seldom_collected
 from reports import cards
 from reports.facts import StageFacts
+from reports.findings import Findings
 from reports.manifest import Failed
 from reports.report import pages, tables
 from reports.runs import opened
@@ -46,7 +48,8 @@ class Finished:
     `unanswered`: cells whose judge gave some questions no reply; `failed`: what could not be made, and why, with the
     exit `status` that means; `mended`: which finished stages were not as they had been stored, and were made again;
     `preferences`: what became of the data's rejected answers; `moved`: where another comparison's folder went;
-    `parity`: how far another backend agrees with transformers; `seconds`: how long it took.
+    `parity`: how far another backend agrees with transformers; `seconds`: how long it took; `table`: its
+    table, where its page was made now.
     """
 
     plan: Plan
@@ -61,6 +64,7 @@ class Finished:
     moved: tuple[str, ...] = ()
     parity: tuple[str, ...] = ()
     seconds: float = 0.0
+    table: Findings | None = None
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -114,7 +118,8 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
     failed = tuple(failures(planned, lost))
     with run_folder.held(out, store):
         moved.append(run_folder.aside(out, whose, store))  # where one was begun meanwhile
-        run_folder.install(out, partial(fill, planned, store, out, failed, page))
+        with seldom_collected():
+            table = run_folder.install(out, partial(fill, planned, store, out, failed, page))
     unanswered = tuple(silence(planned, store))
     status = max([3] * bool(unanswered) + [max(3, failure.error.exit_status) for failure in lost.values()], default=0)
     ran, mended = sum(step.key not in lost for step in (*todo, *again)), tuple(map(str, damaged))
@@ -122,7 +127,7 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
     moves = tuple(f"{out} held another comparison, which is in {place} now" for place in moved if place)
     agreed = parity.of(planned, store)
     same = (cards.agreement(agreed), *cards.flips(agreed)) if agreed else ()
-    return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves, same)
+    return Finished(planned, out, ran, dropped, unanswered, failed, status, mended, rejected, moves, same, table=table)
 
 
 def try_outside(planned: Plan, todo: Sequence[Step]) -> None:
@@ -140,8 +145,8 @@ def try_outside(planned: Plan, todo: Sequence[Step]) -> None:
             list(check_method(row.spec.stem, row.method, row.spec.options))
 
 
-def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page: bool, part: Path) -> None:
-    """Write a comparison's files to `part`, from where they go to `out`.
+def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page: bool, part: Path) -> Findings | None:
+    """Write a comparison's files to `part`, from where they go to `out`; its table, where `publish` gives that.
 
     The tables of one that is not complete are made from what there is, and are kept in no store.
     """
@@ -153,18 +158,22 @@ def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page:
                 shutil.copyfile(file, part / file.name)
     else:
         tables(part, store)
-    if page:
-        publish(part, store)
+    return publish(part, store) if page else None
 
 
-def publish(out: Path, store: Store) -> None:
-    """`pages` of the comparison in `out`, made once for what its manifest and profile say, and kept in the store."""
+def publish(out: Path, store: Store) -> Findings | None:
+    """`pages` of the comparison in `out`, made once for what its manifest and profile say, and kept in the store; what
+    they gave, where they were made now.
+    """
+    made = list[Findings]()
     known = {name: file_digest(out / name) for name in (MANIFEST, "profile.json")}
     with opened([out], store.root) as (run,):
-        made = store.run(Stage("pages", {**known, **code("reports.report")}), lambda folder: pages(run, folder))
-    for file in made.iterdir():
+        stage = Stage("pages", {**known, **code("reports.report")})
+        kept = store.run(stage, lambda folder: made.append(pages(run, folder)))
+    for file in kept.iterdir():
         if file.name != MANIFEST:
             shutil.copyfile(file, out / file.name)
+    return made[0] if made else None
 
 
 def failures(planned: Plan, lost: Mapping[str, Failure]) -> Iterator[Failed]:

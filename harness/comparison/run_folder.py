@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from harness.contracts.settings import Testbed
 from harness.contracts.steps import ALL_BENCHMARKS, Request
@@ -22,6 +23,7 @@ from harness.system.locks import exclusive
 from harness.system.untrusted import json_object
 from reports.manifest import Manifest
 
+Told = TypeVar("Told")
 LONGEST, MOST = 100, 255  # bytes of a folder's name: of those made here, and what file systems take
 SIZES = "sizes.json"  # in the folder of a comparison at several sizes, whose manifests lie in a folder each
 PART = ".part"
@@ -179,14 +181,17 @@ def begin(folder: Path, manifest: Manifest) -> None:
     failpoint("folder.begun")
 
 
-def install(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Put the files into the folder that `fill` makes, `manifest.json` among them; nothing where they are there."""
+def install(folder: Path, fill: Callable[[Path], Told]) -> Told:
+    """Put the files into the folder that `fill` makes, `manifest.json` among them; nothing where they are there.
+
+    Returns what `fill` does.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / PART
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
-        fill(part)
+        told = fill(part)
         made = {path.name: path for path in sorted(part.iterdir())}
         failpoint("folder.filled")
         if not _same(folder, made):
@@ -197,6 +202,7 @@ def install(folder: Path, fill: Callable[[Path], None]) -> None:
                     failpoint("folder.moved")
             made[MANIFEST].replace(folder / MANIFEST)
             failpoint("folder.finished")
+        return told
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -1,17 +1,19 @@
 """Makes the stages of steps. GPU work ends at `generate`; `score` and `report` are cheap."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.contracts import plugins
 from harness.contracts.row import Row
 from harness.contracts.settings import Runtime, Testbed
-from harness.contracts.stage import Kind, Work
+from harness.contracts.stage import Kind, Work, packages
 from harness.contracts.steps import Request, Step
 from harness.store.closure import SOURCES, Read
 from harness.store.contents import CONTENTS
 from harness.store.store import Store
+from harness.system.machine import seldom_collected
 from harness.system.profile import Tick
 
 STAGES = "harness.stages"
@@ -60,10 +62,11 @@ class Worker:
     def run(self, step: Step, tick: Tick) -> None:
         """Make the step's stage, unless somebody made it meanwhile, with the code that its key has."""
         made = kind(step.stage.kind).of(step)
+        small = "transformers" not in packages(step.stage) and not step.resources.asks
 
         def fill(out: Path) -> None:
             """Make it while its code is what the key says; HarnessError otherwise."""
-            with SOURCES.held(*step.sources):
+            with SOURCES.held(*step.sources), seldom_collected() if small else nullcontext():
                 made.fill(self.work(step, out, tick))
 
         self.store.run(step.stage, fill)

@@ -75,6 +75,17 @@ def reclaim() -> None:
 
 
 @contextmanager
+def seldom_collected() -> Iterator[None]:
+    """While open, garbage is looked for a hundred times less often: where much is read and kept, and no model lies."""
+    usual = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
+@contextmanager
 def explained(root: Path) -> Iterator[None]:
     """Turns what a full or forbidden disk under `root` raises into a sentence; other errors pass."""
     try:

@@ -15,6 +15,7 @@ from transformers import LlavaForConditionalGeneration
 
 import harness as comparisons
 from reports.manifest import Manifest
+from reports.report import fitted_table
 from tests import fake_slurm, vllm_environment
 from tests.e2e.conftest import SMALL, Done, fingerprint, harness
 from tests.seams.found import OUTSIDE
@@ -26,6 +27,11 @@ IN_ORDER = OUTSIDE / "executor" / "in_order.py"
 def test_the_table_has_the_baseline_and_both_methods(done: Done) -> None:
     for row in ("baseline", "nSFT", "GT-DPO"):
         assert row in done.ran.stdout
+
+
+def test_the_table_that_is_shown_first_is_the_one_that_the_store_gives(done: Done) -> None:
+    """It is shown from what the page was made of, and computed from the store where that is there already."""
+    assert fitted_table(done.out, done.store).rstrip() in done.ran.stdout
 
 
 def test_its_manifest_has_every_field_and_reads_back_byte_by_byte(done: Done, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What a full disk raises in the libraries that write for us is known; what is something else passes."""
 
+import gc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -78,3 +80,18 @@ def test_memory_that_ran_out_is_known() -> None:
     assert machine.exhausted(raised.value) and machine.exhausted(MemoryError())
     assert machine.exhausted(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
     assert not machine.exhausted(RuntimeError("shape mismatch"))
+
+
+def test_where_much_is_kept_garbage_is_seldom_looked_for_and_afterwards_as_before() -> None:
+    usual, looks = gc.get_threshold(), list[str]()
+    gc.callbacks.append(lambda phase, _: looks.append(phase))
+    try:
+        kept = [[number] for number in range(200_000)]
+        usually = len(looks)
+        with suppress(ZeroDivisionError), machine.seldom_collected():
+            kept += [[number] for number in range(200_000)]
+            seldom = len(looks) - usually
+            raise ZeroDivisionError
+    finally:
+        gc.callbacks.pop()
+    assert usually > 200 > 10 > seldom and gc.get_threshold() == usual
