@@ -3,10 +3,12 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,9 +31,14 @@ def test_the_table_has_the_baseline_and_both_methods(done: Done) -> None:
         assert row in done.ran.stdout
 
 
-def test_the_table_that_is_shown_first_is_the_one_that_the_store_gives(done: Done) -> None:
-    """It is shown from what the page was made of, and computed from the store where that is there already."""
-    assert fitted_table(done.out, done.store).rstrip() in done.ran.stdout
+def test_a_table_shown_from_what_its_page_was_made_of_is_the_one_that_the_store_gives(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(done.store, tmp_path / "store", ignore=lambda folder, names: {"pages"} & {*names})
+    monkeypatch.setenv("COLUMNS", "100")  # at 120 it is the file's
+    ran = replace(done, store=tmp_path / "store", out=tmp_path / "out").again("--page")
+    lines = [line.rstrip() for line in fitted_table(tmp_path / "out", tmp_path / "store").rstrip().splitlines()]
+    assert "\n".join(lines) in ran.stdout and (tmp_path / "store" / "pages").is_dir(), ran.stderr
 
 
 def test_its_manifest_has_every_field_and_reads_back_byte_by_byte(done: Done, tmp_path: Path) -> None:
