@@ -2,18 +2,33 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-_line = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    if not is_dataclass(kind):
+        raise TypeError(f"Object of type {kind.__name__} is not JSON serializable")
+    return tuple(field.name for field in fields(kind))
+
+
+def _fields(thing: object) -> dict[str, Any]:
+    """What is in a dataclass, by name; `asdict` copies it, which takes three times as long as all else."""
+    return {name: getattr(thing, name) for name in _names(type(thing))}
+
+
+_form: dict[str, Any] = {"sort_keys": True, "ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+_line = json.JSONEncoder(**_form).encode
+_line_of_record = json.JSONEncoder(default=_fields, **_form).encode
 
 
 def dumps(thing: object) -> str:
     """One line of JSON; keys sorted, floats exact, NaN refused."""
-    plain = asdict(thing) if is_dataclass(thing) and not isinstance(thing, type) else thing
-    return _line(plain)
+    record = is_dataclass(thing) and not isinstance(thing, type)
+    return _line_of_record(thing) if record else _line(thing)
 
 
 @cache
