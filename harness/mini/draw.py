@@ -26,6 +26,7 @@ GROUND = {
     "park": (135, 190, 120),
     "street": (140, 140, 145),
 }
+FALL, DROP = np.arange(6), np.array((120, 150, 255), np.int32)  # the steps of a drop of rain, and its colour
 NOISE = 20  # in 1/256 of a sum of two bytes: a standard deviation of 8 grey levels
 Pixels = NDArray[np.int32]
 
@@ -124,9 +125,8 @@ def _weather(image: Pixels, weather: str, rng: _Bytes) -> None:
         image[:] = (image * 13 + np.array((0, 64, 320), np.int32)) // 16
         for _ in range(14):
             x, y = rng.below(SIDE - 2) + 2, rng.below(SIDE - 6)
-            for step in range(6):
-                drop = image[y + step, x - step // 3]
-                drop[:] = (drop * 6 + np.array((120, 150, 255)) * 10) // 16
+            drop = y + FALL, x - FALL // 3
+            image[drop] = (image[drop] * 6 + DROP * 10) // 16
 
 
 def _sign(image: Pixels, text: str, cell: int, rng: _Bytes) -> None:

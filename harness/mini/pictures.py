@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class Pictures:
 
     def data(self, seen: Scene, file: str) -> bytes:
         """The image as a PNG file that `scenes.jsonl` lists under the name `file`."""
-        data = png(seen)
+        data = _png(seen)
         record = {"image": file, "sha256": hashlib.sha256(data).hexdigest(), "scene": to_json(seen)}
         self.lines.append(json.dumps(record, sort_keys=True) + "\n")
         return data
@@ -54,6 +55,12 @@ class Pictures:
     def lines_of(self, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write records, a line each."""
         self.write(file, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+@lru_cache(maxsize=1000)  # 12 MB
+def _png(seen: Scene) -> bytes:
+    """`png`, remembered: the sets of a comparison's benchmarks show the same scenes."""
+    return png(seen)
 
 
 def random_of(benchmark: str, seen: Scene) -> random.Random:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
+def _names(kind: Any) -> tuple[str, ...]:
     if not is_dataclass(kind):
         raise TypeError(f"Object of type {kind.__name__} is not JSON serializable")
     return tuple(field.name for field in fields(kind))

@@ -17,6 +17,7 @@ from harness.contracts.records import Image, Item, Response, Score
 from harness.contracts.steps import ALL_BENCHMARKS
 from harness.contracts.testbed_file import read_testbed
 from harness.contracts.wordings import OPTION_LETTER, SHORT_ANSWER
+from harness.mini import pictures, sources
 from harness.mini.benchsets import MME, PER_THOUSAND, write_benchmark
 from harness.mini.oracles import Oracle, facts, read_scenes, wrong
 from harness.mini.world import Scene, scene
@@ -51,6 +52,23 @@ def listing(folder: Path) -> str:
         if path.is_file():
             total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return total.hexdigest()
+
+
+def test_a_scene_that_several_sets_show_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are those of sets that are drawn alone."""
+    drawn = list[str]()
+    monkeypatch.setattr(pictures, "png", lambda seen: drawn.append(seen.name) or sources.png(seen))
+    alone = {}
+    for name in ("chair", "gqa", "mmhal"):
+        pictures._png.cache_clear()
+        write_benchmark(name, 5, 16, tmp_path / "alone" / name)
+        alone[name] = listing(tmp_path / "alone" / name)
+    pictures._png.cache_clear()
+    drawn.clear()
+    for name, files in alone.items():
+        write_benchmark(name, 5, 16, tmp_path / name)
+        assert listing(tmp_path / name) == files
+    assert sorted(drawn) == sorted(f"benchmark/5/{number}" for number in range(16))
 
 
 @pytest.fixture(scope="module")
