@@ -1,7 +1,10 @@
 """An option that only training reads trains anew on the same records: it is in no build's key, and in no record."""
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,10 +37,32 @@ def options() -> Iterator[Any]:
 OPTIONS = list(options())
 
 
-def test_the_losses_strengths_are_among_them() -> None:
-    """Who forgets to declare one only builds more often than needed; these are swept by everybody."""
-    named = {(case.values[0], case.values[1]) for case in OPTIONS}
-    assert {(name, "beta") for name in ("dpo", "seva", "sima", "csr")} <= named and ("ppo", "cliprange") in named
+def named(kind: type[Method], *begun: str) -> set[str]:
+    """What a method's code calls its own in functions that are named, and in those of its own that they name."""
+    met, todo = {*begun}, [*begun]
+    while todo:
+        part = getattr(kind, todo.pop(), None)
+        if inspect.isfunction(told := part.fget if isinstance(part, property) else part):
+            code = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(told))))
+            found = {one.attr for one in code if isinstance(one, ast.Attribute) and ast.unparse(one.value) == "self"}
+            todo += found - met
+            met |= found
+    return met
+
+
+def undeclared(kind: type[Method]) -> set[str]:
+    """Options that the loss reads and no record can depend on, and that are said to be read by more than training."""
+    options = {option.name for option in fields(kind)} - {*kind.training_only}
+    return options & named(kind, "loss", "anchor") - named(kind, "build", "lesson", "rounds")
+
+
+@pytest.mark.parametrize("name", plugins.installed("methods"))
+def test_what_only_the_loss_reads_builds_nothing_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it measure the reference again. The mutant declares nothing."""
+    kind = type(plugins.make("methods", name, Method, {}))
+    assert undeclared(kind) == set()
+    monkeypatch.setattr(kind, "training_only", ())
+    assert undeclared(kind)
 
 
 @pytest.mark.parametrize(("name", "option", "other"), OPTIONS)
