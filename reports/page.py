@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from itertools import groupby
@@ -43,11 +43,12 @@ def report_page(
     run: Run,
     findings: Findings,
     outcomes: Sequence[Outcome],
-    pictures: Mapping[str, figures.Picture],
+    pictures: Mapping[str, Callable[[], figures.Picture]],
     drawn: Sequence[str] = (),
     local: bool = True,
 ) -> str:
-    """The page of one run (or of several joined): its comparison table, and figures by their names in `SAYS`.
+    """The page of one run (or of several joined): its comparison table, and figures by their names in `SAYS`, which are
+    asked for in their order when all else is known.
 
     `outcomes` are the run's, which need not be read twice; `drawn` are the names of figures' files beside it; `local`
     says that it lies in the run's own folder.
@@ -84,7 +85,7 @@ def report_page(
         fairness=cards.fairness(facts),
         spent=cards.spent(facts),
         profile=cards.profile(facts),
-        plots={name: embedded(name, picture) for name, picture in pictures.items()},
+        plots={name: embedded(name, drawn()) for name, drawn in pictures.items()},
         side_by_side=sides,
         extremes=[
             (

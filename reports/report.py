@@ -6,6 +6,7 @@ refused with the field that differs.
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.system.errors import UsageError
 from harness.system.files import put
 from harness.system.machine import seldom_collected
 from reports import cards, figures, latex, markdown, plots, spreadsheet, terminal
+from reports.artist import artist
 from reports.bundle import write_bundle
 from reports.crosscheck import crosscheck
 from reports.earned import Ran
@@ -43,6 +45,7 @@ FORMATS: dict[str, Callable[[Grid], str]] = {
     "html": lambda grid: table_page([grid]),
 }
 ON_PAGE = {"intervals": "intervals", "2": "cost", "curves": "curves", "lens": "lens", "6": "distribution"}
+LARGE = ("intervals", "curves")  # places of the figures with most panels: half of all drawing
 FILES = {"2": "figure2", "4": "figure4", "6": "figure6"}
 FIGURES = ("2", "4", "5", "6", "lens", "intervals", "curves")
 FOLDER = Path("runs/report")
@@ -295,20 +298,29 @@ def save(folder: Path, name: str, picture: figures.Picture) -> list[Path]:
     return list(files)
 
 
-def pages(run: Run, out: Path, local: bool = True) -> Findings:
+def pages(run: Run, out: Path, local: bool = True, beside: bool = False) -> Findings:
     """`report.html`, the cards, and every figure there is something for, into `out`; the run's own table.
 
-    `local`: these files come to lie in the run's own folder, from where the page may point at its store.
+    `local`: these files come to lie in the run's own folder, from where the page may point at its store. `beside`: the
+    `LARGE` figures are drawn in a process beside this one.
     """
-    measured, pictures = Measured.of(run), dict[str, figures.Picture]()
-    for name in ON_PAGE:
-        drawn, _ = drawing(measured, name)
-        if drawn:
-            pictures[ON_PAGE[name]] = figures.picture(drawn, run.setting.testbed_in_words)
-            save(out, FILES.get(name, name), pictures[ON_PAGE[name]])
-    names = {place: FILES.get(name, name) for name, place in ON_PAGE.items()}
-    beside = [names[place] for place in pictures]
-    text = report_page(run, measured.findings, measured.outcomes, pictures, beside, local)
+    with artist() if beside else nullcontext() as begun:
+        measured, testbed = Measured.of(run), run.setting.testbed_in_words
+        shown = {place: (name, draw) for name, place in ON_PAGE.items() if (draw := drawing(measured, name)[0])}
+        its = [place for place in LARGE if begun and place in shown]
+        later = dict(zip(its, begun([shown[place][1] for place in its], testbed), strict=True)) if begun else {}
+        made = {place: figures.picture(draw, testbed) for place, (_, draw) in shown.items() if place not in later}
+
+        def drawn(place: str) -> figures.Picture:
+            if place not in made:
+                made[place] = later[place]()
+            return made[place]
+
+        names = {place: FILES.get(name, name) for place, (name, _) in shown.items()}
+        pictures = {place: partial(drawn, place) for place in shown}
+        text = report_page(run, measured.findings, measured.outcomes, pictures, [*names.values()], local)
+        for place, name in names.items():
+            save(out, name, drawn(place))
     put(out / "report.html", text)
     facts = row_facts(run)
     text = "\n".join(markdown.table(grid) for grid in (cards.fairness(facts), cards.profile(facts)))

@@ -119,7 +119,9 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
     with run_folder.held(out, store):
         moved.append(run_folder.aside(out, whose, store))  # where one was begun meanwhile
         with seldom_collected():
-            table = run_folder.install(out, partial(fill, planned, store, out, failed, page))
+            table = run_folder.install(
+                out, partial(fill, planned, store, out, failed, page, beside=runtime.workers > 1)
+            )
     unanswered = tuple(silence(planned, store))
     status = max([3] * bool(unanswered) + [max(3, failure.error.exit_status) for failure in lost.values()], default=0)
     ran, mended = sum(step.key not in lost for step in (*todo, *again)), tuple(map(str, damaged))
@@ -145,7 +147,9 @@ def try_outside(planned: Plan, todo: Sequence[Step]) -> None:
             list(check_method(row.spec.stem, row.method, row.spec.options))
 
 
-def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page: bool, part: Path) -> Findings | None:
+def fill(
+    planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page: bool, part: Path, beside: bool = False
+) -> Findings | None:
     """Write a comparison's files to `part`, from where they go to `out`; its table, where `publish` gives that.
 
     The tables of one that is not complete are made from what there is, and are kept in no store.
@@ -158,10 +162,10 @@ def fill(planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page:
                 shutil.copyfile(file, part / file.name)
     else:
         tables(part, store)
-    return publish(part, store) if page else None
+    return publish(part, store, beside) if page else None
 
 
-def publish(out: Path, store: Store) -> Findings | None:
+def publish(out: Path, store: Store, beside: bool) -> Findings | None:
     """`pages` of the comparison in `out`, made once for what its manifest and profile say, and kept in the store; what
     they gave, where they were made now.
     """
@@ -169,7 +173,7 @@ def publish(out: Path, store: Store) -> Findings | None:
     known = {name: file_digest(out / name) for name in (MANIFEST, "profile.json")}
     with opened([out], store.root) as (run,):
         stage = Stage("pages", {**known, **code("reports.report")})
-        kept = store.run(stage, lambda folder: made.append(pages(run, folder)))
+        kept = store.run(stage, lambda folder: made.append(pages(run, folder, beside=beside)))
     for file in kept.iterdir():
         if file.name != MANIFEST:
             shutil.copyfile(file, out / file.name)

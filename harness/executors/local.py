@@ -8,13 +8,12 @@ machine with GPUs it sees so many as its steps need, from its birth on, and no t
 import atexit
 import gc
 import os
-import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 
 from harness.contracts.executor import Bodies, Executor
@@ -26,7 +25,6 @@ from harness.system import lifeline, machine
 from harness.system.console import install
 from harness.system.errors import HarnessError
 
-SAFE_PATH = "PYTHONSAFEPATH"
 SLOW = "torch", "transformers.modeling_utils", "peft"  # what a step imports whose code imports transformers
 SETTLED_S = 10.0  # for a worker to end by itself, with nothing left to do, before it is killed
 
@@ -72,28 +70,14 @@ class Worker:
         """`sees`: the GPUs that it sees; None: whatever there is. `helpers`: what runs beside a step elsewhere."""
         context = get_context("spawn")
         self.line, self._its = context.Pipe()
-        told = self._its, os.getpid(), sees, os.environ.get(SAFE_PATH)
+        told = self._its, os.getpid(), sees, os.environ.get(lifeline.SAFE_PATH)
         self.process = context.Process(target=_work, args=told)
         self.sees, self._orders = sees, (bodies, helpers)
         self.step: Step | None = None
 
     def start(self) -> None:
-        """Let it run; from then on the line ends when the process does.
-
-        It is born with Ctrl-C blocked, which is its parent's to handle: it would say so in a traceback. A file in the
-        current folder (`random.py`) is no module for it.
-        """
-        told = os.environ.get(SAFE_PATH)
-        os.environ[SAFE_PATH] = "1"
-        try:
-            resource_tracker.ensure_running()  # else `process.start` starts it, and unblocks Ctrl-C
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                self.process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        finally:
-            _told(told)
+        """Let it run (`lifeline.start`); from then on the line ends when the process does."""
+        lifeline.start(self.process)
         self._its.close()
         self._send(self._orders)  # the line breaks where it has died; what it is born with would wait for ever
 
@@ -161,16 +145,10 @@ def _end(pool: list[Worker], at_once: bool) -> None:
         worker.process.join()
 
 
-def _told(told: str | None) -> None:
-    """The environment as it was: processes that a plugin starts find what they would find elsewhere."""
-    os.environ.pop(SAFE_PATH, None)
-    os.environ.update({SAFE_PATH: told} if told is not None else {})
-
-
 def _work(line: Connection, parent: int, sees: tuple[str, ...] | None, told: str | None) -> None:
     """A worker's life: it goes when its parent is gone."""
     atexit.register(_gone)  # the first, and so called last
-    _told(told)
+    lifeline.safe_path(told)
     if sees is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(sees)  # before anything asks for a device
     install()

@@ -7,11 +7,39 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 
+SAFE_PATH = "PYTHONSAFEPATH"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ORPHANED = 137
 SETTLED_S = 10.0  # for a process to end by itself
+
+
+def start(process: SpawnProcess) -> None:
+    """Start a process of ours.
+
+    It is born with Ctrl-C blocked, which is its parent's to handle: it would say so in a traceback. A file in the
+    current folder (`random.py`) is no module for it.
+    """
+    told = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        resource_tracker.ensure_running()  # else `process.start` starts it, and unblocks Ctrl-C
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    finally:
+        safe_path(told)
+
+
+def safe_path(told: str | None) -> None:
+    """The environment as it was: processes that a plugin starts find what they would find elsewhere."""
+    os.environ.pop(SAFE_PATH, None)
+    os.environ.update({SAFE_PATH: told} if told is not None else {})
 
 
 def follow(parent: int, line: Connection | int) -> None:
