@@ -57,8 +57,8 @@ def _draw(line: Connection, parent: int) -> None:
         import_module(f"matplotlib.{name}")
     with suppress(EOFError, OSError):  # nobody waits for it any more
         drawings, testbed = line.recv()
-        for draw in drawings:
-            line.send(_tried(draw, testbed))
+        for made in [_tried(draw, testbed) for draw in drawings]:  # all first: to send one waits until it is asked for
+            line.send(made)
 
 
 def _tried(draw: Draw, testbed: str) -> Picture | None:
