@@ -64,6 +64,41 @@ def test_a_batch_that_keeps_its_rows_is_seen(loaded: Loaded, pictures: list[Imag
     assert computed.useful < 0.5
 
 
+def scored(loaded: Loaded, pictures: list[Image]) -> int:
+    """Places of which the head makes scores, where twelve prompts are responded to."""
+    places = list[int]()
+    hook = loaded.family.head(loaded.model).register_forward_hook(
+        lambda head, given, made: places.append(made.shape[:-1].numel())
+    )
+    said(loaded, rows_of(asked(pictures), loaded), LENGTHS)
+    hook.remove()
+    return sum(places)
+
+
+def test_each_token_is_scored_at_one_place(
+    loaded: Loaded, pictures: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant scores all of a prompt: of 128 prompts of 600 tokens, ten gigabytes that nobody reads."""
+    assert scored(loaded, pictures) == sum(LENGTHS)
+    states: Any = decoding._states
+    monkeypatch.setattr(decoding, "_scores", lambda loaded, *told: loaded.family.head(loaded.model)(
+        states(loaded, *told))[:, -1].float())  # fmt: skip
+    assert scored(loaded, pictures) > 2 * sum(LENGTHS)
+
+
+@pytest.mark.parametrize("mutant", [False, True])
+def test_a_token_copies_no_cache(
+    loaded: Loaded, pictures: list[Image], monkeypatch: pytest.MonkeyPatch, mutant: bool
+) -> None:
+    """Of two layers keys and values are laid out once, with room for what comes; without, the mutant, each time."""
+    if mutant:
+        monkeypatch.setattr(kvcache, "ROOM", 0)
+    made, grown = list[Any](), kvcache._grown
+    monkeypatch.setattr(kvcache, "_grown", lambda *told: made.append(told) or grown(*told))
+    said(loaded, rows_of(asked(pictures), loaded), LENGTHS)
+    assert len(made) == 4 if not mutant else len(made) > 4 * 20
+
+
 def differ(loaded: Loaded, rows: Sequence[Row]) -> int:
     """Rows whose tokens are others in a batch that rows leave than alone."""
     together = said(loaded, rows, LENGTHS)

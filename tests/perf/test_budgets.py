@@ -8,25 +8,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deepspeed import DeepSpeedEngine
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from harness import families
+from harness.backends import _prompts
+from harness.backends.transformers import Transformers
 from harness.comparison.face import Wanted
 from harness.contracts import plugins
-from harness.contracts.method import Method
-from harness.contracts.records import Image
-from harness.contracts.settings import Lora
+from harness.contracts.backend import Running, Sampling
+from harness.contracts.method import Lesson, Method, Role
+from harness.contracts.records import Image, Pair, Prompt, Rollout
+from harness.contracts.settings import Lora, Runtime
+from harness.contracts.testbed_file import read_testbed
 from harness.families.llava import Llava
+from harness.models import reference
 from harness.models.batches import micro_batches
-from harness.models.load import load
+from harness.models.load import let_go, load
 from harness.models.logps import Policy
 from harness.models.shelf import Shelf
 from harness.models.tree import Batch, Branch, Tree
 from harness.store.contents import CONTENTS, Contents
+from harness.store.store import Store
+from harness.system.profile import quiet
+from harness.training import lens
 from harness.training.engine import train
 from harness.training.job import Job
+from harness.training.rounds import NoWriter, OwnRound
 from tests import true_shapes
 from tests.perf import shapes, work
 from tests.perf.alone import padding
@@ -130,15 +140,48 @@ def passes(made: Job) -> int:
     return sum(rows) // (result.records * made.training.num_train_epochs)
 
 
-@pytest.mark.parametrize(("method", "had", "budget"), [("sft", "cached", 1), ("dpo", "cached", 1), ("dpo", "copy", 2)])
+ADAPTERS = Lora(r=2)
+READ = [("sft", "cached", None, 1), ("dpo", "cached", None, 1), ("dpo", "copy", None, 2),
+        ("dpo", "cached", ADAPTERS, 1), ("dpo", "adapter_off", ADAPTERS, 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "had", "lora", "budget"), READ)
 def test_a_training_reads_a_record_as_often_as_its_method_has_to(  # type: ignore[no-untyped-def]
-    job, tmp_path: Path, method: str, had: str, budget: int
+    job, tmp_path: Path, method: str, had: str, lora: Lora | None, budget: int
 ) -> None:
     """Once, where the reference's log-probs are at hand; without them, the mutant, a second time."""
     named = {"logps": str(tmp_path / "logps.safetensors")} if method == "dpo" else {}
-    made = job(method=method, reference=had, **named)
+    made = job(method=method, reference=had, lora=lora, **named)
     work.referred(made)
     assert passes(made) == budget
+
+
+@pytest.mark.parametrize("mutant", [False, True])
+def test_a_reference_pass_reads_as_many_records_at_once_as_it_may(
+    compared: Job, monkeypatch: pytest.MonkeyPatch, mutant: bool
+) -> None:
+    """Ten pairs, four at once; one by one, the mutant, a GPU would be idle most of the time."""
+    if mutant:
+        monkeypatch.setattr(reference, "micro_batches", lambda trees, size, ranks: micro_batches(trees, 1, ranks))
+    rows, hidden = list[int](), Policy.hidden
+    monkeypatch.setattr(Policy, "hidden", lambda self, batch: rows.append(len(batch.ids)) or hidden(self, batch))
+    work.referred(compared)
+    assert len(rows) == (10 if mutant else 3) and sum(rows) == 10
+
+
+@pytest.mark.parametrize("mutant", [False, True])
+def test_a_state_of_a_training_of_adapters_has_no_frozen_weights(  # type: ignore[no-untyped-def]
+    job, folder: Path, monkeypatch: pytest.MonkeyPatch, mutant: bool
+) -> None:
+    """They would be written, hashed and synced at every checkpoint."""
+    made, save = job(lora=ADAPTERS), DeepSpeedEngine.save_checkpoint
+    if mutant:
+        monkeypatch.setattr(DeepSpeedEngine, "save_checkpoint", lambda self, *told, **named: save(
+            self, *told, **named | {"exclude_frozen_parameters": False}))  # fmt: skip
+    train(made)
+    newest = max(Path(made.work).glob("step-*"))
+    written = sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
+    assert (written > (folder / "model.safetensors").stat().st_size) is mutant
 
 
 @contextmanager
@@ -249,3 +292,54 @@ def test_features_are_those_of_the_tower_that_is_asked(
         monkeypatch.setattr("harness.models.shelf.tower_kind", lambda model, settings: "float32")
     models = [folder, another(folder, tmp_path / "another"), folder]
     assert seen(models, tmp_path / "features", pictures) == (1 if mutant else 2) * len(pictures)
+
+
+def responded(model: Path, shown: list[Image], running: Running) -> None:
+    prompts = [Prompt(image.key, image, "what is there") for image in shown]
+    Transformers().respond(model, prompts, Sampling(max_new_tokens=1), running)
+
+
+def looked_through(model: Path, shown: list[Image], running: Running) -> None:
+    pairs = [Pair(image.key, image, "what is there", "a cat", "a dog") for image in shown]
+    assert running.shelf
+    lens.sequences(model, pairs, "float32", 4, quiet, running.shelf)
+
+
+def measured(model: Path, shown: list[Image], running: Running) -> None:
+    told, bed = [Rollout(image.key, image, "what", (5, 6), {}) for image in shown], read_testbed("mini")
+    runtime, lesson = Runtime(), Lesson()
+    assert running.shelf
+    OwnRound(0, 0, NoWriter(), Store(model), bed, runtime, lesson, 8, "float32", model, "", model, running.shelf, quiet
+             ).measure(told, Role.POLICY)  # fmt: skip
+
+
+@pytest.mark.parametrize("reads", [responded, looked_through, measured])
+def test_whoever_looks_at_pictures_finds_what_a_tower_has_seen(  # type: ignore[no-untyped-def]
+    reads, folder: Path, pictures: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another process, which has seen nothing yet; the mutant finds nothing."""
+    running = Running(0, quiet, tmp_path / "features")
+    assert running.shelf and seen([folder], running.shelf, pictures) == len(pictures)
+
+    def again() -> int:
+        let_go()
+        with towers() as passes:
+            reads(folder, pictures, running)
+        return sum(passes)
+
+    assert again() == 0
+    monkeypatch.setattr(Shelf, "_read", lambda self, name: None)
+    assert again() == len(pictures)
+
+
+@pytest.mark.parametrize("mutant", [False, True])
+def test_a_blank_picture_is_seen_once(
+    folder: Path, pictures: list[Image], monkeypatch: pytest.MonkeyPatch, mutant: bool
+) -> None:
+    """Whichever picture it stands for."""
+    if mutant:
+        monkeypatch.setattr(_prompts, "lru_cache", lambda maxsize: lambda make: make)
+    prompts = [Prompt(image.key, image, "what is there") for image in pictures]
+    with towers() as passes:
+        Transformers().respond(folder, prompts, Sampling(max_new_tokens=1), Running(0, quiet), blank=True)
+    assert sum(passes) == (len(pictures) if mutant else 1)
