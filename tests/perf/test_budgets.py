@@ -1,42 +1,25 @@
 """What a step may cost, by count: a slowdown fails here without a clock, and each budget is seen to be exceeded."""
 
 import random
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deepspeed import DeepSpeedEngine
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from harness import families
-from harness.backends import _prompts
-from harness.backends.transformers import Transformers
-from harness.comparison.face import Wanted
 from harness.contracts import plugins
-from harness.contracts.backend import Running, Sampling
-from harness.contracts.method import Lesson, Method, Role
-from harness.contracts.records import Image, Pair, Prompt, Rollout
-from harness.contracts.settings import Lora, Runtime
-from harness.contracts.testbed_file import read_testbed
+from harness.contracts.method import Method
+from harness.contracts.settings import Lora
 from harness.families.llava import Llava
 from harness.models import reference
 from harness.models.batches import micro_batches
-from harness.models.load import let_go, load
 from harness.models.logps import Policy
-from harness.models.shelf import Shelf
 from harness.models.tree import Batch, Branch, Tree
-from harness.store.contents import CONTENTS, Contents
-from harness.store.store import Store
-from harness.system.profile import quiet
-from harness.training import lens
 from harness.training.engine import train
 from harness.training.job import Job
-from harness.training.rounds import NoWriter, OwnRound
 from tests import true_shapes
 from tests.perf import shapes, work
 from tests.perf.alone import padding
@@ -156,6 +139,13 @@ def test_a_training_reads_a_record_as_often_as_its_method_has_to(  # type: ignor
     assert passes(made) == budget
 
 
+@pytest.fixture
+def compared(job, tmp_path: Path) -> Job:  # type: ignore[no-untyped-def]
+    """Ten pairs on six pictures, whose reference is not there yet."""
+    made: Job = job(method="dpo", logps=str(tmp_path / "logps.safetensors"))
+    return made
+
+
 @pytest.mark.parametrize("mutant", [False, True])
 def test_a_reference_pass_reads_as_many_records_at_once_as_it_may(
     compared: Job, monkeypatch: pytest.MonkeyPatch, mutant: bool
@@ -184,47 +174,6 @@ def test_a_state_of_a_training_of_adapters_has_no_frozen_weights(  # type: ignor
     assert (written > (folder / "model.safetensors").stat().st_size) is mutant
 
 
-@contextmanager
-def towers() -> Iterator[list[int]]:
-    """How many pictures each pass of the vision tower has, while inside."""
-    passes, squares = list[int](), Llava.squares
-
-    def watched(self: Llava, model: Any, pixels: Tensor) -> Tensor:
-        passes.append(len(pixels))
-        return squares(self, model, pixels)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Llava, "squares", watched)
-        yield passes
-
-
-def in_a_training(made: Job) -> int:
-    """Pictures that the tower sees in a reference pass and a training of two epochs."""
-    with towers() as passes:
-        work.referred(made)
-        train(made)
-    return sum(passes)
-
-
-@pytest.fixture
-def compared(job, tmp_path: Path) -> Job:  # type: ignore[no-untyped-def]
-    """Ten pairs on six pictures, whose reference is not there yet."""
-    made: Job = job(method="dpo", logps=str(tmp_path / "logps.safetensors"))
-    return made
-
-
-def test_the_tower_sees_a_picture_once(compared: Job, pictures: list[Image]) -> None:
-    assert in_a_training(compared) == len(pictures)
-
-
-def test_the_tower_sees_it_again_where_nothing_is_kept(
-    compared: Job, pictures: list[Image], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The mutant."""
-    monkeypatch.setattr(Shelf, "_read", lambda self, name: None)
-    assert in_a_training(compared) > len(pictures)
-
-
 # Records of a step, places before their answers, of answers, records at once, share that pads, that equal parts would.
 PADDED = {"7B": (128, 626, (20, 400), 4, 0.01, 0.005), "mini's nSFT": (32, 100, (48, 154), 16, 0.03, 0.06)}
 
@@ -240,106 +189,3 @@ def test_micro_batches_of_a_step_hardly_pad(case: str) -> None:
     assert padding([batch for (batch,) in micro_batches(trees, size, 1)]) < most
     assert padding([ordered[at : at + size] for at in range(0, count, size)]) > equal
     assert padding([trees[at : at + size] for at in range(0, count, size)]) > 0.1
-
-
-def hashed(store: Path) -> int:
-    """Files that are read to be hashed by a process that plans a comparison of whose files it knows nothing yet."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CONTENTS, "_known", {})
-        before = CONTENTS.read
-        Wanted.of("dpo", benchmarks="mmvet", store=store).plan()
-        return CONTENTS.read - before
-
-
-@pytest.mark.parametrize("mutant", [False, True])
-def test_what_a_store_has_seen_is_hashed_by_no_later_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: bool
-) -> None:
-    """The base's weights, the method's code; the mutant keeps no digests in the store."""
-    if mutant:
-        monkeypatch.setattr(Contents, "_append", lambda self, lines: None)
-    tmp_path.joinpath("store").mkdir()
-    first = hashed(tmp_path / "store")
-    assert first > 0
-    assert hashed(tmp_path / "store") == (first if mutant else 0)
-
-
-def another(folder: Path, home: Path) -> Path:
-    """The same model, but that one weight of its tower is another."""
-    copied = shutil.copytree(folder, home)
-    weights = load_file(copied / "model.safetensors")
-    name = next(name for name in weights if "vision_tower" in name)
-    save_file({**weights, name: weights[name] + 1}, copied / "model.safetensors", {"format": "pt"})
-    return copied
-
-
-def seen(models: list[Path], shelf: Path, pictures: list[Image]) -> int:
-    """Pictures that towers see where each model's features of all of them are asked for."""
-    with towers() as passes:
-        for model in models:
-            loaded = load(model, shelf=shelf)
-            for picture in pictures:
-                loaded.features(picture)
-    return sum(passes)
-
-
-@pytest.mark.parametrize("mutant", [False, True])
-def test_features_are_those_of_the_tower_that_is_asked(
-    folder: Path, pictures: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: bool
-) -> None:
-    """A key without weights, the mutant, hands a model what another has seen."""
-    if mutant:
-        monkeypatch.setattr("harness.models.shelf.tower_kind", lambda model, settings: "float32")
-    models = [folder, another(folder, tmp_path / "another"), folder]
-    assert seen(models, tmp_path / "features", pictures) == (1 if mutant else 2) * len(pictures)
-
-
-def responded(model: Path, shown: list[Image], running: Running) -> None:
-    prompts = [Prompt(image.key, image, "what is there") for image in shown]
-    Transformers().respond(model, prompts, Sampling(max_new_tokens=1), running)
-
-
-def looked_through(model: Path, shown: list[Image], running: Running) -> None:
-    pairs = [Pair(image.key, image, "what is there", "a cat", "a dog") for image in shown]
-    assert running.shelf
-    lens.sequences(model, pairs, "float32", 4, quiet, running.shelf)
-
-
-def measured(model: Path, shown: list[Image], running: Running) -> None:
-    told, bed = [Rollout(image.key, image, "what", (5, 6), {}) for image in shown], read_testbed("mini")
-    runtime, lesson = Runtime(), Lesson()
-    assert running.shelf
-    OwnRound(0, 0, NoWriter(), Store(model), bed, runtime, lesson, 8, "float32", model, "", model, running.shelf, quiet
-             ).measure(told, Role.POLICY)  # fmt: skip
-
-
-@pytest.mark.parametrize("reads", [responded, looked_through, measured])
-def test_whoever_looks_at_pictures_finds_what_a_tower_has_seen(  # type: ignore[no-untyped-def]
-    reads, folder: Path, pictures: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In another process, which has seen nothing yet; the mutant finds nothing."""
-    running = Running(0, quiet, tmp_path / "features")
-    assert running.shelf and seen([folder], running.shelf, pictures) == len(pictures)
-
-    def again() -> int:
-        let_go()
-        with towers() as passes:
-            reads(folder, pictures, running)
-        return sum(passes)
-
-    assert again() == 0
-    monkeypatch.setattr(Shelf, "_read", lambda self, name: None)
-    assert again() == len(pictures)
-
-
-@pytest.mark.parametrize("mutant", [False, True])
-def test_a_blank_picture_is_seen_once(
-    folder: Path, pictures: list[Image], monkeypatch: pytest.MonkeyPatch, mutant: bool
-) -> None:
-    """Whichever picture it stands for."""
-    if mutant:
-        monkeypatch.setattr(_prompts, "lru_cache", lambda maxsize: lambda make: make)
-    prompts = [Prompt(image.key, image, "what is there") for image in pictures]
-    with towers() as passes:
-        Transformers().respond(folder, prompts, Sampling(max_new_tokens=1), Running(0, quiet), blank=True)
-    assert sum(passes) == (len(pictures) if mutant else 1)
