@@ -1,6 +1,6 @@
 """What is read or computed once, by whoever needs it: models, pictures, files. Each count is seen to be exceeded."""
 
-import hashlib
+import builtins
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,8 +23,11 @@ from harness.families.llava import Llava
 from harness.models import shelf as shelves
 from harness.models.load import let_go, load
 from harness.models.shelf import Shelf
+from harness.store import contents
 from harness.store.contents import CONTENTS, Contents
-from harness.store.store import Store
+from harness.store.digest import file_digest
+from harness.store.manifest import damage_in
+from harness.store.store import Stage, Store, _sound
 from harness.system.profile import quiet
 from harness.training import lens
 from harness.training.engine import train
@@ -77,27 +80,52 @@ def test_the_tower_sees_it_again_where_nothing_is_kept(
     assert in_a_training(compared) > len(pictures)
 
 
-def hashed(store: Path) -> int:
-    """Files that are read to be hashed by a process that plans a comparison of whose files it knows nothing yet."""
-    read, digest = list[Any](), hashlib.file_digest
+def opened(folder: str, run: Callable[[], object]) -> list[str]:
+    """Files somewhere in `folder` that `run` reads as bytes, whoever hashes them, as often as it does."""
+    read, plain = list[str](), builtins.open
+
+    def watched(file: Any, mode: str = "r", *told: Any, **named: Any) -> Any:
+        read.extend([str(file)] if mode == "rb" and folder in str(file) else [])
+        return plain(file, mode, *told, **named)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CONTENTS, "_known", {})
-        patch.setattr(hashlib, "file_digest", lambda *told: read.append(told) or digest(*told))
-        Wanted.of("dpo", benchmarks="mmvet", store=store).plan()
-    return len(read)
+        patch.setattr(CONTENTS, "_known", {})  # as a process that knows nothing yet
+        patch.setattr(builtins, "open", watched)
+        run()
+    return read
 
 
 @pytest.mark.parametrize("mutant", [False, True])
 def test_what_a_store_has_seen_is_hashed_by_no_later_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: bool
 ) -> None:
-    """The base's weights, the method's code; the mutant keeps no digests in the store."""
+    """The bases' files, each once, by the first that plans; the mutant keeps no digests in the store."""
     if mutant:
         monkeypatch.setattr(Contents, "_append", lambda self, lines: None)
     tmp_path.joinpath("store").mkdir()
-    first = hashed(tmp_path / "store")
-    assert first > 0
-    assert hashed(tmp_path / "store") == (first if mutant else 0)
+    plans = [opened("/bases/", Wanted.of("dpo", benchmarks="mmvet", store=tmp_path / "store").plan) for _ in range(2)]
+    assert plans[0] and len({*plans[0]}) == len(plans[0])
+    assert plans[1] == (plans[0] if mutant else [])
+
+
+@pytest.mark.parametrize("mutant", [False, True])
+def test_what_a_stage_has_made_is_hashed_by_no_later_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: bool
+) -> None:
+    """But for the first that relies on it; in the mutant each process reads whole models again."""
+    if mutant:
+        monkeypatch.setattr("harness.store.store.damage_in", lambda folder, digest: damage_in(folder, file_digest))
+    monkeypatch.setattr(contents, "RACY_NS", -(10**18))  # as if it had been made long ago
+    store, stage = Store(tmp_path), Stage("train", {})
+    store.run(stage, lambda out: out.joinpath("model.safetensors").touch())
+
+    def relies() -> None:
+        CONTENTS.keep(tmp_path)
+        _sound.clear()
+        store.sound(stage.name)
+
+    reads = [[name for name in opened(str(tmp_path), relies) if name.endswith("safetensors")] for _ in range(2)]
+    assert [len(names) for names in reads] == [1, int(mutant)]
 
 
 def another(folder: Path, home: Path) -> Path:

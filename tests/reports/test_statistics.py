@@ -14,7 +14,7 @@ from scipy.stats import binom, norm
 from worlds import NINE, SETTING, Accuracy, Pope, run
 
 from harness.contracts.benchmark import Benchmark, Unit
-from reports import statistics
+from reports import results, statistics
 from reports.estimates import Estimate, estimate
 from reports.outcomes import Outcome, measure
 from reports.statistics import Sums, bootstrap, common, detectable, holm, interval, p_value, sign_flip
@@ -214,6 +214,21 @@ def test_bootstrap_is_the_multinomial_one() -> None:
     right = np.array([unit.parts["right"] for unit in old]).reshape(200, 4)
     assert drawn.mean() == pytest.approx(100 * right.mean(), abs=0.15)
     assert drawn.std() == pytest.approx(100 * right.mean(axis=1).std() / math.sqrt(200), rel=0.05)
+
+
+@pytest.mark.parametrize("mutant", [False, True])
+def test_replicates_are_drawn_once_for_all_rows(monkeypatch: pytest.MonkeyPatch, mutant: bool) -> None:
+    """Of a benchmark, for its estimates and again for its results; the mutant draws them for each row."""
+    outcomes = [one for one in run([("sft", "SFT", 0.1), ("dpo", "DPO", 0.2)])
+                if one.benchmark == "pope"]  # fmt: skip
+    draws, drawn = list[str](), statistics._generator
+    monkeypatch.setattr(statistics, "_generator", lambda name, *told: draws.append(name) or drawn(name, *told))
+    if mutant:
+        monkeypatch.setattr(results, "bootstrap", lambda benchmark, sums, replicates: [
+            bootstrap(benchmark, sums, replicates)[place] for place in range(len(sums.images))])  # fmt: skip
+    estimate(Pope("pope"), outcomes, replicates=50)
+    list(results.results_rows(outcomes, {"pope": Pope("pope")}, SETTING, 50))
+    assert draws.count("bootstrap") == (1 + len(outcomes) if mutant else 2)
 
 
 def test_benchmarks_over_the_same_images_are_resampled_together() -> None:
