@@ -1,12 +1,15 @@
 """What a step may cost, by count: a slowdown fails here without a clock, and each budget is seen to be exceeded."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from deepspeed import DeepSpeedEngine
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from harness import families
@@ -157,6 +160,29 @@ def test_a_reference_pass_reads_as_many_records_at_once_as_it_may(
     monkeypatch.setattr(Policy, "hidden", lambda self, batch: rows.append(len(batch.ids)) or hidden(self, batch))
     work.referred(compared)
     assert len(rows) == (10 if mutant else 3) and sum(rows) == 10
+
+
+def held(run: Callable[[], object]) -> int:
+    """Numbers that are kept for backward passes while `run`."""
+    sizes = list[int]()
+    with saved_tensors_hooks(lambda kept: sizes.append(kept.numel()) or kept, lambda kept: kept):
+        run()
+    return sum(sizes)
+
+
+@pytest.mark.parametrize("mutant", [False, True])
+def test_a_reference_keeps_nothing_for_a_backward_pass(
+    compared: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: bool
+) -> None:
+    """Neither in a pass of its own nor as a copy beside the policy; the mutant reads as if to learn."""
+    copy = compared.runtime.model_copy(update={"reference": "copy"})
+    other = compared.model_copy(update={"runtime": copy, "work": str(tmp_path / "other")})
+    work.referred(compared)
+    alone = held(lambda: train(compared))
+    if mutant:
+        monkeypatch.setattr(Policy, "hidden", torch.enable_grad()(Policy.hidden))
+    assert (held(lambda: work.referred(compared)) > 0) is mutant
+    assert (held(lambda: train(other)) > alone) is mutant
 
 
 @pytest.mark.parametrize("mutant", [False, True])
