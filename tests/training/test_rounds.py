@@ -14,7 +14,7 @@ from harness.backends import taken
 from harness.backends.transformers import Transformers
 from harness.contracts.backend import Adapted
 from harness.contracts.method import Lesson, Role
-from harness.contracts.records import Conversation, Dropped, Pair, Record, Rollout, Turn
+from harness.contracts.records import Conversation, Dropped, Pair, Prompt, Record, Response, Rollout, Turn
 from harness.contracts.settings import Lora, Runtime, Training
 from harness.contracts.testbed_file import read_testbed
 from harness.models.load import kept, load
@@ -22,7 +22,7 @@ from harness.models.roles import assemble
 from harness.store.store import Stage, Store
 from harness.system.errors import HarnessError, UsageError
 from harness.system.profile import quiet
-from harness.training.rounds import NoWriter, OwnRound, readable, refuse_malformed, trainable
+from harness.training.rounds import PREFIX, NoWriter, OwnRound, readable, refuse_malformed, trainable
 
 BASE = Path(__file__).parents[2] / "harness" / "mini" / "bases" / "0"
 ADAPTERS = Lora(r=4, lora_alpha=8)
@@ -93,6 +93,23 @@ def round(tmp_path: Path) -> OwnRound:
         1, 0, NoWriter(), store, read_testbed("mini"), Runtime(), lesson, 8, "float32", BASE, "", BASE,
         tmp_path / "shelf", quiet, trained=stages, training=Training(lora=ADAPTERS),
     )  # fmt: skip
+
+
+def test_what_a_policy_says_is_computed_once_and_a_longer_split_asks_for_the_rest(tmp_path: Path) -> None:
+    """Whichever method asks; another policy, as the mutant does for each round, says all of it again."""
+    made = list[int]()
+
+    def said(policy: str, count: int) -> list[Response]:
+        one = OwnRound(0, 0, NoWriter(), Store(tmp_path), read_testbed("mini"), Runtime(), Lesson(), 8, "float32", BASE,
+                       policy, BASE, tmp_path / "shelf", quiet)  # fmt: skip
+        prompts = [Prompt(str(n), None, "What is it?") for n in range(count)]
+        return one.kept("responses", prompts, {}, lambda part: made.append(len(part)) or [
+            Response(prompt.id, "a dog", 2, 5) for prompt in part])  # fmt: skip
+
+    assert said("base", PREFIX) == said("base", PREFIX) == said("base", PREFIX + 3)[:PREFIX]
+    assert made == [PREFIX, 3]
+    said("other", PREFIX)
+    assert made == [PREFIX, 3, PREFIX]
 
 
 def test_all_roles_are_measured_on_one_model(round: OwnRound, monkeypatch: pytest.MonkeyPatch) -> None:
