@@ -142,7 +142,8 @@ def test_equal_prompts_are_read_once(loaded: Loaded, pictures: list[Image], comp
     """As in a group of samples, or a prompt's candidates: one row is read, three are continued."""
     row, other = rows_of(asked(pictures)[:2], loaded)
     lengths = [4, 2, 3, 4]
-    together = said(loaded, [row, other, row, row], lengths)
+    (again,) = rows_of(asked(pictures)[:1], loaded)  # of a prompt with a name of its own
+    together = said(loaded, [row, other, again, row], lengths)
     assert [rows for rows, _ in computed.read] == [2, 2] and computed.made[0] == (4, 1)
     assert together[0][:1] == together[2][:1] and [len(new) for new in together] == lengths
     assert together[3] == said(loaded, [row], [4])[0]
