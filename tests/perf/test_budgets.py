@@ -17,7 +17,7 @@ from harness.contracts import plugins
 from harness.contracts.method import Method
 from harness.contracts.settings import Lora
 from harness.families.llava import Llava
-from harness.models import reference
+from harness.models import batches, reference
 from harness.models.batches import micro_batches
 from harness.models.logps import Policy
 from harness.models.tree import Batch, Branch, Tree
@@ -206,13 +206,16 @@ PADDED = {"7B": (128, 626, (20, 400), 4, 0.01, 0.005), "mini's nSFT": (32, 100, 
 
 
 @pytest.mark.parametrize("case", PADDED)
-def test_micro_batches_of_a_step_hardly_pad(case: str) -> None:
+def test_micro_batches_of_a_step_hardly_pad_and_are_few(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut where lengths differ; in equal parts, and as the records come, are mutants."""
     count, before, lengths, size, most, equal = PADDED[case]
     drawn = random.Random(0)
     trees = [Tree(f"t{n}", None, (1,) * before, (Branch((2,) * drawn.randrange(*lengths), (True,)),))
              for n in range(count)]  # fmt: skip
     ordered = sorted(trees, key=lambda tree: -tree.tokens)
-    assert padding([batch for (batch,) in micro_batches(trees, size, 1)]) < most
+    cut = [batch for (batch,) in micro_batches(trees, size, 1)]
+    assert padding(cut) < most and len(cut) < 3 * count / size
     assert padding([ordered[at : at + size] for at in range(0, count, size)]) > equal
     assert padding([trees[at : at + size] for at in range(0, count, size)]) > 0.1
+    monkeypatch.setattr(batches, "ROUND", 0)  # a pass costs nothing: the mutant reads hardly any two together
+    assert len(micro_batches(trees, size, 1)) > 3 * count / size
