@@ -4,7 +4,6 @@ import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 
@@ -12,7 +11,6 @@ from harness.system import lifeline
 from reports.figures import Draw, Picture, picture
 
 Drawn = Callable[[], Picture]
-NEEDED = ("figure", "backends.backend_agg", "backends.backend_svg", "backends.backend_pdf")  # of matplotlib
 
 
 @contextmanager
@@ -53,8 +51,11 @@ def _draw(line: Connection, parent: int) -> None:
     assert here is not None, "it was started by this module"
     lifeline.follow(parent, here.sentinel)
     gc.disable()  # it ends soon
-    for name in NEEDED:
-        import_module(f"matplotlib.{name}")
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_pdf
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401 -- while what is to be drawn is not known yet
+
     with suppress(EOFError, OSError):  # nobody waits for it any more
         drawings, testbed = line.recv()
         for made in [_tried(draw, testbed) for draw in drawings]:  # all first: to send one waits until it is asked for
