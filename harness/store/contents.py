@@ -37,6 +37,10 @@ class Stamp(NamedTuple):
     ctime: int
     inode: int
 
+    def __str__(self) -> str:
+        """As the memo has it; 100,000 lines are compared as texts, in half the time of numbers."""
+        return f"{self.size} {self.mtime} {self.ctime} {self.inode}"
+
 
 class Contents:
     """Digests of files. One object per process is enough; any number of processes share the memo of a store."""
@@ -49,7 +53,7 @@ class Contents:
         self.root: Path | None = None
         """The store that remembers as well."""
         self._memo: Path | None = None
-        self._known: dict[str, tuple[Stamp, str]] = {}
+        self._known: dict[str, tuple[str, str]] = {}
         self._due = b""
         """Lines for a memo whose store is not there yet."""
 
@@ -95,7 +99,7 @@ class Contents:
                 with ThreadPoolExecutor(min(THREADS, len(some))) as pool:  # hashing lets others run
                     read = list(pool.map(_read, some))
             self.read += len(read)
-            fresh = {place: (stamp, digest) for place, (stamp, digest) in zip(some, read, strict=True) if stamp}
+            fresh = {place: (str(stamp), digest) for place, (stamp, digest) in zip(some, read, strict=True) if stamp}
             digests |= {place: digest for place, (_, digest) in zip(some, read, strict=True)}
             self._known |= fresh
             self._append(b"".join(_sealed(place, *known) for place, known in fresh.items()))
@@ -107,7 +111,7 @@ class Contents:
         """The digest of a file that is as it was; empty where it is not known or not so."""
         known = self._known.get(place)
         try:
-            return known[1] if known and known[0] == _stamp(os.stat(place)) else ""  # noqa: PTH116
+            return known[1] if known and known[0] == str(_stamp(os.stat(place))) else ""  # noqa: PTH116
         except OSError:
             return ""
 
@@ -200,18 +204,19 @@ def _seal(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _sealed(place: str, stamp: Stamp, digest: str) -> bytes:
-    text = " ".join((digest, *map(str, stamp), json.dumps(place)))
+def _sealed(place: str, stamp: str, digest: str) -> bytes:
+    text = f"{digest} {stamp} {json.dumps(place)}"
     return f"{_seal(text)} {text}\n".encode()
 
 
-def _unsealed(line: bytes) -> tuple[str, Stamp, str] | None:
+def _unsealed(line: bytes) -> tuple[str, str, str] | None:
     """(place, stamp, digest) of a line; None where it is not as it was written."""
     try:
         seal, _, text = line.decode("ascii").partition(" ")
         if seal != _seal(text):
             return None
-        digest, size, mtime, ctime, inode, place = text.split(" ", 5)
-        return json.loads(place), Stamp(int(size), int(mtime), int(ctime), int(inode)), digest
+        told, _, place = text.partition(' "')
+        digest, _, stamp = told.partition(" ")
+        return json.loads(f'"{place}') if "\\" in place else place[:-1], stamp, digest
     except ValueError:
         return None
