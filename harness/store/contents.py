@@ -37,10 +37,6 @@ class Stamp(NamedTuple):
     ctime: int
     inode: int
 
-    def __str__(self) -> str:
-        """As the memo has it; 100,000 lines are compared as texts, in half the time of numbers."""
-        return f"{self.size} {self.mtime} {self.ctime} {self.inode}"
-
 
 class Contents:
     """Digests of files. One object per process is enough; any number of processes share the memo of a store."""
@@ -86,11 +82,14 @@ class Contents:
         """sha256 of a file's bytes, in hex; UsageError where it cannot be read."""
         return self.digests([path])[0]
 
-    def digests(self, paths: Sequence[Path | str]) -> list[str]:
-        """sha256 of the bytes of each file, in hex, in order."""
+    def digests(self, paths: Sequence[Path | str], gone: str = "") -> list[str]:
+        """sha256 of the bytes of each file, in hex, in order; `gone` of what is no file, UsageError without."""
         places = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- 100,000 Path objects cost a second
         digests = {place: digest for place in places if (digest := self._remembered(place))}
         unknown = [place for place in dict.fromkeys(places) if place not in digests]
+        if gone:
+            digests |= {place: gone for place in unknown if not os.path.isfile(place)}  # noqa: PTH113
+            unknown = [place for place in unknown if place not in digests]
         for start in range(0, len(unknown), AT_ONCE):
             some = unknown[start : start + AT_ONCE]
             if len(some) == 1:  # a stage's files come one by one, and a thread takes longer than reading a small one
@@ -99,7 +98,7 @@ class Contents:
                 with ThreadPoolExecutor(min(THREADS, len(some))) as pool:  # hashing lets others run
                     read = list(pool.map(_read, some))
             self.read += len(read)
-            fresh = {place: (str(stamp), digest) for place, (stamp, digest) in zip(some, read, strict=True) if stamp}
+            fresh = {place: (told, digest) for place, (told, digest) in zip(some, read, strict=True) if told}
             digests |= {place: digest for place, (_, digest) in zip(some, read, strict=True)}
             self._known |= fresh
             self._append(b"".join(_sealed(place, *known) for place, known in fresh.items()))
@@ -111,7 +110,7 @@ class Contents:
         """The digest of a file that is as it was; empty where it is not known or not so."""
         known = self._known.get(place)
         try:
-            return known[1] if known and known[0] == str(_stamp(os.stat(place))) else ""  # noqa: PTH116
+            return known[1] if known and known[0] == _told(os.stat(place)) else ""  # noqa: PTH116
         except OSError:
             return ""
 
@@ -144,23 +143,22 @@ def listing(folder: Path, names: Sequence[str] | None = None) -> str:
     """
     if names is None:
         names = sorted(files_in(folder))
-    there = [name for name in names if os.path.isfile(f"{folder}/{name}")]  # noqa: PTH113
-    digests = dict(zip(there, CONTENTS.digests([f"{folder}/{name}" for name in there]), strict=True))
-    lines = (f"{json.dumps(name)} {digests.get(name, 'is not there')}" for name in names)
+    digests = CONTENTS.digests([f"{folder}/{name}" for name in names], gone="is not there")
+    lines = (f"{json.dumps(name)} {digest}" for name, digest in zip(names, digests, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _read(place: str) -> tuple[Stamp | None, str]:
-    """Stamp and digest of a file; no stamp where the next change could leave it as it is."""
+def _read(place: str) -> tuple[str, str]:
+    """What tells a file from what it was, empty where its next change could leave that as it is, and its digest."""
     try:
         with open(place, "rb") as file:  # noqa: PTH123 -- a string, as in `digests`
-            began, before = time.time_ns(), _stamp(os.fstat(file.fileno()))
+            began, before = time.time_ns(), os.fstat(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            after = _stamp(os.stat(place))  # noqa: PTH116
+            after = os.stat(place)  # noqa: PTH116
     except OSError as error:
         raise UsageError(f"{place} cannot be read: {error.strerror}.") from None
-    lasting = before == after and began - max(after.mtime, after.ctime) > RACY_NS
-    return after if lasting else None, digest
+    lasting = _told(before) == _told(after) and began - max(after.st_mtime_ns, after.st_ctime_ns) > RACY_NS
+    return _told(after) if lasting else "", digest
 
 
 def files_in(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
@@ -191,13 +189,15 @@ def files_in(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] 
 def stamp(path: Path) -> Stamp:
     """A file's; UsageError where there is none."""
     try:
-        return _stamp(path.stat())
+        status = path.stat()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def _stamp(status: os.stat_result) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _told(status: os.stat_result) -> str:
+    """A stamp as the memo has it: 100,000 of them are compared as texts, in half the time of numbers."""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def _seal(text: str) -> str:
