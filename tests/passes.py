@@ -1,4 +1,4 @@
-"""The forward passes in which models respond, watched: rows and places of each, and what of them was asked for."""
+"""Forward passes, watched: rows and places of those in which models respond; batches that are learnt or measured."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from harness.backends import _decoding as decoding
 from harness.backends import transformers
+from harness.models.logps import Policy
+from harness.models.tree import Batch
 
 Pass = tuple[int, int]
 
@@ -60,4 +62,17 @@ def passes() -> Iterator[Passes]:
 
     own = mock.patch.multiple(decoding, decoded=decodes, _read=reads, _states=computes)
     with own, mock.patch.object(transformers, "decoded", decodes):
+        yield seen
+
+
+@contextmanager
+def readings() -> Iterator[list[Batch]]:
+    """The batches that a decoder reads to learn from them or to measure them, each time that it does."""
+    seen, hidden = list[Batch](), Policy.hidden
+
+    def watched(self: Policy, batch: Batch) -> Tensor:
+        seen.append(batch)
+        return hidden(self, batch)
+
+    with mock.patch.object(Policy, "hidden", watched):
         yield seen

@@ -115,3 +115,10 @@ def job(tmp_path: Path, folder: Path, pictures: list[Image]):  # type: ignore[no
         )  # fmt: skip
 
     return make
+
+
+@pytest.fixture
+def compared(job, tmp_path: Path) -> Job:  # type: ignore[no-untyped-def]
+    """Ten pairs on six pictures, whose reference is not there yet."""
+    made: Job = job(method="dpo", logps=str(tmp_path / "logps.safetensors"))
+    return made

@@ -20,16 +20,17 @@ from harness.families.llava import Llava
 from harness.models import batches, reference
 from harness.models.batches import micro_batches
 from harness.models.logps import Policy
-from harness.models.tree import Batch, Branch, Tree
+from harness.models.tree import Branch, Tree
 from harness.training.engine import train
 from harness.training.job import Job
 from tests import true_shapes
+from tests.passes import readings
 from tests.perf import shapes, work
 from tests.perf.alone import padding
 from tests.perf.test_bench import unshared
-from tests.tiny import folder, job, local_rank, pictures
+from tests.tiny import compared, folder, job, local_rank, pictures
 
-__all__ = ["folder", "job", "local_rank", "pictures"]
+__all__ = ["compared", "folder", "job", "local_rank", "pictures"]
 KINDS = [(method, lora) for method in ("dpo", "sft") for lora in (None, Lora())]
 
 
@@ -114,16 +115,9 @@ def test_a_step_that_keeps_more_is_over_its_budget(monkeypatch: pytest.MonkeyPat
 
 def passes(made: Job) -> int:
     """How often a record is read by a decoder in a training, for each time that it is learnt from."""
-    rows, hidden = list[int](), Policy.hidden
-
-    def watched(self: Policy, batch: Batch) -> Tensor:
-        rows.append(len(batch.ids))
-        return hidden(self, batch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Policy, "hidden", watched)
+    with readings() as seen:
         result = train(made)
-    return sum(rows) // (result.records * made.training.num_train_epochs)
+    return sum(len(batch.ids) for batch in seen) // (result.records * made.training.num_train_epochs)
 
 
 ADAPTERS = Lora(r=2)
@@ -142,13 +136,6 @@ def test_a_training_reads_a_record_as_often_as_its_method_has_to(  # type: ignor
     assert passes(made) == budget
 
 
-@pytest.fixture
-def compared(job, tmp_path: Path) -> Job:  # type: ignore[no-untyped-def]
-    """Ten pairs on six pictures, whose reference is not there yet."""
-    made: Job = job(method="dpo", logps=str(tmp_path / "logps.safetensors"))
-    return made
-
-
 @pytest.mark.parametrize("mutant", [False, True])
 def test_a_reference_pass_reads_as_many_records_at_once_as_it_may(
     compared: Job, monkeypatch: pytest.MonkeyPatch, mutant: bool
@@ -156,10 +143,9 @@ def test_a_reference_pass_reads_as_many_records_at_once_as_it_may(
     """Ten pairs, four at once; one by one, the mutant, a GPU would be idle most of the time."""
     if mutant:
         monkeypatch.setattr(reference, "micro_batches", lambda trees, size, ranks: micro_batches(trees, 1, ranks))
-    rows, hidden = list[int](), Policy.hidden
-    monkeypatch.setattr(Policy, "hidden", lambda self, batch: rows.append(len(batch.ids)) or hidden(self, batch))
-    work.referred(compared)
-    assert len(rows) == (10 if mutant else 3) and sum(rows) == 10
+    with readings() as seen:
+        work.referred(compared)
+    assert len(seen) == (10 if mutant else 3) and sum(len(batch.ids) for batch in seen) == 10
 
 
 def held(run: Callable[[], object]) -> int:

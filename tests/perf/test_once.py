@@ -34,9 +34,9 @@ from harness.training.engine import train
 from harness.training.job import Job
 from harness.training.rounds import NoWriter, OwnRound
 from tests.perf import work
-from tests.tiny import folder, job, local_rank, pictures
+from tests.tiny import compared, folder, job, local_rank, pictures
 
-__all__ = ["folder", "job", "local_rank", "pictures"]
+__all__ = ["compared", "folder", "job", "local_rank", "pictures"]
 
 
 @contextmanager
@@ -59,13 +59,6 @@ def in_a_training(made: Job) -> int:
         work.referred(made)
         train(made)
     return sum(passes)
-
-
-@pytest.fixture
-def compared(job, tmp_path: Path) -> Job:  # type: ignore[no-untyped-def]
-    """Ten pairs on six pictures, whose reference is not there yet."""
-    made: Job = job(method="dpo", logps=str(tmp_path / "logps.safetensors"))
-    return made
 
 
 def test_the_tower_sees_a_picture_once(compared: Job, pictures: list[Image]) -> None:

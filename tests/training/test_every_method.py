@@ -26,7 +26,7 @@ from harness.contracts.records import Beside, Conversation, Image, Pair, Prompt,
 from harness.contracts.settings import Lora
 from harness.families.llava import Llava
 from harness.models.load import Loaded, load
-from harness.models.logps import LogProbs, Policy
+from harness.models.logps import LogProbs
 from harness.models.reference import reference_logps
 from harness.models.roles import Roles
 from harness.models.tree import Batch, Tree, pack
@@ -38,6 +38,7 @@ from harness.training.deepspeed_engine import distributed
 from harness.training.engine import Run, train
 from harness.training.job import Job
 from harness.training.launch import launch
+from tests.passes import readings
 from tests.responding import respond
 from tests.seams.found import found
 from tests.trainings import conversations, killed, lines, pairs, policy, rollouts
@@ -262,17 +263,9 @@ def test_no_cut_of_a_step_matters(begun, name: str, options: dict[str, Any], num
 
 def read(run: Run) -> float:
     """How often the decoder reads each record in a step."""
-    records, hidden = 0, Policy.hidden
-
-    def watched(self: Policy, batch: Batch) -> Tensor:
-        nonlocal records
-        records += len(batch.branch_tree.unique())
-        return hidden(self, batch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Policy, "hidden", watched)
+    with readings() as batches:
         step(run, 10)
-    return records / len(run.trees)
+    return sum(len(batch.branch_tree.unique()) for batch in batches) / len(run.trees)
 
 
 # The base's distributions; the anchor, before any loss; the critic's states, under an adapter of its own. Others: once.
