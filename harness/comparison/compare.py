@@ -119,9 +119,7 @@ def _compare(planned: Plan, runtime: Runtime, store: Store, out: Path, watcher: 
     with run_folder.held(out, store):
         moved.append(run_folder.aside(out, whose, store))  # where one was begun meanwhile
         with seldom_collected():
-            table = run_folder.install(
-                out, partial(fill, planned, store, out, failed, page, beside=runtime.workers > 1)
-            )
+            table = run_folder.install(out, partial(fill, planned, store, out, failed, page, runtime.workers > 1))
     unanswered = tuple(silence(planned, store))
     status = max([3] * bool(unanswered) + [max(3, failure.error.exit_status) for failure in lost.values()], default=0)
     ran, mended = sum(step.key not in lost for step in (*todo, *again)), tuple(map(str, damaged))
@@ -148,7 +146,7 @@ def try_outside(planned: Plan, todo: Sequence[Step]) -> None:
 
 
 def fill(
-    planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page: bool, part: Path, beside: bool = False
+    planned: Plan, store: Store, out: Path, failed: Sequence[Failed], page: bool, beside: bool, part: Path
 ) -> Findings | None:
     """Write a comparison's files to `part`, from where they go to `out`; its table, where `publish` gives that.
 
